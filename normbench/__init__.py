@@ -1,0 +1,56 @@
+"""normbench: a benchmark suite for normalization layers in PyTorch, made of plugins.
+
+What a plugin author needs is here at once; what trains or draws is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from normbench.contract import (
+    Executor,
+    Norm,
+    Probe,
+    Recipe,
+    Site,
+    Splits,
+    SuiteFile,
+    Task,
+    Traits,
+    Unsupported,
+    hookimpl,
+)
+from normbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from normbench.api import Results, layer, register, run
+
+__all__ = [
+    "Executor",
+    "Norm",
+    "Probe",
+    "Recipe",
+    "Results",
+    "Site",
+    "Splits",
+    "SuiteFile",
+    "Task",
+    "Traits",
+    "Unsupported",
+    "UsageError",
+    "hookimpl",
+    "layer",
+    "register",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Results", "layer", "register", "run"):
+        return getattr(importlib.import_module("normbench.api"), name)
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("normbench")
+    raise AttributeError(f"module 'normbench' has no attribute {name!r}")

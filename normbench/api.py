@@ -1,0 +1,126 @@
+"""What a script or a notebook calls: run a suite, get a layer, register a norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from normbench import boards, execute, plugins
+from normbench.boards import Table
+from normbench.contract import Layout, Norm, Probe, Task
+from normbench.errors import UsageError
+from normbench.execute import Progress, Request
+from normbench.records import TrialRecord
+from normbench.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+
+class Results:
+    """What a folder holds: `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def boards(self) -> list[Table]:
+        """Return the leaderboards, as the command line prints them."""
+        return boards.tables(Store(self.folder))
+
+    def trials(self) -> list[TrialRecord]:
+        """Return the trials that the boards show, each as it was stored."""
+        return boards.shown_trials(Store(self.folder))
+
+    def to_pandas(self) -> DataFrame:
+        """Return the trials that the boards show, one a row; a recipe's values are columns. Needs normbench[pandas]."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UsageError("to_pandas needs pandas: pip install 'normbench[pandas]'") from None
+        rows = []
+        for record in self.trials():
+            row = msgspec.to_builtins(record)
+            row.pop("measure")
+            row |= {f"recipe.{name}": value for name, value in row.pop("recipe").items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.folder)!r})"
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(table) for table in self.boards())
+
+
+def run(
+    suite: str | Path,
+    *,
+    norms: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    settings: dict[str, Any] | None = None,
+    plugin_files: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    probes: Sequence[str] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Results:
+    """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
+
+    `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
+    Results go to `out`, else to results/SUITE under the current folder. Raises UsageError for a mistake in the request.
+    """
+    request = Request(
+        suite=str(suite),
+        norms=list(norms),
+        seeds=_seeds(seeds),
+        settings=[f"{key}={msgspec.json.encode(value).decode()}" for key, value in (settings or {}).items()],
+        plugin_files=[Path(file) for file in plugin_files],
+        out=Path(out) if out is not None else None,
+        data_dir=Path(data_dir) if data_dir is not None else None,
+        device=device,
+        probes=list(probes),
+    )
+    return Results(execute.run(execute.prepare(request), on_progress).folder)
+
+
+def layer(
+    name: str,
+    *,
+    channels: int,
+    layout: Layout = "NCHW",
+    activation: str | None = None,
+    module: nn.Module | None = None,
+    **params: Any,
+) -> nn.Module:
+    """Return one layer of a norm, for an input of `channels` in `layout` (NC, NCL, NCHW or NLC).
+
+    `params` are the norm's parameters. `activation` names the one that a fused layer includes. A norm that wraps a
+    linear or a convolution is given it as `module`. Raises UsageError for a name or parameter that is not known.
+    """
+    from normbench import train
+
+    return train.layer(
+        name,
+        channels=channels,
+        layout=layout,
+        activation=activation,
+        module=module,
+        registry=plugins.current(),
+        **params,
+    )
+
+
+def register(thing: Norm | Task | Probe) -> None:
+    """Register a norm, a task or a probe in this session, as a plugin would; the same name again replaces it."""
+    plugins.register(thing)
+
+
+def _seeds(seeds: int | Sequence[int] | None) -> str | None:
+    if seeds is None or isinstance(seeds, int):
+        return None if seeds is None else str(seeds)
+    return ",".join(str(seed) for seed in seeds) + ("," if len(seeds) == 1 else "")

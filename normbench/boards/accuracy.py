@@ -1,0 +1,162 @@
+"""The accuracy board: each norm at the rate chosen on validation, reported on test."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from normbench.boards.gather import Grid, Row
+from normbench.boards.table import Column, Table, TableRow, Value, ranks
+from normbench.records import Measure, Result
+from normbench.stats import Interval, mean_over_seeds, unseen_failures
+from normbench.suites import spelled
+
+#: Validation progress that "epochs to" counts to.
+GOAL = 0.9
+
+
+def accuracy(grid: Grid) -> Table | None:
+    """Return the accuracy board of a grid, its norms by their mean test score."""
+    sign = 1 if grid.measure.direction == "up" else -1
+    spreads = {row.label: _spread(row) for row in grid.rows}
+    entries = []
+    for row in grid.rows:
+        scores = _scores(row.chosen())
+        mean = mean_over_seeds(list(scores.values()))
+        entries.append((sign * mean.centre, row))
+    ranked = ranks([score for score, _ in entries])
+    rows = [
+        _row(grid, row, rank, flags=["spread"] if _wide(spreads, row.label) else [])
+        for rank, (_, row) in sorted(zip(ranked, entries, strict=True), key=lambda pair: pair[0])
+    ]
+    return Table(
+        board="accuracy",
+        task=grid.task,
+        task_version=grid.task_version,
+        task_params=grid.task_params,
+        condition=grid.condition,
+        protocol=grid.protocol,
+        baseline=grid.baseline,
+        grid=grid.rates,
+        columns=_columns(grid),
+        rows=rows,
+        apart=grid.apart,
+        notes=[*grid.notes, *_notes(grid, rows)],
+    )
+
+
+def _columns(grid: Grid) -> list[Column]:
+    measure = grid.measure
+    percent = measure.unit == "%"
+    unit = "%" if percent else measure.unit
+    digits = 1 if percent else 3
+    columns = [Column("accuracy", f"{measure.name} {unit},\n± or (min–max)", unit, digits, measure.direction)]
+    if grid.protocol == "tuned":
+        columns.append(Column("rate", "rate", kind="rate"))
+    difference = "points" if percent else unit
+    columns.append(
+        Column("vs_baseline", f"vs {grid.baseline},\n± or (min–max)", difference, digits, "up", kind="signed")
+    )
+    if grid.protocol == "tuned":
+        columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
+    columns.append(Column("failed", "failed", kind="text"))
+    return columns
+
+
+def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
+    chosen = row.chosen()
+    scores = _scores(chosen)
+    all_trained = all(result.trained for result in chosen.values())
+    mean = _mean(list(scores.values()), all_trained)
+    failed = sum(not result.trained for result in chosen.values())
+    edge = grid.protocol == "tuned" and len(grid.rates) > 1 and row.rate in (grid.rates[0], grid.rates[-1])
+    difference = _versus(grid, row)
+    values = {
+        "accuracy": Value.of(mean),
+        "rate": Value(row.rate, mark="edge" if edge else ""),
+        "vs_baseline": Value.of(difference) if difference else Value(text="–"),
+        "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
+        "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
+    }
+    flags = flags + ["edge"] * edge + [f"accuracy:{mean.kind}"] * (mean.kind == "min-max")
+    flags += [f"vs_baseline:{difference.kind}"] * bool(difference and difference.kind == "min-max")
+    flags += [f"{outcome}:{count}" for outcome, count in sorted(row.failures.items())]
+    return TableRow(row.label, rank, values, flags)
+
+
+def epochs_to(results: Iterator[Result] | object, measure: Measure) -> float | None:
+    """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
+
+    Between two epochs it is interpolated; before the first, progress is 0. A seed that diverged has progress 0 from
+    then on.
+    """
+    curves = [[measure.progress(score) for score in result.series.get("validation", []) if score is not None]
+              for result in results]  # type: ignore[attr-defined]  # fmt: skip
+    longest = max((len(curve) for curve in curves), default=0)
+    if not longest:
+        return None
+    before = 0.0
+    for epoch in range(longest):
+        now = sum(curve[epoch] if epoch < len(curve) else 0.0 for curve in curves) / len(curves)
+        if now >= GOAL:
+            return epoch + (GOAL - before) / (now - before)
+        before = now
+    return None
+
+
+def _scores(results: dict[int, Result]) -> dict[int, float]:
+    return {seed: result.score for seed, result in results.items() if result.score is not None}
+
+
+def _mean(values: list[float], all_trained: bool) -> Interval:
+    """Return a mean with its t interval where every seed trained and 3 or more did, else with the min-max."""
+    return mean_over_seeds(values, least=3 if all_trained else len(values) + 1)
+
+
+def _versus(grid: Grid, row: Row) -> Interval | None:
+    """Return the mean of the differences to the baseline, paired by seed, signed so that + is better."""
+    base = next((other for other in grid.rows if other.label == grid.baseline), None)
+    if base is None or base is row:
+        return None
+    ours, theirs = row.chosen(), base.chosen()
+    sign = 1 if grid.measure.direction == "up" else -1
+    paired = sorted(set(ours) & set(theirs))
+    if not paired:
+        return None
+    mine, other = _scores(ours), _scores(theirs)
+    differences = [sign * (mine[seed] - other[seed]) for seed in paired]
+    all_trained = all(ours[seed].trained and theirs[seed].trained for seed in paired)
+    return _mean(differences, all_trained)
+
+
+def _spread(row: Row) -> float | None:
+    scores = list(_scores(row.chosen()).values())
+    return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def _wide(spreads: dict[str, float | None], label: str) -> bool:
+    known = [spread for spread in spreads.values() if spread is not None]
+    own = spreads[label]
+    return own is not None and own > 4 * statistics.median(known) > 0
+
+
+def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
+    n = grid.seeds
+    if n:
+        yield (
+            f"±: 95% t interval of the mean over {n} or more seeds (initialization, order of samples, augmentation, a "
+            f"layer's own draws); (a–b): min–max of the seeds, which is no interval. {n} seeds can't see a failure that "
+            f"strikes up to {100 * unseen_failures(n):.0f}% of seeds"
+        )
+    if grid.protocol == "tuned":
+        yield "rate: highest mean validation score; the score is on test, after the last step"
+    if any("edge" in row.flags for row in rows):
+        yield "edge: the chosen rate is an end of the grid; a better one may lie beyond"
+    if any("spread" in row.flags for row in rows):
+        wide = ", ".join(row.norm for row in rows if "spread" in row.flags)
+        yield f"spread: {wide} varies over seeds more than 4 times as much as the median norm"
+    for row in grid.rows:
+        if len(row.settings) > 1:
+            yield f"{row.label}: chosen on validation {spelled('', row.settings[row.setting])[1:-1]}"
+    if not any(row.label == grid.baseline for row in grid.rows):
+        yield f"the baseline {grid.baseline} has no results here"

@@ -1,0 +1,219 @@
+"""From a store to grids: of every task and condition, each norm's results over rates, settings and seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from normbench.records import FAILED, Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.store import Store
+
+
+@dataclass
+class Row:
+    """One norm's results in a grid: of each seed, by setting and rate."""
+
+    cell: Cell
+    run: RunRecord
+    seeds: list[int]
+    settings: list[dict[str, Any]]
+    rates: list[float]
+    results: dict[tuple[int, int, float], Result] = field(default_factory=dict)
+    setting: int = 0
+    rate: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The norm as boards name it."""
+        return self.cell.label
+
+    @property
+    def planned(self) -> int:
+        """How many trials the grid asks of this norm."""
+        return len(self.seeds) * len(self.settings) * len(self.rates)
+
+    @property
+    def complete(self) -> list[int]:
+        """The seeds of which every trial is stored, whatever its outcome. Boards use no other."""
+        points = len(self.settings) * len(self.rates)
+        counted = Counter(seed for seed, _, _ in self.results)
+        return [seed for seed in self.seeds if counted[seed] == points]
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many trials ended in each of error, oom and timeout."""
+        return Counter(result.outcome for result in self.results.values() if result.outcome in FAILED)
+
+    def at(self, rate: float, setting: int | None = None) -> dict[int, Result]:
+        """Return the scored results at one rate and setting (left out, the chosen one), by seed."""
+        setting = self.setting if setting is None else setting
+        found = {seed: self.results.get((seed, setting, rate)) for seed in self.complete}
+        return {seed: result for seed, result in found.items() if result is not None and result.has_score}
+
+    def chosen(self) -> dict[int, Result]:
+        """Return the scored results at the chosen rate and setting, by seed."""
+        return self.at(self.rate) if self.rate is not None else {}
+
+
+@dataclass
+class Grid:
+    """What the boards of one (task, condition) are made from."""
+
+    task: str
+    task_version: int
+    task_params: dict[str, Any]
+    condition: dict[str, Any]
+    protocol: str
+    baseline: str
+    rates: list[float]
+    measure: Measure
+    rows: list[Row]
+    apart: list[tuple[str, str]]
+    notes: list[str]
+
+    @property
+    def seeds(self) -> int:
+        """The smallest number of seeds that a ranked norm has."""
+        return min((len(row.complete) for row in self.rows), default=0)
+
+
+def gather(store: Store) -> list[Grid]:
+    """Return the grids of a store, in the order in which they were first asked for."""
+    runs = store.runs()
+    planned = list(_planned(runs))
+    rows = [row for group in planned for row in group]
+    _fill(rows, store.results())
+    return [grid for grid in (_grid(group) for group in planned) if grid is not None]
+
+
+def shown_trials(store: Store) -> list[TrialRecord]:
+    """Return the whole records of the trials that the boards of a store show."""
+    rows = [row for group in _planned(store.runs()) for row in group]
+    wanted = _wanted(rows)
+    latest = {record.key: record for record in store.trials() if _matches(record, wanted.get(record.key))}
+    return [latest[key] for key in wanted if key in latest]
+
+
+def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:
+    """Yield the rows of each table, without results: its grid is that of its latest run, its norms those of any."""
+    cells: dict[str, dict[str, list[tuple[Cell, RunRecord]]]] = {}
+    latest: dict[str, tuple[Cell, RunRecord]] = {}
+    for run in runs:
+        for cell in run.cells:
+            cells.setdefault(cell.table, {}).setdefault(cell.row, []).append((cell, run))
+            latest[cell.table] = (cell, run)
+    for table, rows in cells.items():
+        grid = latest[table][0]
+        yield [
+            Row(
+                cell=history[-1][0],
+                run=history[-1][1],
+                seeds=sorted({seed for cell, _ in history for seed in cell.seeds}),
+                settings=grid.settings,
+                rates=grid.rates,
+            )
+            for history in rows.values()
+        ]
+
+
+def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, tuple[int, int, float]]]]:
+    wanted: dict[str, list[tuple[Row, tuple[int, int, float]]]] = {}
+    for row in rows:
+        for seed in row.seeds:
+            for setting, values in enumerate(row.settings):
+                for rate in row.rates:
+                    key = row.cell.trial(rate, values, seed).key
+                    wanted.setdefault(key, []).append((row, (seed, setting, rate)))
+    return wanted
+
+
+def _matches(result: Result | TrialRecord, places: list[tuple[Row, tuple[int, int, float]]] | None) -> bool:
+    """Whether a stored result is what the latest run of its row used: its code, and its kind of device."""
+    if not places:
+        return False
+    row = places[0][0]
+    prints = (row.cell.norm_print, row.cell.task_print)
+    same_code = result.run == row.run.run if None in prints else (result.norm_print, result.task_print) == prints
+    return same_code and result.device == row.run.device
+
+
+def _fill(rows: list[Row], results: Iterable[Result]) -> None:
+    wanted = _wanted(rows)
+    for result in results:
+        places = wanted.get(result.key)
+        if places and _matches(result, places):
+            for row, point in places:
+                row.results[point] = result
+
+
+def _grid(rows: list[Row]) -> Grid | None:
+    """Return a table's grid: norms with a whole seed are ranked, with their rate chosen; the others stand apart."""
+    stored = [result for row in rows for result in row.results.values()]
+    if not stored:
+        return None
+    latest = max(rows, key=lambda row: row.run.started)
+    grid = Grid(
+        task=latest.cell.task,
+        task_version=latest.cell.task_version,
+        task_params=latest.cell.task_params,
+        condition=latest.cell.condition,
+        protocol="tuned" if latest.cell.recipe.hold_out else "published",
+        baseline=latest.run.baseline,
+        rates=latest.rates,
+        measure=stored[-1].measure,
+        rows=[],
+        apart=[],
+        notes=[],
+    )
+    for row in rows:
+        _choose(row, grid.measure)
+        if row.rate is not None:
+            grid.rows.append(row)
+        else:
+            grid.apart.append((row.label, _lacks(row)))
+    grid.notes = list(_notes(rows, stored))
+    return grid
+
+
+def _choose(row: Row, measure: Measure) -> None:
+    """Choose the setting and rate of the best mean validation score; ties go to the lower rate, the earlier setting.
+
+    Without a validation split there is one rate, and nothing to choose.
+    """
+    sign = 1 if measure.direction == "up" else -1
+    best = -float("inf")
+    for setting in range(len(row.settings)):
+        for rate in row.rates:
+            found = row.at(rate, setting).values()
+            scores = [result.score if result.validation is None else result.validation for result in found]
+            usable = [sign * score for score in scores if score is not None]
+            if usable and sum(usable) / len(usable) > best:
+                best, row.setting, row.rate = sum(usable) / len(usable), setting, rate
+
+
+def _lacks(row: Row) -> str:
+    unsupported = next((result.reason for result in row.results.values() if result.outcome == "unsupported"), None)
+    if unsupported:
+        return f"unsupported: {unsupported}"
+    failed = ", ".join(f"{count} ended in {outcome}" for outcome, count in sorted(row.failures.items()))
+    missing = f"lacks {row.planned - len(row.results)} of {row.planned} trials"
+    return missing if not failed else f"{failed}; {missing}" if len(row.results) < row.planned else failed
+
+
+def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
+    """Say what is missing, and what is mixed."""
+    planned = sum(row.planned for row in rows)
+    if len(stored) < planned:
+        yield f"{len(stored)} of {planned} trials are stored; a seed counts for a norm once all its rates are"
+    for row in rows:
+        if row.failures and row.rate is not None:
+            counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
+            yield f"{row.label}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
+    if len({result.environment for result in stored}) > 1:
+        yield "mixed: trials of more than one environment (versions or hardware) stand side by side"
+    if len({result.device for result in stored}) > 1:
+        yield "mixed: trials of more than one kind of device stand side by side"
+    if len({row.cell.task_print for row in rows}) > 1:
+        yield "mixed: the task's code changed between the runs of these norms; run the suite again"

@@ -1,0 +1,238 @@
+"""The one way from a table to text: terminal, GitHub Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from tabulate import tabulate
+
+from normbench.boards.table import Column, Table, TableRow, Value
+
+#: What a terminal that is not Unicode gets instead.
+ASCII = str.maketrans(
+    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "−": "-", "→": "->"}
+)
+LATEX = str.maketrans(
+    {
+        "±": r"$\pm$ ",
+        "–": "--",
+        "≥": r"$\geq$ ",
+        "●": r"$\bullet$",
+        "◐": r"$\odot$",
+        "○": r"$\circ$",
+        "×": r"$\times$",
+        "·": r"$\cdot$",
+    }
+)
+#: A strip longer than this stands without a column for each rate.
+LONGEST_STRIP = 40
+GAP = 2
+
+Format = Callable[[Sequence[Table]], str]
+
+
+def terminal(table: Table, width: int | None = None) -> str:
+    """Return a table for a terminal `width` columns wide (left out: this one), folded where it would be wider."""
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    lines = textwrap.wrap(title(table), width, subsequent_indent="  ")
+    for columns in _folded(table, width):
+        lines += ["", _grid(table, columns, "simple")] if table.rows else []
+    for norm, why in table.apart:
+        lines += ["", *textwrap.wrap(f"not ranked: {norm}: {why}", width, subsequent_indent="  ")]
+    lines.append("")
+    for note in table.notes:
+        lines += textwrap.wrap(note, width - 2, initial_indent="- ", subsequent_indent="  ")
+    return "\n".join(lines).rstrip()
+
+
+def github(tables: Sequence[Table]) -> str:
+    """Return tables as GitHub's Markdown."""
+    parts = []
+    for table in tables:
+        part = [f"**{title(table)}**", ""]
+        part += [_grid(table, table.columns, "github"), ""] if table.rows else []
+        part += [f"- not ranked: {norm}: {why}" for norm, why in table.apart]
+        part += [f"- {note}" for note in table.notes]
+        parts.append("\n".join(part))
+    return "\n\n".join(parts)
+
+
+def latex_booktabs(tables: Sequence[Table]) -> str:
+    """Return tables for LaTeX with the package booktabs, the notes as comments."""
+    parts = []
+    for table in tables:
+        head = [f"% {title(table)}"]
+        notes = [f"% not ranked: {norm}: {why}" for norm, why in table.apart] + [f"% {note}" for note in table.notes]
+        body = _grid(table, table.columns, "latex_booktabs").translate(LATEX) if table.rows else ""
+        parts.append("\n".join([*head, body, *notes]))
+    return "\n\n".join(parts)
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Return tables as CSV with full precision: a header a table, an empty line between tables."""
+    parts = []
+    for table in tables:
+        out = io.StringIO()
+        names = [name for column in table.columns for name in _names(column)]
+        writer = csv.DictWriter(
+            out, ["board", "task", "task_version", "condition", "rank", "norm", *names, "flags"], lineterminator="\n"
+        )
+        writer.writeheader()
+        head = {
+            "board": table.board,
+            "task": table.task,
+            "task_version": table.task_version,
+            "condition": _words(table.condition),
+        }
+        for row in table.rows:
+            values = _json_row(table, row)
+            writer.writerow({**head, **values, "flags": " ".join(row.flags)})
+        parts.append(out.getvalue().rstrip("\n"))
+    return "\n\n".join(parts)
+
+
+def as_json(tables: Sequence[Table]) -> str:
+    """Return tables as the JSON that other programs read; docs/metrics.md gives its schema."""
+    boards = [
+        {
+            "board": table.board,
+            "task": table.task,
+            "task_version": table.task_version,
+            **({"task_params": table.task_params} if table.task_params else {}),
+            "condition": table.condition,
+            "protocol": table.protocol,
+            "baseline": table.baseline,
+            "grid": table.grid,
+            "columns": [
+                {"name": column.name, "unit": column.unit, "digits": column.digits, "better": column.better}
+                for column in table.columns
+            ],
+            "rows": [_json_row(table, row) for row in table.rows],
+            "apart": [{"norm": norm, "why": why} for norm, why in table.apart],
+            "notes": table.notes,
+        }
+        for table in tables
+    ]
+    encoded = msgspec.json.encode({"schema": 1, "boards": boards})
+    return msgspec.json.format(encoded, indent=2).decode()
+
+
+def _terminals(tables: Sequence[Table]) -> str:
+    return "\n\n".join(terminal(table) for table in tables)
+
+
+FORMATS: dict[str, Format] = {
+    "terminal": _terminals,
+    "github": github,
+    "latex_booktabs": latex_booktabs,
+    "csv": as_csv,
+    "json": as_json,
+}
+
+
+def title(table: Table) -> str:
+    """Return the line above a table: the board, the task and its version, the condition, the protocol."""
+    task = f"{table.task} v{table.task_version}" + (f" ({_words(table.task_params)})" if table.task_params else "")
+    parts = [table.board, task, _words(table.condition)]
+    parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
+    return " · ".join(part for part in parts if part)
+
+
+def written(value: Value, column: Column) -> str:
+    """Return a table's entry as text."""
+    if column.kind == "text" or (value.number is None and not value.low and not value.high):
+        return value.text or "–"
+    text = ("≥" if value.at_least else "") + _number(value.number, column)
+    if value.ends == "t" and value.number is not None and value.high is not None:
+        text += f" ±{_plain(value.high - value.number, column)}"
+    elif value.ends and not value.number == value.low == value.high:
+        high = ("≥" if value.high_at_least else "") + _number(value.high, column)
+        between = f"{_number(value.low, column)}–{high}"
+        text += f" ({between})" if value.ends == "min-max" else f" [{between}]"
+    return f"{text} {value.mark}".rstrip()
+
+
+def _number(number: float | None, column: Column) -> str:
+    if number is None:
+        return "none"
+    if column.kind == "rate":
+        return f"{number:g}"
+    return f"{number * column.scale:{'+' if column.kind == 'signed' else ''}.{column.digits}f}"
+
+
+def _plain(number: float, column: Column) -> str:
+    return f"{number * column.scale:.{column.digits}f}"
+
+
+def _grid(table: Table, columns: Sequence[Column], style: str) -> str:
+    headers = ["#", "norm", *(_header(table, column) for column in columns)]
+    if style != "simple":
+        headers = [" ".join(header.split("\n")) for header in headers]
+    body = [
+        [str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows
+    ]
+    align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
+    return tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+def _entry(table: Table, column: Column, row: TableRow) -> str:
+    text = written(row.values[column.name], column)
+    return _spaced(text, table.grid) if column.name == "strip" else text
+
+
+def _header(table: Table, column: Column) -> str:
+    if column.name != "strip" or len(_rates(table.grid)) > LONGEST_STRIP:
+        return column.title
+    return f"{column.title}\n{_rates(table.grid)}"
+
+
+def _rates(grid: Sequence[float]) -> str:
+    return " ".join(f"{rate:g}" for rate in grid)
+
+
+def _spaced(marks: str, grid: Sequence[float]) -> str:
+    """Return a strip with each mark below the first figure of its rate."""
+    if len(_rates(grid)) > LONGEST_STRIP:
+        return marks
+    return " ".join(mark.ljust(len(f"{rate:g}")) for mark, rate in zip(marks, grid, strict=True)).rstrip()
+
+
+def _folded(table: Table, width: int) -> list[list[Column]]:
+    """Return the columns in groups, each no wider than the terminal beside the norms' names."""
+    fixed = 1 + GAP + max((len(row.norm) for row in table.rows), default=4)
+    groups: list[list[Column]] = [[]]
+    used = fixed
+    for column in table.columns:
+        widths = [len(line) for line in _header(table, column).split("\n")]
+        widest = max([*widths, *(len(_entry(table, column, row)) for row in table.rows)])
+        if groups[-1] and used + GAP + widest > width:
+            groups.append([])
+            used = fixed
+        groups[-1].append(column)
+        used += GAP + widest
+    return groups
+
+
+def _names(column: Column) -> list[str]:
+    return [column.name] if column.kind == "text" else [column.name, f"{column.name}_low", f"{column.name}_high"]
+
+
+def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
+    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank}
+    for column in table.columns:
+        value = row.values[column.name]
+        if column.kind == "text":
+            entry[column.name] = value.text if value.number is None else value.number
+        else:
+            entry |= zip(_names(column), (value.number, value.low, value.high), strict=True)
+    return entry | {"flags": row.flags}
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={msgspec.json.encode(value).decode()}" for name, value in values.items())

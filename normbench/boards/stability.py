@@ -1,0 +1,219 @@
+"""The stability board: what a norm does over the suite's grid of rates, each column computed on each seed's own curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from normbench.boards.gather import Grid, Row
+from normbench.boards.table import Column, Table, TableRow, Value, ranks
+from normbench.records import Measure
+from normbench.stats import mean_over_seeds, median_over_seeds, unseen_failures
+
+#: One mark a rate: what all seeds of a norm did there.
+MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}
+LEGEND = "● all seeds trained, ◐ some, ○ none, × none and one or more diverged"
+
+#: "range" is where the score stays within this share of (mean score at the chosen rate - chance).
+WITHIN = 0.1
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One seed's scores over the grid, in units where more is better, and whether each rate trained."""
+
+    scores: list[float]
+    trained: list[bool]
+
+
+@dataclass(frozen=True)
+class Decades:
+    """A width in decades; `cut` where an end of the grid cuts it off."""
+
+    width: float
+    cut: bool
+
+
+def stability(grid: Grid) -> Table | None:
+    """Return the stability board of a grid, its norms by their score over the grid; None where there is one rate."""
+    if len(grid.rates) < 2:
+        return None
+    measured = [(row, seeds) for row in grid.rows if (seeds := curves(grid, row))]
+    means = [float(np.mean([over_the_grid(curve.scores, grid.rates) for curve in seeds])) for _, seeds in measured]
+    ordered = sorted(zip(ranks(means), measured, strict=True), key=lambda pair: pair[0])
+    apart = [(row.label, "no seed has a score at every rate") for row in grid.rows if not curves(grid, row)]
+    return Table(
+        board="stability",
+        task=grid.task,
+        task_version=grid.task_version,
+        task_params=grid.task_params,
+        condition=grid.condition,
+        protocol=grid.protocol,
+        baseline=grid.baseline,
+        grid=grid.rates,
+        columns=_columns(grid.measure),
+        rows=[_row(grid, row, seeds, rank) for rank, (row, seeds) in ordered],
+        apart=[*grid.apart, *apart],
+        notes=[*grid.notes, *_notes(grid)],
+    )
+
+
+def curves(grid: Grid, row: Row) -> list[Curve]:
+    """Return the curves of the seeds that have a score at every rate, at the norm's chosen setting."""
+    found = []
+    at_rates = {rate: row.at(rate) for rate in grid.rates}
+    for seed in row.complete:
+        results = [at_rates[rate].get(seed) for rate in grid.rates]
+        scored = [result for result in results if result is not None and result.score is not None]
+        if len(scored) == len(grid.rates):
+            scores = [_upward(grid.measure, result.score or 0.0) for result in scored]
+            found.append(Curve(scores, [result.trained for result in scored]))
+    return found
+
+
+def over_the_grid(scores: list[float], rates: list[float]) -> float:
+    """Return the mean score over the grid: the trapezoid rule in log10(rate), divided by the grid's width."""
+    return float(np.dot(weights(rates), scores))
+
+
+def weights(rates: list[float]) -> list[float]:
+    """Return the weight of each rate in the mean over the grid; they add up to 1."""
+    logs = [math.log10(rate) for rate in rates]
+    steps = [0.0, *(high - low for low, high in pairwise(logs)), 0.0]
+    return [(left + right) / 2 / (logs[-1] - logs[0]) for left, right in pairwise(steps)]
+
+
+def trains_up_to(curve: Curve, chosen: int) -> int | None:
+    """Return the index of the last of the trained rates unbroken from the chosen one up; None if that did not train."""
+    if not curve.trained[chosen]:
+        return None
+    last = chosen
+    while last + 1 < len(curve.trained) and curve.trained[last + 1]:
+        last += 1
+    return last
+
+
+def within(curve: Curve, rates: list[float], chosen: int, threshold: float) -> Decades:
+    """Return the decades about the chosen rate over which the score stays at or above a threshold.
+
+    Between two trained rates an end is interpolated linearly in log10(rate); next to a rate that did not train it is
+    the geometric mean of the last good and the first bad rate. A seed that did not train at the chosen rate has none.
+    """
+    if not curve.trained[chosen] or curve.scores[chosen] < threshold:
+        return Decades(0.0, cut=False)
+    logs = [math.log10(rate) for rate in rates]
+    ends, cut = [], False
+    for step in (-1, 1):
+        good = chosen
+        while 0 <= good + step < len(logs) and curve.trained[good + step] and curve.scores[good + step] >= threshold:
+            good += step
+        bad = good + step
+        if not 0 <= bad < len(logs):
+            ends.append(logs[good])
+            cut = True
+        elif curve.trained[bad]:
+            share = (curve.scores[good] - threshold) / (curve.scores[good] - curve.scores[bad])
+            ends.append(logs[good] + share * (logs[bad] - logs[good]))
+        else:
+            ends.append((logs[good] + logs[bad]) / 2)
+    return Decades(ends[1] - ends[0], cut)
+
+
+def _columns(measure: Measure) -> list[Column]:
+    percent = measure.direction == "up" and measure.unit == "%"
+    unit, digits = ("%", 1) if percent else ("", 3)
+    shown = f" {unit}" if unit else " (progress)" if measure.direction == "down" else ""
+    return [
+        Column("strip", "trained at rate", kind="text"),
+        Column("over_the_grid", f"over the grid{shown},\n± or (min–max)", unit, digits, "up"),
+        Column("trains_up_to", "trains up to\n(min–max)", kind="rate", better="up"),
+        Column("range", "range, decades\n(min–max)", "decades", 2, "up"),
+        Column("sensitivity", "sensitivity,\n± or (min–max)", "points" if percent else "", digits, "down"),
+    ]
+
+
+def _row(grid: Grid, row: Row, seeds: list[Curve], rank: int) -> TableRow:
+    assert row.rate is not None
+    chosen = grid.rates.index(row.rate)
+    areas = [over_the_grid(curve.scores, grid.rates) for curve in seeds]
+    area = mean_over_seeds(areas)
+    sensitivity = mean_over_seeds([curve.scores[chosen] - own for curve, own in zip(seeds, areas, strict=True)])
+    reach = [trains_up_to(curve, chosen) for curve in seeds]
+    values = {
+        "strip": Value(text="".join(MARKS[outcome] for outcome in strip(grid, row))),
+        "over_the_grid": Value.of(area),
+        "trains_up_to": _reach(reach, grid.rates),
+        "range": _range(grid, seeds, chosen),
+        "sensitivity": Value.of(sensitivity),
+    }
+    flags = [f"{name}:at-least" for name, value in values.items() if value.at_least]
+    flags += [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
+    flags += ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
+    flags += [f"{outcome}:{count}" for outcome, count in sorted(row.failures.items())]
+    return TableRow(row.label, rank, values, flags)
+
+
+def strip(grid: Grid, row: Row) -> Iterator[str]:
+    """Yield for each rate what the seeds did there: a key of MARKS."""
+    for rate in grid.rates:
+        results = row.at(rate).values()
+        trained = sum(result.trained for result in results)
+        if not results:
+            yield "missing"
+        elif trained:
+            yield "all" if trained == len(results) else "some"
+        else:
+            yield "diverged" if any(result.outcome == "diverged" for result in results) else "none"
+
+
+def _reach(indices: list[int | None], rates: list[float]) -> Value:
+    """Return the median rate with its ends; a seed that did not train at the chosen rate is below the grid."""
+    ends = median_over_seeds([-1 if index is None else index for index in indices])
+    median, low, high = (int(index) for index in (ends.centre, ends.low, ends.high))
+    last = len(rates) - 1
+    return Value(
+        rates[median] if median >= 0 else None,
+        rates[low] if low >= 0 else None,
+        rates[high] if high >= 0 else None,
+        ends.kind,
+        at_least=median == last,
+        high_at_least=high == last,
+        text="" if median >= 0 else "none",
+    )
+
+
+def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
+    if not any(curve.trained[chosen] for curve in seeds):
+        return Value(text="–")
+    mean = float(np.mean([curve.scores[chosen] for curve in seeds]))
+    threshold = mean - WITHIN * (mean - _upward(grid.measure, grid.measure.chance))
+    found = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
+    ends = median_over_seeds([one.width for one in found])
+    cut = {one.width for one in found if one.cut}
+    return Value.of(ends, at_least=ends.centre in cut, high_at_least=ends.high in cut)
+
+
+def _upward(measure: Measure, score: float) -> float:
+    """Return a score where more is better: itself for accuracy-like tasks, else its progress."""
+    return score if measure.direction == "up" else measure.progress(score)
+
+
+def _notes(grid: Grid) -> Iterator[str]:
+    n = grid.seeds
+    yield LEGEND
+    shares = ", ".join(f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True))
+    yield f"the grid and the weight of each rate in it: {shares}; numbers of two grids are not to be compared"
+    if n:
+        yield (
+            f"±: 95% t interval of the mean over {n} or more seeds; (a–b): min–max of the seeds, which is no interval. "
+            f"{n} seeds can't see a failure that strikes up to {100 * unseen_failures(n):.0f}% of seeds"
+        )
+    yield (
+        "trains up to: the last rate trained without a gap from the chosen one. range: decades about it that stay within "
+        "10% of its score. sensitivity: score at the chosen rate less that over the grid, 0 does not care. ≥: cut off by "
+        "the grid"
+    )

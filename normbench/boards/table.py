@@ -1,0 +1,87 @@
+"""A table as data: it knows its columns' units and digits, so that no board formats a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from normbench.stats import Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `kind` says how its values are written: numbers with a sign, rates, counts, or text as it is.
+
+    `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "".
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    digits: int = 1
+    better: Literal["up", "down"] | None = None
+    kind: Literal["number", "signed", "rate", "text"] = "number"
+
+    @property
+    def scale(self) -> float:
+        """What a stored value is multiplied by when it is written."""
+        return 100.0 if self.unit in ("%", "points") else 1.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off."""
+
+    number: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ends: Literal["t", "order", "exact", "min-max", ""] = ""
+    at_least: bool = False
+    high_at_least: bool = False
+    text: str = ""
+    mark: str = ""
+
+    @classmethod
+    def of(cls, interval: Interval, *, at_least: bool = False, high_at_least: bool = False) -> Value:
+        """Return an interval as an entry."""
+        return cls(
+            interval.centre, interval.low, interval.high, interval.kind, at_least=at_least, high_at_least=high_at_least
+        )
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A norm's row: `flags` are what a program should know besides the numbers."""
+
+    norm: str
+    rank: int | None
+    values: dict[str, Value]
+    flags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One board of one task and condition."""
+
+    board: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any]
+    condition: dict[str, Any]
+    protocol: str
+    baseline: str
+    grid: list[float]
+    columns: list[Column]
+    rows: list[TableRow]
+    apart: list[tuple[str, str]]
+    notes: list[str]
+
+    def __str__(self) -> str:
+        from normbench.boards.render import terminal
+
+        return terminal(self)
+
+
+def ranks(scores: list[float]) -> list[int]:
+    """Return the rank of each score, 1 for the highest; equal scores share a rank."""
+    return [1 + sum(other > score for other in scores) for score in scores]

@@ -1,0 +1,342 @@
+"""What a plugin author imports: how a norm, a task, a suite, a probe or an executor is described to the host.
+
+Everything here is a frozen description, checked as it is made. Nothing imports torch: a function may be given as a
+string "package.module:name", which is imported when it is first called, so that listing what a plugin offers is fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+import pluggy
+
+from normbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.data import Dataset
+
+hookimpl = pluggy.HookimplMarker("normbench")
+
+Layout: TypeAlias = Literal["NC", "NCL", "NCHW", "NLC"]
+Placement: TypeAlias = Literal["before", "after", "fused", "weight"]
+
+#: Every layout a site can have. In NLC, that of tokens, channels come last.
+ALL: frozenset[str] = frozenset({"NC", "NCL", "NCHW", "NLC"})
+PLACEMENTS: frozenset[str] = frozenset({"before", "after", "fused", "weight"})
+
+#: What `normbench.layer` and a suite's table of a norm name themselves, so that no parameter can have these names.
+RESERVED = frozenset({"site", "module", "name", "channels", "layout", "activation", "norm", "label"})
+
+_NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Unsupported(Exception):
+    """Raised by a layer that can't stand at a site or under a recipe; the trial ends as `unsupported`, with this text."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Everything about a training that is a value.
+
+    A field that equals its default is left out of a trial's identity, so that a recipe can grow without orphaning what
+    is stored: a new field's default must mean what was done before it existed.
+
+    `rate` is the learning rate, `batch_size` counts samples, `epochs` passes over the training data; `momentum` and
+    `weight_decay` are SGD's; `threads` are those that torch computes with on a CPU; with `hold_out` off, training
+    takes the validation split as well, and there is no validation score.
+    """
+
+    rate: float
+    batch_size: int
+    epochs: int
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    threads: int = 1
+    hold_out: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"rate is {self.rate}; a rate is above 0")
+        for name in ("batch_size", "epochs", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is 1 or more")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; it is at least 0 and below 1")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay is {self.weight_decay}; it is 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place in a network where a norm goes.
+
+    `channels` is C, `layout` names the axes of the input, `activation` is the name of the activation at the site or
+    None, `index` counts the sites of a network from 0, and `spatial` is the size of the axes that are neither N nor
+    C, where the network knows it.
+    """
+
+    channels: int
+    layout: Layout
+    activation: str | None = None
+    index: int = 0
+    spatial: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a layer claims of itself; the host acts on it, and conformance checks test it.
+
+    `batch_dependent`: in training, a sample's output depends on the other samples of the batch.
+    `order_dependent`: it depends on the order of the samples.
+    `rank_dependent`: on several devices, each rank computes from its own part of the batch.
+    `state`: names of the buffers that training moves.
+    `batch_size_1`: it can train at batch size 1: "yes", "spatial" (where a sample has several values a channel), "no".
+    `centres`: a constant added to one channel of its input changes nothing, so that a bias directly before it is
+    dropped. (Layer norm subtracts a mean over channels, which is another thing.)
+    `scale_invariant`: rescaling its input changes nothing, up to eps.
+    `eval_differs`: evaluation computes something else than training.
+    """
+
+    batch_dependent: bool = False
+    order_dependent: bool = False
+    rank_dependent: bool = False
+    state: tuple[str, ...] = ()
+    batch_size_1: Literal["yes", "spatial", "no"] = "yes"
+    centres: bool = False
+    scale_invariant: bool = False
+    eval_differs: bool = False
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One kind of normalization, and how to put it into a network.
+
+    `layer(site, **params) -> nn.Module` builds it; with placement "weight", `layer(site, module) -> module` wraps the
+    linear or convolution before the site. It is a callable, whose keyword parameters with defaults are the norm's
+    parameters, or a string "package.module:name", and then `params` declares them with their defaults.
+
+    `placement` is "before" the activation, "after" it, "fused" (the layer includes the activation that `site.activation`
+    names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the parameters that returns
+    one. `paper` cites where the norm comes from. A layer may have a method `on_step(step, steps)`: see docs/plugins.md.
+
+    Raises ValueError or TypeError where the description contradicts itself.
+    """
+
+    name: str
+    layer: Callable[..., nn.Module] | str
+    _: KW_ONLY
+    summary: str
+    layouts: frozenset[str] | set[str] = ALL
+    placement: Placement = "before"
+    traits: Traits | Callable[..., Traits] = Traits()  # noqa: RUF009 - frozen
+    params: Mapping[str, Any] = field(default_factory=dict)
+    paper: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a description that contradicts itself, and read the parameters of a callable layer."""
+        _check_head("norm", self.name, self.summary)
+        _check_members("layouts", self.layouts, ALL)
+        _check_members("placement", [self.placement], PLACEMENTS)
+        object.__setattr__(self, "layouts", frozenset(self.layouts))
+        object.__setattr__(self, "params", _parameters(self.layer, self.params, 2 if self.placement == "weight" else 1))
+        reserved = RESERVED & set(self.params)
+        if reserved:
+            raise ValueError(f"parameter {min(reserved)!r} has a name that normbench uses itself")
+
+    def traits_with(self, params: Mapping[str, Any]) -> Traits:
+        """Return the traits that the norm claims with these parameters, the others at their defaults."""
+        return self.traits if isinstance(self.traits, Traits) else self.traits(**{**self.params, **params})
+
+    def build(self, site: Site, params: Mapping[str, Any], *wrapped: nn.Module) -> nn.Module:
+        """Return the layer at a site; with placement "weight", the linear or convolution `wrapped` by it."""
+        layer: nn.Module = function(self.layer)(site, *wrapped, **params)
+        return layer
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A task's data. Each split is a pair (inputs, targets) of tensors, samples first, or a map-style data set."""
+
+    train: tuple[Tensor, Tensor] | Dataset[Any]
+    validation: tuple[Tensor, Tensor] | Dataset[Any]
+    test: tuple[Tensor, Tensor] | Dataset[Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, network and recipe; what a trial trains.
+
+    `version` changes when the task's numbers would. `recipe` is its own; a suite changes values of it. `params` declares
+    parameters of the task's own, with defaults; each function below is given those that it names.
+
+    `data(folder, recipe) -> Splits`: `folder` is the user's data folder. The split is fixed: it depends on no seed.
+    `network(place, recipe) -> nn.Module`: `place` puts the norm in; see docs/plugins.md.
+    `loss(outputs, targets) -> Tensor`: a scalar, the mean over the batch (default: cross-entropy).
+    `score(outputs, targets) -> Tensor`: shape (N,), whose mean over a split is the score (default: accuracy).
+    `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers a
+    sample, uniform in [0, 1), shape (N, augment_draws), which depend on the seed, the epoch and the sample alone.
+
+    `measure` names the score, `unit` is "%" where a share is shown as per cent, else the unit itself; `direction` says
+    which way is better. `chance` is the score of guessing, `reference` that of a good training.
+
+    Raises ValueError or TypeError where the description contradicts itself.
+    """
+
+    name: str
+    version: int
+    _: KW_ONLY
+    summary: str
+    recipe: Recipe
+    chance: float
+    reference: float
+    data: Callable[..., Splits] | str
+    network: Callable[..., nn.Module] | str
+    loss: Callable[..., Tensor] | str | None = None
+    score: Callable[..., Tensor] | str | None = None
+    augment: Callable[..., Tensor] | str | None = None
+    augment_draws: int = 0
+    measure: str = "accuracy"
+    unit: str = "%"
+    direction: Literal["up", "down"] = "up"
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a description that contradicts itself."""
+        _check_head("task", self.name, self.summary)
+        _check_members("direction", [self.direction], {"up", "down"})
+        if not isinstance(self.version, int) or self.version < 1:
+            raise ValueError(f"version is {self.version!r}; it is a whole number from 1")
+        if not isinstance(self.recipe, Recipe):
+            raise TypeError(f"recipe is {self.recipe!r}; it is a normbench.Recipe")
+        ordered = self.chance < self.reference if self.direction == "up" else self.chance > self.reference
+        if not ordered:
+            raise ValueError(f"reference {self.reference} is no better than chance {self.chance} (better: {self.direction})")
+        for name in ("data", "network", "loss", "score", "augment"):
+            if getattr(self, name) is not None:
+                _check_function(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something that watches a training and adds series to its record.
+
+    `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after each
+    epoch (counted from 1) with evaluation's mode off; each name it returns becomes a series of the record, one number an
+    epoch. A probe must leave weights, buffers and random generators as they were.
+    """
+
+    name: str
+    watch: Callable[..., Any] | str
+    _: KW_ONLY
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a description that contradicts itself."""
+        _check_head("probe", self.name, self.summary)
+        _check_function("watch", self.watch)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A way to run packs of trials: `run(packs, on_outcome)` trains each pack and hands over outcomes one by one."""
+
+    name: str
+    run: Callable[..., None] | str
+    _: KW_ONLY
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a description that contradicts itself."""
+        _check_head("executor", self.name, self.summary)
+        _check_function("run", self.run)
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """A suite that a plugin brings: the TOML file that describes it. Its name is the file's `name`."""
+
+    path: Path
+
+
+def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
+    """Return the function that a description names: itself, or what "package.module:name" imports.
+
+    Raises ImportError or AttributeError where the string names nothing.
+    """
+    if not isinstance(value, str):
+        return value
+    module, _, name = value.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return parameters as given, in the order of their names, with whole numbers made floats where the default is one.
+
+    Raises UsageError for a parameter that is not `declared`, or whose type is not that of its default; `where` begins
+    the message.
+    """
+    result: dict[str, Any] = {}
+    for name, value in sorted(given.items()):
+        if name not in declared:
+            raise unknown("parameter", name, declared, where)
+        default = declared[name]
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if default is not None and type(value) is not type(default):
+            raise UsageError(f"{where}: {name} is {value!r}; it takes a {type(default).__name__}, like its default {default!r}")
+        result[name] = value
+    return result
+
+
+def named_by(fn: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the parameters that a function names among its own."""
+    return {name: params[name] for name in inspect.signature(fn).parameters if name in params}
+
+
+def _check_head(kind: str, name: str, summary: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r}: a name is lower-case letters, digits and hyphens, like 'group-norm'")
+    if not isinstance(summary, str) or not summary.strip() or "\n" in summary:
+        raise ValueError(f"{kind} {name!r}: summary is {summary!r}; it is one line that says what this is")
+
+
+def _check_members(what: str, given: Any, allowed: frozenset[str] | set[str]) -> None:
+    strangers = sorted(set(given) - allowed, key=str)
+    if strangers or not given:
+        found = repr(strangers[0]) if strangers else "nothing"
+        raise ValueError(f"{what} has {found}; allowed: {', '.join(sorted(allowed))}")
+
+
+def _check_function(what: str, value: Any) -> None:
+    if isinstance(value, str):
+        if not _FUNCTION.fullmatch(value):
+            raise ValueError(f"{what} is {value!r}; as a string it is 'package.module:name'")
+    elif not callable(value):
+        raise TypeError(f"{what} is {value!r}; it is a function, or the string 'package.module:name'")
+
+
+def _parameters(layer: Any, declared: Mapping[str, Any], positional: int) -> dict[str, Any]:
+    """Return a layer's parameters and defaults, those of a callable read from its signature past `positional` ones."""
+    _check_function("layer", layer)
+    if isinstance(layer, str):
+        return dict(declared)
+    if declared:
+        raise ValueError("params is for a layer given as a string; a callable's own parameters declare themselves")
+    own = list(inspect.signature(layer).parameters.values())[positional:]
+    for parameter in own:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            raise ValueError(f"layer takes *{parameter.name}, which would swallow a misspelt parameter: name each one")
+        if parameter.default is parameter.empty:
+            raise ValueError(f"layer's parameter {parameter.name!r} has no default")
+    return {parameter.name: parameter.default for parameter in own}

@@ -1,0 +1,33 @@
+"""The one exception for users' mistakes, and the words in which a misspelt name is refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """A mistake of the user's: what is wrong, where, and what would be right, in one line.
+
+    The command line prints it without a trace and ends with exit status 2.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "", note: str = "") -> UsageError:
+    """Refuse a name that is not known, with the nearest names or, where none is near, all of them.
+
+    `kind` says what the name should have been ("norm", "key"), `where` the file or option that holds it,
+    `note` what else the user should know.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near += [other for other in names if name and name in other and other not in near]
+    if near:
+        hint = f"did you mean {' or '.join(repr(other) for other in near[:3])}?"
+    elif names:
+        hint = f"known: {', '.join(names)}"
+    else:
+        hint = f"no {kind} is known"
+    prefix = f"{where}: " if where else ""
+    suffix = f" ({note})" if note else ""
+    return UsageError(f"{prefix}no {kind} {name!r}; {hint}{suffix}")

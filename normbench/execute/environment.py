@@ -1,0 +1,71 @@
+"""What a trial ran on: versions, processor, accelerator. No name of a machine or a person."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from normbench.errors import UsageError
+
+_PACKAGES = ("normbench", "torch", "pytorch-lightning", "numpy")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Return the environment of trials on a device."""
+    described: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        described["accelerator"] = torch.cuda.get_device_name(device)
+        described["cuda"] = torch.version.cuda
+    return described
+
+
+def resolve(device: str) -> str:
+    """Return a device's name with "auto" resolved: a CUDA GPU where there is one, else the CPU.
+
+    Raises UsageError for a device that is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return device
+
+
+def kind(device: str) -> str:
+    """Return the kind of a device, which is part of what makes a trial done: "cpu" or "cuda"."""
+    return device.partition(":")[0]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

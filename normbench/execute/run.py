@@ -1,0 +1,299 @@
+"""A run: what is asked for, less what is stored, cut into packs, executed, and stored as it comes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+
+from normbench import contract, plan, plugins, prints, suites
+from normbench.errors import UsageError
+from normbench.execute import environment
+from normbench.plugins import Registry
+from normbench.records import (
+    FAILED,
+    FINAL,
+    SCHEMA,
+    Cell,
+    Measure,
+    Outcome,
+    Pack,
+    Result,
+    RunRecord,
+    Trial,
+    TrialRecord,
+    without_nonfinite,
+)
+from normbench.store import Store, Writer
+from normbench.suites import Suite
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to run; the fields are the options of `normbench run`."""
+
+    suite: str
+    norms: Sequence[str] = ()
+    seeds: str | None = None
+    settings: Sequence[str] = ()
+    plugin_files: Sequence[Path] = ()
+    out: Path | None = None
+    data_dir: Path | None = None
+    device: str = "auto"
+    probes: Sequence[str] = ()
+    retry: bool = False
+    executor: str = "serial"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One trial of a plan: its cell, itself, and the stored result that makes it done, or that was not final."""
+
+    cell: Cell
+    trial: Trial
+    stored: Result | None
+    done: bool
+
+
+@dataclass
+class Prepared:
+    """A request, resolved: the plan held against the store."""
+
+    request: Request
+    suite: Suite
+    registry: Registry
+    store: Store
+    cells: list[Cell]
+    baseline: str
+    device: str
+    work: list[Work]
+
+    @property
+    def todo(self) -> list[Work]:
+        """The trials that are not done."""
+        return [item for item in self.work if not item.done]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Handed to `on_progress` after each trial: how many of how many are done, the trial, and what it gave."""
+
+    done: int
+    total: int
+    cell: Cell
+    outcome: Outcome
+    key: str
+    folder: Path
+
+
+@dataclass
+class Summary:
+    """What a run did: trials run and outcomes that were failures of the run, not of a layer."""
+
+    folder: Path
+    ran: int = 0
+    stored_before: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+
+
+def prepare(request: Request) -> Prepared:
+    """Resolve a request and hold it against what is stored; trains nothing, and does not import torch for that.
+
+    Raises UsageError for whatever in the request can't be.
+    """
+    registry = plugins.current(tuple(request.plugin_files))
+    suite, where = find_suite(request.suite, registry)
+    suite = suites.changed(suite, norms=request.norms, seeds=request.seeds, settings=request.settings)
+    for name in request.probes:
+        registry.probe(name, "--probe")
+    registry.executor(request.executor, "--executor")
+    cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where)]
+    store = Store(request.out or Path("results") / suite.name)
+    device = request.device if request.device == "cpu" else environment.resolve(request.device)
+    work = list(_held_against(store, cells, environment.kind(device), request))
+    return Prepared(request, suite, registry, store, cells, plan.baseline(suite, registry, where), device, work)
+
+
+def run(prepared: Prepared, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+    """Run what is not done, storing each outcome as it comes. Running again finishes the rest.
+
+    Raises UsageError for a mistake that only shows here (a data folder without the data), DiskFullError where nothing
+    more can be stored, KeyboardInterrupt; in each case what was finished is stored.
+    """
+    todo = prepared.todo
+    summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
+    with prepared.store.writer() as writer:
+        record = _run_record(prepared)
+        writer.append(record)
+        if not todo:
+            return summary
+        from normbench.train.fit import measure
+
+        env = writer.environment(environment.describe(prepared.device))
+        cells = {item.trial.key: item.cell for item in todo}
+        measures = {cell.task: measure(prepared.registry.task(cell.task)) for cell in prepared.cells}
+
+        def on_outcome(outcome: Outcome) -> None:
+            key = outcome.trial.key
+            cell = cells[key]
+            writer.append(_trial_record(outcome, cell, record, env, measures[cell.task], prepared.request.probes))
+            summary.ran += 1
+            if outcome.outcome in FAILED:
+                summary.failed.append(outcome)
+            if on_progress is not None:
+                done = summary.stored_before + summary.ran
+                on_progress(Progress(done, len(prepared.work), cell, outcome, key, prepared.store.folder))
+
+        executor = prepared.registry.executor(prepared.request.executor)
+        contract.function(executor.run)(_packs(prepared, todo), on_outcome)
+    return summary
+
+
+def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
+    """Return a suite by its name, or by the path of its file, and what to call it in messages."""
+    path = Path(name)
+    if path.suffix == ".toml" or "/" in name or os.sep in name:
+        return suites.read(path), f"suite {path.name}"
+    return suites.read(registry.suite(name)), f"suite {name}"
+
+
+def seconds_left(work: Iterable[Work]) -> float | None:
+    """Return the time that the trials not done should take, from what stored ones took, or None where none is stored.
+
+    A trial takes what its cell's trials took in the median, else what its task's did, else what all did.
+    """
+    items = list(work)
+    took: dict[Any, list[float]] = {}
+    for item in items:
+        if item.stored is not None:
+            for group in _groups(item.cell):
+                took.setdefault(group, []).append(item.stored.seconds / item.cell.recipe.epochs)
+    if not took:
+        return None
+    total = 0.0
+    for item in items:
+        if not item.done:
+            group = next(group for group in _groups(item.cell) if group in took)
+            total += statistics.median(took[group]) * item.cell.recipe.epochs
+    return total
+
+
+def _groups(cell: Cell) -> Iterator[tuple[str, ...]]:
+    yield cell.table, cell.row
+    yield (cell.table,)
+    yield (cell.task,)
+    yield ()
+
+
+def _printed(cell: Cell, registry: Registry) -> Cell:
+    norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
+    return msgspec.structs.replace(
+        cell, norm_print=prints.norm_print(norm, cell.params), task_print=prints.task_print(task)
+    )
+
+
+def _held_against(store: Store, cells: list[Cell], device: str, request: Request) -> Iterator[Work]:
+    wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
+    # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
+    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
+    wanted.sort(key=lambda pair: order[pair[1].seed])
+    prints_of = {trial.key: (cell.norm_print, cell.task_print) for cell, trial in wanted}
+    stored: dict[str, Result] = {}
+    for result in store.results():
+        if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
+            stored[result.key] = result
+    for cell, trial in wanted:
+        yield _work(cell, trial, stored.get(trial.key), request)
+
+
+def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> Work:
+    if found is None or None in (cell.norm_print, cell.task_print):
+        return Work(cell, trial, None, done=False)
+    final = found.outcome in FINAL or (found.outcome in ("oom", "timeout") and not request.retry)
+    probed = found.outcome == "unsupported" or set(request.probes) <= set(found.probes)
+    return Work(cell, trial, found, done=final and probed)
+
+
+def _packs(prepared: Prepared, todo: list[Work]) -> Iterator[Pack]:
+    """Cut the trials into packs: of one, as long as `train` has no lanes."""
+    request = prepared.request
+    for item in todo:
+        yield Pack(
+            trials=(item.trial,),
+            device=prepared.device,
+            data_dir=str(data_dir(request.data_dir)),
+            probes=tuple(request.probes),
+            plugin_files=tuple(str(file) for file in request.plugin_files),
+        )
+
+
+def data_dir(given: Path | None) -> Path:
+    """Return the folder of data: as given, else NORMBENCH_DATA, else in the user's cache folder."""
+    if given is not None:
+        if not given.is_dir():
+            raise UsageError(f"--data-dir {given}: there is no such folder")
+        return given
+    from_environment = os.environ.get("NORMBENCH_DATA")
+    return Path(from_environment) if from_environment else platformdirs.user_cache_path("normbench") / "data"
+
+
+def _run_record(prepared: Prepared) -> RunRecord:
+    import importlib.metadata
+
+    return RunRecord(
+        run=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        version=importlib.metadata.version("normbench"),
+        device=environment.kind(prepared.device),
+        suite=msgspec.to_builtins(prepared.suite),
+        baseline=prepared.baseline,
+        protocol=prepared.suite.protocol,
+        cells=prepared.cells,
+    )
+
+
+def _trial_record(
+    outcome: Outcome, cell: Cell, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
+) -> TrialRecord:
+    trial = outcome.trial
+    series, flags = without_nonfinite(outcome.series)
+    return TrialRecord(
+        schema=SCHEMA,
+        key=trial.key,
+        run=run.run,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=trial.task,
+        task_version=trial.task_version,
+        task_params=trial.task_params,
+        norm=trial.norm,
+        params=trial.params,
+        recipe=msgspec.to_builtins(trial.recipe),
+        seed=trial.seed,
+        norm_print=cell.norm_print,
+        task_print=cell.task_print,
+        device=run.device,
+        environment=env,
+        outcome=outcome.outcome,
+        reason=outcome.reason,
+        score=outcome.score,
+        validation=outcome.validation,
+        diverged_at=outcome.diverged_at,
+        measure=measured,
+        series=series,
+        nonfinite=flags,
+        probes=list(probes),
+        steps=outcome.steps,
+        lanes=outcome.lanes,
+        threads=trial.recipe.threads,
+        seconds=round(outcome.seconds, 4),
+    )

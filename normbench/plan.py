@@ -1,0 +1,111 @@
+"""A suite, resolved against the norms and tasks at hand: which cells, which trials. Pure, and without torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from normbench.contract import Norm, Recipe, Task, checked
+from normbench.errors import UsageError
+from normbench.plugins import Registry
+from normbench.records import Cell
+from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable
+
+
+def cells(suite: Suite, registry: Registry, where: str) -> list[Cell]:
+    """Return the suite's cells, those of one table together, without code prints.
+
+    Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite.
+    """
+    norms = [_norm(choice(entry, f"{where}: norms"), registry) for entry in suite.norms]
+    _check_rows(norms, where)
+    planned = []
+    for text in suite.tasks:
+        task, params = _task(choice(text, f"{where}: tasks"), registry)
+        for recipe in _conditions(suite, task, where):
+            changed = [name for name in sorted(RECIPE_VALUES) if getattr(recipe, name) != getattr(task.recipe, name)]
+            for norm, asked in norms:
+                planned.append(
+                    Cell(
+                        task=task.name,
+                        task_version=task.version,
+                        task_params=params,
+                        norm=norm.name,
+                        params=asked.params,
+                        label=asked.shown,
+                        recipe=recipe,
+                        condition={name: getattr(recipe, name) for name in changed},
+                        rates=_rates(suite, task, where),
+                        settings=_product(suite.tune),
+                        seeds=suite.seed_list(),
+                    )
+                )
+    _check_settings(planned, where)
+    return planned
+
+
+def baseline(suite: Suite, registry: Registry, where: str) -> str:
+    """Return the suite's baseline as boards name it. Raises UsageError where it is no norm."""
+    return _norm(choice(suite.baseline, f"{where}: baseline"), registry)[1].shown
+
+
+def _norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
+    norm = registry.norm(asked.name, asked.where)
+    params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}")
+    return norm, msgspec.structs.replace(asked, params=params)
+
+
+def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:
+    task = registry.task(asked.name, asked.where)
+    return task, checked(task.params, asked.params, f"{asked.where}: {asked.name}")
+
+
+def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
+    labels = [asked.shown for _, asked in norms]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or give each a label")
+
+
+def _conditions(suite: Suite, task: Task, where: str) -> Iterator[Recipe]:
+    for combination in _product(suite.vary):
+        values = {**suite.fix, **combination, "hold_out": suite.protocol == "tuned"}
+        yield _recipe(task.recipe, values, f"{where}: {task.name}")
+
+
+def _recipe(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
+    try:
+        return msgspec.convert({**msgspec.to_builtins(recipe), **values}, Recipe)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {readable(error)}") from None
+
+
+def _check_settings(planned: list[Cell], where: str) -> None:
+    for cell, setting in ((cell, setting) for cell in planned for setting in cell.settings):
+        _recipe(cell.recipe, setting, f"{where}: [tune]")
+
+
+def _product(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(table, values, strict=True)) for values in itertools.product(*table.values())]
+
+
+def _rates(suite: Suite, task: Task, where: str) -> list[float]:
+    """Return a task's grid, in ascending order."""
+    if suite.protocol == "published":
+        return [task.recipe.rate]
+    grid: Any = suite.rates
+    if isinstance(grid, dict) and set(grid) != {"relative"}:
+        if task.name not in grid:
+            raise UsageError(f"{where}: rates has no grid for the task {task.name!r}; it has {', '.join(sorted(grid))}")
+        grid = grid[task.name]
+    if isinstance(grid, dict):
+        if set(grid) != {"relative"}:
+            raise UsageError(f"{where}: rates: a grid is a list, or {{ relative = [...] }}")
+        grid = [task.recipe.rate * factor for factor in grid["relative"]]
+    rates = sorted(float(rate) for rate in grid)
+    if len(set(rates)) < len(rates):
+        raise UsageError(f"{where}: rates names a rate twice")
+    return rates

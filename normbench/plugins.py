@@ -1,0 +1,285 @@
+"""The plugin host: finds plugins, checks what each offers, and puts into quarantine what fails.
+
+Each plugin is loaded alone, and registers everything or nothing, so that a bad one costs only itself.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from normbench import hookspecs, suites
+from normbench.contract import Executor, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench.errors import UsageError, unknown
+
+GROUP = "normbench"
+ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was found: its name, where it comes from, and what it offers, by kind."""
+
+    name: str
+    origin: str
+    distribution: str = ""
+    version: str = ""
+    module: ModuleType | None = None
+    offers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A plugin that failed: why, how to be rid of it, and the names it would have registered, as far as known."""
+
+    name: str
+    origin: str
+    distribution: str
+    version: str
+    error: str
+    names: frozenset[str] = frozenset()
+
+    @property
+    def remedy(self) -> str:
+        """The command that removes it, or the option to leave out."""
+        return f"pip uninstall {self.distribution}" if self.distribution else f"leave out --plugin {self.origin}"
+
+    def __str__(self) -> str:
+        title = " ".join(part for part in (self.name, self.version) if part)
+        return f"plugin {title} failed: {self.error}; to be rid of it: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Offered(Generic[Thing]):
+    """Something that a plugin offers, and the plugin."""
+
+    thing: Thing
+    plugin: Plugin
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything the plugins at hand offer, by name."""
+
+    norms: dict[str, Offered[Norm]] = field(default_factory=dict)
+    tasks: dict[str, Offered[Task]] = field(default_factory=dict)
+    suites: dict[str, Offered[SuiteFile]] = field(default_factory=dict)
+    probes: dict[str, Offered[Probe]] = field(default_factory=dict)
+    executors: dict[str, Offered[Executor]] = field(default_factory=dict)
+    plugins: list[Plugin] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+
+    def norm(self, name: str, where: str = "") -> Norm:
+        """Return a norm. Raises UsageError with the nearest names; where its plugin failed, with the reason."""
+        return self._find("norm", self.norms, name, where)
+
+    def task(self, name: str, where: str = "") -> Task:
+        """Return a task. Raises UsageError like `norm`."""
+        return self._find("task", self.tasks, name, where)
+
+    def suite(self, name: str, where: str = "") -> Path:
+        """Return a suite's file. Raises UsageError like `norm`."""
+        return self._find("suite", self.suites, name, where).path
+
+    def probe(self, name: str, where: str = "") -> Probe:
+        """Return a probe. Raises UsageError like `norm`."""
+        return self._find("probe", self.probes, name, where)
+
+    def executor(self, name: str, where: str = "") -> Executor:
+        """Return an executor. Raises UsageError like `norm`."""
+        return self._find("executor", self.executors, name, where)
+
+    def _find(self, kind: str, table: dict[str, Offered[Thing]], name: str, where: str) -> Thing:
+        if name in table:
+            return table[name].thing
+        prefix = f"{where}: " if where else ""
+        for plugin in self.quarantined:
+            if name in plugin.names:
+                raise UsageError(f"{prefix}{kind} {name!r}: {plugin}")
+        notes = [str(plugin) for plugin in self.quarantined]
+        if ONLY in os.environ:
+            notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
+        raise unknown(kind, name, table, where, "; ".join(notes))
+
+    def _tables(self) -> dict[str, dict[str, Offered[Any]]]:
+        return {
+            "norms": self.norms,
+            "tasks": self.tasks,
+            "suites": self.suites,
+            "probes": self.probes,
+            "executors": self.executors,
+        }
+
+
+_KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
+_session: list[Norm | Task | Probe] = []
+
+
+@cache
+def current(files: tuple[Path, ...] = ()) -> Registry:
+    """Return the registry of installed plugins, of those in `files`, and of what was registered in this session."""
+    return load(files)
+
+
+def register(thing: Norm | Task | Probe) -> None:
+    """Register a norm, a task or a probe in this session; a second one of the same name replaces the first.
+
+    Raises UsageError where a plugin has that name already.
+    """
+    before = list(_session)
+    _session[:] = [other for other in _session if (type(other), other.name) != (type(thing), thing.name)] + [thing]
+    current.cache_clear()
+    failed = [plugin for plugin in current().quarantined if plugin.origin == "session"]
+    if failed:
+        _session[:] = before
+        current.cache_clear()
+        raise UsageError(failed[0].error)
+
+
+def load(files: Sequence[Path] = ()) -> Registry:
+    """Find and load every plugin, each alone. Raises UsageError in strict mode where one failed."""
+    registry = Registry()
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    only = os.environ.get(ONLY)
+    wanted = None if only is None else {name.strip() for name in only.split(",") if name.strip()}
+    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if wanted is None or point.name in wanted:
+            distribution = point.dist.name if point.dist else ""
+            version = point.dist.version if point.dist else ""
+            found = Plugin(point.name, point.value, distribution, version)
+            _add(registry, manager, found, point.load)
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"--plugin {file}: there is no such file")
+        _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: _import_file(file))  # type: ignore[misc]
+    if _session:
+        _add(registry, manager, Plugin("session", "session"), lambda: _SessionPlugin(list(_session)))
+    if registry.quarantined and os.environ.get(STRICT, "") not in ("", "0"):
+        raise UsageError("; ".join(str(plugin) for plugin in registry.quarantined) + f" ({STRICT} is set)")
+    return registry
+
+
+class _SessionPlugin:
+    """What `normbench.register` was given, as a plugin."""
+
+    def __init__(self, things: list[Norm | Task | Probe]) -> None:
+        self._things = things
+
+    @hookimpl
+    def normbench_norms(self) -> Iterable[Norm]:
+        return [thing for thing in self._things if isinstance(thing, Norm)]
+
+    @hookimpl
+    def normbench_tasks(self) -> Iterable[Task]:
+        return [thing for thing in self._things if isinstance(thing, Task)]
+
+    @hookimpl
+    def normbench_probes(self) -> Iterable[Probe]:
+        return [thing for thing in self._things if isinstance(thing, Probe)]
+
+
+def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
+    """Load one plugin and register all it offers, or put it into quarantine with the reason."""
+    names: set[str] = set()
+    try:
+        module = load_module()
+        if manager.register(module, found.name) is None:
+            raise ValueError("its name is blocked")
+        _check_hooks(manager, found.name)
+        offers = {kind: _offered(manager, found.name, kind) for kind in _KINDS}
+        names = {name for named in offers.values() for name in named}
+        _check_free(registry, offers)
+    except (Exception, SystemExit) as error:
+        if manager.has_plugin(found.name):
+            manager.unregister(name=found.name)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        registry.quarantined.append(
+            Quarantined(found.name, found.origin, found.distribution, found.version, reason, frozenset(names))
+        )
+        return
+    plugin = Plugin(
+        found.name,
+        found.origin,
+        found.distribution,
+        found.version,
+        module if isinstance(module, ModuleType) else None,
+        {kind: tuple(named) for kind, named in offers.items() if named},
+    )
+    registry.plugins.append(plugin)
+    for kind, named in offers.items():
+        registry._tables()[kind].update({name: Offered(thing, plugin) for name, thing in named.items()})
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
+    """Refuse hooks that no specification knows, with the nearest names."""
+    known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("normbench_")]
+    for caller in manager.get_hookcallers(manager.get_plugin(plugin)) or []:
+        if caller.name not in known:
+            raise unknown("hook", caller.name, known)
+
+
+def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str, Any]:
+    """Return what one plugin's hook yields, by name, each checked to be of its kind."""
+    hook = f"normbench_{kind}"
+    named: dict[str, Any] = {}
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin_name != plugin:
+            continue
+        given = implementation.function()
+        if isinstance(given, _KINDS[kind]):
+            raise TypeError(f"{hook} returned one {_KINDS[kind].__name__}; it yields them, or returns a list")
+        for thing in given or ():
+            if not isinstance(thing, _KINDS[kind]):
+                raise TypeError(f"{hook} yielded {thing!r}; it yields normbench.{_KINDS[kind].__name__} objects")
+            name = suites.read(thing.path).name if isinstance(thing, SuiteFile) else thing.name
+            if name in named:
+                raise ValueError(f"{hook} yielded {name!r} twice")
+            named[name] = thing
+    return named
+
+
+def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
+    for kind, table in registry._tables().items():
+        for name in offers[kind]:
+            if name in table:
+                raise ValueError(f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already")
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Import a plugin's file under its own name, with its folder on the path, as a script would be."""
+    path = file.resolve()
+    taken = sys.modules.get(path.stem)
+    if taken is not None:
+        if getattr(taken, "__file__", None) == str(path):
+            return taken
+        raise ImportError(f"the name {path.stem!r} is taken by another module; rename the file")
+    installed = importlib.util.find_spec(path.stem)
+    if installed is not None and installed.origin != str(path):
+        raise ImportError(f"the name {path.stem!r} is taken by an installed module; rename the file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module

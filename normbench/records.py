@@ -1,0 +1,235 @@
+"""What is stored of a run and a trial, and what a trial is. No torch.
+
+Every record stands alone: it carries its task's chance, reference, direction and units, so that boards need no plugin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from normbench.contract import Recipe
+
+#: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
+SCHEMA: Final = 1
+
+Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout", "error", "unsupported"]
+
+#: Outcomes that say something of the layer: a later run does not try again.
+FINAL: Final = frozenset({"trained", "not-trained", "diverged", "unsupported"})
+#: Outcomes that have a score.
+SCORED: Final = frozenset({"trained", "not-trained", "diverged"})
+#: Outcomes that are failures of the run, not of the layer: exit status 4.
+FAILED: Final = frozenset({"oom", "timeout", "error"})
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One training run, everything fixed; the unit of storage."""
+
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    recipe: Recipe
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The trial's identity: 16 hex digits of a hash over its canonical JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+class Pack(msgspec.Struct, frozen=True, kw_only=True):
+    """Trials that one worker trains together, and what it needs for that; it travels to workers whole."""
+
+    trials: tuple[Trial, ...]
+    device: str = "cpu"
+    data_dir: str = ""
+    probes: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
+
+    `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
+    loss was finite and a weight or buffer was not.
+    """
+
+    trial: Trial
+    outcome: Kind
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    diverged_at: int | None = None
+    series: dict[str, list[float]] = {}
+    steps: int = 0
+    lanes: int = 1
+    seconds: float = 0.0
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's score: its name, its unit ("%" is a share shown as per cent), which way is better, and two anchors."""
+
+    name: str
+    unit: str
+    direction: Literal["up", "down"]
+    chance: float
+    reference: float
+
+    def progress(self, score: float) -> float:
+        """(score - chance) / (reference - chance), not below 0: one huge finite loss would own every mean."""
+        return max(0.0, (score - self.chance) / (self.reference - self.chance))
+
+    def trained(self, score: float) -> bool:
+        """Whether progress is at least one half."""
+        return self.progress(score) >= 0.5
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
+
+    `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from
+    the task's own. The prints are hashes of the code that the run used; None is never up to date.
+    """
+
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    recipe: Recipe
+    condition: dict[str, Any] = {}
+    rates: list[float]
+    settings: list[dict[str, Any]] = [{}]
+    seeds: list[int]
+    norm_print: str | None = None
+    task_print: str | None = None
+
+    @property
+    def table(self) -> str:
+        """What identifies the tables this cell stands in: task, version, parameters, condition, and the protocol."""
+        parts = (self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+        return msgspec.json.encode(parts, order="sorted").decode()
+
+    @property
+    def row(self) -> str:
+        """What identifies this cell among those of its tables: the norm and its parameters."""
+        return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
+
+    def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
+        """Return the trial at one point of the grid."""
+        return Trial(
+            task=self.task,
+            task_version=self.task_version,
+            task_params=self.task_params,
+            norm=self.norm,
+            params=self.params,
+            recipe=msgspec.structs.replace(self.recipe, rate=rate, **setting),
+            seed=seed,
+        )
+
+    def trials(self) -> Iterator[Trial]:
+        """Every trial of the cell, a seed at a time."""
+        for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
+            yield self.trial(rate, setting, seed)
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used."""
+
+    schema: int = msgspec.field(default=SCHEMA)
+    run: str
+    started: str
+    command: list[str]
+    version: str
+    device: str
+    suite: dict[str, Any]
+    baseline: str
+    protocol: Literal["tuned", "published"] = "tuned"
+    cells: list[Cell]
+
+
+class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of trials.jsonl: a trial, what it gave, and what it ran with. Numbers not finite are null, and named."""
+
+    schema: int
+    key: str
+    run: str
+    finished: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    recipe: dict[str, Any]
+    seed: int
+    norm_print: str | None = None
+    task_print: str | None = None
+    device: str
+    environment: str
+    outcome: Kind
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    diverged_at: int | None = None
+    measure: Measure
+    series: dict[str, list[float | None]] = {}
+    nonfinite: dict[str, str] = {}
+    probes: list[str] = []
+    steps: int = 0
+    lanes: int = 1
+    threads: int = 1
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a scored outcome without a score: a board could not place it."""
+        if self.outcome in SCORED and self.score is None and "score" not in self.nonfinite:
+            raise ValueError(f"outcome is {self.outcome!r} without a score")
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a TrialRecord that boards and plans read; decoding only this keeps a million records affordable."""
+
+    schema: int
+    key: str
+    run: str
+    device: str
+    environment: str
+    outcome: Kind
+    measure: Measure
+    norm_print: str | None = None
+    task_print: str | None = None
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    series: dict[str, list[float | None]] = {}
+    probes: list[str] = []
+    seconds: float = 0.0
+
+    @property
+    def trained(self) -> bool:
+        """Whether the trial trained."""
+        return self.outcome == "trained"
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the outcome says something of the layer's score."""
+        return self.outcome in SCORED and self.score is not None
+
+
+def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:
+    """Return series with null for what is not finite, and flags "name[index]" -> "nan", "inf" or "-inf"."""
+    clean: dict[str, list[float | None]] = {}
+    flags: dict[str, str] = {}
+    for name, values in series.items():
+        clean[name] = [value if math.isfinite(value) else None for value in values]
+        flags |= {f"{name}[{i}]": str(value) for i, value in enumerate(values) if not math.isfinite(value)}
+    return clean, flags

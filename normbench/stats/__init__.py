@@ -1,0 +1,11 @@
+"""Pure functions on arrays: what is said of a handful of seeds."""
+
+from normbench.stats.intervals import (
+    Interval,
+    clopper_pearson,
+    mean_over_seeds,
+    median_over_seeds,
+    unseen_failures,
+)
+
+__all__ = ["Interval", "clopper_pearson", "mean_over_seeds", "median_over_seeds", "unseen_failures"]

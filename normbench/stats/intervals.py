@@ -1,0 +1,82 @@
+"""Means and medians over seeds with what may be said of their uncertainty; docs/metrics.md defines each.
+
+scipy.special is imported where a quantile is needed: scipy.stats would cost every board half a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A centre with two ends. `kind` says what the ends are: "t", "order" or "exact" intervals, or the "min-max"."""
+
+    centre: float
+    low: float
+    high: float
+    kind: Literal["t", "order", "exact", "min-max"]
+
+
+def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int = 3) -> Interval:
+    """Return the mean with its Student-t interval, or, of fewer than `least` values, with their min-max.
+
+    Raises ValueError for no values.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if n < max(2, least):
+        return Interval(mean, float(array.min()), float(array.max()), "min-max")
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(array.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, "t")
+
+
+def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return the median, and below 6 values their min-max, else the narrowest interval of order statistics.
+
+    The median of an even number is the lower of the middle two: on a grid of rates there is nothing between. The
+    interval is distribution-free, [x(k), x(n + 1 - k)] with the largest k whose coverage is at least `level`.
+
+    Raises ValueError for no values.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    ordered = sorted(values)
+    median = ordered[(n - 1) // 2]
+    if n < 6:
+        return Interval(median, ordered[0], ordered[-1], "min-max")
+    tail, k = 0.0, 0
+    while True:
+        tail += math.comb(n, k) / 2**n
+        if 2 * tail > 1 - level:
+            break
+        k += 1
+    return Interval(median, ordered[k - 1], ordered[n - k], "order")
+
+
+def clopper_pearson(failures: int, n: int, *, level: float = 0.95) -> Interval:
+    """Return a share with its exact interval (Clopper & Pearson 1934). Raises ValueError unless 0 <= failures <= n > 0."""
+    if not 0 <= failures <= n or n == 0:
+        raise ValueError(f"{failures} of {n} is no share")
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = float(betaincinv(failures, n - failures + 1, tail)) if failures else 0.0
+    high = float(betaincinv(failures + 1, n - failures, 1 - tail)) if failures < n else 1.0
+    return Interval(failures / n, low, high, "exact")
+
+
+def unseen_failures(n: int) -> float:
+    """Return the largest share of seeds that a failure can strike and still stay unseen in n seeds, 1 time in 20."""
+    return float(1 - 0.05 ** (1 / n))

@@ -1,0 +1,234 @@
+"""The folder that holds what was measured: append-only lines, synced, one writer at a time; readers never write.
+
+A line that can't be read is named once and left out; the next writer copies it to quarantine.jsonl. Nothing is ever
+rewritten in place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import msgspec
+
+from normbench.errors import UsageError
+from normbench.records import SCHEMA, Result, RunRecord, TrialRecord
+
+RUNS, TRIALS, SESSIONS = "runs.jsonl", "trials.jsonl", "sessions.jsonl"
+ENVIRONMENTS, QUARANTINE = "environments.jsonl", "quarantine.jsonl"
+LOCK, OWNER = ".lock", ".lock-owner"
+
+Line = TypeVar("Line")
+
+
+class DiskFullError(OSError):
+    """The disk that holds the store is full: what was stored before stays."""
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that could not be read: where it is, why, and a hash of its bytes."""
+
+    schema: int = msgspec.field(default=SCHEMA)
+    file: str
+    line: int
+    reason: str
+    sha256: str
+    text: str
+
+
+class _Head(msgspec.Struct):
+    schema: int
+
+
+class Store:
+    """Reads a results folder. `unreadable` collects the lines left out by what was read so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unreadable: list[Unreadable] = []
+
+    def exists(self) -> bool:
+        """Whether the folder holds any run."""
+        return (self.folder / RUNS).exists()
+
+    def runs(self) -> list[RunRecord]:
+        """Return the runs, oldest first."""
+        return list(self._read(RUNS, RunRecord))
+
+    def results(self) -> Iterator[Result]:
+        """Yield of every trial's record what boards and plans need, oldest first."""
+        return self._read(TRIALS, Result)
+
+    def trials(self) -> Iterator[TrialRecord]:
+        """Yield every trial's whole record, oldest first."""
+        return self._read(TRIALS, TrialRecord)
+
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Return the environments by their id."""
+        return {line["environment"]: line for line in self._read(ENVIRONMENTS, dict[str, Any]) if "environment" in line}
+
+    def known_unreadable(self) -> set[str]:
+        """Return the hashes of lines that a writer has set aside already."""
+        path = self.folder / QUARANTINE
+        if not path.exists():
+            return set()
+        known = set()
+        for line in path.read_bytes().splitlines():
+            try:
+                known.add(msgspec.json.decode(line, type=Unreadable).sha256)
+            except msgspec.MsgspecError:
+                continue
+        return known
+
+    def _read(self, name: str, kind: type[Line]) -> Iterator[Line]:
+        path = self.folder / name
+        if not path.exists():
+            return
+        decode = msgspec.json.Decoder(kind).decode
+        known: set[str] | None = None
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.isspace():
+                    continue
+                try:
+                    record = decode(line)
+                    if getattr(record, "schema", SCHEMA) > SCHEMA:
+                        raise msgspec.ValidationError(f"schema {record.schema} is newer than {SCHEMA}")  # type: ignore[attr-defined]
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    known = self.known_unreadable() if known is None else known
+                    bad = _unreadable(name, number, line, error)
+                    if bad.sha256 not in known and bad not in self.unreadable:
+                        self.unreadable.append(bad)
+                    continue
+                yield record
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Hold the folder for writing; made where it is not there.
+
+        Raises UsageError where another run holds it, naming that run, or where the folder can't be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+            lock.acquire()
+        except filelock.Timeout:
+            raise UsageError(f"{self.folder}: another run holds this folder ({self._owner()})") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise DiskFullError(error.errno, "the disk is full", str(self.folder)) from None
+            raise UsageError(f"{self.folder}: can't write results there ({error.strerror})") from None
+        owner = self.folder / OWNER
+        writer = Writer(self)
+        try:
+            with _disk(self.folder):
+                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            writer.set_aside()
+            yield writer
+        finally:
+            writer.close()
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def _owner(self) -> str:
+        try:
+            return (self.folder / OWNER).read_text(encoding="utf-8")
+        except OSError:
+            return "unnamed"
+
+
+class Writer:
+    """Appends records, each a line, written at once and synced."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open: dict[str, int] = {}
+
+    def append(self, record: RunRecord | TrialRecord) -> None:
+        """Append a run or a trial.
+
+        Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
+        """
+        self._append(RUNS if isinstance(record, RunRecord) else TRIALS, record)
+
+    def environment(self, described: dict[str, Any]) -> str:
+        """Append an environment unless it is stored, and return its id: a hash of what it says."""
+        name = hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
+        if name not in self._store.environments():
+            self._append(ENVIRONMENTS, {"schema": SCHEMA, "environment": name, **described})
+        return name
+
+    def set_aside(self) -> None:
+        """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
+        readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
+        for read in [*readers, self._store.environments]:
+            read()
+        for bad in self._store.unreadable:
+            self._append(QUARANTINE, bad)
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def _append(self, name: str, record: object) -> None:
+        line = msgspec.json.encode(record) + b"\n"
+        with _disk(self._store.folder):
+            descriptor = self._descriptor(name)
+            try:
+                written = os.write(descriptor, line)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, "the disk is full")
+                os.fsync(descriptor)
+            except OSError:
+                # What is torn now must not swallow the next line: open anew, which begins one.
+                os.close(self._open.pop(name))
+                raise
+
+    def _descriptor(self, name: str) -> int:
+        if name not in self._open:
+            path = self._store.folder / name
+            torn = _ends_torn(path)
+            self._open[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if torn:
+                os.write(self._open[name], b"\n")
+        return self._open[name]
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Turn a lack of room, or a limit on a file's size, into DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFullError(error.errno, "the disk is full", str(folder)) from error
+        raise
+
+
+def _ends_torn(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def _unreadable(name: str, number: int, line: bytes, error: Exception) -> Unreadable:
+    reason = str(error)
+    try:
+        if msgspec.json.decode(line, type=_Head).schema > SCHEMA:
+            reason = "written by a newer normbench"
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        if not line.endswith(b"\n"):
+            reason = "its end is missing"
+    text = line.decode("utf-8", errors="backslashreplace").rstrip("\n")
+    return Unreadable(file=name, line=number, reason=reason, sha256=hashlib.sha256(line.rstrip(b"\n")).hexdigest(), text=text)

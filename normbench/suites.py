@@ -1,0 +1,206 @@
+"""A suite: what a TOML file says should be run, read, checked, and changed by what the command line says.
+
+This is about the words alone; `plan` resolves them against the norms and tasks at hand.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from normbench.contract import Recipe
+from normbench.errors import UsageError, unknown
+
+#: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
+RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
+
+_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
+_SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A norm or task by name, with the parameters set for it. `where` says who asked for it."""
+
+    name: str
+    params: dict[str, Any] = {}
+    label: str = ""
+    where: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The label, or the name with its parameters as a user would write them."""
+        return self.label or spelled(self.name, self.params)
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A suite as its file gives it; see docs/suites.md."""
+
+    name: str
+    summary: str
+    tasks: list[str]
+    norms: list[str | dict[str, Any]]
+    baseline: str = "batchnorm"
+    protocol: Literal["tuned", "published"] = "tuned"
+    rates: list[float] | dict[str, Any] = []
+    seeds: int | list[int] = 3
+    fix: dict[str, Any] = {}
+    vary: dict[str, list[Any]] = {}
+    tune: dict[str, list[Any]] = {}
+    gate: dict[str, str] = {}
+    published: dict[str, Any] = {}
+
+    def seed_list(self) -> list[int]:
+        """Return the seeds: 0 to n - 1 where the suite gives a number."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+
+def read(path: Path) -> Suite:
+    """Read a suite's file. Raises UsageError: which file, which key, what is allowed."""
+    where = f"suite {path.name}"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: can't be read as text ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: not TOML: {error}") from None
+    return from_table(table, where)
+
+
+def from_table(table: dict[str, Any], where: str) -> Suite:
+    """Return the suite that a table of TOML describes, checked; `where` begins every message."""
+    for key in table:
+        if key not in Suite.__struct_fields__:
+            raise unknown("key", key, Suite.__struct_fields__, where)
+    try:
+        suite = msgspec.convert(table, Suite)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {readable(error)}") from None
+    _check(suite, where)
+    return suite
+
+
+def changed(suite: Suite, *, norms: Sequence[str] = (), seeds: str | None = None, settings: Sequence[str] = ()) -> Suite:
+    """Return the suite as the command line's --norm, --seeds and --set change it."""
+    changes: dict[str, Any] = {}
+    if norms:
+        changes["norms"] = [choice(text, "--norm").shown for text in norms]
+    if seeds is not None:
+        changes["seeds"] = _seeds(seeds)
+    fix = dict(suite.fix)
+    for text in settings:
+        key, value = _setting(text)
+        if key == "rates":
+            changes["rates"] = value if isinstance(value, list) else [value]
+        elif key == "rate":
+            raise UsageError("--set rate: the rates are a grid; use --set 'rates=[0.1, 1]'")
+        elif key in suite.vary or key in suite.tune:
+            table = "vary" if key in suite.vary else "tune"
+            raise UsageError(f"--set {key}: the suite {suite.name!r} has it under [{table}]")
+        elif key not in RECIPE_VALUES:
+            raise unknown("recipe value", key, {*RECIPE_VALUES, "rates"}, "--set")
+        else:
+            fix[key] = value
+    changes["fix"] = fix
+    try:
+        result = msgspec.convert({**msgspec.to_builtins(suite), **changes}, Suite)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--set: {readable(error)}") from None
+    _check(result, f"suite {suite.name} as the command line changes it")
+    return result
+
+
+def choice(entry: str | dict[str, Any], where: str) -> Choice:
+    """Return what `name`, `name(param=value, ...)` or `{ norm = name, param = value, label = ... }` asks for."""
+    if isinstance(entry, dict):
+        rest = dict(entry)
+        name, label = rest.pop("norm", None), rest.pop("label", "")
+        if not isinstance(name, str) or not isinstance(label, str):
+            raise UsageError(f"{where}: a table of a norm has norm = \"name\", its parameters, and perhaps a label")
+        return Choice(name, dict(sorted(rest.items())), label, where)
+    match = _SPEC.fullmatch(entry.strip())
+    if match is None:
+        raise UsageError(f"{where}: {entry!r} is not a name, nor name(param=value)")
+    try:
+        params = tomllib.loads(f"x = {{{match['params'] or ''}}}")["x"]
+    except tomllib.TOMLDecodeError:
+        raise UsageError(
+            f"{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, \"text\")"
+        ) from None
+    return Choice(match["name"], dict(sorted(params.items())), "", where)
+
+
+def spelled(name: str, params: dict[str, Any]) -> str:
+    """Return `name(param=value, ...)` with values as in TOML."""
+    inner = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in params.items())
+    return f"{name}({inner})" if inner else name
+
+
+def readable(error: msgspec.ValidationError) -> str:
+    """Return msgspec's message with its `$.path` put first, as a key of a TOML file."""
+    message = str(error)
+    match = _PATH.search(message)
+    text = _PATH.sub("", message).replace("`", "")
+    text = text[:1].lower() + text[1:]
+    key = match["path"].lstrip(".").replace("[...]", "") if match else ""
+    return f"{key}: {text}" if key else text
+
+
+def _check(suite: Suite, where: str) -> None:
+    for key in ("tasks", "norms"):
+        if not getattr(suite, key):
+            raise UsageError(f"{where}: {key} is empty; name at least one")
+    for table in ("fix", "vary", "tune"):
+        for key in getattr(suite, table):
+            if key not in RECIPE_VALUES:
+                raise unknown("recipe value", key, RECIPE_VALUES, f"{where}: [{table}]")
+    for first, second in (("fix", "vary"), ("fix", "tune"), ("vary", "tune")):
+        both = sorted(set(getattr(suite, first)) & set(getattr(suite, second)))
+        if both:
+            raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
+    for table in ("vary", "tune"):
+        for key, values in getattr(suite, table).items():
+            if not values:
+                raise UsageError(f"{where}: [{table}] {key} is empty; list the values to try")
+    _check_grid(suite, where)
+
+
+def _check_grid(suite: Suite, where: str) -> None:
+    if suite.protocol == "published" and (suite.rates or suite.tune):
+        raise UsageError(f"{where}: protocol is \"published\", which takes the recipe as it stands: no rates, no [tune]")
+    if suite.protocol == "tuned" and not suite.rates:
+        raise UsageError(f"{where}: rates is missing; list the learning rates to try")
+    grids = suite.rates.values() if isinstance(suite.rates, dict) else [suite.rates]
+    for grid in grids:
+        for i, rate in enumerate(grid.get("relative", []) if isinstance(grid, dict) else grid):
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+                raise UsageError(f"{where}: rates[{i}] is {rate!r}; a rate is above 0")
+    seeds = suite.seed_list()
+    if not seeds:
+        raise UsageError(f"{where}: seeds is {suite.seeds!r}; give a number from 1, or a list of seeds")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UsageError(f"{where}: seeds is {suite.seeds!r}; each seed is a whole number from 0, and stands once")
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: give a number of seeds (5), or the seeds themselves (0,3,4)") from None
+    return numbers if "," in text else numbers[0]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text!r}: write key=value, as in --set epochs=12")
+    try:
+        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        raise UsageError(f"--set {text!r}: {value.strip()!r} is no TOML value (6, 0.5, true, \"text\", [0.1, 1])") from None

@@ -1,0 +1,87 @@
+"""A task's data as tensors on the training device, and the batches drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normbench.contract import Recipe, Splits, Task, function, named_by
+from normbench.errors import UsageError
+from normbench.train.streams import generator
+
+Split = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A task's splits: pairs (inputs, targets) on one device, samples first."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, device: torch.device) -> Loaded:
+    """Return a task's splits on a device.
+
+    With `recipe.hold_out` off, training has the validation split as well. Raises UsageError where the data folder does
+    not hold what the task needs.
+    """
+    data = function(task.data)
+    splits = data(folder, recipe, **named_by(data, {**task.params, **params}))
+    if not isinstance(splits, Splits):
+        raise TypeError(f"task {task.name!r}: data returned {type(splits).__name__}; it returns normbench.Splits")
+    train, validation, test = (_tensors(split, device) for split in (splits.train, splits.validation, splits.test))
+    if not recipe.hold_out:
+        train = (torch.cat([train[0], validation[0]]), torch.cat([train[1], validation[1]]))
+    if len(train[0]) < recipe.batch_size:
+        raise UsageError(
+            f"task {task.name}: batch_size is {recipe.batch_size}; there are {len(train[0])} training samples"
+        )
+    return Loaded(train, validation, test)
+
+
+class Batches:
+    """The batches of a training, an epoch an iteration, in an order drawn anew from the trial's `order` stream.
+
+    The last incomplete batch is dropped: norms of the batch would see another batch size there. A batch is (inputs,
+    targets, draws), where `draws` has shape (N, k), uniform numbers that belong to the sample and the epoch.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int, draws: int = 0) -> None:
+        self._inputs, self._targets = split
+        self._batch_size = batch_size
+        self._seed = seed
+        self._draws = draws
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self._inputs) // self._batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the next epoch's batches."""
+        samples, device = len(self._inputs), self._inputs.device
+        order = torch.randperm(samples, generator=generator(self._seed, "order", self._epoch)).to(device)
+        draws = torch.rand(samples, self._draws, generator=generator(self._seed, "augment", self._epoch)).to(device)
+        self._epoch += 1
+        for i in range(len(self)):
+            chosen = order[i * self._batch_size : (i + 1) * self._batch_size]
+            yield self._inputs[chosen], self._targets[chosen], draws[chosen]
+
+
+def _tensors(split: Any, device: torch.device) -> Split:
+    """Return a split on a device; a map-style data set of pairs is read whole and stacked."""
+    if not (isinstance(split, tuple) and len(split) == 2 and all(isinstance(part, Tensor) for part in split)):
+        pairs = [split[i] for i in range(len(split))]
+        inputs = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
+        split = (inputs, torch.stack([torch.as_tensor(pair[1]) for pair in pairs]))
+    inputs, targets = split
+    if len(inputs) != len(targets) or not len(inputs):
+        raise ValueError(f"a split has {len(inputs)} inputs and {len(targets)} targets")
+    return inputs.to(device), targets.to(device)

@@ -1,0 +1,165 @@
+"""Train packs: each trial of a pack becomes an outcome, whatever happens to it."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normbench import plugins
+from normbench.contract import Task, Unsupported, function, named_by
+from normbench.errors import UsageError
+from normbench.plugins import Registry
+from normbench.records import Kind, Measure, Outcome, Pack, Trial
+from normbench.train.data import Batches, Loaded, load
+from normbench.train.module import Training, not_finite, train
+from normbench.train.sites import Place
+from normbench.train.streams import global_stream
+
+
+def fit(
+    pack: Sequence[Trial],
+    *,
+    registry: Registry | None = None,
+    device: str = "cpu",
+    data_dir: str = "",
+    probes: Sequence[str] = (),
+) -> Iterator[Outcome]:
+    """Train the trials of a pack and yield the outcome of each.
+
+    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only UsageError, for what every other trial
+    would meet too (a data folder that lacks the data, say), and an interruption go through.
+    """
+    registry = registry or plugins.current()
+    where = torch.device(device)
+    for trial in pack:
+        started = time.perf_counter()
+        steps, details = 0, {}
+        try:
+            kind, steps, details = _fit_one(trial, registry, where, Path(data_dir), probes)
+        except (UsageError, KeyboardInterrupt):
+            raise
+        except Unsupported as error:
+            kind, details = "unsupported", {"reason": str(error)}
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            kind, details = "oom", {"reason": _reason(error)}
+        except (Exception, SystemExit) as error:
+            kind, details = "error", {"reason": _reason(error)}
+        yield Outcome(trial=trial, outcome=kind, steps=steps, seconds=time.perf_counter() - started, **details)
+
+
+def fit_pack(pack: Pack) -> Iterator[Outcome]:
+    """Train a pack as it travels to a worker: what executors call."""
+    registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
+    return fit(pack.trials, registry=registry, device=pack.device, data_dir=pack.data_dir, probes=pack.probes)
+
+
+def measure(task: Task) -> Measure:
+    """Return how a task's score is to be read."""
+    return Measure(
+        name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
+    )
+
+
+def network(trial: Trial, registry: Registry) -> nn.Module:
+    """Return a trial's network, initialized, on the CPU: its weights are the same wherever it is trained."""
+    task, recipe = registry.task(trial.task), trial.recipe
+    place = Place(registry.norm(trial.norm), trial.params, seed=trial.seed, batch_size=recipe.batch_size)
+    build = function(task.network)
+    with global_stream(torch.device("cpu"), trial.seed, "init"):
+        built = build(place, recipe, **named_by(build, {**task.params, **trial.task_params}))
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"task {task.name!r}: network returned {built!r}; it returns a torch.nn.Module")
+    return built
+
+
+def _fit_one(
+    trial: Trial, registry: Registry, device: torch.device, folder: Path, probes: Sequence[str]
+) -> tuple[Kind, int, dict[str, Any]]:
+    """Train one trial; return its outcome, the optimizer steps taken, and what was measured."""
+    task, recipe = registry.task(trial.task), trial.recipe
+    if device.type == "cpu":
+        torch.set_num_threads(recipe.threads)
+    data = _data(task, trial, folder, device)
+    built = network(trial, registry)
+    infinite_at_start = not_finite(built)
+    batches = Batches(data.train, recipe.batch_size, trial.seed, task.augment_draws)
+    module = Training(
+        built,
+        recipe,
+        loss=_own(task, trial, task.loss, functional.cross_entropy),
+        score=_own(task, trial, task.score, accuracy),
+        augment=_own(task, trial, task.augment, None) if task.augment is not None else None,
+        validation=data.validation if recipe.hold_out else None,
+        steps_per_epoch=len(batches),
+        watchers=[function(registry.probe(name).watch)(built) for name in probes],
+    )
+    with global_stream(device, trial.seed, "layer"):
+        train(module, batches, device)
+        module.to(device)
+        return _judged(module, measure(task), data, infinite_at_start)
+
+
+def _judged(
+    module: Training, measured: Measure, data: Loaded, infinite_at_start: frozenset[str]
+) -> tuple[Kind, int, dict[str, Any]]:
+    series = module.series
+    steps = len(series["loss"]) * module.steps_per_epoch
+    diverged: dict[str, Any] = {
+        "score": measured.chance,
+        "validation": measured.chance if module.validates else None,
+        "series": series,
+    }
+    if module.diverged_at is not None:
+        return "diverged", steps, {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}
+    infinite = not_finite(module.network, infinite_at_start)
+    if infinite:
+        return "diverged", steps, {**diverged, "reason": f"{min(infinite)} is not finite"}
+    score = module.evaluate(data.test)
+    if not math.isfinite(score):
+        return "diverged", steps, {**diverged, "reason": f"{measured.name} is not finite"}
+    kind: Kind = "trained" if measured.trained(score) else "not-trained"
+    validation = series["validation"][-1] if module.validates else None
+    return kind, steps, {"score": score, "validation": validation, "series": series}
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 for each sample whose largest output is its target's, else 0; (N, classes), (N,) -> (N,)."""
+    return (outputs.argmax(dim=1) == targets).float()
+
+
+def _own(task: Task, trial: Trial, given: Any, default: Any) -> Callable[..., Any]:
+    """Return a task's function with the task's parameters that it names filled in, or the default."""
+    if given is None:
+        return default  # type: ignore[no-any-return]
+    fn = function(given)
+    params = named_by(fn, {**task.params, **trial.task_params})
+    return (lambda *inputs: fn(*inputs, **params)) if params else fn
+
+
+_last: tuple[Task, Any, Loaded] | None = None
+
+
+def _data(task: Task, trial: Trial, folder: Path, device: torch.device) -> Loaded:
+    """Return a task's data, kept from the trial before where that trained on the same."""
+    global _last  # noqa: PLW0603 - one data set at a time, whoever asks
+    recipe = trial.recipe
+    key = (trial.task_params, recipe.batch_size, recipe.hold_out, folder, device)
+    if _last is None or _last[0] is not task or _last[1] != key:
+        _last = None
+        _last = (task, key, load(task, trial.task_params, recipe, folder, device))
+    return _last[2]
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was raised, and where, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}"

@@ -1,0 +1,179 @@
+"""The Lightning module that trains one trial, and the Trainer it runs under."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from torch import Tensor, nn
+
+from normbench.contract import Recipe
+from normbench.train.data import Split
+
+#: Samples an evaluation takes at once. Evaluation depends on no other sample, so that this changes no score.
+EVALUATION_BATCH = 1024
+
+
+class Training(pl.LightningModule):
+    """One trial's training: a step, and what is measured after each epoch.
+
+    Losses are kept on the device and looked at once an epoch, so that no step waits for one. A loss that is not finite
+    ends the training at the end of its epoch; `diverged_at` is then its step, counted from 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        score: Callable[[Tensor, Tensor], Tensor],
+        augment: Callable[[Tensor, Tensor], Tensor] | None,
+        validation: Split | None,
+        steps_per_epoch: int,
+        watchers: Sequence[Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.series: dict[str, list[float]] = {"loss": []}
+        self.diverged_at: int | None = None
+        self._recipe = recipe
+        self._loss, self._score, self._augment = loss, score, augment
+        self._validation = validation
+        self.validates = validation is not None
+        self.steps_per_epoch = steps_per_epoch
+        self._watchers = watchers
+        self._on_step = [module.on_step for module in network.modules() if callable(getattr(module, "on_step", None))]
+        self._losses = torch.zeros(0)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return SGD with the recipe's values."""
+        recipe = self._recipe
+        return torch.optim.SGD(
+            self.network.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Return the batch: it is on the device already."""
+        return batch
+
+    def on_train_epoch_start(self) -> None:
+        """Make room for the epoch's losses."""
+        self._losses = torch.zeros(self.steps_per_epoch, device=self.device)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        inputs, targets, draws = batch
+        step = self.current_epoch * self.steps_per_epoch + batch_idx
+        for on_step in self._on_step:
+            on_step(step, self._recipe.epochs * self.steps_per_epoch)
+        if self._augment is not None:
+            inputs = self._augment(inputs, draws)
+        loss = self._loss(self.network(inputs), targets)
+        self._losses[batch_idx] = loss.detach()
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the epoch's losses, and measure."""
+        losses = self._losses.double().cpu()
+        self.series["loss"].append(losses.mean().item())
+        wrong = (~torch.isfinite(losses)).nonzero()
+        if len(wrong):
+            self.diverged_at = self.current_epoch * self.steps_per_epoch + int(wrong[0]) + 1
+            self.trainer.should_stop = True
+            return
+        if self._validation is not None:
+            self.series.setdefault("validation", []).append(self.evaluate(self._validation))
+        for watcher in self._watchers:
+            for name, value in watcher.on_epoch(self.current_epoch + 1).items():
+                self.series.setdefault(name, []).append(float(value))
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> float:
+        """Return the mean score over a split, the network in evaluation mode."""
+        self.network.eval()
+        inputs, targets = split
+        total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+        for begin in range(0, len(inputs), EVALUATION_BATCH):
+            chosen = slice(begin, begin + EVALUATION_BATCH)
+            total += self._score(self.network(inputs[chosen]), targets[chosen]).double().sum()
+        self.network.train()
+        return total.item() / len(inputs)
+
+
+def train(module: Training, batches: Any, device: torch.device) -> None:
+    """Train a module under a Lightning Trainer that keeps quiet, and lets Ctrl-C and signals be what they were.
+
+    Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
+    """
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator="cuda" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            max_epochs=module._recipe.epochs,
+            plugins=[LightningEnvironment()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        with _own_signals():
+            try:
+                trainer.fit(module, train_dataloaders=batches)
+            except SystemExit as stop:
+                if isinstance(stop.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from None
+                raise
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+
+
+def not_finite(network: nn.Module, except_for: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return the names of weights and buffers that hold a number that is not finite, apart from those in `except_for`.
+
+    A buffer may hold an infinity from the start (a mask, say): that is no divergence.
+    """
+    named: Mapping[str, Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    floating = {name: value for name, value in named.items() if value.is_floating_point() and name not in except_for}
+    if not floating:
+        return frozenset()
+    good = torch.stack([torch.isfinite(value.detach()).all() for value in floating.values()]).tolist()
+    return frozenset(name for name, ok in zip(floating, good, strict=True) if not ok)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put Ctrl-C's handler back as it was."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's device lines, advertisements and tips, and only them."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|lightning\..*|lightning_fabric\..*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Executors: a file an executor, with `EXECUTORS`."""

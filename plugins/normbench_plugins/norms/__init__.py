@@ -1,0 +1,1 @@
+"""Norms: a file a family, with `NORMS`."""

@@ -1,0 +1,1 @@
+"""Probes: a file a probe, with `PROBES`."""

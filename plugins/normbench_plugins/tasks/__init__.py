@@ -1,0 +1,1 @@
+"""Tasks: a file a task, with `TASKS`."""
