@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name in ("Results", "layer", "register", "run"):
         return getattr(importlib.import_module("normbench.api"), name)
     if name == "__version__":
-        import importlib.metadata
+        from importlib.metadata import version
 
-        return importlib.metadata.version("normbench")
+        return version("normbench")
     raise AttributeError(f"module 'normbench' has no attribute {name!r}")

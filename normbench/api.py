@@ -10,6 +10,7 @@ import msgspec
 
 from normbench import boards, execute, plugins
 from normbench.boards import Table
+from normbench.boards.render import terminal
 from normbench.contract import Layout, Norm, Probe, Task
 from normbench.errors import UsageError
 from normbench.execute import Progress, Request
@@ -53,7 +54,7 @@ class Results:
         return f"Results({str(self.folder)!r})"
 
     def __str__(self) -> str:
-        return "\n\n".join(str(table) for table in self.boards())
+        return terminal(self.boards())
 
 
 def run(

@@ -130,8 +130,14 @@ _session: list[Norm | Task | Probe] = []
 
 @cache
 def current(files: tuple[Path, ...] = ()) -> Registry:
-    """Return the registry of installed plugins, of those in `files`, and of what was registered in this session."""
-    return load(files)
+    """Return the registry of installed plugins, of those in `files`, and of what was registered in this session.
+
+    Raises UsageError in strict mode where a plugin failed.
+    """
+    registry = load(files)
+    if registry.quarantined and os.environ.get(STRICT, "") not in ("", "0"):
+        raise UsageError("; ".join(str(plugin) for plugin in registry.quarantined) + f" ({STRICT} is set)")
+    return registry
 
 
 def register(thing: Norm | Task | Probe) -> None:
@@ -150,7 +156,7 @@ def register(thing: Norm | Task | Probe) -> None:
 
 
 def load(files: Sequence[Path] = ()) -> Registry:
-    """Find and load every plugin, each alone. Raises UsageError in strict mode where one failed."""
+    """Find and load every plugin, each alone. Raises UsageError where a file is not there."""
     registry = Registry()
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -168,8 +174,6 @@ def load(files: Sequence[Path] = ()) -> Registry:
         _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: _import_file(file))  # type: ignore[misc]
     if _session:
         _add(registry, manager, Plugin("session", "session"), lambda: _SessionPlugin(list(_session)))
-    if registry.quarantined and os.environ.get(STRICT, "") not in ("", "0"):
-        raise UsageError("; ".join(str(plugin) for plugin in registry.quarantined) + f" ({STRICT} is set)")
     return registry
 
 

@@ -108,7 +108,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recipe: Recipe
     condition: dict[str, Any] = {}
     rates: list[float]
-    settings: list[dict[str, Any]] = [{}]
+    settings: list[dict[str, Any]] = msgspec.field(default_factory=lambda: [{}])
     seeds: list[int]
     norm_print: str | None = None
     task_print: str | None = None

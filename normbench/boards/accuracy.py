@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from normbench.boards.gather import Grid, Row
-from normbench.boards.table import Column, Table, TableRow, Value, ranks
+from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
 from normbench.records import Measure, Result
-from normbench.stats import Interval, mean_over_seeds, unseen_failures
+from normbench.stats import Interval, mean_over_seeds
 from normbench.suites import spelled
 
 #: Validation progress that "epochs to" counts to.
@@ -50,13 +50,12 @@ def _columns(grid: Grid) -> list[Column]:
     percent = measure.unit == "%"
     unit = "%" if percent else measure.unit
     digits = 1 if percent else 3
-    columns = [Column("accuracy", f"{measure.name} {unit},\n± or (min–max)", unit, digits, measure.direction)]
+    columns = [Column("accuracy", f"{measure.name} {unit},\n± or (min…max)", unit, digits, measure.direction, ends=True)]
     if grid.protocol == "tuned":
         columns.append(Column("rate", "rate", kind="rate"))
     difference = "points" if percent else unit
-    columns.append(
-        Column("vs_baseline", f"vs {grid.baseline},\n± or (min–max)", difference, digits, "up", kind="signed")
-    )
+    versus = f"vs {grid.baseline},\n± or (min…max)"
+    columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
     if grid.protocol == "tuned":
         columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
     columns.append(Column("failed", "failed", kind="text"))
@@ -78,20 +77,18 @@ def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
         "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
     }
-    flags = flags + ["edge"] * edge + [f"accuracy:{mean.kind}"] * (mean.kind == "min-max")
-    flags += [f"vs_baseline:{difference.kind}"] * bool(difference and difference.kind == "min-max")
-    flags += [f"{outcome}:{count}" for outcome, count in sorted(row.failures.items())]
+    flags = [*flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
     return TableRow(row.label, rank, values, flags)
 
 
-def epochs_to(results: Iterator[Result] | object, measure: Measure) -> float | None:
+def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
     Between two epochs it is interpolated; before the first, progress is 0. A seed that diverged has progress 0 from
     then on.
     """
-    curves = [[measure.progress(score) for score in result.series.get("validation", []) if score is not None]
-              for result in results]  # type: ignore[attr-defined]  # fmt: skip
+    series = [result.series.get("validation", []) for result in results]
+    curves = [[measure.progress(score) for score in scores if score is not None] for scores in series]
     longest = max((len(curve) for curve in curves), default=0)
     if not longest:
         return None
@@ -141,13 +138,6 @@ def _wide(spreads: dict[str, float | None], label: str) -> bool:
 
 
 def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    n = grid.seeds
-    if n:
-        yield (
-            f"±: 95% t interval of the mean over {n} or more seeds (initialization, order of samples, augmentation, a "
-            f"layer's own draws); (a–b): min–max of the seeds, which is no interval. {n} seeds can't see a failure that "
-            f"strikes up to {100 * unseen_failures(n):.0f}% of seeds"
-        )
     if grid.protocol == "tuned":
         yield "rate: highest mean validation score; the score is on test, after the last step"
     if any("edge" in row.flags for row in rows):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from normbench.records import FAILED, Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.stats import unseen_failures
 from normbench.store import Store
 
 
@@ -45,6 +46,11 @@ class Row:
     def failures(self) -> Counter[str]:
         """How many trials ended in each of error, oom and timeout."""
         return Counter(result.outcome for result in self.results.values() if result.outcome in FAILED)
+
+    @property
+    def failure_flags(self) -> list[str]:
+        """The same, for programs: "error:2"."""
+        return [f"{outcome}:{count}" for outcome, count in sorted(self.failures.items())]
 
     def at(self, rate: float, setting: int | None = None) -> dict[int, Result]:
         """Return the scored results at one rate and setting (left out, the chosen one), by seed."""
@@ -173,8 +179,19 @@ def _grid(rows: list[Row]) -> Grid | None:
             grid.rows.append(row)
         else:
             grid.apart.append((row.label, _lacks(row)))
-    grid.notes = list(_notes(rows, stored))
+    grid.notes = [*_notes(rows, stored), *_seed_note(grid)]
     return grid
+
+
+def _seed_note(grid: Grid) -> Iterator[str]:
+    """Say what varies in every ±, and what these seeds can't see."""
+    n = grid.seeds
+    if n:
+        yield (
+            f"±: 95% t interval of the mean over {n} or more seeds (initialization, order of samples, augmentation, a "
+            f"layer's own draws); (a…b): min–max of the seeds, which is no interval. {n} seeds can't see a failure that "
+            f"strikes up to {100 * unseen_failures(n):.0f}% of seeds"
+        )
 
 
 def _choose(row: Row, measure: Measure) -> None:

@@ -6,22 +6,24 @@ import csv
 import io
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from tabulate import tabulate
+import tabulate
 
 from normbench.boards.table import Column, Table, TableRow, Value
 
 #: What a terminal that is not Unicode gets instead.
 ASCII = str.maketrans(
-    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "−": "-", "→": "->"}
+    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "…": "..", "→": "->"}
 )
 LATEX = str.maketrans(
     {
         "±": r"$\pm$ ",
         "–": "--",
+        "…": r"$\ldots$ ",
         "≥": r"$\geq$ ",
         "●": r"$\bullet$",
         "◐": r"$\odot$",
@@ -37,17 +39,25 @@ GAP = 2
 Format = Callable[[Sequence[Table]], str]
 
 
-def terminal(table: Table, width: int | None = None) -> str:
-    """Return a table for a terminal `width` columns wide (left out: this one), folded where it would be wider."""
+def terminal(tables: Sequence[Table], width: int | None = None, *, notes: bool = True) -> str:
+    """Return tables for a terminal `width` columns wide (left out: this one), folded where they would be wider.
+
+    A note that several tables share stands below the first alone.
+    """
     width = width or shutil.get_terminal_size((100, 24)).columns
-    lines = textwrap.wrap(title(table), width, subsequent_indent="  ")
-    for columns in _folded(table, width):
-        lines += ["", _grid(table, columns, "simple")] if table.rows else []
-    for norm, why in table.apart:
-        lines += ["", *textwrap.wrap(f"not ranked: {norm}: {why}", width, subsequent_indent="  ")]
-    lines.append("")
-    for note in table.notes:
-        lines += textwrap.wrap(note, width - 2, initial_indent="- ", subsequent_indent="  ")
+    lines: list[str] = []
+    said: set[str] = set()
+    for table in tables:
+        lines += textwrap.wrap(title(table), width, subsequent_indent="  ")
+        for columns in _folded(table, width) if table.rows else []:
+            lines += ["", _grid(table, columns, "simple")]
+        lines.append("")
+        remarks = [f"not ranked: {norm}: {why}" for norm, why in table.apart]
+        remarks += [note for note in table.notes if notes and note not in said]
+        said.update(table.notes)
+        for remark in remarks:
+            lines += textwrap.wrap(remark, width, initial_indent="- ", subsequent_indent="  ")
+        lines += [""] * bool(remarks)
     return "\n".join(lines).rstrip()
 
 
@@ -123,12 +133,8 @@ def as_json(tables: Sequence[Table]) -> str:
     return msgspec.json.format(encoded, indent=2).decode()
 
 
-def _terminals(tables: Sequence[Table]) -> str:
-    return "\n\n".join(terminal(table) for table in tables)
-
-
 FORMATS: dict[str, Format] = {
-    "terminal": _terminals,
+    "terminal": terminal,
     "github": github,
     "latex_booktabs": latex_booktabs,
     "csv": as_csv,
@@ -153,7 +159,7 @@ def written(value: Value, column: Column) -> str:
         text += f" ±{_plain(value.high - value.number, column)}"
     elif value.ends and not value.number == value.low == value.high:
         high = ("≥" if value.high_at_least else "") + _number(value.high, column)
-        between = f"{_number(value.low, column)}–{high}"
+        between = f"{_number(value.low, column)}…{high}"
         text += f" ({between})" if value.ends == "min-max" else f" [{between}]"
     return f"{text} {value.mark}".rstrip()
 
@@ -178,7 +184,18 @@ def _grid(table: Table, columns: Sequence[Column], style: str) -> str:
         [str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows
     ]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
-    return tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+    with _without_padding():
+        return tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+@contextmanager
+def _without_padding() -> Iterator[None]:
+    """Keep tabulate from making a column wider than its header: every column counts at 80."""
+    padding, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = padding
 
 
 def _entry(table: Table, column: Column, row: TableRow) -> str:
@@ -220,7 +237,7 @@ def _folded(table: Table, width: int) -> list[list[Column]]:
 
 
 def _names(column: Column) -> list[str]:
-    return [column.name] if column.kind == "text" else [column.name, f"{column.name}_low", f"{column.name}_high"]
+    return [column.name, f"{column.name}_low", f"{column.name}_high"] if column.ends else [column.name]
 
 
 def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
@@ -230,7 +247,9 @@ def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
         if column.kind == "text":
             entry[column.name] = value.text if value.number is None else value.number
         else:
-            entry |= zip(_names(column), (value.number, value.low, value.high), strict=True)
+            numbers = (value.number, value.low, value.high)
+            scaled = [None if number is None else number * column.scale for number in numbers]
+            entry |= zip(_names(column), scaled, strict=False)
     return entry | {"flags": row.flags}
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
 from normbench.boards.gather import Grid, Row
-from normbench.boards.table import Column, Table, TableRow, Value, ranks
+from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
 from normbench.records import Measure
-from normbench.stats import mean_over_seeds, median_over_seeds, unseen_failures
+from normbench.stats import mean_over_seeds, median_over_seeds
 
 #: One mark a rate: what all seeds of a norm did there.
 MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}
@@ -43,7 +42,7 @@ def stability(grid: Grid) -> Table | None:
     if len(grid.rates) < 2:
         return None
     measured = [(row, seeds) for row in grid.rows if (seeds := curves(grid, row))]
-    means = [float(np.mean([over_the_grid(curve.scores, grid.rates) for curve in seeds])) for _, seeds in measured]
+    means = [statistics.fmean(over_the_grid(curve.scores, grid.rates) for curve in seeds) for _, seeds in measured]
     ordered = sorted(zip(ranks(means), measured, strict=True), key=lambda pair: pair[0])
     apart = [(row.label, "no seed has a score at every rate") for row in grid.rows if not curves(grid, row)]
     return Table(
@@ -77,7 +76,7 @@ def curves(grid: Grid, row: Row) -> list[Curve]:
 
 def over_the_grid(scores: list[float], rates: list[float]) -> float:
     """Return the mean score over the grid: the trapezoid rule in log10(rate), divided by the grid's width."""
-    return float(np.dot(weights(rates), scores))
+    return sum(weight * score for weight, score in zip(weights(rates), scores, strict=True))
 
 
 def weights(rates: list[float]) -> list[float]:
@@ -129,10 +128,10 @@ def _columns(measure: Measure) -> list[Column]:
     shown = f" {unit}" if unit else " (progress)" if measure.direction == "down" else ""
     return [
         Column("strip", "trained at rate", kind="text"),
-        Column("over_the_grid", f"over the grid{shown},\n± or (min–max)", unit, digits, "up"),
-        Column("trains_up_to", "trains up to\n(min–max)", kind="rate", better="up"),
-        Column("range", "range, decades\n(min–max)", "decades", 2, "up"),
-        Column("sensitivity", "sensitivity,\n± or (min–max)", "points" if percent else "", digits, "down"),
+        Column("over_the_grid", f"over the grid{shown},\n± or (min…max)", unit, digits, "up", ends=True),
+        Column("trains_up_to", "trains up to\n(min…max)", kind="rate", better="up", ends=True),
+        Column("range", "range, decades\n(min…max)", "decades", 2, "up", ends=True),
+        Column("sensitivity", "sensitivity,\n± or (min…max)", "points" if percent else "", digits, "down", ends=True),
     ]
 
 
@@ -150,10 +149,8 @@ def _row(grid: Grid, row: Row, seeds: list[Curve], rank: int) -> TableRow:
         "range": _range(grid, seeds, chosen),
         "sensitivity": Value.of(sensitivity),
     }
-    flags = [f"{name}:at-least" for name, value in values.items() if value.at_least]
-    flags += [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
-    flags += ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
-    flags += [f"{outcome}:{count}" for outcome, count in sorted(row.failures.items())]
+    below = ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
+    flags = [*flags_of(values), *below, *row.failure_flags]
     return TableRow(row.label, rank, values, flags)
 
 
@@ -189,7 +186,7 @@ def _reach(indices: list[int | None], rates: list[float]) -> Value:
 def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
     if not any(curve.trained[chosen] for curve in seeds):
         return Value(text="–")
-    mean = float(np.mean([curve.scores[chosen] for curve in seeds]))
+    mean = statistics.fmean(curve.scores[chosen] for curve in seeds)
     threshold = mean - WITHIN * (mean - _upward(grid.measure, grid.measure.chance))
     found = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
     ends = median_over_seeds([one.width for one in found])
@@ -203,15 +200,9 @@ def _upward(measure: Measure, score: float) -> float:
 
 
 def _notes(grid: Grid) -> Iterator[str]:
-    n = grid.seeds
     yield LEGEND
     shares = ", ".join(f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True))
     yield f"the grid and the weight of each rate in it: {shares}; numbers of two grids are not to be compared"
-    if n:
-        yield (
-            f"±: 95% t interval of the mean over {n} or more seeds; (a–b): min–max of the seeds, which is no interval. "
-            f"{n} seeds can't see a failure that strikes up to {100 * unseen_failures(n):.0f}% of seeds"
-        )
     yield (
         "trains up to: the last rate trained without a gap from the chosen one. range: decades about it that stay within "
         "10% of its score. sensitivity: score at the chosen rate less that over the grid, 0 does not care. ≥: cut off by "

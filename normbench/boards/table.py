@@ -12,7 +12,8 @@ from normbench.stats import Interval
 class Column:
     """A column. `kind` says how its values are written: numbers with a sign, rates, counts, or text as it is.
 
-    `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "".
+    `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
+    whether its values have a lower and an upper end.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Column:
     digits: int = 1
     better: Literal["up", "down"] | None = None
     kind: Literal["number", "signed", "rate", "text"] = "number"
+    ends: bool = False
 
     @property
     def scale(self) -> float:
@@ -79,7 +81,13 @@ class Table:
     def __str__(self) -> str:
         from normbench.boards.render import terminal
 
-        return terminal(self)
+        return terminal([self])
+
+
+def flags_of(values: dict[str, Value]) -> list[str]:
+    """Return what a program should know of values: which are cut off by the grid, which ends are no interval."""
+    cut = [f"{name}:at-least" for name, value in values.items() if value.at_least]
+    return cut + [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
 
 
 def ranks(scores: list[float]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import secrets
 import statistics
@@ -247,8 +248,6 @@ def data_dir(given: Path | None) -> Path:
 
 
 def _run_record(prepared: Prepared) -> RunRecord:
-    import importlib.metadata
-
     return RunRecord(
         run=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         started=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Pure functions on arrays: what is said of a handful of seeds."""
+"""Pure functions on numbers: what is said of a handful of seeds."""
 
 from normbench.stats.intervals import (
     Interval,

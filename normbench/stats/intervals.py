@@ -6,11 +6,10 @@ scipy.special is imported where a quantile is needed: scipy.stats would cost eve
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,12 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
+    mean = statistics.fmean(values)
     if n < max(2, least):
-        return Interval(mean, float(array.min()), float(array.max()), "min-max")
+        return Interval(mean, min(values), max(values), "min-max")
     from scipy.special import stdtrit
 
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(array.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, "t")
 
 
