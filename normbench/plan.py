@@ -15,12 +15,13 @@ from normbench.records import Cell
 from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable
 
 
-def cells(suite: Suite, registry: Registry, where: str) -> list[Cell]:
+def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -> list[Cell]:
     """Return the suite's cells, those of one table together, without code prints.
 
-    Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite.
+    Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite, and
+    `norms_where` what asked for its norms, if that was not the suite.
     """
-    norms = [_norm(choice(entry, f"{where}: norms"), registry) for entry in suite.norms]
+    norms = [_norm(choice(entry, norms_where or f"{where}: norms"), registry) for entry in suite.norms]
     _check_rows(norms, where)
     planned = []
     for text in suite.tasks:

@@ -138,8 +138,16 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
 
 def spelled(name: str, params: dict[str, Any]) -> str:
     """Return `name(param=value, ...)` with values as in TOML."""
-    inner = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in params.items())
-    return f"{name}({inner})" if inner else name
+    return f"{name}({assignments(params)})" if params else name
+
+
+def assignments(values: dict[str, Any]) -> str:
+    """Return `key=value, ...` with values as in TOML."""
+    return ", ".join(f"{key}={_toml(value)}" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
 
 
 def readable(error: msgspec.ValidationError) -> str:

@@ -9,7 +9,7 @@ from normbench.boards.gather import Grid, Row
 from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
 from normbench.records import Measure, Result
 from normbench.stats import Interval, mean_over_seeds
-from normbench.suites import spelled
+from normbench.suites import assignments
 
 #: Validation progress that "epochs to" counts to.
 GOAL = 0.9
@@ -53,12 +53,11 @@ def _columns(grid: Grid) -> list[Column]:
     columns = [Column("accuracy", f"{measure.name} {unit},\n± or (min…max)", unit, digits, measure.direction, ends=True)]
     if grid.protocol == "tuned":
         columns.append(Column("rate", "rate", kind="rate"))
+        columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
+    columns.append(Column("failed", "failed", kind="text"))
     difference = "points" if percent else unit
     versus = f"vs {grid.baseline},\n± or (min…max)"
     columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
-    if grid.protocol == "tuned":
-        columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
-    columns.append(Column("failed", "failed", kind="text"))
     return columns
 
 
@@ -85,10 +84,10 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
     Between two epochs it is interpolated; before the first, progress is 0. A seed that diverged has progress 0 from
-    then on.
+    then on, and an epoch whose score is not finite has none.
     """
     series = [result.series.get("validation", []) for result in results]
-    curves = [[measure.progress(score) for score in scores if score is not None] for scores in series]
+    curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
     longest = max((len(curve) for curve in curves), default=0)
     if not longest:
         return None
@@ -147,6 +146,6 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
         yield f"spread: {wide} varies over seeds more than 4 times as much as the median norm"
     for row in grid.rows:
         if len(row.settings) > 1:
-            yield f"{row.label}: chosen on validation {spelled('', row.settings[row.setting])[1:-1]}"
+            yield f"{row.label}: chosen on validation {assignments(row.settings[row.setting])}"
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline} has no results here"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from normbench.records import FAILED, Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
 from normbench.stats import unseen_failures
 from normbench.store import Store
 
@@ -44,8 +46,8 @@ class Row:
 
     @property
     def failures(self) -> Counter[str]:
-        """How many trials ended in each of error, oom and timeout."""
-        return Counter(result.outcome for result in self.results.values() if result.outcome in FAILED)
+        """How many trials ended without a score, by their outcome: error, oom, timeout, unsupported."""
+        return Counter(result.outcome for result in self.results.values() if not result.has_score)
 
     @property
     def failure_flags(self) -> list[str]:
@@ -98,7 +100,11 @@ def shown_trials(store: Store) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show."""
     rows = [row for group in _planned(store.runs()) for row in group]
     wanted = _wanted(rows)
-    latest = {record.key: record for record in store.trials() if _matches(record, wanted.get(record.key))}
+    latest = {
+        record.key: record
+        for record in store.trials()
+        if any(_matches(record, row) for row, _ in wanted.get(record.key, []))
+    }
     return [latest[key] for key in wanted if key in latest]
 
 
@@ -135,11 +141,8 @@ def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, tuple[int, int, fl
     return wanted
 
 
-def _matches(result: Result | TrialRecord, places: list[tuple[Row, tuple[int, int, float]]] | None) -> bool:
-    """Whether a stored result is what the latest run of its row used: its code, and its kind of device."""
-    if not places:
-        return False
-    row = places[0][0]
+def _matches(result: Result | TrialRecord, row: Row) -> bool:
+    """Whether a stored result is what the latest run of a row used: its code, and its kind of device."""
     prints = (row.cell.norm_print, row.cell.task_print)
     same_code = result.run == row.run.run if None in prints else (result.norm_print, result.task_print) == prints
     return same_code and result.device == row.run.device
@@ -148,9 +151,8 @@ def _matches(result: Result | TrialRecord, places: list[tuple[Row, tuple[int, in
 def _fill(rows: list[Row], results: Iterable[Result]) -> None:
     wanted = _wanted(rows)
     for result in results:
-        places = wanted.get(result.key)
-        if places and _matches(result, places):
-            for row, point in places:
+        for row, point in wanted.get(result.key, []):
+            if _matches(result, row):
                 row.results[point] = result
 
 
@@ -200,20 +202,22 @@ def _choose(row: Row, measure: Measure) -> None:
     Without a validation split there is one rate, and nothing to choose.
     """
     sign = 1 if measure.direction == "up" else -1
-    best = -float("inf")
-    for setting in range(len(row.settings)):
-        for rate in row.rates:
+    best = -math.inf
+    for rate in row.rates:
+        for setting in range(len(row.settings)):
             found = row.at(rate, setting).values()
             scores = [result.score if result.validation is None else result.validation for result in found]
             usable = [sign * score for score in scores if score is not None]
-            if usable and sum(usable) / len(usable) > best:
-                best, row.setting, row.rate = sum(usable) / len(usable), setting, rate
+            mean = statistics.fmean(usable) if usable else -math.inf
+            # Means that differ by rounding alone are a tie.
+            if mean > best and not math.isclose(mean, best, rel_tol=1e-12):
+                best, row.setting, row.rate = mean, setting, rate
 
 
 def _lacks(row: Row) -> str:
     unsupported = next((result.reason for result in row.results.values() if result.outcome == "unsupported"), None)
-    if unsupported:
-        return f"unsupported: {unsupported}"
+    if unsupported is not None:
+        return f"unsupported: {' '.join(unsupported.split()) or 'no reason given'}"
     failed = ", ".join(f"{count} ended in {outcome}" for outcome, count in sorted(row.failures.items()))
     missing = f"lacks {row.planned - len(row.results)} of {row.planned} trials"
     return missing if not failed else f"{failed}; {missing}" if len(row.results) < row.planned else failed

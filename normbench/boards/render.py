@@ -14,6 +14,7 @@ import msgspec
 import tabulate
 
 from normbench.boards.table import Column, Table, TableRow, Value
+from normbench.suites import assignments
 
 #: What a terminal that is not Unicode gets instead.
 ASCII = str.maketrans(
@@ -98,7 +99,7 @@ def as_csv(tables: Sequence[Table]) -> str:
             "board": table.board,
             "task": table.task,
             "task_version": table.task_version,
-            "condition": _words(table.condition),
+            "condition": assignments(table.condition),
         }
         for row in table.rows:
             values = _json_row(table, row)
@@ -144,8 +145,8 @@ FORMATS: dict[str, Format] = {
 
 def title(table: Table) -> str:
     """Return the line above a table: the board, the task and its version, the condition, the protocol."""
-    task = f"{table.task} v{table.task_version}" + (f" ({_words(table.task_params)})" if table.task_params else "")
-    parts = [table.board, task, _words(table.condition)]
+    task = f"{table.task} v{table.task_version}" + (f" ({assignments(table.task_params)})" if table.task_params else "")
+    parts = [table.board, task, assignments(table.condition)]
     parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
     return " · ".join(part for part in parts if part)
 
@@ -183,6 +184,8 @@ def _grid(table: Table, columns: Sequence[Column], style: str) -> str:
     body = [
         [str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows
     ]
+    if style == "github":
+        headers, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
     with _without_padding():
         return tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
@@ -222,7 +225,7 @@ def _spaced(marks: str, grid: Sequence[float]) -> str:
 
 def _folded(table: Table, width: int) -> list[list[Column]]:
     """Return the columns in groups, each no wider than the terminal beside the norms' names."""
-    fixed = 1 + GAP + max((len(row.norm) for row in table.rows), default=4)
+    fixed = len(str(len(table.rows))) + GAP + max(len("norm"), *(len(row.norm) for row in table.rows))
     groups: list[list[Column]] = [[]]
     used = fixed
     for column in table.columns:
@@ -251,7 +254,3 @@ def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
             scaled = [None if number is None else number * column.scale for number in numbers]
             entry |= zip(_names(column), scaled, strict=False)
     return entry | {"flags": row.flags}
-
-
-def _words(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={msgspec.json.encode(value).decode()}" for name, value in values.items())

@@ -91,9 +91,9 @@ class Progress:
     done: int
     total: int
     cell: Cell
-    outcome: Outcome
     key: str
-    folder: Path
+    outcome: Outcome
+    measure: Measure
 
 
 @dataclass
@@ -117,7 +117,8 @@ def prepare(request: Request) -> Prepared:
     for name in request.probes:
         registry.probe(name, "--probe")
     registry.executor(request.executor, "--executor")
-    cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where)]
+    norms_where = "--norm" if request.norms else ""
+    cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
     store = Store(request.out or Path("results") / suite.name)
     device = request.device if request.device == "cpu" else environment.resolve(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
@@ -152,7 +153,7 @@ def run(prepared: Prepared, on_progress: Callable[[Progress], None] | None = Non
                 summary.failed.append(outcome)
             if on_progress is not None:
                 done = summary.stored_before + summary.ran
-                on_progress(Progress(done, len(prepared.work), cell, outcome, key, prepared.store.folder))
+                on_progress(Progress(done, len(prepared.work), cell, key, outcome, measures[cell.task]))
 
         executor = prepared.registry.executor(prepared.request.executor)
         contract.function(executor.run)(_packs(prepared, todo), on_outcome)

@@ -30,7 +30,8 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    mean = statistics.fmean(values)
+    # Exact: a rounded sum can put the mean of equal values outside of them.
+    mean = float(statistics.mean(values))
     if n < max(2, least):
         return Interval(mean, min(values), max(values), "min-max")
     from scipy.special import stdtrit
@@ -40,10 +41,11 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
 
 
 def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Return the median, and below 6 values their min-max, else the narrowest interval of order statistics.
+    """Return the median with the narrowest interval of order statistics, or their min-max where none covers `level`.
 
     The median of an even number is the lower of the middle two: on a grid of rates there is nothing between. The
-    interval is distribution-free, [x(k), x(n + 1 - k)] with the largest k whose coverage is at least `level`.
+    interval is distribution-free, [x(k), x(n + 1 - k)] with the largest k whose coverage is at least `level`; at 95%
+    there is one from 6 values.
 
     Raises ValueError for no values.
     """
@@ -52,14 +54,14 @@ def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interv
         raise ValueError("no values")
     ordered = sorted(values)
     median = ordered[(n - 1) // 2]
-    if n < 6:
-        return Interval(median, ordered[0], ordered[-1], "min-max")
     tail, k = 0.0, 0
     while True:
         tail += math.comb(n, k) / 2**n
         if 2 * tail > 1 - level:
             break
         k += 1
+    if k == 0:
+        return Interval(median, ordered[0], ordered[-1], "min-max")
     return Interval(median, ordered[k - 1], ordered[n - k], "order")
 
 

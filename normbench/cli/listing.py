@@ -1,0 +1,127 @@
+"""`normbench list`: what the plugins at hand offer, with parameters and their defaults."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from normbench import plugins, suites
+from normbench.cli import options, output
+from normbench.contract import Norm, Probe, SuiteFile, Task
+from normbench.errors import unknown
+from normbench.plugins import Registry
+
+
+def command(
+    kind: Annotated[str, typer.Argument(metavar="norms|tasks|suites|probes", help="What to list.")],
+    plugin: options.Plugins = None,
+    json: output.JsonOption = False,
+) -> None:
+    """List norms, tasks, suites or probes, with their parameters and defaults."""
+    if kind not in _KINDS:
+        raise unknown("kind", kind, _KINDS, "list")
+    registry = plugins.current(tuple(plugin or ()))
+    entries = _KINDS[kind](registry)
+    if json:
+        output.put(msgspec.json.format(msgspec.json.encode({"schema": 1, kind: entries}), indent=2).decode())
+    else:
+        output.put("\n".join(_lines(entries)))
+    for failed in registry.quarantined:
+        output.say(f"normbench: {failed}")
+
+
+def _norms(registry: Registry) -> list[dict[str, Any]]:
+    return [_norm(offered.thing, offered.plugin.name) for offered in registry.norms.values()]
+
+
+def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
+    return {
+        "name": norm.name,
+        "summary": norm.summary,
+        "parameters": dict(norm.params),
+        "placement": norm.placement,
+        "layouts": sorted(norm.layouts),
+        "paper": norm.paper,
+        "plugin": plugin,
+    }
+
+
+def _tasks(registry: Registry) -> list[dict[str, Any]]:
+    return [_task(offered.thing, offered.plugin.name) for offered in registry.tasks.values()]
+
+
+def _task(task: Task, plugin: str) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "summary": task.summary,
+        "parameters": dict(task.params),
+        "version": task.version,
+        "recipe": msgspec.to_builtins(task.recipe),
+        "chance": task.chance,
+        "reference": task.reference,
+        "better": task.direction,
+        "plugin": plugin,
+    }
+
+
+def _suites(registry: Registry) -> list[dict[str, Any]]:
+    return [_suite(offered.thing, offered.plugin.name) for offered in registry.suites.values()]
+
+
+def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
+    suite = suites.read(Path(file.path))
+    return {
+        "name": suite.name,
+        "summary": suite.summary,
+        "tasks": suite.tasks,
+        "norms": [suites.choice(entry, suite.name).shown for entry in suite.norms],
+        "rates": suite.rates,
+        "seeds": suite.seeds,
+        "plugin": plugin,
+    }
+
+
+def _probes(registry: Registry) -> list[dict[str, Any]]:
+    return [_probe(offered.thing, offered.plugin.name) for offered in registry.probes.values()]
+
+
+def _probe(probe: Probe, plugin: str) -> dict[str, Any]:
+    return {"name": probe.name, "summary": probe.summary, "plugin": plugin}
+
+
+_KINDS: dict[str, Callable[[Registry], list[dict[str, Any]]]] = {
+    "norms": _norms,
+    "tasks": _tasks,
+    "suites": _suites,
+    "probes": _probes,
+}
+
+
+def _lines(entries: list[dict[str, Any]]) -> list[str]:
+    """Return for each entry its name and summary, and below, indented, all else that is not empty."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    name_width = max((len(entry["name"]) for entry in entries), default=0) + 2
+    lines = []
+    for entry in entries:
+        rest = {key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])}
+        details = "; ".join(f"{key} {_plain(value)}" for key, value in rest.items())
+        indent = " " * name_width
+        lines += textwrap.wrap(
+            entry["summary"], width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
+        )
+        lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return suites.assignments(value)
+    if isinstance(value, list):
+        return ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    return str(value)

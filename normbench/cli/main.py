@@ -1,0 +1,115 @@
+"""The command `normbench`: its commands, and how every mistake becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from normbench.cli import leaderboard, listing, new_plugin, plan, plot, plugins, run, show
+from normbench.cli.output import close_quietly, say
+from normbench.errors import UsageError
+from normbench.store import DiskFullError
+
+USAGE, FAILURES, INTERRUPTED, TERMINATED = 2, 4, 130, 143
+
+# typer brings a click of its own in some versions and imports click in others: take the class it really raises.
+_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="normbench",
+    help="Benchmark normalization layers: accuracy, and stability against the learning rate.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_COMMANDS = {
+    "run": (run.command, "Run what is not stored of a suite; print the leaderboards."),
+    "plan": (plan.command, "Say what would run, and how long it takes."),
+    "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
+    "plot": (plot.command, "Draw accuracy against the rate."),
+    "show": (show.command, "Show all that is stored of one trial."),
+    "list": (listing.command, "List norms, tasks, suites or probes."),
+    "plugins": (plugins.command, "List plugins, and those that failed."),
+    "new-plugin": (new_plugin.command, "Write a package with a norm of your own."),
+}
+for _name, (_function, _summary) in _COMMANDS.items():
+    app.command(_name, short_help=_summary)(_function)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import normbench
+
+        typer.echo(f"normbench {normbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - its callback does all
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Benchmark normalization layers: accuracy, and stability against the learning rate."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command and end the process with its exit status; docs/architecture.md lists them."""
+    sys.exit(status(sys.argv[1:] if args is None else list(args)))
+
+
+def status(args: list[str]) -> int:
+    """Run a command and return its exit status."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=args, prog_name="normbench", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UsageError as error:
+        return _refuse(str(error))
+    except _ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else "normbench"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(error.format_message())
+            return USAGE
+        return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except DiskFullError as error:
+        say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
+        return FAILURES
+    except (KeyboardInterrupt, typer.Abort):
+        say("normbench: interrupted; what was finished is stored, and the same command goes on")
+        return INTERRUPTED
+    except Terminated:
+        say("normbench: terminated; what was finished is stored, and the same command goes on")
+        return TERMINATED
+    except BrokenPipeError:
+        close_quietly()
+        return 0
+
+
+def _refuse(message: str) -> int:
+    say(f"normbench: {message}")
+    return USAGE
+
+
+def _terminate(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
+    raise Terminated
+
+
+if __name__ == "__main__":
+    main()

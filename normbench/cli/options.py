@@ -1,0 +1,32 @@
+"""The options that `run` and `plan` share: together they say what would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Suite = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")]
+Norms = Annotated[
+    list[str] | None,
+    typer.Option("--norm", metavar="NAME[(param=value)]", help="Run this norm instead of the suite's; may be repeated."),
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", metavar="N|A,B,...", help="How many seeds, or which, instead of the suite's.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A recipe value, or rates, as in TOML; may be repeated."),
+]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Load this plugin as well; may be repeated.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where results go.  [default: results/SUITE]", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Probes = Annotated[
+    list[str] | None, typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated.")
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Try trials again that ran out of memory or time.")]

@@ -1,0 +1,120 @@
+"""`normbench plan`: what a run would do, what is stored, and the time it should take; nothing is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from normbench.cli import options, output
+from normbench.execute import Request, prepare
+from normbench.execute.run import Prepared, Work, seconds_left
+from normbench.suites import assignments, spelled
+
+
+def command(
+    suite: options.Suite,
+    norms: options.Norms = None,
+    seeds: options.Seeds = None,
+    settings: options.Settings = None,
+    plugin: options.Plugins = None,
+    out: options.Out = None,
+    device: options.Device = "cpu",
+    probes: options.Probes = None,
+    retry: options.Retry = False,
+    trials: Annotated[bool, typer.Option("--trials", help="List each trial with its key.")] = False,
+    json: output.JsonOption = False,
+) -> None:
+    """Say what `run` would do with the same options: which trials, which are stored, and how long the rest takes.
+
+    The time is what earlier trials in the same folder took.
+    """
+    prepared = prepare(
+        Request(
+            suite=suite,
+            norms=norms or (),
+            seeds=seeds,
+            settings=settings or (),
+            plugin_files=plugin or (),
+            out=out,
+            device=device,
+            probes=probes or (),
+            retry=retry,
+        )
+    )
+    output.warn_of_unreadable(prepared.store)
+    if json:
+        output.put(msgspec.json.format(msgspec.json.encode(_described(prepared)), indent=2).decode())
+        return
+    output.put(_table(prepared))
+    if trials:
+        output.put("\n".join(["", *(_line(item) for item in prepared.work)]))
+    output.put(f"\n{_total(prepared)}")
+
+
+def _table(prepared: Prepared) -> str:
+    from tabulate import tabulate
+
+    total: Counter[tuple[str, str]] = Counter()
+    done: Counter[tuple[str, str]] = Counter()
+    for item in prepared.work:
+        row = (_task(item), item.cell.label)
+        total[row] += 1
+        done[row] += item.done
+    rows = [[task, norm, count, done[task, norm], count - done[task, norm]] for (task, norm), count in total.items()]
+    return tabulate(rows, ["task", "norm", "trials", "stored", "to run"])
+
+
+def _task(item: Work) -> str:
+    named = spelled(item.cell.task, item.cell.task_params)
+    condition = assignments(item.cell.condition)
+    return f"{named}, {condition}" if condition else named
+
+
+def _line(item: Work) -> str:
+    trial = item.trial
+    state = item.stored.outcome if item.stored else "to run"
+    state += "" if item.done or not item.stored else ", to run again"
+    return f"{trial.key}  {item.cell.label} at rate {trial.recipe.rate:g}, seed {trial.seed}: {state}"
+
+
+def _total(prepared: Prepared) -> str:
+    todo = len(prepared.todo)
+    if not todo:
+        return f"all {len(prepared.work)} trials are stored in {prepared.store.folder}: nothing to run"
+    seconds = seconds_left(prepared.work)
+    time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
+    return f"{todo} of {len(prepared.work)} trials to run, into {prepared.store.folder}; time: {time}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _described(prepared: Prepared) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "suite": prepared.suite.name,
+        "folder": str(prepared.store.folder),
+        "trials": len(prepared.work),
+        "to_run": len(prepared.todo),
+        "seconds": seconds_left(prepared.work),
+        "work": [
+            {
+                "key": item.trial.key,
+                "task": item.trial.task,
+                "norm": item.cell.label,
+                "condition": item.cell.condition,
+                "rate": item.trial.recipe.rate,
+                "seed": item.trial.seed,
+                "stored": item.stored.outcome if item.stored else None,
+                "to_run": not item.done,
+            }
+            for item in prepared.work
+        ],
+    }

@@ -1,0 +1,36 @@
+"""`normbench plot`: accuracy against the learning rate, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench.cli import output
+from normbench.errors import UsageError
+from normbench.store import Store
+
+SUFFIXES = (".png", ".svg")
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")],
+    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png|svg", help="The picture to write.")],
+) -> None:
+    """Draw accuracy against the rate: a line a norm, a faint dot a seed, failures marked at the bottom."""
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"-o {file}: a picture ends in {' or '.join(SUFFIXES)}")
+    if not file.resolve().parent.is_dir():
+        raise UsageError(f"-o {file}: there is no folder {file.parent}")
+    from normbench.boards import gather
+    from normbench.boards.plot import draw
+
+    store = Store(folder)
+    output.require_runs(store)
+    grids = [grid for grid in gather(store) if len(grid.rates) > 1 and grid.rows]
+    output.warn_of_unreadable(store)
+    if not grids:
+        raise UsageError(f"{folder}: nothing to draw; a curve needs two rates and a seed that has them all")
+    draw(grids, file)
+    output.say(f"{file} written")

@@ -1,0 +1,109 @@
+"""What is seen of a run: a bar, the last results and the leaderboard so far, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.progress import TimeRemainingColumn
+from rich.text import Text
+
+from normbench.boards import tables
+from normbench.boards.render import terminal
+from normbench.cli.output import coloured, say
+from normbench.execute import Progress
+from normbench.execute.run import Prepared
+from normbench.store import Store
+
+LAST = 5
+_OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "unsupported": "yellow"}
+
+
+@contextmanager
+def shown(prepared: Prepared) -> Iterator[Callable[[Progress], None]]:
+    """Yield what to call after each trial; while it is used, progress is shown on stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        say(f"{len(prepared.todo)} of {len(prepared.work)} trials to run; results go to {prepared.store.folder}")
+        yield _say_line
+        return
+    view = _View(console, prepared)
+    with Live(view, console=console, refresh_per_second=8, transient=True) as live:
+        view.attach(live)
+        yield view.on_progress
+
+
+def line(progress: Progress) -> str:
+    """Return one trial's result in one line."""
+    outcome, measure = progress.outcome, progress.measure
+    recipe = outcome.trial.recipe
+    at = f"{progress.cell.label} at rate {recipe.rate:g}, seed {outcome.trial.seed}"
+    score = ""
+    if outcome.score is not None:
+        score = f"{100 * outcome.score:.1f}% " if measure.unit == "%" else f"{outcome.score:.3f} {measure.unit} "
+    reason = f": {outcome.reason}" if outcome.outcome not in ("trained", "not-trained", "diverged") else ""
+    return f"{at}: {score}{outcome.outcome}{reason} ({outcome.seconds:.1f} s)"
+
+
+def _say_line(progress: Progress) -> None:
+    width = len(str(progress.total))
+    say(f"[{progress.done:{width}}/{progress.total}] {progress.key} {line(progress)}")
+
+
+class _View:
+    """The live display: rendered anew a few times a second from what has come in."""
+
+    def __init__(self, console: Console, prepared: Prepared) -> None:
+        self._console = console
+        self._store = Store(prepared.store.folder)
+        self._last: deque[Text] = deque(maxlen=LAST)
+        self._board = ""
+        self._next_board = 0.0
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: TaskID = self._bar.add_task(
+            "importing torch", total=len(prepared.work), completed=len(prepared.work) - len(prepared.todo)
+        )
+        self._live: Live | None = None
+
+    def attach(self, live: Live) -> None:
+        """Take the display that is to be refreshed."""
+        self._live = live
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take one trial's result in."""
+        self._bar.update(self._task, completed=progress.done, description="trials")
+        style = _OUTCOMES.get(progress.outcome.outcome, "bold red")
+        self._last.append(Text(line(progress), style=style, overflow="ellipsis", no_wrap=True))
+        if time.monotonic() >= self._next_board:
+            began = time.monotonic()
+            self._board = self._so_far()
+            # Reading a large store takes its time: spend no more than a twentieth of the run on it.
+            self._next_board = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
+
+    def _so_far(self) -> str:
+        """Return as many of the boards as the terminal has room for."""
+        room = self._console.height - LAST - 3
+        found = [board for board in tables(self._store) if board.rows]
+        while found:
+            text = terminal(found, self._console.width, notes=False)
+            if text.count("\n") + 1 <= room:
+                return text
+            found.pop()
+        return ""
+
+    def __rich__(self) -> Group:
+        return Group(coloured(self._board), Text(), *self._last, self._bar)

@@ -1,0 +1,365 @@
+"""Descriptions: what a plugin author may write, what is refused, and in which words."""
+
+import functools
+import inspect
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from normbench import plugins
+from normbench.contract import (
+    Executor,
+    Norm,
+    Probe,
+    Recipe,
+    Site,
+    SuiteFile,
+    Task,
+    Traits,
+    checked,
+    function,
+    named_by,
+)
+from normbench.errors import UsageError
+
+RECIPE = {"rate": 0.1, "batch_size": 64, "epochs": 6}
+
+
+@pytest.fixture
+def norm():
+    """Return a function that makes a norm, valid but for what it is given."""
+
+    def make(**changes):
+        given = {"name": "mine", "layer": "pkg.layers:mine", "summary": "What I made"} | changes
+        return Norm(given.pop("name"), given.pop("layer"), **given)
+
+    return make
+
+
+@pytest.fixture
+def task():
+    """Return a function that makes a task, valid but for what it is given."""
+
+    def make(**changes):
+        given = {
+            "name": "toy",
+            "version": 1,
+            "summary": "Two clouds of points",
+            "recipe": Recipe(**RECIPE),
+            "chance": 0.1,
+            "reference": 0.9,
+            "data": "pkg.toy:data",
+            "network": "pkg.toy:network",
+        } | changes
+        return Task(given.pop("name"), given.pop("version"), **given)
+
+    return make
+
+
+def _no_default(site, groups):
+    pass
+
+
+def _swallows(site, **others):
+    pass
+
+
+def _swallows_positions(site, *others):
+    pass
+
+
+def _only_swallows(*others):
+    pass
+
+
+def _takes_no_site():
+    pass
+
+
+def _site_by_keyword(*, site=None, groups=8):
+    pass
+
+
+def _ordinary(site, groups=8, *, affine=True):
+    return site, groups, affine
+
+
+def _wrapper(site, module, power=2):
+    return site, module, power
+
+
+def _names_its_site(site, channels=3):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Group Norm"}, "norm name 'Group Norm'"),
+        ({"name": "group_norm"}, "'group_norm': a name is lower-case letters, digits and hyphens"),
+        ({"name": ""}, "norm name ''"),
+        ({"name": 3}, "norm name 3"),
+        ({"summary": "  "}, "summary is '  '; it is one line"),
+        ({"summary": "two\nlines"}, "summary is 'two\\nlines'"),
+        ({"layouts": {"NCHW", "NHWC"}}, "layouts has 'NHWC'; allowed: NC, NCHW, NCL, NLC"),
+        ({"layouts": set()}, "layouts has nothing"),
+        ({"placement": "behind"}, "placement has 'behind'; allowed: after, before, fused, weight"),
+        ({"layer": "pkg.layers"}, "'package.module:name'"),
+        ({"layer": "pkg.layers:Mine()"}, "'package.module:name'"),
+        ({"layer": 3}, "layer is 3"),
+        ({"layer": _no_default}, "parameter 'groups' has no default"),
+        ({"layer": _swallows}, "takes **others, which would swallow a misspelt parameter"),
+        ({"layer": _swallows_positions}, "takes *others, which"),
+        ({"layer": _only_swallows}, "takes *others, which"),
+        ({"layer": _takes_no_site}, "layer takes (site) first"),
+        ({"layer": _site_by_keyword}, "layer takes (site) first"),
+        ({"layer": lambda site: None, "placement": "weight"}, "layer takes (site, module) first"),
+        ({"layer": _ordinary, "params": {"groups": 4}}, "params is for a layer given as a string"),
+        ({"layer": _names_its_site}, "parameter 'channels' has a name that normbench uses itself"),
+        ({"params": {"label": "x"}}, "parameter 'label' has a name that normbench uses itself"),
+    ],
+)
+def test_norm_that_contradicts_itself(norm, changes, words):
+    """A norm that can't be is refused as it is made, and the message names what is wrong."""
+    with pytest.raises((ValueError, TypeError)) as refused:
+        norm(**changes)
+
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Toy"}, "task name 'Toy'"),
+        ({"version": 0}, "version is 0; it is a whole number from 1"),
+        ({"version": "1"}, "version is '1'"),
+        ({"version": True}, "version is True"),
+        ({"recipe": RECIPE}, "it is a normbench.Recipe"),
+        ({"chance": 0.9, "reference": 0.1}, "reference 0.1 is no better than chance 0.9 (better: up)"),
+        ({"direction": "down"}, "reference 0.9 is no better than chance 0.1 (better: down)"),
+        ({"chance": float("nan")}, "no better than chance nan"),
+        ({"direction": "sideways"}, "direction has 'sideways'; allowed: down, up"),
+        ({"data": "pkg.toy.data"}, "data is 'pkg.toy.data'"),
+        ({"loss": 3}, "loss is 3; it is a function"),
+    ],
+)
+def test_task_that_contradicts_itself(task, changes, words):
+    """A task that can't be is refused as it is made, and the message names what is wrong."""
+    with pytest.raises((ValueError, TypeError)) as refused:
+        task(**changes)
+
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "what"), [(Probe, "watch"), (Executor, "run")])
+def test_probe_and_executor_need_a_function(kind, what):
+    """A probe or an executor without a function is refused, naming the field."""
+    with pytest.raises(TypeError, match=f"{what} is None; it is a function"):
+        kind("mine", None, summary="What I made")
+
+
+def test_task_whose_score_falls(task):
+    """A task may say that a lower score is better."""
+    made = task(chance=8.0, reference=1.2, direction="down", unit="bits")
+
+    assert ("down", 8.0, 1.2) == (made.direction, made.chance, made.reference)
+
+
+@pytest.mark.parametrize(
+    ("layer", "placement", "expected"),
+    [
+        (_ordinary, "before", {"groups": 8, "affine": True}),
+        (lambda site: None, "after", {}),
+        (_wrapper, "weight", {"power": 2}),
+        (functools.partial(_ordinary, groups=4), "fused", {"groups": 4, "affine": True}),
+    ],
+)
+def test_parameters_are_read_from_the_signature(norm, layer, placement, expected):
+    """A callable's keyword parameters, with their defaults, are the norm's parameters."""
+    made = norm(layer=layer, placement=placement)
+
+    assert expected == made.params
+
+
+def test_class_as_a_layer(norm):
+    """A class that takes the site may stand as the layer itself."""
+
+    class Layer:
+        def __init__(self, site, eps=1e-3):
+            self.built = (site.channels, eps)
+
+    made = norm(layer=Layer)
+
+    assert {"eps": 1e-3} == made.params
+    assert (3, 0.5) == made.build(Site(3, "NC"), {"eps": 0.5}).built
+
+
+def test_declared_parameters_are_the_norms_own(norm):
+    """Changing the dictionary that declared a norm's parameters does not change the norm."""
+    declared = {"eps": 1e-5}
+    made = norm(params=declared)
+
+    declared["eps"] = 1.0
+
+    assert {"eps": 1e-5} == made.params
+
+
+def test_build_hands_over_the_wrapped_module(norm):
+    """A norm with placement "weight" is given the linear that it wraps, after the site."""
+    site = Site(3, "NC")
+
+    built = norm(layer=_wrapper, placement="weight").build(site, {"power": 3}, "a linear")
+
+    assert (site, "a linear", 3) == built
+
+
+def test_traits_may_depend_on_parameters(norm):
+    """Traits given as a function see the parameters as given, and the defaults of the others."""
+    made = norm(
+        layer=_ordinary, traits=lambda groups, affine: Traits(centres=groups == 1, scale_invariant=affine)
+    )
+
+    traits = made.traits_with({"groups": 1})
+
+    assert (True, True) == (traits.centres, traits.scale_invariant)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {}),
+        ({"eps": 1}, {"eps": 1.0}),
+        ({"groups": 4, "affine": False, "eps": 0.5}, {"affine": False, "eps": 0.5, "groups": 4}),
+        ({"clip": 3}, {"clip": 3}),
+        ({"clip": "auto"}, {"clip": "auto"}),
+    ],
+)
+def test_checked_parameters(given, expected):
+    """Parameters come back sorted, with a whole number made a float where the default is one; None takes anything."""
+    found = checked({"groups": 8, "eps": 1e-5, "affine": True, "clip": None}, given, "--norm")
+
+    assert list(expected.items()) == list(found.items())
+    assert [type(value) for value in expected.values()] == [type(value) for value in found.values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"gruops": 4}, "--norm: no parameter 'gruops'; did you mean 'groups'?"),
+        ({"groups": 4.0}, "--norm: groups is 4.0; it takes a int, like its default 8"),
+        ({"groups": True}, "groups is True; it takes a int"),
+        ({"eps": True}, "eps is True; it takes a float"),
+        ({"affine": 1}, "affine is 1; it takes a bool"),
+        ({"eps": "small"}, "eps is 'small'; it takes a float"),
+        ({"eps": float("inf")}, "eps is inf; a number is finite"),
+        ({"eps": float("nan")}, "eps is nan; a number is finite"),
+    ],
+)
+def test_checked_refuses(given, words):
+    """A parameter of another name or type is refused, with the nearest name or what it takes."""
+    with pytest.raises(UsageError) as refused:
+        checked({"groups": 8, "eps": 1e-5, "affine": True}, given, "--norm")
+
+    assert words in str(refused.value)
+
+
+def test_named_by():
+    """A task's function is given those of the task's parameters that it names, and no other."""
+    found = named_by(lambda outputs, targets, smoothing=0.1: None, {"smoothing": 0.2, "width": 16})
+
+    assert {"smoothing": 0.2} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("no_such_module_here:layer", ImportError), ("normbench.errors:layer", AttributeError)]
+)
+def test_string_that_names_nothing(text, error):
+    """A string that names no function fails when it is first called, with Python's own error."""
+    with pytest.raises(error):
+        function(text)
+
+
+def _built_in(kind):
+    return [pytest.param(offered.thing, id=name) for name, offered in getattr(plugins.load(), kind).items()]
+
+
+@pytest.mark.parametrize("built_in", _built_in("norms"))
+def test_built_in_norm_declares_its_signature(built_in):
+    """A built-in norm lists the parameters and defaults that its function takes: `list` and `build` agree."""
+    skipped = 2 if built_in.placement == "weight" else 1
+
+    own = list(inspect.signature(function(built_in.layer)).parameters.values())[skipped:]
+
+    assert {parameter.name: parameter.default for parameter in own} == dict(built_in.params)
+    assert [type(parameter.default) for parameter in own] == [type(built_in.params[one.name]) for one in own]
+
+
+@pytest.mark.parametrize("built_in", _built_in("norms"))
+def test_built_in_norm_builds_where_it_says(built_in):
+    """A built-in norm builds a module at every layout that it lists, or says why it can't."""
+    wrapped = [torch.nn.Linear(8, 8)] if built_in.placement == "weight" else []
+
+    built = {layout: built_in.build(Site(8, layout, "relu"), {}, *wrapped) for layout in sorted(built_in.layouts)}
+
+    assert [] == [layout for layout, layer in built.items() if not isinstance(layer, torch.nn.Module)]
+
+
+@pytest.mark.parametrize("built_in", _built_in("tasks"))
+def test_built_in_task_has_its_functions(built_in):
+    """A built-in task's strings name functions, which take every parameter that the task declares."""
+    given = (built_in.data, built_in.network, built_in.loss, built_in.score, built_in.augment)
+
+    functions = [function(text) for text in given if text is not None]
+
+    taken = {name for fn in functions for name in named_by(fn, built_in.params)}
+    assert set(built_in.params) == taken
+
+
+@pytest.mark.parametrize("built_in", [*_built_in("probes"), *_built_in("executors")])
+def test_built_in_probe_or_executor_has_its_function(built_in):
+    """A built-in probe's or executor's string names something that can be called."""
+    found = function(built_in.watch if isinstance(built_in, Probe) else built_in.run)
+
+    assert callable(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rate": 0.0}, "rate is 0.0; a rate is above 0"),
+        ({"rate": -1.0}, "rate is -1.0"),
+        ({"rate": float("inf")}, "rate is inf"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"batch_size": 0}, "batch_size is 0; it is 1 or more"),
+        ({"epochs": 0}, "epochs is 0; it is 1 or more"),
+        ({"threads": 0}, "threads is 0; it is 1 or more"),
+        ({"momentum": 1.0}, "momentum is 1.0; it is at least 0 and below 1"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; it is 0 or more"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+    ],
+)
+def test_recipe_out_of_range(changes, words):
+    """A recipe value outside its range is refused by name, made in Python or read from a file."""
+    with pytest.raises(ValueError, match="it is|a rate is") as made:
+        Recipe(**RECIPE | changes)
+    with pytest.raises(msgspec.ValidationError) as read:
+        msgspec.convert(RECIPE | changes, Recipe)
+
+    assert words in str(made.value)
+    assert words in str(read.value)
+
+
+@pytest.mark.parametrize("changes", [{"momentum": 0.0}, {"momentum": 0.999}, {"weight_decay": 0.0}, {"threads": 1}])
+def test_recipe_at_the_edge_of_its_range(changes):
+    """A recipe value at the edge of its range is taken."""
+    recipe = Recipe(**RECIPE | changes)
+
+    assert changes == {name: getattr(recipe, name) for name in changes}
+
+
+def test_suite_file_is_its_path():
+    """A suite that a plugin brings is the path of its file."""
+    assert Path("mine.toml") == SuiteFile(Path("mine.toml")).path
