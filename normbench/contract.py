@@ -40,15 +40,16 @@ _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-class Unsupported(Exception):
-    """Raised by a layer that can't stand at a site or under a recipe; the trial ends as `unsupported`, with this text."""
+class Unsupported(Exception):  # noqa: N818 - it is an outcome, not an error
+    """Raised by a layer that can't stand at a site or under a recipe; the trial ends as `unsupported`."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Everything about a training that is a value.
 
     A field that equals its default is left out of a trial's identity, so that a recipe can grow without orphaning what
-    is stored: a new field's default must mean what was done before it existed.
+    is stored: a new field's default must mean what was done before it existed. Each value has one spelling, too: where
+    a float is meant, 0 becomes 0.0.
 
     `rate` is the learning rate, `batch_size` counts samples, `epochs` passes over the training data; `momentum` and
     `weight_decay` are SGD's; `threads` are those that torch computes with on a CPU; with `hold_out` off, training
@@ -64,7 +65,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     hold_out: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
+        """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with."""
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(f"rate is {self.rate}; a rate is above 0")
         for name in ("batch_size", "epochs", "threads"):
@@ -74,6 +75,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             raise ValueError(f"momentum is {self.momentum}; it is at least 0 and below 1")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay}; it is 0 or more")
+        msgspec.structs.force_setattr(self, "rate", float(self.rate))
+        defaults = self.__struct_defaults__
+        for name, default in zip(self.__struct_fields__[-len(defaults) :], defaults, strict=True):
+            value = getattr(self, name)
+            if value == default:
+                # msgspec leaves out a field only where it is the very object that its default is.
+                msgspec.structs.force_setattr(self, name, default)
+            elif isinstance(default, float):
+                msgspec.structs.force_setattr(self, name, float(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +135,8 @@ class Norm:
     linear or convolution before the site. It is a callable, whose keyword parameters with defaults are the norm's
     parameters, or a string "package.module:name", and then `params` declares them with their defaults.
 
-    `placement` is "before" the activation, "after" it, "fused" (the layer includes the activation that `site.activation`
-    names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the parameters that returns
+    `placement` is "before" the activation, "after" it, "fused" (the layer includes the activation that
+    `site.activation` names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the parameters that returns
     one. `paper` cites where the norm comes from. A layer may have a method `on_step(step, steps)`: see docs/plugins.md.
 
     Raises ValueError or TypeError where the description contradicts itself.
@@ -138,7 +148,7 @@ class Norm:
     summary: str
     layouts: frozenset[str] | set[str] = ALL
     placement: Placement = "before"
-    traits: Traits | Callable[..., Traits] = Traits()  # noqa: RUF009 - frozen
+    traits: Traits | Callable[..., Traits] = Traits()
     params: Mapping[str, Any] = field(default_factory=dict)
     paper: str | None = None
 
@@ -176,8 +186,8 @@ class Splits:
 class Task:
     """Data, network and recipe; what a trial trains.
 
-    `version` changes when the task's numbers would. `recipe` is its own; a suite changes values of it. `params` declares
-    parameters of the task's own, with defaults; each function below is given those that it names.
+    `version` changes when the task's numbers would. `recipe` is its own; a suite changes values of it. `params`
+    declares parameters of the task's own, with defaults; each function below is given those that it names.
 
     `data(folder, recipe) -> Splits`: `folder` is the user's data folder. The split is fixed: it depends on no seed.
     `network(place, recipe) -> nn.Module`: `place` puts the norm in; see docs/plugins.md.
@@ -214,13 +224,15 @@ class Task:
         """Refuse a description that contradicts itself."""
         _check_head("task", self.name, self.summary)
         _check_members("direction", [self.direction], {"up", "down"})
-        if not isinstance(self.version, int) or self.version < 1:
+        if type(self.version) is not int or self.version < 1:
             raise ValueError(f"version is {self.version!r}; it is a whole number from 1")
         if not isinstance(self.recipe, Recipe):
             raise TypeError(f"recipe is {self.recipe!r}; it is a normbench.Recipe")
         ordered = self.chance < self.reference if self.direction == "up" else self.chance > self.reference
         if not ordered:
-            raise ValueError(f"reference {self.reference} is no better than chance {self.chance} (better: {self.direction})")
+            raise ValueError(
+                f"reference {self.reference} is no better than chance {self.chance} (better: {self.direction})"
+            )
         for name in ("data", "network", "loss", "score", "augment"):
             if getattr(self, name) is not None:
                 _check_function(name, getattr(self, name))
@@ -230,9 +242,9 @@ class Task:
 class Probe:
     """Something that watches a training and adds series to its record.
 
-    `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after each
-    epoch (counted from 1) with evaluation's mode off; each name it returns becomes a series of the record, one number an
-    epoch. A probe must leave weights, buffers and random generators as they were.
+    `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after
+    each epoch (counted from 1), the network in training mode; each name it returns becomes a series of the record, one
+    number an epoch. A probe must leave weights, buffers and random generators as they were.
     """
 
     name: str
@@ -283,8 +295,8 @@ def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
 def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return parameters as given, in the order of their names, with whole numbers made floats where the default is one.
 
-    Raises UsageError for a parameter that is not `declared`, or whose type is not that of its default; `where` begins
-    the message.
+    Raises UsageError for a parameter that is not `declared`, whose type is not that of its default, or that is not
+    finite; `where` begins the message.
     """
     result: dict[str, Any] = {}
     for name, value in sorted(given.items()):
@@ -294,7 +306,12 @@ def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
-            raise UsageError(f"{where}: {name} is {value!r}; it takes a {type(default).__name__}, like its default {default!r}")
+            kind = type(default).__name__
+            kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+            raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            # JSON has no such number, so that a key could not tell inf from nan.
+            raise UsageError(f"{where}: {name} is {value}; a number is finite")
         result[name] = value
     return result
 
@@ -333,10 +350,15 @@ def _parameters(layer: Any, declared: Mapping[str, Any], positional: int) -> dic
         return dict(declared)
     if declared:
         raise ValueError("params is for a layer given as a string; a callable's own parameters declare themselves")
-    own = list(inspect.signature(layer).parameters.values())[positional:]
-    for parameter in own:
+    found = list(inspect.signature(layer).parameters.values())
+    for parameter in found:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            raise ValueError(f"layer takes *{parameter.name}, which would swallow a misspelt parameter: name each one")
+            text = str(parameter).partition(":")[0]
+            raise ValueError(f"layer takes {text}, which would swallow a misspelt parameter: name each one")
+    first, own = found[:positional], found[positional:]
+    if len(first) < positional or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in first):
+        raise ValueError(f"layer takes {'(site)' if positional == 1 else '(site, module)'} first, then its parameters")
+    for parameter in own:
         if parameter.default is parameter.empty:
             raise ValueError(f"layer's parameter {parameter.name!r} has no default")
     return {parameter.name: parameter.default for parameter in own}

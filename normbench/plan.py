@@ -85,8 +85,9 @@ def _recipe(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
 
 
 def _check_settings(planned: list[Cell], where: str) -> None:
-    for cell, setting in ((cell, setting) for cell in planned for setting in cell.settings):
-        _recipe(cell.recipe, setting, f"{where}: [tune]")
+    for cell in planned:
+        for setting in cell.settings:
+            _recipe(cell.recipe, setting, f"{where}: [tune]")
 
 
 def _product(table: dict[str, list[Any]]) -> list[dict[str, Any]]:

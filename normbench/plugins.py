@@ -246,7 +246,8 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
         given = implementation.function()
         if isinstance(given, _KINDS[kind]):
             raise TypeError(f"{hook} returned one {_KINDS[kind].__name__}; it yields them, or returns a list")
-        for thing in given or ():
+        things: Iterable[Any] = given or ()
+        for thing in things:
             if not isinstance(thing, _KINDS[kind]):
                 raise TypeError(f"{hook} yielded {thing!r}; it yields normbench.{_KINDS[kind].__name__} objects")
             name = suites.read(thing.path).name if isinstance(thing, SuiteFile) else thing.name

@@ -231,4 +231,6 @@ def _unreadable(name: str, number: int, line: bytes, error: Exception) -> Unread
         if not line.endswith(b"\n"):
             reason = "its end is missing"
     text = line.decode("utf-8", errors="backslashreplace").rstrip("\n")
-    return Unreadable(file=name, line=number, reason=reason, sha256=hashlib.sha256(line.rstrip(b"\n")).hexdigest(), text=text)
+    return Unreadable(
+        file=name, line=number, reason=reason, sha256=hashlib.sha256(line.rstrip(b"\n")).hexdigest(), text=text
+    )

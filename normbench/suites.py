@@ -86,7 +86,9 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     return suite
 
 
-def changed(suite: Suite, *, norms: Sequence[str] = (), seeds: str | None = None, settings: Sequence[str] = ()) -> Suite:
+def changed(
+    suite: Suite, *, norms: Sequence[str] = (), seeds: str | None = None, settings: Sequence[str] = ()
+) -> Suite:
     """Return the suite as the command line's --norm, --seeds and --set change it."""
     changes: dict[str, Any] = {}
     if norms:
@@ -122,7 +124,7 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
         rest = dict(entry)
         name, label = rest.pop("norm", None), rest.pop("label", "")
         if not isinstance(name, str) or not isinstance(label, str):
-            raise UsageError(f"{where}: a table of a norm has norm = \"name\", its parameters, and perhaps a label")
+            raise UsageError(f'{where}: a table of a norm has norm = "name", its parameters, and perhaps a label')
         return Choice(name, dict(sorted(rest.items())), label, where)
     match = _SPEC.fullmatch(entry.strip())
     if match is None:
@@ -131,7 +133,7 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
         params = tomllib.loads(f"x = {{{match['params'] or ''}}}")["x"]
     except tomllib.TOMLDecodeError:
         raise UsageError(
-            f"{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, \"text\")"
+            f'{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, "text")'
         ) from None
     return Choice(match["name"], dict(sorted(params.items())), "", where)
 
@@ -181,7 +183,7 @@ def _check(suite: Suite, where: str) -> None:
 
 def _check_grid(suite: Suite, where: str) -> None:
     if suite.protocol == "published" and (suite.rates or suite.tune):
-        raise UsageError(f"{where}: protocol is \"published\", which takes the recipe as it stands: no rates, no [tune]")
+        raise UsageError(f'{where}: protocol is "published", which takes the recipe as it stands: no rates, no [tune]')
     if suite.protocol == "tuned" and not suite.rates:
         raise UsageError(f"{where}: rates is missing; list the learning rates to try")
     grids = suite.rates.values() if isinstance(suite.rates, dict) else [suite.rates]
@@ -211,4 +213,6 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
-        raise UsageError(f"--set {text!r}: {value.strip()!r} is no TOML value (6, 0.5, true, \"text\", [0.1, 1])") from None
+        raise UsageError(
+            f'--set {text!r}: {value.strip()!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])'
+        ) from None

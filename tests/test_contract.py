@@ -2,11 +2,9 @@
 
 import functools
 import inspect
-from pathlib import Path
 
 import msgspec
 import pytest
-import torch
 
 from normbench import plugins
 from normbench.contract import (
@@ -15,7 +13,6 @@ from normbench.contract import (
     Probe,
     Recipe,
     Site,
-    SuiteFile,
     Task,
     Traits,
     checked,
@@ -217,9 +214,7 @@ def test_build_hands_over_the_wrapped_module(norm):
 
 def test_traits_may_depend_on_parameters(norm):
     """Traits given as a function see the parameters as given, and the defaults of the others."""
-    made = norm(
-        layer=_ordinary, traits=lambda groups, affine: Traits(centres=groups == 1, scale_invariant=affine)
-    )
+    made = norm(layer=_ordinary, traits=lambda groups, affine: Traits(centres=groups == 1, scale_invariant=affine))
 
     traits = made.traits_with({"groups": 1})
 
@@ -248,8 +243,8 @@ def test_checked_parameters(given, expected):
     ("given", "words"),
     [
         ({"gruops": 4}, "--norm: no parameter 'gruops'; did you mean 'groups'?"),
-        ({"groups": 4.0}, "--norm: groups is 4.0; it takes a int, like its default 8"),
-        ({"groups": True}, "groups is True; it takes a int"),
+        ({"groups": 4.0}, "--norm: groups is 4.0; it takes an int, like its default 8"),
+        ({"groups": True}, "groups is True; it takes an int"),
         ({"eps": True}, "eps is True; it takes a float"),
         ({"affine": 1}, "affine is 1; it takes a bool"),
         ({"eps": "small"}, "eps is 'small'; it takes a float"),
@@ -294,16 +289,6 @@ def test_built_in_norm_declares_its_signature(built_in):
 
     assert {parameter.name: parameter.default for parameter in own} == dict(built_in.params)
     assert [type(parameter.default) for parameter in own] == [type(built_in.params[one.name]) for one in own]
-
-
-@pytest.mark.parametrize("built_in", _built_in("norms"))
-def test_built_in_norm_builds_where_it_says(built_in):
-    """A built-in norm builds a module at every layout that it lists, or says why it can't."""
-    wrapped = [torch.nn.Linear(8, 8)] if built_in.placement == "weight" else []
-
-    built = {layout: built_in.build(Site(8, layout, "relu"), {}, *wrapped) for layout in sorted(built_in.layouts)}
-
-    assert [] == [layout for layout, layer in built.items() if not isinstance(layer, torch.nn.Module)]
 
 
 @pytest.mark.parametrize("built_in", _built_in("tasks"))
@@ -358,8 +343,3 @@ def test_recipe_at_the_edge_of_its_range(changes):
     recipe = Recipe(**RECIPE | changes)
 
     assert changes == {name: getattr(recipe, name) for name in changes}
-
-
-def test_suite_file_is_its_path():
-    """A suite that a plugin brings is the path of its file."""
-    assert Path("mine.toml") == SuiteFile(Path("mine.toml")).path

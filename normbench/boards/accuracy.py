@@ -50,7 +50,9 @@ def _columns(grid: Grid) -> list[Column]:
     percent = measure.unit == "%"
     unit = "%" if percent else measure.unit
     digits = 1 if percent else 3
-    columns = [Column("accuracy", f"{measure.name} {unit},\n± or (min…max)", unit, digits, measure.direction, ends=True)]
+    columns = [
+        Column("accuracy", f"{measure.name} {unit},\n± or (min…max)", unit, digits, measure.direction, ends=True)
+    ]
     if grid.protocol == "tuned":
         columns.append(Column("rate", "rate", kind="rate"))
         columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))

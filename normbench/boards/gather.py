@@ -191,8 +191,8 @@ def _seed_note(grid: Grid) -> Iterator[str]:
     if n:
         yield (
             f"±: 95% t interval of the mean over {n} or more seeds (initialization, order of samples, augmentation, a "
-            f"layer's own draws); (a…b): min–max of the seeds, which is no interval. {n} seeds can't see a failure that "
-            f"strikes up to {100 * unseen_failures(n):.0f}% of seeds"
+            f"layer's own draws); (a…b): min–max of the seeds, which is no interval. {n} seeds can't see a failure "
+            f"that strikes up to {100 * unseen_failures(n):.0f}% of seeds"
         )
 
 

@@ -24,8 +24,12 @@ def draw(grids: list[Grid], file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    with plt.rc_context({"svg.hashsalt": "normbench", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, panels = plt.subplots(len(grids), 1, figsize=(7.2, 4.4 * len(grids)), squeeze=False, layout="constrained")
+    with plt.rc_context(
+        {"svg.hashsalt": "normbench", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure, panels = plt.subplots(
+            len(grids), 1, figsize=(7.2, 4.4 * len(grids)), squeeze=False, layout="constrained"
+        )
         for grid, (panel,) in zip(grids, panels, strict=True):
             _panel(grid, panel)
         figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else {})
@@ -50,7 +54,7 @@ def _panel(grid: Grid, panel: Axes) -> None:
     panel.set_ylim(lowest - height * (0.1 + 0.045 * len(grid.rows)), highest + 0.03 * height)
     panel.set_yticks([tick for tick in panel.get_yticks() if lowest - 0.05 * height <= tick <= highest + 0.03 * height])
     panel.axhline(scale * grid.measure.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-    beside = {"xycoords": ("axes fraction", "data"), "color": "0.35", "fontsize": 8, "va": "center"}
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "color": "0.35", "fontsize": 8, "va": "center"}
     panel.annotate(" chance", (1, scale * grid.measure.chance), **beside)
     panel.annotate(" ×n: n seeds failed", (1, lowest - height * 0.09), **beside)
     panel.set_xlabel("learning rate")
@@ -69,7 +73,7 @@ def _curve(grid: Grid, row: Row, panel: Axes, scale: float, shift: float, style:
     for rate in grid.rates:
         scores = _scores(row, rate, scale)
         means.append(statistics.fmean(scores) if scores else float("nan"))
-        faint = {"linestyle": "", "alpha": 0.3, "markersize": 4, "markeredgewidth": 0}
+        faint: dict[str, Any] = {"linestyle": "", "alpha": 0.3, "markersize": 4, "markeredgewidth": 0}
         panel.plot([rate * shift] * len(scores), scores, **faint, **style)
     panel.plot([rate * shift for rate in grid.rates], means, linewidth=1.4, markersize=4.5, label=row.label, **style)
 

@@ -181,14 +181,13 @@ def _grid(table: Table, columns: Sequence[Column], style: str) -> str:
     headers = ["#", "norm", *(_header(table, column) for column in columns)]
     if style != "simple":
         headers = [" ".join(header.split("\n")) for header in headers]
-    body = [
-        [str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows
-    ]
+    body = [[str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows]
     if style == "github":
         headers, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
     with _without_padding():
-        return tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+        text: str = tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+    return text
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The stability board: what a norm does over the suite's grid of rates, each column computed on each seed's own curve."""
+"""The stability board: what a norm does over the grid of rates, each column computed on each seed's own curve."""
 
 from __future__ import annotations
 
@@ -201,10 +201,12 @@ def _upward(measure: Measure, score: float) -> float:
 
 def _notes(grid: Grid) -> Iterator[str]:
     yield LEGEND
-    shares = ", ".join(f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True))
+    shares = ", ".join(
+        f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True)
+    )
     yield f"the grid and the weight of each rate in it: {shares}; numbers of two grids are not to be compared"
     yield (
-        "trains up to: the last rate trained without a gap from the chosen one. range: decades about it that stay within "
-        "10% of its score. sensitivity: score at the chosen rate less that over the grid, 0 does not care. ≥: cut off by "
-        "the grid"
+        "trains up to: the last rate trained without a gap from the chosen one. range: decades about it that stay "
+        "within 10% of its score. sensitivity: score at the chosen rate less that over the grid, 0 does not care. "
+        "≥: cut off by the grid"
     )

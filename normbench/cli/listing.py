@@ -109,7 +109,9 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
     name_width = max((len(entry["name"]) for entry in entries), default=0) + 2
     lines = []
     for entry in entries:
-        rest = {key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])}
+        rest = {
+            key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])
+        }
         details = "; ".join(f"{key} {_plain(value)}" for key, value in rest.items())
         indent = " " * name_width
         lines += textwrap.wrap(

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-Suite = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")]
+Suite = Annotated[
+    str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
+]
 Norms = Annotated[
     list[str] | None,
-    typer.Option("--norm", metavar="NAME[(param=value)]", help="Run this norm instead of the suite's; may be repeated."),
+    typer.Option(
+        "--norm", metavar="NAME[(param=value)]", help="Run this norm instead of the suite's; may be repeated."
+    ),
 ]
 Seeds = Annotated[
     str | None, typer.Option("--seeds", metavar="N|A,B,...", help="How many seeds, or which, instead of the suite's.")
@@ -23,10 +27,12 @@ Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Load this plugin as well; may be repeated.")
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Where results go.  [default: results/SUITE]", show_default=False)
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where results go.  [default: results/SUITE]", show_default=False),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Probes = Annotated[
-    list[str] | None, typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated.")
+    list[str] | None,
+    typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated."),
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Try trials again that ran out of memory or time.")]

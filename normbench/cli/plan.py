@@ -64,7 +64,8 @@ def _table(prepared: Prepared) -> str:
         total[row] += 1
         done[row] += item.done
     rows = [[task, norm, count, done[task, norm], count - done[task, norm]] for (task, norm), count in total.items()]
-    return tabulate(rows, ["task", "norm", "trials", "stored", "to run"])
+    text: str = tabulate(rows, ["task", "norm", "trials", "stored", "to run"])
+    return text
 
 
 def _task(item: Work) -> str:
@@ -75,7 +76,7 @@ def _task(item: Work) -> str:
 
 def _line(item: Work) -> str:
     trial = item.trial
-    state = item.stored.outcome if item.stored else "to run"
+    state: str = item.stored.outcome if item.stored else "to run"
     state += "" if item.done or not item.stored else ", to run again"
     return f"{trial.key}  {item.cell.label} at rate {trial.recipe.rate:g}, seed {trial.seed}: {state}"
 

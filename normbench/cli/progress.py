@@ -1,4 +1,4 @@
-"""What is seen of a run: a bar, the last results and the leaderboard so far, or plain lines where there is no terminal."""
+"""What is seen of a run: a bar, the last results, the leaderboard so far; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.progress import TimeRemainingColumn
 from rich.text import Text
 
 from normbench.boards import tables

@@ -71,8 +71,12 @@ def _lines(store: Store, record: TrialRecord, environment: dict[str, Any]) -> li
         (measure.name, f"{score} on test, {validation} on validation (chance {_score(measure.chance, measure.unit)})"),
         ("trained", f"{record.steps} steps in {record.seconds:.2f} s, {record.threads} threads, {record.device}"),
     ]
-    lines += [(name, _series(values, measure.unit if name == "validation" else "")) for name, values in record.series.items()]
-    lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(record.nonfinite)
+    lines += [
+        (name, _series(values, measure.unit if name == "validation" else "")) for name, values in record.series.items()
+    ]
+    lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
+        record.nonfinite
+    )
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
     hardware = environment.get("accelerator") or environment.get("processor", "unknown")
     lines += [

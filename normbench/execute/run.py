@@ -34,7 +34,7 @@ from normbench.records import (
     TrialRecord,
     without_nonfinite,
 )
-from normbench.store import Store, Writer
+from normbench.store import Store
 from normbench.suites import Suite
 
 

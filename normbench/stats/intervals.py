@@ -66,7 +66,10 @@ def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interv
 
 
 def clopper_pearson(failures: int, n: int, *, level: float = 0.95) -> Interval:
-    """Return a share with its exact interval (Clopper & Pearson 1934). Raises ValueError unless 0 <= failures <= n > 0."""
+    """Return a share with its exact interval (Clopper & Pearson 1934).
+
+    Raises ValueError unless 0 <= failures <= n and n > 0.
+    """
     if not 0 <= failures <= n or n == 0:
         raise ValueError(f"{failures} of {n} is no share")
     from scipy.special import betaincinv

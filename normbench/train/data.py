@@ -61,7 +61,7 @@ class Batches:
         self._epoch = 0
 
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return len(self._inputs) // self._batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,7 +42,8 @@ def fit(
     where = torch.device(device)
     for trial in pack:
         started = time.perf_counter()
-        steps, details = 0, {}
+        kind: Kind
+        steps, details = 0, dict[str, Any]()
         try:
             kind, steps, details = _fit_one(trial, registry, where, Path(data_dir), probes)
         except (UsageError, KeyboardInterrupt):
@@ -144,18 +146,18 @@ def _own(task: Task, trial: Trial, given: Any, default: Any) -> Callable[..., An
     return (lambda *inputs: fn(*inputs, **params)) if params else fn
 
 
-_last: tuple[Task, Any, Loaded] | None = None
+#: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.
+_last: list[tuple[Any, Loaded]] = []
 
 
 def _data(task: Task, trial: Trial, folder: Path, device: torch.device) -> Loaded:
     """Return a task's data, kept from the trial before where that trained on the same."""
-    global _last  # noqa: PLW0603 - one data set at a time, whoever asks
-    recipe = trial.recipe
-    key = (trial.task_params, recipe.batch_size, recipe.hold_out, folder, device)
-    if _last is None or _last[0] is not task or _last[1] != key:
-        _last = None
-        _last = (task, key, load(task, trial.task_params, recipe, folder, device))
-    return _last[2]
+    recipe = msgspec.structs.replace(trial.recipe, rate=task.recipe.rate)
+    wanted = (task, trial.task_params, recipe, folder, device)
+    if not _last or _last[0][0] != wanted:
+        _last.clear()
+        _last.append((wanted, load(task, trial.task_params, recipe, folder, device)))
+    return _last[0][1]
 
 
 def _reason(error: BaseException) -> str:

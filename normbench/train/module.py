@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from normbench.contract import Recipe
@@ -52,7 +51,8 @@ class Training(pl.LightningModule):
         self.validates = validation is not None
         self.steps_per_epoch = steps_per_epoch
         self._watchers = watchers
-        self._on_step = [module.on_step for module in network.modules() if callable(getattr(module, "on_step", None))]
+        modules: list[Any] = list(network.modules())
+        self._on_step = [module.on_step for module in modules if callable(getattr(module, "on_step", None))]
         self._losses = torch.zeros(0)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -144,7 +144,9 @@ def layer(
         raise unknown("layout", layout, ALL)
     given = checked(norm.params, params, name)
     if (module is not None) != (norm.placement == "weight"):
-        takes = "wraps a linear: give it as module=" if norm.placement == "weight" else "wraps nothing: leave out module="
+        takes = (
+            "wraps a linear: give it as module=" if norm.placement == "weight" else "wraps nothing: leave out module="
+        )
         raise UsageError(f"{name} {takes}")
     site = Site(channels, layout, activation)
     try:

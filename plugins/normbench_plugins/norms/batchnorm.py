@@ -1,7 +1,7 @@
 """Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167), with torch's layers.
 
 Training: y = gamma (x - mean) / sqrt(var + eps) + beta, with the mean and the biased variance of each channel over the
-batch and space. Evaluation uses running averages, whose variance is unbiased; `momentum` is the weight of the new batch.
+batch and space. Evaluation uses running averages, of the unbiased variance; `momentum` is the weight of the new batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Layer normalization (Ba, Kiros & Hinton 2016, arXiv 1607.06450).
 
 The flavour is named because there are several: the mean and the biased variance are taken over channels and space of
-one sample, gamma and beta belong to channels (GroupNorm with one group). For tokens (NLC), over the channels of a token.
+one sample, gamma and beta belong to channels (GroupNorm with one group). For tokens (NLC), over a token's channels.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ They are the test part of the UCI set "Optical Recognition of Handwritten Digits
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ def data(folder: Path, recipe: normbench.Recipe) -> normbench.Splits:  # noqa: A
     order = np.random.RandomState(0).permutation(len(images))
     inputs = torch.from_numpy(images[order] / 16).float().view(-1, 1, 8, 8)
     targets = torch.from_numpy(labels[order]).long()
-    parts = zip(inputs.split((TRAIN, VALIDATION, TEST)), targets.split((TRAIN, VALIDATION, TEST)), strict=True)
-    train, validation, test = parts
+    ends = (0, TRAIN, TRAIN + VALIDATION, TRAIN + VALIDATION + TEST)
+    train, validation, test = ((inputs[i:j], targets[i:j]) for i, j in pairwise(ends))
     return normbench.Splits(train, validation, test)
 
 
