@@ -136,8 +136,9 @@ class Norm:
     parameters, or a string "package.module:name", and then `params` declares them with their defaults.
 
     `placement` is "before" the activation, "after" it, "fused" (the layer includes the activation that
-    `site.activation` names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the parameters that returns
-    one. `paper` cites where the norm comes from. A layer may have a method `on_step(step, steps)`: see docs/plugins.md.
+    `site.activation` names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the
+    parameters that returns one. `paper` cites where the norm comes from. A layer may have a method
+    `on_step(step, steps)`: see docs/plugins.md.
 
     Raises ValueError or TypeError where the description contradicts itself.
     """

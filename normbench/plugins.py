@@ -147,12 +147,11 @@ def register(thing: Norm | Task | Probe) -> None:
     """
     before = list(_session)
     _session[:] = [other for other in _session if (type(other), other.name) != (type(thing), thing.name)] + [thing]
-    current.cache_clear()
-    failed = [plugin for plugin in current().quarantined if plugin.origin == "session"]
+    failed = [plugin for plugin in load().quarantined if plugin.origin == "session"]
     if failed:
         _session[:] = before
-        current.cache_clear()
         raise UsageError(failed[0].error)
+    current.cache_clear()
 
 
 def load(files: Sequence[Path] = ()) -> Registry:
@@ -162,19 +161,24 @@ def load(files: Sequence[Path] = ()) -> Registry:
     manager.add_hookspecs(hookspecs)
     only = os.environ.get(ONLY)
     wanted = None if only is None else {name.strip() for name in only.split(",") if name.strip()}
-    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=_turn):
         if wanted is None or point.name in wanted:
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
             found = Plugin(point.name, point.value, distribution, version)
             _add(registry, manager, found, point.load)
-    for file in files:
+    for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
             raise UsageError(f"--plugin {file}: there is no such file")
         _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: _import_file(file))  # type: ignore[misc]
     if _session:
         _add(registry, manager, Plugin("session", "session"), lambda: _SessionPlugin(list(_session)))
     return registry
+
+
+def _turn(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
+    """Order entry points: normbench's own first, so that no other's name for a norm puts them all into quarantine."""
+    return point.dist is None or point.dist.name != GROUP, point.name, point.value
 
 
 class _SessionPlugin:
@@ -199,8 +203,12 @@ class _SessionPlugin:
 def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
     """Load one plugin and register all it offers, or put it into quarantine with the reason."""
     names: set[str] = set()
+    tried = False
     try:
         module = load_module()
+        if manager.has_plugin(found.name):
+            raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")
+        tried = True
         if manager.register(module, found.name) is None:
             raise ValueError("its name is blocked")
         _check_hooks(manager, found.name)
@@ -208,19 +216,21 @@ def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_
         names = {name for named in offers.values() for name in named}
         _check_free(registry, offers)
     except (Exception, SystemExit) as error:
-        if manager.has_plugin(found.name):
+        if tried and manager.has_plugin(found.name):
             manager.unregister(name=found.name)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         registry.quarantined.append(
             Quarantined(found.name, found.origin, found.distribution, found.version, reason, frozenset(names))
         )
         return
+    if not isinstance(module, ModuleType):  # an object of a module, or the session
+        module = sys.modules.get(found.origin.partition(":")[0]) if found.distribution else None
     plugin = Plugin(
         found.name,
         found.origin,
         found.distribution,
         found.version,
-        module if isinstance(module, ModuleType) else None,
+        module,
         {kind: tuple(named) for kind, named in offers.items() if named},
     )
     registry.plugins.append(plugin)
@@ -246,15 +256,19 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
         given = implementation.function()
         if isinstance(given, _KINDS[kind]):
             raise TypeError(f"{hook} returned one {_KINDS[kind].__name__}; it yields them, or returns a list")
-        things: Iterable[Any] = given or ()
-        for thing in things:
+        for thing in given or ():
             if not isinstance(thing, _KINDS[kind]):
                 raise TypeError(f"{hook} yielded {thing!r}; it yields normbench.{_KINDS[kind].__name__} objects")
-            name = suites.read(thing.path).name if isinstance(thing, SuiteFile) else thing.name
+            name = _name(thing)
             if name in named:
                 raise ValueError(f"{hook} yielded {name!r} twice")
             named[name] = thing
     return named
+
+
+def _name(thing: Any) -> str:
+    """Return the name of what a plugin offers; a suite's stands in its file."""
+    return suites.read(thing.path).name if isinstance(thing, SuiteFile) else str(thing.name)
 
 
 def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from typing import Any
 
 from normbench.contract import Norm, Task
 from normbench.plugins import Offered, Plugin
+
+#: What `repr` shows of an object that has no better: it reads differently in every process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def norm_print(offered: Offered[Norm], params: dict[str, Any]) -> str | None:
@@ -37,6 +41,8 @@ def task_print(offered: Offered[Task]) -> str | None:
 
 
 def _print(plugin: Plugin, functions: list[Callable[..., Any] | str], described: str) -> str | None:
+    if _ADDRESS.search(described):
+        return None
     home = _Home(plugin)
     parts = {described}
     for fn in functions:
@@ -93,6 +99,8 @@ def _parts(fn: Callable[..., Any] | str, home: _Home) -> set[str] | None:
     while isinstance(bare, functools.partial):
         bare = bare.func
     described = repr((fn.args, sorted(fn.keywords.items()))) if isinstance(fn, functools.partial) else ""
+    if _ADDRESS.search(described):
+        return None
     bare = bare if inspect.isroutine(bare) or inspect.isclass(bare) else type(bare)
     try:
         source = Path(inspect.getsourcefile(bare) or "")
@@ -127,9 +135,13 @@ def _closure(file: Path, module: str, home: _Home) -> set[str]:
 
 
 def _imports(path: Path, module: str) -> Iterator[tuple[str, ...]]:
-    """Yield what a file imports, each as candidate module names, the likeliest first."""
+    """Yield what a file imports, each as candidate module names, the likeliest first; of a broken file nothing."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield (alias.name,)

@@ -328,7 +328,7 @@ def test_built_in_probe_or_executor_has_its_function(built_in):
 )
 def test_recipe_out_of_range(changes, words):
     """A recipe value outside its range is refused by name, made in Python or read from a file."""
-    with pytest.raises(ValueError, match="it is|a rate is") as made:
+    with pytest.raises(ValueError, match=r"it is|a rate is") as made:
         Recipe(**RECIPE | changes)
     with pytest.raises(msgspec.ValidationError) as read:
         msgspec.convert(RECIPE | changes, Recipe)

@@ -83,8 +83,8 @@ class Grid:
 
     @property
     def seeds(self) -> int:
-        """The smallest number of seeds that a ranked norm has."""
-        return min((len(row.complete) for row in self.rows), default=0)
+        """The smallest number of scored seeds that a ranked norm has at its chosen rate."""
+        return min((len(row.chosen()) for row in self.rows), default=0)
 
 
 def gather(store: Store) -> list[Grid]:

@@ -40,25 +40,26 @@ GAP = 2
 Format = Callable[[Sequence[Table]], str]
 
 
-def terminal(tables: Sequence[Table], width: int | None = None, *, notes: bool = True) -> str:
+def terminal(tables: Sequence[Table], width: int | None = None, *, brief: bool = False) -> str:
     """Return tables for a terminal `width` columns wide (left out: this one), folded where they would be wider.
 
-    A note that several tables share stands below the first alone.
+    A note that several tables share stands below the first alone. `brief` leaves out notes and what is folded.
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
     lines: list[str] = []
     said: set[str] = set()
     for table in tables:
         lines += textwrap.wrap(title(table), width, subsequent_indent="  ")
-        for columns in _folded(table, width) if table.rows else []:
+        folded = _folded(table, width) if table.rows else []
+        for columns in folded[:1] if brief else folded:
             lines += ["", _grid(table, columns, "simple")]
         lines.append("")
         remarks = [f"not ranked: {norm}: {why}" for norm, why in table.apart]
-        remarks += [note for note in table.notes if notes and note not in said]
+        remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
-        for remark in remarks:
+        for remark in [] if brief else remarks:
             lines += textwrap.wrap(remark, width, initial_indent="- ", subsequent_indent="  ")
-        lines += [""] * bool(remarks)
+        lines += [""] * bool(remarks and not brief)
     return "\n".join(lines).rstrip()
 
 

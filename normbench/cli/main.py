@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import threading
@@ -39,12 +40,31 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "plugins": (plugins.command, "List plugins, and those that failed."),
     "new-plugin": (new_plugin.command, "Write a package with a norm of your own."),
 }
+
+
+class Stopped(BaseException):
+    """Ctrl-C was pressed, or SIGTERM arrived; the exit status and the word for it."""
+
+    def __init__(self, status: int, word: str) -> None:
+        super().__init__(word)
+        self.status = status
+
+
+def _stoppable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command whose interruption reaches `status`: typer would make something else of KeyboardInterrupt."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except KeyboardInterrupt:
+            raise Stopped(INTERRUPTED, "interrupted") from None
+
+    return command
+
+
 for _name, (_function, _summary) in _COMMANDS.items():
-    app.command(_name, short_help=_summary)(_function)
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+    app.command(_name, short_help=_summary)(_stoppable(_function))
 
 
 def _version(asked: bool) -> None:
@@ -91,12 +111,9 @@ def status(args: list[str]) -> int:
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
         return FAILURES
-    except (KeyboardInterrupt, typer.Abort):
-        say("normbench: interrupted; what was finished is stored, and the same command goes on")
-        return INTERRUPTED
-    except Terminated:
-        say("normbench: terminated; what was finished is stored, and the same command goes on")
-        return TERMINATED
+    except Stopped as stop:
+        say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
+        return stop.status
     except BrokenPipeError:
         close_quietly()
         return 0
@@ -108,7 +125,7 @@ def _refuse(message: str) -> int:
 
 
 def _terminate(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
-    raise Terminated
+    raise Stopped(TERMINATED, "terminated")
 
 
 if __name__ == "__main__":

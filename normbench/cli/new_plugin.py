@@ -44,9 +44,8 @@ def command(
         write(target, name, package)
     except OSError as error:
         raise UsageError(f"{target}: can't be written ({error.strerror})") from None
-    output.put(
-        f"{target} written. Next:\n\n    pip install -e {target}\n    normbench run quick --norm {name} --norm batchnorm"
-    )
+    output.put(f"{target} written. Next:\n")
+    output.put(f"    pip install -e {target}\n    normbench run quick --norm {name} --norm batchnorm")
 
 
 def write(target: Path, name: str, package: str) -> None:

@@ -98,7 +98,7 @@ class _View:
         room = self._console.height - LAST - 3
         found = [board for board in tables(self._store) if board.rows]
         while found:
-            text = terminal(found, self._console.width, notes=False)
+            text = terminal(found, self._console.width, brief=True)
             if text.count("\n") + 1 <= room:
                 return text
             found.pop()

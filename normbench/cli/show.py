@@ -106,4 +106,5 @@ def _again(store: Store, record: TrialRecord) -> str:
     settings = "".join(f" --set {assignments({name: value})}" for name, value in changed.items())
     norm = spelled(record.norm, record.params)
     quoted = f"'{norm}'" if "(" in norm else norm
-    return f"normbench run {suite} --norm {quoted} --seeds {record.seed}, --set 'rates=[{record.recipe['rate']:g}]'{settings}"
+    rates = f"--set 'rates=[{record.recipe['rate']:g}]'"
+    return f"normbench run {suite} --norm {quoted} --seeds {record.seed}, {rates}{settings}"

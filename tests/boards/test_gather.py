@@ -1,0 +1,248 @@
+"""From stored lines to grids: which trials a board shows, and what it says is missing, mixed or apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from normbench.boards import gather, shown_trials, tables
+
+
+def test_an_empty_folder_has_no_boards(folder) -> None:
+    """A folder without runs, or with a run of which nothing is stored yet, gives no table."""
+    before = tables(folder.store)
+    folder.add({"batchnorm": {0.1: [None, None]}})
+
+    after = tables(folder.store)
+
+    assert [] == before
+    assert [] == after
+
+
+def test_a_seed_counts_once_all_its_rates_are_stored(folder) -> None:
+    """Of an unfinished run the boards use whole seeds alone, and say how many trials there are."""
+    folder.add({"batchnorm": {0.1: [0.8, 0.8, 0.6], 1.0: [0.7, 0.7, None]}})
+
+    table = folder.table("accuracy")
+    [row] = table.rows
+
+    assert (pytest.approx(0.8), "0/2") == (row.values["accuracy"].number, row.values["failed"].text)
+    assert any("5 of 6 trials" in note for note in table.notes)
+
+
+def test_a_finished_run_lacks_nothing(folder) -> None:
+    """Where every trial is stored, no note counts them."""
+    folder.add({"batchnorm": {0.1: [0.8, 0.8], 1.0: [0.7, "error"]}})
+
+    table = folder.table("accuracy")
+
+    assert not any("4 of 4 trials" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ({0.1: [0.9, None], 1.0: [None, 0.8]}, ["2 of 4"]),
+        ({0.1: [None, None], 1.0: [None, None]}, ["4 of 4"]),
+        ({0.1: ["error", "error"], 1.0: ["error", "oom"]}, ["3", "error", "1", "oom"]),
+        ({0.1: ["error", "oom"], 1.0: [None, None]}, ["error", "oom", "2 of 4"]),
+    ],
+    ids=["no whole seed", "nothing yet", "all failed", "failed and missing"],
+)
+def test_a_norm_that_lacks_trials_stands_apart(folder, trials: dict, says: list[str]) -> None:
+    """A norm without one whole seed that has a score is not ranked; it is listed with what it lacks."""
+    folder.add({"batchnorm": {0.1: [0.9, 0.9], 1.0: [0.8, 0.8]}, "layer-norm": trials})
+
+    table = folder.table("accuracy")
+    [(norm, why)] = table.apart
+
+    assert ["batchnorm"] == [row.norm for row in table.rows]
+    assert "layer-norm" == norm
+    assert all(word in why for word in says)
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"), [("no groups of 3", "unsupported: no groups of 3"), ("two\nlines", "two lines"), ("", "unsupported")]
+)
+@pytest.mark.parametrize("board", ["accuracy", "stability"])
+def test_an_unsupported_norm_stands_apart_with_its_reason(folder, board: str, reason: str, shown: str) -> None:
+    """A layer that can't stand in the network is listed with its own words, in one line, on every board."""
+    refused = {"outcome": "unsupported", "reason": reason}
+    folder.add({"batchnorm": {0.1: [0.9], 1.0: [0.8]}, "group-norm": {0.1: [refused], 1.0: [refused]}})
+
+    [(norm, why)] = folder.table(board).apart
+
+    assert "group-norm" == norm
+    assert shown in why
+
+
+def test_each_condition_has_its_own_tables(folder) -> None:
+    """Two runs with other epochs in one folder give two tables, never a mixed one."""
+    folder.add({"batchnorm": {0.1: [0.9], 1.0: [0.8]}}, condition={"momentum": 0.5})
+    folder.add({"batchnorm": {0.1: [0.6], 1.0: [0.5]}}, condition={"momentum": 0.9})
+
+    found = tables(folder.store)
+
+    assert [
+        ("accuracy", {"momentum": 0.5}),
+        ("stability", {"momentum": 0.5}),
+        ("accuracy", {"momentum": 0.9}),
+        ("stability", {"momentum": 0.9}),
+    ] == [(table.board, table.condition) for table in found]
+    assert pytest.approx([0.9, 0.6]) == [table.rows[0].values["accuracy"].number for table in found[::2]]
+
+
+def test_each_protocol_has_its_own_tables(folder) -> None:
+    """Figures of the published recipe never stand beside tuned ones."""
+    folder.add({"batchnorm": {0.1: [0.9]}})
+    folder.add({"batchnorm": {0.1: [0.8]}}, protocol="published")
+
+    found = tables(folder.store, ("accuracy",))
+
+    assert ["tuned", "published"] == [table.protocol for table in found]
+
+
+@pytest.mark.parametrize("code", ["norm_print", "task_print"])
+def test_trials_of_old_code_are_not_shown(folder, code: str) -> None:
+    """After an edit the boards show what the new code gave, though the old lines are still in the folder."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.6], 1.0: [0.9, 0.9]}}, **{code: "before"})
+    folder.add({"batchnorm": {0.1: [0.7, 0.7], 1.0: [0.5, None]}}, **{code: "after"})
+
+    table = folder.table("accuracy")
+    [row] = table.rows
+
+    assert (pytest.approx(0.7), "0/1") == (row.values["accuracy"].number, row.values["failed"].text)
+    assert any("3 of 4 trials" in note for note in table.notes)
+
+
+def test_an_edit_undone_shows_the_old_trials_again(folder) -> None:
+    """The latest run's code counts, not the latest trial: what that code gave before needs no second training."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.6]}}, norm_print="first")
+    folder.add({"batchnorm": {0.1: [0.7, 0.7]}}, norm_print="second")
+    folder.add({"batchnorm": {0.1: [None, None]}}, norm_print="first")
+
+    value = folder.rows("accuracy")["batchnorm"].values["accuracy"]
+
+    assert pytest.approx(0.6) == value.number
+
+
+def test_code_without_a_print_is_shown_of_the_latest_run_alone(folder) -> None:
+    """What a notebook defines may have changed between two runs, so that the earlier one's trials don't count."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.6]}}, norm_print=None)
+    folder.add({"batchnorm": {0.1: [0.7, None]}}, norm_print=None)
+
+    row = folder.rows("accuracy")["batchnorm"]
+
+    assert (pytest.approx(0.7), "0/1") == (row.values["accuracy"].number, row.values["failed"].text)
+
+
+def test_trials_of_another_device_are_not_shown(folder) -> None:
+    """A norm's row holds what its latest run's kind of device gave."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.6]}}, device="cuda")
+    folder.add({"batchnorm": {0.1: [0.7, 0.7]}}, device="cpu")
+
+    value = folder.rows("accuracy")["batchnorm"].values["accuracy"]
+
+    assert pytest.approx(0.7) == value.number
+
+
+def test_a_trial_in_two_tables_is_shown_by_the_code_of_each(folder) -> None:
+    """A trial that a tuned suite shares with a fixed one is not shown of the old code where the new ran."""
+    setting = {"weight_decay": 0.5}
+    folder.add({"batchnorm": {0.1: [0.6, 0.6]}}, condition=setting, norm_print="before")
+    folder.add({"batchnorm": {0.1: [None, 0.8]}}, settings=(setting,), norm_print="after")
+
+    fixed, tuned = gather(folder.store)
+
+    assert [0.6, 0.6] == [result.score for result in fixed.rows[0].chosen().values()]
+    assert [0.8] == [result.score for result in tuned.rows[0].chosen().values()]
+
+
+def test_a_later_run_adds_its_norm_to_the_table(folder) -> None:
+    """A norm run alone joins those that the folder holds, with nothing trained again."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.7]}, "none": {0.1: [0.5, 0.6]}})
+    folder.add({"layer-norm": {0.1: [0.8, 0.9]}})
+
+    rows = folder.rows("accuracy")
+
+    assert ["layer-norm", "batchnorm", "none"] == list(rows)
+    assert pytest.approx(0.2) == rows["layer-norm"].values["vs_baseline"].number
+
+
+def test_a_later_run_adds_its_seeds(folder) -> None:
+    """More seeds of one norm stand with those it had; the other norms keep theirs, and their own number of seeds."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.8]}, "none": {0.1: [0.5, 0.6]}})
+    folder.add({"batchnorm": {0.1: [None, None, 0.7]}})
+
+    rows = folder.rows("accuracy")
+
+    assert ("0/3", "0/2") == (rows["batchnorm"].values["failed"].text, rows["none"].values["failed"].text)
+
+
+def test_the_grid_is_that_of_the_latest_run(folder) -> None:
+    """A norm that was not run at a new rate stands apart: a rate chosen from fewer would be no fair one."""
+    folder.add({"batchnorm": {0.1: [0.6], 1.0: [0.7]}, "none": {0.1: [0.5], 1.0: [0.5]}})
+    folder.add({"batchnorm": {0.1: [None], 1.0: [None], 10.0: [0.8]}})
+
+    table = folder.table("accuracy")
+
+    assert [0.1, 1.0, 10.0] == table.grid
+    assert ["batchnorm"] == [row.norm for row in table.rows]
+    assert [("none", True)] == [(norm, "1 of 3" in why) for norm, why in table.apart]
+
+
+def test_a_trial_that_was_tried_again_counts_once(folder) -> None:
+    """What a failed trial gave when it was run again takes its place."""
+    folder.add({"batchnorm": {0.1: [0.8, "error"]}})
+    folder.add({"batchnorm": {0.1: [None, 0.6]}})
+
+    row = folder.rows("accuracy")["batchnorm"]
+
+    assert (pytest.approx(0.7), []) == (row.values["accuracy"].number, [flag for flag in row.flags if "error" in flag])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ({}, {"device": "cuda"}, "device"),
+        ({}, {"task_print": "edited"}, "task"),
+    ],
+    ids=["devices", "code of the task"],
+)
+def test_norms_that_ran_under_different_circumstances_are_named(folder, first: dict, second: dict, word: str) -> None:
+    """Where a later run of another norm had another kind of device, or other code of the task, a note says mixed."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.7]}}, **first)
+    folder.add({"layer-norm": {0.1: [0.8, 0.9]}}, **second)
+
+    notes = folder.table("accuracy").notes
+
+    assert any(note.startswith("mixed") and word in note for note in notes)
+
+
+def test_mixed_environments_are_named(folder) -> None:
+    """Trials of two versions of the libraries, or of two machines, stand in one table only with a note."""
+    folder.add({"batchnorm": {0.1: [0.6, {"score": 0.7, "environment": "environment 2"}]}})
+
+    notes = folder.table("accuracy").notes
+
+    assert any(note.startswith("mixed") and "environment" in note for note in notes)
+
+
+def test_one_of_everything_is_not_mixed(folder) -> None:
+    """Two runs alike make no note."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.7]}})
+    folder.add({"layer-norm": {0.1: [0.8, 0.9]}})
+
+    notes = folder.table("accuracy").notes
+
+    assert not any(note.startswith("mixed") for note in notes)
+
+
+def test_the_records_behind_the_boards_are_those_shown(folder) -> None:
+    """Whole records can be had of what the boards show, each trial once, and of nothing else."""
+    folder.add({"batchnorm": {0.1: [0.5, "error"]}}, norm_print="before")
+    folder.add({"batchnorm": {0.1: [0.6, "error"]}}, norm_print="after")
+    store = folder.add({"batchnorm": {0.1: [None, 0.8]}}, norm_print="after")
+
+    records = shown_trials(store)
+
+    assert [(0, 0.6), (1, 0.8)] == [(record.seed, record.score) for record in records]
