@@ -104,8 +104,6 @@ def _rates(suite: Suite, task: Task, where: str) -> list[float]:
             raise UsageError(f"{where}: rates has no grid for the task {task.name!r}; it has {', '.join(sorted(grid))}")
         grid = grid[task.name]
     if isinstance(grid, dict):
-        if set(grid) != {"relative"}:
-            raise UsageError(f"{where}: rates: a grid is a list, or {{ relative = [...] }}")
         grid = [task.recipe.rate * factor for factor in grid["relative"]]
     rates = sorted(float(rate) for rate in grid)
     if len(set(rates)) < len(rates):

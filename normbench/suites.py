@@ -78,6 +78,11 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     for key in table:
         if key not in Suite.__struct_fields__:
             raise unknown("key", key, Suite.__struct_fields__, where)
+    for name in ("vary", "tune"):
+        factors = table.get(name)
+        for key, values in factors.items() if isinstance(factors, dict) else ():
+            if not isinstance(values, list):
+                raise UsageError(f"{where}: [{name}] {key} is {values!r}; list the values to try")
     try:
         suite = msgspec.convert(table, Suite)
     except msgspec.ValidationError as error:
@@ -92,14 +97,16 @@ def changed(
     """Return the suite as the command line's --norm, --seeds and --set change it."""
     changes: dict[str, Any] = {}
     if norms:
-        changes["norms"] = [choice(text, "--norm").shown for text in norms]
+        for text in norms:
+            choice(text, "--norm")
+        changes["norms"] = list(norms)
     if seeds is not None:
         changes["seeds"] = _seeds(seeds)
     fix = dict(suite.fix)
     for text in settings:
         key, value = _setting(text)
         if key == "rates":
-            changes["rates"] = value if isinstance(value, list) else [value]
+            changes["rates"] = value if isinstance(value, list | dict) else [value]
         elif key == "rate":
             raise UsageError("--set rate: the rates are a grid; use --set 'rates=[0.1, 1]'")
         elif key in suite.vary or key in suite.tune:
@@ -174,11 +181,18 @@ def _check(suite: Suite, where: str) -> None:
         both = sorted(set(getattr(suite, first)) & set(getattr(suite, second)))
         if both:
             raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
+    _check_factors(suite, where)
+    _check_grid(suite, where)
+
+
+def _check_factors(suite: Suite, where: str) -> None:
     for table in ("vary", "tune"):
         for key, values in getattr(suite, table).items():
             if not values:
                 raise UsageError(f"{where}: [{table}] {key} is empty; list the values to try")
-    _check_grid(suite, where)
+            for i, value in enumerate(values):
+                if value in values[:i]:
+                    raise UsageError(f"{where}: [{table}] {key} lists {value!r} twice; list each value once")
 
 
 def _check_grid(suite: Suite, where: str) -> None:
@@ -186,16 +200,32 @@ def _check_grid(suite: Suite, where: str) -> None:
         raise UsageError(f'{where}: protocol is "published", which takes the recipe as it stands: no rates, no [tune]')
     if suite.protocol == "tuned" and not suite.rates:
         raise UsageError(f"{where}: rates is missing; list the learning rates to try")
-    grids = suite.rates.values() if isinstance(suite.rates, dict) else [suite.rates]
-    for grid in grids:
-        for i, rate in enumerate(grid.get("relative", []) if isinstance(grid, dict) else grid):
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-                raise UsageError(f"{where}: rates[{i}] is {rate!r}; a rate is above 0")
+    grids: dict[str, Any] = {"rates": suite.rates} if suite.rates else {}
+    if isinstance(suite.rates, dict) and set(suite.rates) != {"relative"}:
+        grids = {f"rates.{task}": grid for task, grid in suite.rates.items()}
+    for key, grid in grids.items():
+        _check_rates(grid, key, where)
     seeds = suite.seed_list()
     if not seeds:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; give a number from 1, or a list of seeds")
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; each seed is a whole number from 0, and stands once")
+
+
+def _check_rates(grid: Any, key: str, where: str) -> None:
+    """Refuse what is neither a list of rates nor { relative = [...] }."""
+    if isinstance(grid, dict):
+        for name in grid:
+            if name != "relative":
+                raise unknown("key", name, ["relative"], f"{where}: {key}")
+        grid, key = grid.get("relative", []), f"{key}.relative"
+    if not isinstance(grid, list):
+        raise UsageError(f"{where}: {key} is {grid!r}; a grid is a list, or {{ relative = [...] }}")
+    if not grid:
+        raise UsageError(f"{where}: {key} is empty; list the learning rates to try")
+    for i, rate in enumerate(grid):
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+            raise UsageError(f"{where}: {key}[{i}] is {rate!r}; a rate is above 0")
 
 
 def _seeds(text: str) -> int | list[int]:

@@ -141,7 +141,7 @@ def _layer(site, groups=8, kind=None):
     ],
 )
 def test_edited_file_of_a_package(package, edit, print_of, one, file, changes):
-    """Editing a norm's file, or one of its package that it imports in whatever way, changes its print; no other does."""
+    """Editing a norm's file, or one of its package that it imports in any way, changes its print; no other does."""
     package(one)
     before = print_of("one")
 

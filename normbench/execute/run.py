@@ -117,6 +117,7 @@ def prepare(request: Request) -> Prepared:
     for name in request.probes:
         registry.probe(name, "--probe")
     registry.executor(request.executor, "--executor")
+    data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
     cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
     store = Store(request.out or Path("results") / suite.name)

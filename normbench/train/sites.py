@@ -181,7 +181,7 @@ def activation_module(name: str | None) -> nn.Module:
 
 def _chain(*modules: nn.Module) -> nn.Module:
     """Return the modules one after another, without those that do nothing."""
-    kept = [module for module in modules if not isinstance(module, nn.Identity)]
+    kept = [module for module in modules if type(module) is not nn.Identity]
     return kept[0] if len(kept) == 1 else nn.Sequential(*kept)
 
 

@@ -1,0 +1,231 @@
+"""What a run does with a store: what is done, what is tried again, in which order, and what is recorded."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import normbench
+from normbench import plugins
+from normbench.errors import UsageError
+from normbench.execute import Request, environment, prepare, run
+from normbench.execute.run import data_dir, seconds_left
+from normbench.records import Result
+from normbench.store import Store
+
+SUITE = """
+name = "tiny"
+summary = "A suite of the tests"
+tasks = ["tiny"]
+norms = ["fine", "other"]
+baseline = "fine"
+rates = [0.1, 1]
+seeds = 2
+"""
+
+
+def _data(folder, recipe):
+    inputs = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
+    split = (inputs, (inputs[:, 0] > 0).long())
+    return normbench.Splits(split, split, split)
+
+
+def _network(place, recipe):
+    return nn.Sequential(place(nn.Linear(3, 4), "relu"), nn.Linear(4, 2))
+
+
+class _Raising(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+@pytest.fixture
+def request_for(tmp_path, monkeypatch):
+    """Return a function that makes a request for the tiny suite, run in this folder on the CPU."""
+    monkeypatch.setattr(plugins, "_session", [])
+    plugins.current.cache_clear()
+    recipe = normbench.Recipe(rate=0.1, batch_size=8, epochs=1)
+    task = normbench.Task(
+        "tiny", 1, summary="T", recipe=recipe, chance=0.5, reference=1.0, data=_data, network=_network
+    )
+    plugins.register(task)
+    for name in ("fine", "other"):
+        plugins.register(normbench.Norm(name, lambda site: nn.Identity(), summary=name))
+    (tmp_path / "tiny.toml").write_text(SUITE)
+
+    def made(**options):
+        return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
+
+    yield made
+    plugins.current.cache_clear()
+
+
+def raising(name, error):
+    plugins.register(normbench.Norm(name, lambda site: _Raising(error), summary=name))
+
+
+def test_running_again_finishes_the_rest(request_for):
+    """More seeds run only the new ones; the same again runs nothing, and is recorded as a run."""
+    ran = [run(prepare(request_for(seeds=seeds))).ran for seeds in ("1", "2", "2")]
+
+    assert [4, 4, 0] == ran
+    assert 3 == len(Store(request_for().out).runs())
+
+
+def test_a_seed_of_every_norm_comes_before_the_next_seed(request_for):
+    """An interrupted run leaves boards that compare like with like."""
+    work = prepare(request_for()).work
+
+    assert [0] * 4 + [1] * 4 == [item.trial.seed for item in work]
+    assert ["fine", "fine", "other", "other"] == [item.trial.norm for item in work[:4]]
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "again"),
+    [
+        (RuntimeError("boom"), {}, 2),
+        (torch.OutOfMemoryError("too much"), {}, 0),
+        (torch.OutOfMemoryError("too much"), {"retry": True}, 2),
+        (normbench.Unsupported("never"), {"retry": True}, 0),
+    ],
+)
+def test_only_outcomes_that_say_nothing_of_the_layer_are_tried_again(request_for, error, options, again):
+    """`error` is tried by the next run, `oom` with --retry, a final outcome never."""
+    raising("bad", error)
+    run(prepare(request_for(norms=["bad"], seeds="1")))
+
+    summary = run(prepare(request_for(norms=["bad"], seeds="1", **options)))
+
+    assert again == summary.ran
+
+
+def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
+    """The store keeps what the old code gave; the same layer is left alone."""
+    file = tmp_path / "edited_layer.py"
+    text = "import normbench\nfrom torch import nn\n\n@normbench.hookimpl\ndef normbench_norms():\n"
+    file.write_text(text + "    yield normbench.Norm('edited', lambda site: nn.Identity(), summary='E')\n")
+    asked = {"norms": ["edited"], "seeds": "1", "plugin_files": [file]}
+    first = run(prepare(request_for(**asked)))
+    same = prepare(request_for(**asked))
+    file.write_text(text + "    yield normbench.Norm('edited', lambda site: nn.Tanh(), summary='E')\n")
+    plugins.current.cache_clear()
+
+    edited = prepare(request_for(**asked))
+
+    assert (2, 0, 2) == (first.ran, len(same.todo), len(edited.todo))
+    assert 2 == len(list(Store(request_for().out).results()))
+
+
+def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
+    """--probe asks for a series; a record that has it is done."""
+    asked = {"norms": ["fine"], "seeds": "1"}
+    run(prepare(request_for(**asked)))
+
+    ran = [run(prepare(request_for(**asked, probes=["weight-norm"]))).ran for _ in range(2)]
+
+    assert [2, 0] == ran
+    assert 1 == len(list(Store(request_for().out).trials())[-1].series["weight_norm"])
+
+
+def test_a_record_stands_alone(request_for):
+    """A trial's line has its task's measure, its recipe, its prints, its environment, and what it ran with."""
+    run(prepare(request_for(norms=["fine"], seeds="1")))
+    store = Store(request_for().out)
+
+    record = next(store.trials())
+
+    assert ("accuracy", "%", "up", 0.5, 1.0) == (
+        record.measure.name,
+        record.measure.unit,
+        record.measure.direction,
+        record.measure.chance,
+        record.measure.reference,
+    )
+    assert {"rate": 0.1, "batch_size": 8, "epochs": 1} == record.recipe
+    assert torch.__version__.partition("+")[0] in store.environments()[record.environment]["packages"]["torch"]
+    assert (1, 1, 3, "cpu") == (record.threads, record.lanes, record.steps, record.device)
+    assert None not in (record.norm_print, record.task_print)
+
+
+def test_progress_counts_what_was_stored_before(request_for):
+    """After one of two seeds, the first trial of the second run is the fifth of eight."""
+    run(prepare(request_for(seeds="1")))
+    seen = []
+
+    run(prepare(request_for(seeds="2")), lambda progress: seen.append((progress.done, progress.total)))
+
+    assert [(5, 8), (6, 8), (7, 8), (8, 8)] == seen
+
+
+def test_outcomes_are_stored_as_they_come(request_for):
+    """An interruption in the middle keeps what was finished, and the next run does the rest."""
+
+    def stop(progress):
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepare(request_for(seeds="1")), stop)
+
+    assert 3 == len(list(Store(request_for().out).results()))
+    assert 1 == run(prepare(request_for(seeds="1"))).ran
+
+
+def test_the_time_left_is_what_stored_trials_took(request_for):
+    """A cell's own median counts before its task's; with nothing stored the time is unknown."""
+    nothing = prepare(request_for())
+    work = nothing.work
+    took = dict(zip([id(item) for item in work[:3]], [1.0, 3.0, 10.0], strict=True))
+    held = [
+        type(item)(item.cell, item.trial, _stored(took[id(item)]) if id(item) in took else None, id(item) in took)
+        for item in work
+    ]
+
+    found = seconds_left(held)
+
+    own = {"fine": 2.0, "other": 10.0}
+    assert None is seconds_left(work)
+    assert sum(own[item.trial.norm] for item in work[3:]) == found
+
+
+def _stored(seconds):
+    measure = {"name": "accuracy", "unit": "%", "direction": "up", "chance": 0.5, "reference": 1.0}
+    import msgspec
+
+    values = {"schema": 1, "key": "k", "run": "r", "device": "cpu", "environment": "e", "outcome": "trained"}
+    return msgspec.convert({**values, "measure": measure, "seconds": seconds}, Result)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused(device):
+    """The message says which devices there are."""
+    with pytest.raises(UsageError, match=f"--device '{device}'"):
+        environment.resolve(device)
+
+
+def test_an_environment_names_versions_and_hardware_but_no_machine():
+    """What is stored says what ran, not where or by whom."""
+    import socket
+
+    described = environment.describe("cpu")
+
+    assert {"python", "platform", "processor", "cores", "packages"} == set(described)
+    assert socket.gethostname() not in str(list(itertools.chain(described.values(), described["packages"].values())))
+
+
+def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(tmp_path, monkeypatch):
+    """--data-dir comes before NORMBENCH_DATA, and a folder that is not there is refused."""
+    monkeypatch.setenv("NORMBENCH_DATA", "elsewhere")
+
+    assert tmp_path == data_dir(tmp_path)
+    assert Path("elsewhere") == data_dir(None)
+    with pytest.raises(UsageError, match="there is no such folder"):
+        data_dir(tmp_path / "absent")
+    monkeypatch.delenv("NORMBENCH_DATA")
+    assert "normbench" in str(data_dir(None))

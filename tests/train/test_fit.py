@@ -1,0 +1,232 @@
+"""A pack of trials becomes outcomes: the training itself, against a plain loop, and everything that can go wrong."""
+
+import logging
+import re
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+import normbench
+from normbench import plugins
+from normbench.errors import UsageError
+from normbench.plugins import Offered, Plugin
+from normbench.records import Trial
+from normbench.train import fit
+from normbench.train.data import Batches
+from normbench.train.fit import network
+from normbench.train.streams import global_stream
+
+
+def outcome_of(trial, registry, **options):
+    return next(fit([trial], registry=registry, **options))
+
+
+@pytest.mark.parametrize("norm", ["plain", "before", "after", "fused", "weight", "drawing"])
+def test_training_is_that_of_a_plain_loop(registry, trial, norm):
+    """Losses, scores and outcome equal those of SGD written out, for every placement and for a layer that draws."""
+    one = trial(norm, epochs=3, momentum=0.9, weight_decay=0.01)
+    data = registry.task("tiny").data(None, one.recipe)
+    model = network(one, registry)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    batches, losses, validation = Batches(data.train, 7, one.seed), [], []
+    with global_stream(torch.device("cpu"), one.seed, "layer"):
+        for _ in range(3):
+            epoch = []
+            for inputs, targets, _ in batches:
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                epoch.append(loss.item())
+            losses.append(sum(epoch) / len(epoch))
+            model.eval()
+            validation.append((model(data.validation[0]).argmax(1) == data.validation[1]).double().mean().item())
+            model.train()
+    model.eval()
+    score = (model(data.test[0]).argmax(1) == data.test[1]).double().mean().item()
+
+    found = outcome_of(one, registry)
+
+    assert losses == pytest.approx(found.series["loss"], rel=1e-6)
+    assert validation == found.series["validation"]
+    assert (score, validation[-1], 9) == (found.score, found.validation, found.steps)
+    assert found.outcome == ("trained" if score >= 0.75 else "not-trained")
+
+
+def test_a_trial_gives_the_same_bits_twice_whatever_ran_before(registry, trial):
+    """On a CPU a trial repeats exactly, also after another trial and from another state of the global generators."""
+    first = outcome_of(trial("drawing"), registry)
+    torch.manual_seed(123)
+    list(fit([trial("before", seed=9)], registry=registry))
+    again = outcome_of(trial("drawing"), registry)
+
+    assert (first.series, first.score) == (again.series, again.score)
+
+
+def test_a_pack_gives_an_outcome_a_trial_in_order(registry, trial):
+    """Each trial of a pack ends in one outcome, those that fail included."""
+    pack = [trial("plain"), trial("failing"), trial("plain", seed=1)]
+
+    found = list(fit(pack, registry=registry))
+
+    assert pack == [outcome.trial for outcome in found]
+    assert "error" == found[1].outcome
+    assert {"trained", "not-trained"} >= {found[0].outcome, found[2].outcome}
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "reason"),
+    [
+        ("failing", "error", r"RuntimeError: boom \(conftest.py:\d+\)"),
+        ("exiting", "error", "SystemExit: 3"),
+        ("out-of-memory", "oom", "OutOfMemoryError: too much"),
+        ("no-module", "error", "layer returned 'a string'"),
+        ("refusing", "unsupported", "not on a Tuesday"),
+        ("convolutions-only", "unsupported", "no form for layout NC"),
+    ],
+)
+def test_whatever_a_layer_does_becomes_the_trials_outcome(registry, trial, norm, kind, reason):
+    """An exception, an exit, a lack of memory or a refusal is recorded with its reason, and has no score."""
+    found = outcome_of(trial(norm), registry)
+
+    assert (kind, None) == (found.outcome, found.score)
+    assert re.search(reason, found.reason)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(registry, trial):
+    """A diverged trial scores chance; its step is that of the first loss that is not finite; the rest is not run."""
+    found = outcome_of(trial("plain", rate=1e30, epochs=5), registry)
+
+    assert ("diverged", 0.5, 0.5) == (found.outcome, found.score, found.validation)
+    assert 2 <= found.diverged_at <= 3
+    assert 3 == found.steps
+
+
+def test_a_buffer_that_is_not_finite_at_the_end_is_a_divergence(registry, trial):
+    """Finite losses do not hide an infinite running statistic; a mask that began infinite is none."""
+    found = outcome_of(trial("poisoned"), registry)
+
+    assert ("diverged", None) == (found.outcome, found.diverged_at)
+    assert "running is not finite" in found.reason
+
+
+def test_without_a_held_out_split_there_is_no_validation_score(registry, trial):
+    """The published protocol reports the test score alone."""
+    found = outcome_of(trial("plain", hold_out=False), registry)
+
+    assert found.validation is None
+    assert "validation" not in found.series
+    assert found.score is not None
+
+
+def test_a_layer_is_told_each_step_before_it(registry, trial):
+    """on_step gets the steps from 0, and how many there will be."""
+    seen = []
+
+    class Told(nn.Identity):
+        def on_step(self, step, steps):
+            seen.append((step, steps))
+
+    registry.norms["told"] = Offered(normbench.Norm("told", lambda site: Told(), summary="T"), Plugin("t", "t"))
+
+    outcome_of(trial("told"), registry)
+
+    assert [(step, 6) for step in range(6)] == seen
+
+
+def test_a_tasks_parameters_reach_its_network(registry, trial):
+    """A wider network has more weights."""
+    widths = [network(trial(task_params=params), registry)[0][0].out_features for params in ({}, {"width": 9})]
+
+    assert [5, 9] == widths
+
+
+def test_a_task_may_bring_its_own_loss_score_and_augmentation(registry, trial):
+    """The functions a task gives are the ones used; augmentation changes training inputs alone."""
+    task = registry.task("tiny")
+    seen = []
+    own = normbench.Task(
+        "own", 1, summary="O", recipe=task.recipe, chance=2.0, reference=0.0, direction="down", measure="loss", unit="",
+        data=task.data, network=task.network,
+        loss=lambda outputs, targets: nn.functional.cross_entropy(outputs, targets, label_smoothing=0.1),
+        score=lambda outputs, targets: nn.functional.cross_entropy(outputs, targets, reduction="none"),
+        augment=lambda inputs, draws: seen.append(draws.shape) or inputs + draws[:, :1], augment_draws=3,
+    )  # fmt: skip
+    registry.tasks["own"] = Offered(own, Plugin("t", "t"))
+    plain = trial("plain")
+
+    found = outcome_of(Trial(task="own", task_version=1, norm="plain", recipe=plain.recipe, seed=0), registry)
+
+    assert [(7, 3)] * 6 == [tuple(shape) for shape in seen]
+    assert found.outcome == "trained"
+    assert 0 < found.score < 1
+    assert found.series["loss"] != outcome_of(plain, registry).series["loss"]
+
+
+def test_a_probe_adds_a_series_and_changes_nothing(registry, trial):
+    """weight-norm records the length of the weights after each epoch; scores stay as they were without it."""
+    registry.probes.update(plugins.current().probes)
+    without = outcome_of(trial("drawing"), registry)
+
+    watched = outcome_of(trial("drawing"), registry, probes=["weight-norm"])
+
+    assert 2 == len(watched.series["weight_norm"])
+    assert without.series["loss"] == watched.series["loss"]
+    assert all(length > 0 for length in watched.series["weight_norm"])
+
+
+def test_missing_data_is_the_users_mistake_not_an_outcome(registry, trial):
+    """A data folder that lacks the data ends the run: every other trial would meet the same."""
+
+    def data(folder, recipe):
+        raise UsageError(f"{folder}: no images there")
+
+    task = registry.task("tiny")
+    registry.tasks["tiny"] = Offered(
+        normbench.Task("tiny", 1, summary="T", recipe=task.recipe, chance=0.5, reference=1.0, data=data,
+                       network=task.network), Plugin("t", "t")
+    )  # fmt: skip
+
+    with pytest.raises(UsageError, match="nowhere: no images there"):
+        outcome_of(trial("plain", seed=77), registry, data_dir="nowhere")
+
+
+def test_ctrl_c_goes_through_and_keeps_its_handler(registry, trial):
+    """Lightning's own handling of an interruption is undone: KeyboardInterrupt comes out, and Ctrl-C still works."""
+
+    class Stopping(nn.Module):
+        def forward(self, x):
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    registry.norms["stopping"] = Offered(
+        normbench.Norm("stopping", lambda site: Stopping(), summary="S"), Plugin("t", "t")
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        outcome_of(trial("stopping"), registry)
+
+    assert handler is signal.getsignal(signal.SIGINT)
+
+
+def test_lightning_keeps_quiet(registry, trial, capfd, caplog, recwarn):
+    """No device lines, advertisements, tips or warnings of Lightning's reach the user."""
+    with caplog.at_level(logging.INFO):
+        outcome_of(trial("plain"), registry)
+
+    assert ("", "") == capfd.readouterr()
+    assert [] == [record for record in caplog.records if "lightning" in record.name]
+    assert [] == [warning for warning in recwarn if "lightning" in warning.filename]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_starts_at_the_same_weights_and_trains_alike(registry, trial):
+    """On a GPU the first epoch's losses are the CPU's to single precision."""
+    cpu = outcome_of(trial("before"), registry)
+
+    cuda = outcome_of(trial("before"), registry, device="cuda")
+
+    assert cpu.series["loss"][0] == pytest.approx(cuda.series["loss"][0], rel=1e-4)
