@@ -12,7 +12,7 @@ from normbench.contract import Norm, Recipe, Task, checked
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Cell
-from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable
+from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable, spelled
 
 
 def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -> list[Cell]:
@@ -23,9 +23,12 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
     """
     norms = [_norm(choice(entry, norms_where or f"{where}: norms"), registry) for entry in suite.norms]
     _check_rows(norms, where)
+    tasks = [_task(choice(text, f"{where}: tasks"), registry) for text in suite.tasks]
+    for i, (task, params) in enumerate(tasks):
+        if (task, params) in tasks[:i]:
+            raise UsageError(f"{where}: tasks names {spelled(task.name, params)!r} twice; leave one out")
     planned = []
-    for text in suite.tasks:
-        task, params = _task(choice(text, f"{where}: tasks"), registry)
+    for task, params in tasks:
         for recipe in _conditions(suite, task, where):
             changed = [name for name in sorted(RECIPE_VALUES) if getattr(recipe, name) != getattr(task.recipe, name)]
             for norm, asked in norms:
@@ -50,7 +53,9 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
 
 def baseline(suite: Suite, registry: Registry, where: str) -> str:
     """Return the suite's baseline as boards name it. Raises UsageError where it is no norm."""
-    return _norm(choice(suite.baseline, f"{where}: baseline"), registry)[1].shown
+    asked = _norm(choice(suite.baseline, f"{where}: baseline"), registry)[1]
+    rows = [_norm(choice(entry, f"{where}: norms"), registry)[1] for entry in suite.norms]
+    return next((row.shown for row in rows if (row.name, row.params) == (asked.name, asked.params)), asked.shown)
 
 
 def _norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
@@ -69,6 +74,10 @@ def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or give each a label")
+    for (_, first), (_, second) in itertools.combinations(norms, 2):
+        if (first.name, first.params) == (second.name, second.params):
+            both = f"{first.shown!r} and {second.shown!r}"
+            raise UsageError(f"{where}: norms has {both}, which are the same norm; leave one out")
 
 
 def _conditions(suite: Suite, task: Task, where: str) -> Iterator[Recipe]:

@@ -130,12 +130,6 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def accuracy_measure() -> Measure:
-    """Return the measure of what a folder stores unless another is given."""
-    return ACCURACY
-
-
-@pytest.fixture
 def bits() -> Measure:
     """Return a measure of which less is better."""
     return BITS

@@ -140,7 +140,11 @@ def test_difference_with_a_failure_on_either_side_has_the_min_max(folder, base: 
     value = folder.rows("accuracy")["layer-norm"].values["vs_baseline"]
 
     assert "min-max" == value.ends
-    assert pytest.approx((np.mean(differences), min(differences), max(differences))) == (value.number, value.low, value.high)
+    assert pytest.approx((np.mean(differences), min(differences), max(differences))) == (
+        value.number,
+        value.low,
+        value.high,
+    )
 
 
 def test_difference_is_of_the_seeds_that_both_have(folder) -> None:

@@ -61,7 +61,8 @@ def test_a_norm_that_lacks_trials_stands_apart(folder, trials: dict, says: list[
 
 
 @pytest.mark.parametrize(
-    ("reason", "shown"), [("no groups of 3", "unsupported: no groups of 3"), ("two\nlines", "two lines"), ("", "unsupported")]
+    ("reason", "shown"),
+    [("no groups of 3", "unsupported: no groups of 3"), ("two\nlines", "two lines"), ("", "unsupported")],
 )
 @pytest.mark.parametrize("board", ["accuracy", "stability"])
 def test_an_unsupported_norm_stands_apart_with_its_reason(folder, board: str, reason: str, shown: str) -> None:

@@ -103,7 +103,9 @@ def test_json_has_the_schema_that_programs_read(every_entry) -> None:
         (1, ["over_the_grid", "trains_up_to", "range", "sensitivity"], ["strip"]),
     ],
 )
-def test_a_row_in_json_has_its_columns_by_name(every_entry, board: int, with_ends: list[str], without: list[str]) -> None:
+def test_a_row_in_json_has_its_columns_by_name(
+    every_entry, board: int, with_ends: list[str], without: list[str]
+) -> None:
     """Each column is there by its name, those with ends also as _low and _high, beside norm, rank and flags."""
     ends = {f"{name}{end}" for name in with_ends for end in ("_low", "_high")}
 
@@ -131,7 +133,9 @@ def test_numbers_of_a_share_are_in_the_unit_that_json_names(folder) -> None:
 
 def test_numbers_of_other_measures_are_as_stored(folder, bits) -> None:
     """Bits are bits in JSON, and the columns in progress are between 0 and 1."""
-    folder.add({"batchnorm": {0.1: [3.0] * 3, 1.0: [2.5] * 3}, "layer-norm": {0.1: [2.5] * 3, 1.0: [2.0] * 3}}, measure=bits)
+    folder.add(
+        {"batchnorm": {0.1: [3.0] * 3, 1.0: [2.5] * 3}, "layer-norm": {0.1: [2.5] * 3, 1.0: [2.0] * 3}}, measure=bits
+    )
 
     first, second = json.loads(as_json(tables(folder.store)))["boards"]
     units = {column["name"]: column["unit"] for board in (first, second) for column in board["columns"]}
@@ -143,7 +147,9 @@ def test_numbers_of_other_measures_are_as_stored(folder, bits) -> None:
 
 def test_what_json_can_not_say_in_numbers_is_null_or_flagged(every_entry) -> None:
     """What is nothing is null; what the grid cuts off, and ends that are no interval, are flags beside the number."""
-    first, second = ({row["norm"]: row for row in board["rows"]} for board in json.loads(as_json(every_entry))["boards"])
+    first, second = (
+        {row["norm"]: row for row in board["rows"]} for board in json.loads(as_json(every_entry))["boards"]
+    )
 
     assert (None, None, 2) == (first["batchnorm"]["vs_baseline"], first["none"]["epochs_to"], first["none"]["failed"])
     assert (None, None, 0.1) == tuple(second["none"][f"trains_up_to{end}"] for end in ("", "_low", "_high"))
@@ -156,7 +162,10 @@ def test_what_json_can_not_say_in_numbers_is_null_or_flagged(every_entry) -> Non
 @pytest.mark.parametrize("names", ["abcdefghijkl", ["bn", "batchnorm", "layer-norm", LONG]], ids=["12 short", "long"])
 def test_terminal_output_fits_its_width(folder, names: list[str]) -> None:
     """From 72 columns on no line is wider than the terminal: tables fold, titles and notes are wrapped."""
-    folder.add({name: at_rates([0.6, 0.2], [0.9, 0.7], [0.8, 0.6], [0.7, 0.4], [0.3, 0.1]) for name in names}, baseline=names[1])
+    folder.add(
+        {name: at_rates([0.6, 0.2], [0.9, 0.7], [0.8, 0.6], [0.7, 0.4], [0.3, 0.1]) for name in names},
+        baseline=names[1],
+    )
     found = tables(folder.store)
 
     too_wide = [width for width in range(72, 132) if widest(terminal(found, width)) > width]
@@ -169,7 +178,7 @@ def test_terminal_output_folds_only_where_it_must(folder) -> None:
     folder.add({"batchnorm": at_rates(*[[0.9, 0.8]] * 5), "batchnorm-no-affine": at_rates(*[[0.7, 0.8]] * 5)})
     found = tables(folder.store)
 
-    folded, unfolded = terminal(found, 80, notes=False), terminal(found, 120, notes=False)
+    folded, unfolded = terminal(found, 80), terminal(found, 120)
 
     assert len(found) == unfolded.count("batchnorm-no-affine") < folded.count("batchnorm-no-affine")
     for text in (folded, unfolded):
@@ -206,14 +215,6 @@ def test_a_note_that_tables_share_is_printed_once(every_entry) -> None:
     text = terminal(every_entry, 80)
 
     assert 1 == text.count("89 of 90 trials")
-    assert 2 == text.count("not ranked: layer-norm")
-
-
-def test_notes_can_be_left_out_of_a_terminal_but_not_the_norms_apart(every_entry) -> None:
-    """Whoever asks for tables alone still sees which norms are not in them."""
-    text = terminal(every_entry, 80, notes=False)
-
-    assert "89 of 90 trials" not in text
     assert 2 == text.count("not ranked: layer-norm")
 
 

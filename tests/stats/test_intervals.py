@@ -12,7 +12,9 @@ from normbench.stats import clopper_pearson, mean_over_seeds, median_over_seeds,
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
-@pytest.mark.parametrize("scores", [[0.7, 0.9, 0.81], [0.4, 0.41, 0.43, 0.39, 0.6], [-3.0, 2.0, 0.5, 8.0, 1.0, 1.5, -9.0]])
+@pytest.mark.parametrize(
+    "scores", [[0.7, 0.9, 0.81], [0.4, 0.41, 0.43, 0.39, 0.6], [-3.0, 2.0, 0.5, 8.0, 1.0, 1.5, -9.0]]
+)
 def test_mean_has_students_interval(scores: list[float], level: float) -> None:
     """Of three or more seeds, the mean stands with the t interval that any statistics package gives."""
     expected = stats.ttest_1samp(scores, 0.0).confidence_interval(level)
@@ -52,7 +54,9 @@ def test_t_interval_covers_the_mean_19_times_in_20(n: int) -> None:
     assert pytest.approx(0.95, abs=4 * error) == coverage
 
 
-@pytest.mark.parametrize(("values", "expected"), [([3.0], 3.0), ([4.0, 1.0], 1.0), ([9.0, 1.0, 4.0, 2.0], 2.0), ([5.0, 1.0, 3.0], 3.0)])
+@pytest.mark.parametrize(
+    ("values", "expected"), [([3.0], 3.0), ([4.0, 1.0], 1.0), ([9.0, 1.0, 4.0, 2.0], 2.0), ([5.0, 1.0, 3.0], 3.0)]
+)
 def test_median_of_an_even_number_is_the_lower_of_the_middle_two(values: list[float], expected: float) -> None:
     """A median over rates is always one of the rates."""
     median = median_over_seeds(values)

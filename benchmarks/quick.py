@@ -1,0 +1,34 @@
+"""Run the suite `quick` anew and write its tables into README.md and its picture to docs/quick.svg."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from sections import ROOT, hardware, replace
+
+import normbench
+from normbench.boards import gather
+from normbench.boards.plot import draw
+from normbench.boards.render import terminal
+from normbench.store import Store
+
+WIDTH = 112
+
+
+def main() -> None:
+    """Write the section `quick`."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        results = normbench.run("quick", out=folder, device="cpu")
+        took = time.perf_counter() - began
+        tables = terminal(results.boards(), WIDTH, brief=True)
+        draw(gather(Store(Path(folder))), ROOT / "docs" / "quick.svg")
+        trials = len(results.trials())
+    text = f"```text\n{tables}\n```\n\n{trials} trials in {took:.0f} s, 3 seeds; {hardware()}."
+    replace(ROOT / "README.md", "quick", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What reading costs: boards and plans of 10,000 stored trials, and how long a command takes to answer at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from normbench.boards import tables
+from normbench.execute import Request, prepare, run
+from normbench.store import Store
+
+TRIALS = 10_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a store of 10,000 trials: one real one, copied under other seeds' keys."""
+    out: Path = tmp_path_factory.mktemp("many")
+    seeds = TRIALS // 5
+    request = Request("quick", norms=["batchnorm"], seeds=str(seeds), out=out, device="cpu")
+    prepared = prepare(request)
+    first = Request("quick", norms=["batchnorm"], seeds="1", settings=["rates=[0.1]"], out=out, device="cpu")
+    run(prepare(first))
+    store = Store(out)
+    record = next(store.trials())
+    with store.writer() as writer:
+        runs = store.runs()
+        writer.append(msgspec.structs.replace(runs[-1], cells=prepared.cells))
+        for item in prepared.work:
+            recipe = msgspec.to_builtins(item.trial.recipe)
+            writer.append(msgspec.structs.replace(record, key=item.trial.key, seed=item.trial.seed, recipe=recipe))
+    return out
+
+
+def test_boards_of_10000_trials(benchmark, folder):
+    """Read the store and make both boards."""
+    found = benchmark.pedantic(lambda: tables(Store(folder)), rounds=5, warmup_rounds=1)
+
+    assert len(found) == 2
+
+
+def test_a_plan_of_10000_stored_trials(benchmark, folder):
+    """Hold a plan against the store."""
+    request = Request("quick", norms=["batchnorm"], seeds=str(TRIALS // 5), out=folder, device="cpu")
+
+    found = benchmark.pedantic(lambda: prepare(request), rounds=5, warmup_rounds=1)
+
+    assert not found.todo
+
+
+@pytest.mark.parametrize("arguments", ["--help", "list norms", "plugins", "plan quick"])
+def test_start_up(benchmark, arguments):
+    """Answer a command that imports no torch, the interpreter's own start included."""
+    command = [sys.executable, "-m", "normbench.cli.main", *arguments.split()]
+
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=9, warmup_rounds=1)

@@ -1,0 +1,42 @@
+"""Write docs/benchmarks.md from pytest-benchmark's JSON: python benchmarks/write_docs.py IN.json OUT.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from sections import hardware
+
+
+def main(source: Path, page: Path) -> None:
+    """Write the page: a row a benchmark, its median and range, n, and what else it measured."""
+    found = json.loads(source.read_text(encoding="utf-8"))
+    lines = [
+        "# Benchmarks",
+        "",
+        "What normbench itself costs. Written by `tox -e benchmarks`; the machine is small and shared, so read the",
+        "ratios and the medians, not the last digit. No test asserts a time.",
+        "",
+        f"{hardware()}.",
+        "",
+        "| benchmark | median | min–max | rounds | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for entry in found["benchmarks"]:
+        stats = entry["stats"]
+        extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
+        between = f"{_time(stats['min'])}–{_time(stats['max'])}"
+        name = entry["name"].removeprefix("test_").replace("_", " ")
+        lines.append(f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |")
+    lines += ["", "A ratio is the median over rounds of (fit / loop), each round timing both, one after the other.", ""]
+    lines += ["Nothing here was run on a GPU yet."]
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

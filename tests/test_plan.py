@@ -1,0 +1,269 @@
+"""Plans: from a suite to cells and trials, pure and without torch."""
+
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from normbench import plan, suites
+from normbench.contract import Norm, Recipe, Task
+from normbench.errors import UsageError
+from normbench.plugins import Offered, Plugin, Registry
+from normbench.records import Cell
+
+RECIPE = Recipe(rate=0.2, batch_size=64, epochs=6, momentum=0.9)
+
+
+@pytest.fixture
+def registry():
+    """Return a registry of three norms and two tasks."""
+    plugin = Plugin("toys", "toys")
+    anchors = {"chance": 0.1, "reference": 0.9, "data": "toys:data", "network": "toys:network"}
+    tasks = [
+        Task("toy", 3, summary="Toy", recipe=RECIPE, params={"width": 16, "depth": 2}, **anchors),
+        Task("other", 1, summary="Other", recipe=Recipe(rate=1, batch_size=8, epochs=2), **anchors),
+    ]
+    norms = [
+        Norm("none", "toys:none", summary="None"),
+        Norm("batchnorm", "toys:batchnorm", summary="Batch norm", params={"eps": 1e-5, "momentum": 0.1}),
+        Norm("group-norm", "toys:group_norm", summary="Group norm", params={"groups": 8}),
+    ]
+    return Registry(
+        norms={norm.name: Offered(norm, plugin) for norm in norms},
+        tasks={task.name: Offered(task, plugin) for task in tasks},
+    )
+
+
+@pytest.fixture
+def cells(registry):
+    """Return a function that plans a suite, valid but for what it is given; None leaves a key out."""
+
+    def make(**changes):
+        table = {
+            "name": "mine",
+            "summary": "Mine",
+            "tasks": ["toy"],
+            "norms": ["batchnorm"],
+            "rates": [0.1, 1],
+            "seeds": 2,
+        }
+        given = {key: value for key, value in (table | changes).items() if value is not None}
+        return plan.cells(suites.from_table(given, "suite mine"), registry, "suite mine")
+
+    return make
+
+
+def test_cells_and_trials(cells):
+    """A suite gives a cell for each task, condition and norm, and its trials are rates x settings x seeds."""
+    planned = cells(
+        tasks=["toy", "other"],
+        norms=["none", "batchnorm"],
+        vary={"batch_size": [8, 64, 128], "epochs": [1, 2]},
+        tune={"weight_decay": [0, 5e-4], "momentum": [0.0, 0.5]},
+        seeds=3,
+    )
+
+    assert 2 * 6 * 2 == len(planned)
+    assert {2 * 4 * 3} == {len(list(cell.trials())) for cell in planned}
+    assert 24 * 24 == len({trial.key for cell in planned for trial in cell.trials()})
+    assert 12 == len({cell.table for cell in planned})
+
+
+def test_tables_stay_together(cells):
+    """The norms of one table follow one another, in the suite's order."""
+    planned = cells(norms=["none", "batchnorm"], vary={"batch_size": [8, 128]})
+
+    assert [("none", 8), ("batchnorm", 8), ("none", 128), ("batchnorm", 128)] == [
+        (cell.norm, cell.recipe.batch_size) for cell in planned
+    ]
+
+
+def test_seeds_come_one_after_another(cells):
+    """Every rate and setting of a seed comes before the next seed."""
+    [cell] = cells(tune={"weight_decay": [0, 0.1]}, seeds=[4, 2])
+
+    points = [(trial.seed, trial.recipe.weight_decay, trial.recipe.rate) for trial in cell.trials()]
+
+    assert [(s, w, r) for s in (4, 2) for w in (0.0, 0.1) for r in (0.1, 1.0)] == points
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [{}]),
+        ({"fix": {"epochs": 3}}, [{"epochs": 3}]),
+        ({"fix": {"epochs": 6, "weight_decay": 0}}, [{}]),
+        ({"vary": {"batch_size": [64, 8]}}, [{}, {"batch_size": 8}]),
+        ({"fix": {"momentum": 0}, "vary": {"epochs": [6, 1]}}, [{"momentum": 0.0}, {"epochs": 1, "momentum": 0.0}]),
+        ({"tune": {"momentum": [0.0, 0.9]}}, [{}]),
+        ({"protocol": "published", "rates": None}, [{}]),
+    ],
+    ids=str,
+)
+def test_condition_is_what_differs(cells, changes, expected):
+    """A condition holds the recipe values that differ from the task's own, whoever set them, but not what is tuned."""
+    planned = cells(**changes)
+
+    assert expected == [cell.condition for cell in planned]
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([1, 0.1, 10], {"toy": [0.1, 1.0, 10.0], "other": [0.1, 1.0, 10.0]}),
+        ({"relative": [2, 0.5]}, {"toy": [0.1, 0.4], "other": [0.5, 2.0]}),
+        ({"toy": [3], "other": {"relative": [1, 10]}}, {"toy": [3.0], "other": [1.0, 10.0]}),
+    ],
+    ids=str,
+)
+def test_grids(cells, rates, expected):
+    """Rates come in ascending order; relative ones are multiples of the task's own, and a task may have its grid."""
+    planned = cells(tasks=["toy", "other"], rates=rates)
+
+    assert expected == {cell.task: cell.rates for cell in planned}
+    assert {float} == {type(rate) for cell in planned for rate in cell.rates}
+
+
+def test_published_protocol(cells):
+    """A published suite has the task's own rate alone, and trains on all its training data."""
+    [cell] = cells(protocol="published", rates=None, tasks=["other"])
+
+    assert ([1.0], [{}], False) == (cell.rates, cell.settings, cell.recipe.hold_out)
+    assert cell.table != cells(tasks=["other"])[0].table
+
+
+def test_parameters(cells):
+    """Parameters of norms and tasks are kept as given, checked, with defaults left out; labels name rows."""
+    planned = cells(
+        tasks=["toy(depth=3)"],
+        norms=["batchnorm(eps=1)", {"norm": "group-norm", "groups": 4, "label": "gn"}, "batchnorm"],
+    )
+
+    assert [{"eps": 1.0}, {"groups": 4}, {}] == [cell.params for cell in planned]
+    assert ["batchnorm(eps=1.0)", "gn", "batchnorm"] == [cell.label for cell in planned]
+    assert [{"depth": 3}] * 3 == [cell.task_params for cell in planned]
+    assert {3} == {cell.task_version for cell in planned}
+
+
+def test_same_value_same_trial(cells):
+    """A trial is the same however its values are spelled: as a whole number or not, given or left to the default."""
+    plain = cells(rates=[1])
+    spelled = [
+        cells(rates=[1.0], fix={"weight_decay": 0}),
+        cells(rates=[1.0], fix={"weight_decay": 0.0, "threads": 1}),
+        cells(rates=[1], tune={"weight_decay": [0]}),
+        cells(rates=[1], tune={"weight_decay": [0.0]}),
+        cells(rates={"relative": [5]}, vary={"momentum": [0.9]}),
+    ]
+
+    keys = [[trial.key for trial in planned[0].trials()] for planned in [plain, *spelled]]
+
+    assert [keys[0]] * 6 == keys
+
+
+@pytest.mark.parametrize("changes", [{}, {"tune": {"weight_decay": [0, 1]}}, {"protocol": "published", "rates": None}])
+def test_stored_plan_finds_its_trials(cells, changes):
+    """A cell read back from a run's line names the same trials as when it was planned: boards find them."""
+    planned = cells(tasks=["other", "toy"], **changes)
+
+    stored = msgspec.json.decode(msgspec.json.encode(planned), type=list[Cell])
+
+    assert [trial.key for cell in planned for trial in cell.trials()] == [
+        trial.key for cell in stored for trial in cell.trials()
+    ]
+    assert [(cell.table, cell.row) for cell in planned] == [(cell.table, cell.row) for cell in stored]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"norms": ["bacthnorm"]}, "suite mine: norms: no norm 'bacthnorm'; did you mean 'batchnorm'?"),
+        ({"tasks": ["toyy"]}, "suite mine: tasks: no task 'toyy'; did you mean 'toy'?"),
+        ({"norms": ["batchnorm(esp=1)"]}, "suite mine: norms: batchnorm: no parameter 'esp'; did you mean 'eps'?"),
+        ({"norms": ["group-norm(groups=4.0)"]}, "norms: group-norm: groups is 4.0; it takes an int"),
+        ({"tasks": ["toy(widht=8)"]}, "suite mine: tasks: toy: no parameter 'widht'; did you mean 'width'?"),
+        ({"tasks": ["toy(width=true)"]}, "tasks: toy: width is True; it takes an int"),
+        ({"norms": ["none", "batchnorm", "none"]}, "norms names 'none' twice; leave one out, or give each a label"),
+        (
+            {"norms": [{"norm": "group-norm", "label": "batchnorm"}, "batchnorm"]},
+            "norms names 'batchnorm' twice; leave one out, or give each a label",
+        ),
+        (
+            {"norms": ["batchnorm", {"norm": "batchnorm", "label": "again"}]},
+            "norms has 'batchnorm' and 'again', which are the same norm; leave one out",
+        ),
+        ({"tasks": ["toy", "toy()"]}, "suite mine: tasks names 'toy' twice"),
+        ({"fix": {"epochs": 0}}, "suite mine: toy: epochs is 0; it is 1 or more"),
+        ({"fix": {"epochs": 1.5}}, "suite mine: toy: epochs: expected int, got float"),
+        ({"vary": {"batch_size": [8, "many"]}}, "suite mine: toy: batch_size: expected int, got str"),
+        ({"vary": {"momentum": [0.5, 1]}}, "suite mine: toy: momentum is 1.0; it is at least 0 and below 1"),
+        ({"tune": {"weight_decay": [0, -1]}}, "suite mine: [tune]: weight_decay is -1.0; it is 0 or more"),
+        ({"rates": {"toyy": [1]}}, "suite mine: rates has no grid for the task 'toy'; it has toyy"),
+        ({"rates": [1, 0.1, 1.0]}, "suite mine: rates names a rate twice"),
+    ],
+    ids=str,
+)
+def test_plan_that_is_refused(cells, changes, words):
+    """What a suite asks for and can't be is refused, naming the suite, the key and what would be right."""
+    with pytest.raises(UsageError) as refused:
+        cells(**changes)
+
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("batchnorm", "batchnorm"), ("group-norm(groups=4)", "group-norm(groups=4)")]
+)
+def test_baseline_is_a_norm(registry, asked, expected):
+    """The baseline is named as boards name it, and need not be among the suite's norms."""
+    table = {"name": "mine", "summary": "Mine", "tasks": ["toy"], "norms": ["none"], "rates": [1], "baseline": asked}
+    suite = suites.from_table(table, "suite mine")
+
+    found = plan.baseline(suite, registry, "suite mine")
+
+    assert expected == found
+    assert ["none"] == [cell.norm for cell in plan.cells(suite, registry, "suite mine")]
+
+
+def test_baseline_with_a_label(registry):
+    """A baseline that stands among the norms under a label is named by that label, so that boards find its row."""
+    norms = ["none", {"norm": "batchnorm", "eps": 1e-3, "label": "bn"}]
+    table = {"name": "mine", "summary": "Mine", "tasks": ["toy"], "norms": norms, "rates": [1]}
+    suite = suites.from_table(table | {"baseline": "batchnorm(eps=1e-3)"}, "suite mine")
+
+    found = plan.baseline(suite, registry, "suite mine")
+
+    assert "bn" == found
+
+
+def test_baseline_that_is_no_norm(registry):
+    """A baseline that is no norm is refused with the nearest name."""
+    table = {
+        "name": "mine",
+        "summary": "Mine",
+        "tasks": ["toy"],
+        "norms": ["none"],
+        "rates": [1],
+        "baseline": "batch-norm",
+    }
+    suite = suites.from_table(table, "suite mine")
+
+    with pytest.raises(UsageError, match="suite mine: baseline: no norm 'batch-norm'; did you mean 'batchnorm'"):
+        plan.baseline(suite, registry, "suite mine")
+
+
+def test_planning_imports_no_torch():
+    """A plan is made without torch: `normbench plan` answers at once."""
+    code = """
+import sys
+from normbench import plan, plugins, suites
+registry = plugins.load()
+print(len(plan.cells(suites.read(registry.suite("quick")), registry, "suite quick")), "torch" in sys.modules)
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    count, torch = done.stdout.split()
+    assert int(count) > 0
+    assert "False" == torch

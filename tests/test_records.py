@@ -1,0 +1,258 @@
+"""Records: what makes two trials the same, and what is stored of numbers that JSON can't hold."""
+
+import math
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from normbench.contract import Recipe
+from normbench.records import SCHEMA, Cell, Measure, Result, Trial, TrialRecord, without_nonfinite
+
+#: sha256, cut to 16 digits, of {"norm":"batchnorm","params":{"a":1,"b":0.5},"recipe":{"batch_size":64,"epochs":6,
+#: "rate":0.1},"seed":0,"task":"toy","task_version":1}, without the line's break.
+KEY = "a797eac75f441d2b"
+
+#: Of every field of a trial and of its recipe, another value.
+OTHER = {
+    "task": "other",
+    "task_version": 2,
+    "task_params": {"width": 32},
+    "norm": "other",
+    "params": {"eps": 1e-3},
+    "seed": 1,
+    "rate": 0.2,
+    "batch_size": 32,
+    "epochs": 3,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "threads": 2,
+    "hold_out": False,
+}
+
+DEFAULTS = msgspec.structs.asdict(Recipe(rate=1, batch_size=1, epochs=1))
+
+
+@pytest.fixture
+def trial():
+    """Return a function that makes a trial, the same but for what it is given."""
+
+    def make(**changes):
+        recipe = {"rate": 0.1, "batch_size": 64, "epochs": 6}
+        given = {"task": "toy", "task_version": 1, "norm": "batchnorm", "params": {"a": 1, "b": 0.5}, "seed": 0}
+        recipe |= {name: value for name, value in changes.items() if name in Recipe.__struct_fields__}
+        given |= {name: value for name, value in changes.items() if name not in Recipe.__struct_fields__}
+        return Trial(**given, recipe=Recipe(**recipe))
+
+    return make
+
+
+@pytest.fixture
+def record(trial):
+    """Return a function that makes a trial's record, valid but for what it is given."""
+
+    def make(**changes):
+        one = trial()
+        given = {
+            "schema": SCHEMA,
+            "key": one.key,
+            "run": "run",
+            "finished": "2025-01-01T00:00:00+00:00",
+            "task": one.task,
+            "task_version": 1,
+            "norm": one.norm,
+            "recipe": msgspec.to_builtins(one.recipe),
+            "seed": 0,
+            "device": "cpu",
+            "environment": "env",
+            "outcome": "trained",
+            "score": 0.9,
+            "measure": Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9),
+        }
+        return TrialRecord(**given | changes)
+
+    return make
+
+
+def test_key_is_pinned(trial):
+    """A trial's key never changes: what is stored under it would be trained again."""
+    key = trial().key
+
+    assert KEY == key
+
+
+def test_key_is_the_same_in_every_process():
+    """A trial has one key, however Python orders its sets in a process."""
+    code = """
+from normbench.contract import Recipe
+from normbench.records import Trial
+recipe = Recipe(epochs=6, batch_size=64, rate=0.1)
+print(Trial(seed=0, recipe=recipe, params={"b": 0.5, "a": 1}, norm="batchnorm", task_version=1, task="toy").key)
+"""
+
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+
+    assert {KEY} == found
+
+
+@pytest.mark.parametrize("name", sorted({*Trial.__struct_fields__, *Recipe.__struct_fields__} - {"recipe"}))
+def test_key_of_another_trial(trial, name):
+    """Whatever differs between two trials, their keys differ."""
+    other = trial(**{name: OTHER[name]})
+
+    assert KEY != other.key
+
+
+def test_keys_of_similar_parameters(trial):
+    """Parameters that only look alike make other trials."""
+    params = [{}, {"a": 1}, {"a": 10}, {"a": "1"}, {"a": True}, {"b": 1}, {"a": [1]}, {"a": 1, "b": 1}]
+
+    keys = {trial(params=given).key for given in params} | {trial(task_params=given).key for given in params}
+
+    # No parameters of the task is the trial of the fixture.
+    assert 2 * len(params) == len(keys)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("rate", "batch_size", "epochs")])
+def test_default_of_a_recipe_is_left_out(trial, name):
+    """A recipe value given as its default makes the same trial, so that a recipe can grow a field."""
+    anew = msgspec.json.decode(msgspec.json.encode(DEFAULTS[name]))
+
+    given = trial(**{name: anew})
+
+    assert KEY == given.key
+    assert name not in msgspec.to_builtins(given.recipe)
+
+
+@pytest.mark.parametrize(
+    ("whole", "exact"), [({"rate": 1}, {"rate": 1.0}), ({"weight_decay": 2}, {"weight_decay": 2.0})]
+)
+def test_whole_number_where_a_float_is_meant(trial, whole, exact):
+    """A rate of 1 is a rate of 1.0."""
+    keys = [trial(**changes).key for changes in (whole, exact)]
+
+    assert keys[0] == keys[1]
+
+
+def test_order_of_parameters_does_not_matter(trial):
+    """Parameters in another order make the same trial."""
+    turned = trial(params={"b": 0.5, "a": 1})
+
+    assert KEY == turned.key
+
+
+def test_key_survives_storage(trial):
+    """A trial that was written and read has the key that it had."""
+    one = trial(momentum=0.9, rate=1, weight_decay=1e-20)
+
+    read = msgspec.json.decode(msgspec.json.encode(one), type=Trial)
+
+    assert one.key == read.key
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "flags"),
+    [
+        ([0.5, 1.0], [0.5, 1.0], {}),
+        ([], [], {}),
+        ([0.5, math.nan], [0.5, None], {"loss[1]": "nan"}),
+        ([math.inf, 2.0, -math.inf], [None, 2.0, None], {"loss[0]": "inf", "loss[2]": "-inf"}),
+    ],
+    ids=str,
+)
+def test_series_that_are_not_finite(values, expected, flags):
+    """A number that is not finite is stored as null, with a flag that says where and what it was."""
+    clean, found = without_nonfinite({"loss": values, "other": [1.0]})
+
+    assert {"loss": expected, "other": [1.0]} == clean
+    assert flags == found
+
+
+def test_record_is_read_back(record):
+    """A record reads as it was written, nulls and flags included, whole or only what boards need."""
+    written = record(series={"loss": [0.5, None]}, nonfinite={"loss[1]": "nan"}, norm_print="abc", outcome="diverged")
+    line = msgspec.json.encode(written)
+
+    whole, part = msgspec.json.decode(line, type=TrialRecord), msgspec.json.decode(line, type=Result)
+
+    assert written == whole
+    common = set(Result.__struct_fields__)
+    assert {name: getattr(written, name) for name in common} == {name: getattr(part, name) for name in common}
+
+
+@pytest.mark.parametrize("outcome", ["trained", "not-trained", "diverged"])
+def test_scored_outcome_needs_a_score(record, outcome):
+    """A record whose outcome has a score but which lacks it is refused, unless a flag says why."""
+    flagged = record(outcome=outcome, score=None, nonfinite={"score": "nan"})
+
+    with pytest.raises(ValueError, match=f"outcome is '{outcome}' without a score"):
+        record(outcome=outcome, score=None)
+
+    assert flagged.score is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "score", "expected"),
+    [("trained", 0.9, True), ("diverged", 0.1, True), ("error", None, False), ("unsupported", None, False)],
+)
+def test_has_score(record, outcome, score, expected):
+    """Outcomes that say nothing of a layer's accuracy have no score."""
+    line = msgspec.json.encode(record(outcome=outcome, score=score))
+
+    found = msgspec.json.decode(line, type=Result).has_score
+
+    assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("anchors", "score", "progress", "trained"),
+    [
+        ({"chance": 0.1, "reference": 0.9, "direction": "up"}, 0.9, 1.0, True),
+        ({"chance": 0.1, "reference": 0.9, "direction": "up"}, 0.5, 0.5, True),
+        ({"chance": 0.1, "reference": 0.9, "direction": "up"}, 0.49, 0.4875, False),
+        ({"chance": 0.1, "reference": 0.9, "direction": "up"}, 0.02, 0.0, False),
+        ({"chance": 8.0, "reference": 2.0, "direction": "down"}, 3.5, 0.75, True),
+        ({"chance": 8.0, "reference": 2.0, "direction": "down"}, 1e30, 0.0, False),
+    ],
+)
+def test_progress(anchors, score, progress, trained):
+    """Progress runs from 0 at chance to 1 at the reference, whichever way is better; a half is trained."""
+    measure = Measure(name="score", unit="%", **anchors)
+
+    assert progress == pytest.approx(measure.progress(score), abs=1e-12)
+    assert trained == measure.trained(score)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same_table", "same_row"),
+    [
+        ({"label": "mine"}, True, True),
+        ({"norm_print": "new", "rates": [3.0], "seeds": [5]}, True, True),
+        ({"params": {"eps": 1e-3}}, True, False),
+        ({"norm": "other"}, True, False),
+        ({"task_version": 2}, False, True),
+        ({"task_params": {"width": 3}}, False, True),
+        ({"condition": {"epochs": 3}}, False, True),
+        ({"recipe": Recipe(rate=0.1, batch_size=64, epochs=6, hold_out=False)}, False, True),
+    ],
+    ids=str,
+)
+def test_table_and_row_of_a_cell(changes, same_table, same_row):
+    """Cells of one task, version, condition and protocol share a table; a norm with its parameters is a row."""
+    recipe = Recipe(rate=0.1, batch_size=64, epochs=6)
+    cell = Cell(task="toy", task_version=1, norm="batchnorm", label="batchnorm", recipe=recipe, rates=[0.1], seeds=[0])
+
+    other = msgspec.structs.replace(cell, **changes)
+
+    assert (same_table, same_row) == (cell.table == other.table, cell.row == other.row)
