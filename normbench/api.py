@@ -83,7 +83,7 @@ def run(
         plugin_files=[Path(file) for file in plugin_files],
         out=Path(out) if out is not None else None,
         data_dir=Path(data_dir) if data_dir is not None else None,
-        device=device,
+        device=execute.resolve(device),
         probes=list(probes),
     )
     return Results(execute.run(execute.prepare(request), on_progress).folder)

@@ -47,6 +47,10 @@ class _Head(msgspec.Struct):
     schema: int
 
 
+class _EnvironmentHead(_Head):
+    environment: str
+
+
 class Store:
     """Reads a results folder. `unreadable` collects the lines left out by what was read so far."""
 
@@ -72,7 +76,7 @@ class Store:
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """Return the environments by their id."""
-        return {line["environment"]: line for line in self._read(ENVIRONMENTS, dict[str, Any]) if "environment" in line}
+        return {line["environment"]: line for line in self._read(ENVIRONMENTS, dict[str, Any])}
 
     def known_unreadable(self) -> set[str]:
         """Return the hashes of lines that a writer has set aside already."""
@@ -99,12 +103,15 @@ class Store:
                     continue
                 try:
                     record = decode(line)
-                    if getattr(record, "schema", SCHEMA) > SCHEMA:
-                        raise msgspec.ValidationError(f"schema {record.schema} is newer than {SCHEMA}")  # type: ignore[attr-defined]
+                    head: Any = msgspec.convert(record, _EnvironmentHead) if isinstance(record, dict) else record
+                    if head.schema > SCHEMA:
+                        raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     known = self.known_unreadable() if known is None else known
                     bad = _unreadable(name, number, line, error)
-                    if bad.sha256 not in known and bad not in self.unreadable:
+                    # Its reason is another for every kind of reading, and its line is named once.
+                    named = {(other.file, other.sha256) for other in self.unreadable}
+                    if bad.sha256 not in known and (name, bad.sha256) not in named:
                         self.unreadable.append(bad)
                     continue
                 yield record
@@ -170,8 +177,10 @@ class Writer:
         readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
         for read in [*readers, self._store.environments]:
             read()
+        known = self._store.known_unreadable()
         for bad in self._store.unreadable:
-            self._append(QUARANTINE, bad)
+            if bad.sha256 not in known:
+                self._append(QUARANTINE, bad)
 
     def close(self) -> None:
         """Close the files."""
@@ -182,15 +191,16 @@ class Writer:
     def _append(self, name: str, record: object) -> None:
         line = msgspec.json.encode(record) + b"\n"
         with _disk(self._store.folder):
-            descriptor = self._descriptor(name)
             try:
+                descriptor = self._descriptor(name)
                 written = os.write(descriptor, line)
                 if written < len(line):
                     raise OSError(errno.ENOSPC, "the disk is full")
                 os.fsync(descriptor)
             except OSError:
                 # What is torn now must not swallow the next line: open anew, which begins one.
-                os.close(self._open.pop(name))
+                if name in self._open:
+                    os.close(self._open.pop(name))
                 raise
 
     def _descriptor(self, name: str) -> int:

@@ -19,6 +19,9 @@ from normbench.errors import UsageError, unknown
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
 
+#: A larger number is a seed by mistake, and would be planned for a long time.
+MOST_SEEDS = 10_000
+
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
 
@@ -205,6 +208,11 @@ def _check_grid(suite: Suite, where: str) -> None:
         grids = {f"rates.{task}": grid for task, grid in suite.rates.items()}
     for key, grid in grids.items():
         _check_rates(grid, key, where)
+    if isinstance(suite.seeds, int) and suite.seeds > MOST_SEEDS:
+        raise UsageError(
+            f"{where}: seeds is {suite.seeds}, the number of seeds, at most {MOST_SEEDS}; one seed is seeds = "
+            f"[{suite.seeds}], or --seeds {suite.seeds},"
+        )
     seeds = suite.seed_list()
     if not seeds:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; give a number from 1, or a list of seeds")

@@ -188,7 +188,11 @@ def _grid(rows: list[Row]) -> Grid | None:
 def _seed_note(grid: Grid) -> Iterator[str]:
     """Say what varies in every ±, and what these seeds can't see."""
     n = grid.seeds
-    if n:
+    if n == 1:
+        yield "one seed: nothing here says how much the numbers vary with the seed"
+    elif n == 2:
+        yield "(a…b): the two seeds, which is no interval; ± needs three"
+    elif n:
         yield (
             f"±: 95% t interval of the mean over {n} or more seeds (initialization, order of samples, augmentation, a "
             f"layer's own draws); (a…b): min–max of the seeds, which is no interval. {n} seeds can't see a failure "

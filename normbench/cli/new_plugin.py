@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from importlib import resources
 from pathlib import Path
@@ -36,10 +37,12 @@ def command(
     taken = plugins.load().norms.get(name)
     if taken is not None:
         raise UsageError(f"new-plugin {name!r}: plugin {taken.plugin.name!r} has a norm of that name; choose another")
+    package = f"normbench_{name.replace('-', '_')}"
+    if importlib.util.find_spec(package) is not None:
+        raise UsageError(f"new-plugin {name!r}: a package {package} is installed already; choose another name")
     target = folder / f"normbench-{name}"
     if target.exists():
         raise UsageError(f"{target} exists already; remove it, or choose another name")
-    package = f"normbench_{name.replace('-', '_')}"
     try:
         write(target, name, package)
     except OSError as error:

@@ -31,12 +31,11 @@ def say(message: str) -> None:
 
 
 def put(text: str) -> None:
-    """Print a result on stdout; a closed pipe ends the command quietly."""
+    """Print a result on stdout; where the pipe is closed, nobody reads it, and the command goes on quietly."""
     try:
         print(_encodable(text, sys.stdout), flush=True)
     except BrokenPipeError:
         close_quietly()
-        raise typer.Exit from None
 
 
 def close_quietly() -> None:
@@ -62,9 +61,11 @@ def put_tables(tables: Sequence[Table], form: str) -> None:
     if form == "terminal" and _coloured():
         from rich.console import Console
 
-        Console(soft_wrap=True, highlight=False).print(coloured(text))
-    else:
-        put(text)
+        console = Console(soft_wrap=True, highlight=False)
+        with console.capture() as captured:
+            console.print(coloured(text), end="")
+        text = captured.get()
+    put(text)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if os.environ.get("GITHUB_ACTIONS") and summary:
         with open(summary, "a", encoding="utf-8") as file:

@@ -21,7 +21,7 @@ def command(
     settings: options.Settings = None,
     plugin: options.Plugins = None,
     out: options.Out = None,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     probes: options.Probes = None,
     retry: options.Retry = False,
     trials: Annotated[bool, typer.Option("--trials", help="List each trial with its key.")] = False,
@@ -44,6 +44,8 @@ def command(
             retry=retry,
         )
     )
+    for failed in prepared.registry.quarantined:
+        output.say(f"normbench: {failed}")
     output.warn_of_unreadable(prepared.store)
     if json:
         output.put(msgspec.json.format(msgspec.json.encode(_described(prepared)), indent=2).decode())

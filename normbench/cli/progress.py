@@ -25,17 +25,17 @@ _OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "
 
 
 @contextmanager
-def shown(prepared: Prepared) -> Iterator[Callable[[Progress], None]]:
-    """Yield what to call after each trial; while it is used, progress is shown on stderr."""
+def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Progress], None]]]:
+    """Yield what to call when trials begin, and after each; while they are used, progress is shown on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
-        say(f"{len(prepared.todo)} of {len(prepared.work)} trials to run; results go to {prepared.store.folder}")
-        yield _say_line
+        counts = f"{len(prepared.todo)} of {len(prepared.work)} trials to run"
+        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), _say_line
         return
     view = _View(console, prepared)
     with Live(view, console=console, refresh_per_second=8, transient=True) as live:
         view.attach(live)
-        yield view.on_progress
+        yield lambda: None, view.on_progress
 
 
 def line(progress: Progress) -> str:

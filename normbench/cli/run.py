@@ -11,7 +11,7 @@ import typer
 from normbench.cli import options, output
 from normbench.cli.output import say
 from normbench.errors import UsageError
-from normbench.execute import Request, Summary, prepare, run
+from normbench.execute import Request, Summary, prepare, resolve, run
 from normbench.execute.run import Prepared
 from normbench.store import Store
 
@@ -59,7 +59,7 @@ def command(
             plugin_files=plugin or (),
             out=out,
             data_dir=data_dir,
-            device=device,
+            device=resolve(device),
             probes=probes or (),
             retry=retry,
         )
@@ -81,8 +81,8 @@ def _run(prepared: Prepared, quiet: bool) -> Summary:
         return run(prepared)
     from normbench.cli.progress import shown
 
-    with shown(prepared) as on_progress:
-        return run(prepared, on_progress)
+    with shown(prepared) as (on_start, on_progress):
+        return run(prepared, on_progress, on_start)
 
 
 def _end(summary: Summary, quiet: bool) -> int:

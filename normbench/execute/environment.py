@@ -30,11 +30,22 @@ def describe(device: str) -> dict[str, Any]:
     return described
 
 
+def likely(device: str) -> str:
+    """Return what `resolve` should give, without importing torch: what a plan assumes."""
+    if device != "auto":
+        return device
+    driver = Path("/proc/driver/nvidia/version").exists()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda" if driver and not hidden and not _version("torch").endswith("+cpu") else "cpu"
+
+
 def resolve(device: str) -> str:
-    """Return a device's name with "auto" resolved: a CUDA GPU where there is one, else the CPU.
+    """Return a device's name with "auto" resolved: a CUDA GPU where torch sees one, else the CPU.
 
     Raises UsageError for a device that is not there.
     """
+    if device == "cpu":
+        return device
     import torch
 
     if device == "auto":
@@ -43,7 +54,7 @@ def resolve(device: str) -> str:
         wanted = torch.device(device)
     except RuntimeError:
         raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N") from None
-    if wanted.type not in ("cpu", "cuda"):
+    if wanted.type != "cuda" and device != "cpu":
         raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here")

@@ -40,7 +40,7 @@ from normbench.suites import Suite
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to run; the fields are the options of `normbench run`."""
+    """What a user asks to run; the fields are the options of `normbench run`, the device as `resolve` gives it."""
 
     suite: str
     norms: Sequence[str] = ()
@@ -107,7 +107,7 @@ class Summary:
 
 
 def prepare(request: Request) -> Prepared:
-    """Resolve a request and hold it against what is stored; trains nothing, and does not import torch for that.
+    """Resolve a request and hold it against what is stored; trains nothing, and imports no torch.
 
     Raises UsageError for whatever in the request can't be.
     """
@@ -121,14 +121,19 @@ def prepare(request: Request) -> Prepared:
     norms_where = "--norm" if request.norms else ""
     cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
     store = Store(request.out or Path("results") / suite.name)
-    device = request.device if request.device == "cpu" else environment.resolve(request.device)
+    device = environment.likely(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
     return Prepared(request, suite, registry, store, cells, plan.baseline(suite, registry, where), device, work)
 
 
-def run(prepared: Prepared, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+def run(
+    prepared: Prepared,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_start: Callable[[], None] | None = None,
+) -> Summary:
     """Run what is not done, storing each outcome as it comes. Running again finishes the rest.
 
+    `on_start` is called once the folder is held, `on_progress` after each trial.
     Raises UsageError for a mistake that only shows here (a data folder without the data), DiskFullError where nothing
     more can be stored, KeyboardInterrupt; in each case what was finished is stored.
     """
@@ -139,6 +144,8 @@ def run(prepared: Prepared, on_progress: Callable[[Progress], None] | None = Non
         writer.append(record)
         if not todo:
             return summary
+        if on_start is not None:
+            on_start()
         from normbench.train.fit import measure
 
         env = writer.environment(environment.describe(prepared.device))
