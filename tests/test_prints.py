@@ -246,6 +246,8 @@ def test_normbenchs_own_version_does_not_count(package, write, print_of, monkeyp
     """A new version of normbench alone trains nothing again; a new version of what a layer imports does."""
     package("import normbench.contract\nfrom normbench import Site")
     write("ours/layers/two.py", "from torch import nn")
+    owners = {"normbench": ["normbench"], "torch": ["torch"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
     before = print_of("one"), print_of("two")
 
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
@@ -315,11 +317,11 @@ def test_function_without_source(print_in_session, layer):
     assert found is None
 
 
-def test_function_of_a_notebook(print_in_session):
+def test_function_of_a_notebook(print_in_session, monkeypatch):
     """A layer from a notebook's cell counts by its source."""
 
     def cell(text, name):
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        monkeypatch.setitem(linecache.cache, name, (len(text), None, text.splitlines(keepends=True), name))
         scope = {}
         exec(compile(text, name, "exec"), scope)
         return scope["layer"]
@@ -332,28 +334,30 @@ def test_function_of_a_notebook(print_in_session):
     assert len({first, edited, None}) == 3
 
 
+@pytest.fixture
+def task():
+    """Return a function that makes a task, valid but for what it is given."""
+
+    def make(**changes):
+        recipe = Recipe(rate=0.1, batch_size=8, epochs=1)
+        given = {"recipe": recipe, "chance": 0.1, "reference": 0.9, "data": _layer, "network": _layer}
+        return Task("toy", 1, summary="Toy", **given | changes)
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("edited", "changes"), [("toy.py", True), ("toy_data.py", True), ("toy_loss.py", True), ("other.py", False)]
 )
-def test_edited_task(write, edit, edited, changes):
+def test_edited_task(write, edit, task, edited, changes):
     """Editing any file that a task's functions come from changes the task's print."""
     for name in ("toy_data", "toy_loss", "other"):
         write(f"{name}.py", "import math\n")
     module = write("toy.py", "import toy_data\n")
-    task = Task(
-        "toy",
-        1,
-        summary="Toy",
-        recipe=Recipe(rate=0.1, batch_size=8, epochs=1),
-        chance=0.1,
-        reference=0.9,
-        data="toy_data:data",
-        network="toy:network",
-        loss="toy_loss:loss",
-    )
+    toy = task(data="toy_data:data", network="toy:network", loss="toy_loss:loss")
     imported = types.ModuleType("toy")
     imported.__file__ = str(module)
-    offered = Offered(task, Plugin("toy", str(module), module=imported))
+    offered = Offered(toy, Plugin("toy", str(module), module=imported))
     before = prints.task_print(offered)
 
     edit(edited)
@@ -361,21 +365,26 @@ def test_edited_task(write, edit, edited, changes):
     assert changes == (before != prints.task_print(offered))
 
 
-def test_task_without_source():
-    """A task of whose functions one can't be read has no print."""
-    task = Task(
-        "toy",
-        1,
-        summary="Toy",
-        recipe=Recipe(rate=0.1, batch_size=8, epochs=1),
-        chance=0.1,
-        reference=0.9,
-        data=_layer,
-        network=_layer,
-        score=len,
-    )
+def test_changed_task(task):
+    """Other arguments of a task's functions, parameters and draws are another task; other words are not."""
+    changes = [
+        {},
+        {"data": functools.partial(_layer, groups=4)},
+        {"data": functools.partial(_layer, groups=2)},
+        {"params": {"width": 3}},
+        {"augment_draws": 2},
+    ]
 
-    found = prints.task_print(Offered(task, Plugin("session", "session")))
+    found = [prints.task_print(Offered(task(**one), Plugin("session", "session"))) for one in changes]
+    reworded = dataclasses.replace(task(), summary="Other words")
+
+    assert len(changes) == len({*found} - {None})
+    assert found[0] == prints.task_print(Offered(reworded, Plugin("session", "session")))
+
+
+def test_task_without_source(task):
+    """A task of whose functions one can't be read has no print."""
+    found = prints.task_print(Offered(task(score=len), Plugin("session", "session")))
 
     assert found is None
 

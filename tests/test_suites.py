@@ -102,6 +102,7 @@ def test_file_that_is_not_there(tmp_path, name, words):
         ({"protocol": "tune"}, "protocol: invalid enum value 'tune'"),
         ({"vary": {"batch_size": 8}}, "[vary] batch_size is 8; list the values to try"),
         ({"vary": {"batch_size": [8], "epochs": 3}}, "[vary] epochs is 3; list"),
+        ({"gate": {"accuracy": 1}}, "suite mine.toml: gate: expected str, got int"),
         ({"tune": [1, 2]}, "tune: expected object, got array"),
         ({"fix": ["epochs"]}, "fix: expected object, got array"),
         ({"tasks": []}, "tasks is empty; name at least one"),

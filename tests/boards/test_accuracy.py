@@ -129,7 +129,7 @@ def test_difference_to_the_baseline_is_paired_by_seed(folder) -> None:
 
 @pytest.mark.parametrize(
     ("base", "ours"),
-    [([0.8, 0.7, 0.3], [0.9, 0.7, 0.7]), ([0.8, 0.7, 0.7], [0.9, 0.7, 0.3]), ([0.8, 0.7], [0.9, 0.75])],
+    [([0.3, 0.7, 0.8], [0.7, 0.7, 0.9]), ([0.8, 0.7, 0.7], [0.9, 0.7, 0.3]), ([0.8, 0.7], [0.9, 0.75])],
     ids=["the baseline failed", "the norm failed", "two seeds"],
 )
 def test_difference_with_a_failure_on_either_side_has_the_min_max(folder, base: list[float], ours: list[float]) -> None:

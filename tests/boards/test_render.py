@@ -163,7 +163,10 @@ def test_what_json_can_not_say_in_numbers_is_null_or_flagged(every_entry) -> Non
 def test_terminal_output_fits_its_width(folder, names: list[str]) -> None:
     """From 72 columns on no line is wider than the terminal: tables fold, titles and notes are wrapped."""
     folder.add(
-        {name: at_rates([0.6, 0.2], [0.9, 0.7], [0.8, 0.6], [0.7, 0.4], [0.3, 0.1]) for name in names},
+        {
+            name: at_rates([0.6, 0.2], [0.9, 0.7 - i / 100], [0.8, 0.6], [0.7, 0.4], [0.3, 0.1])
+            for i, name in enumerate(names)
+        },
         baseline=names[1],
     )
     found = tables(folder.store)

@@ -78,13 +78,16 @@ def test_range_is_unbroken_about_the_chosen_rate(scores: list[float], trained: s
     assert cut == found.cut
 
 
-def test_a_failed_rate_ends_the_range_whatever_it_scores() -> None:
-    """A rate that did not train is outside, though the threshold of a poor norm lies below its score."""
-    curve = Curve([0.49, 0.52, 0.52, 0.52], [False, True, True, True])
+@pytest.mark.parametrize(
+    ("failed", "width"), [(0, 2.5), (1, 0.0)], ids=["beside the chosen rate", "at the chosen rate"]
+)
+def test_a_failed_rate_is_outside_the_range_whatever_it_scores(failed: int, width: float) -> None:
+    """A rate that did not train does not count, though the threshold of a poor norm lies below its score."""
+    curve = Curve([0.52] * 4, [rate != failed for rate in range(4)])
 
     found = within(curve, RATES, 1, 0.45)
 
-    assert pytest.approx(2.5) == found.width
+    assert pytest.approx(width) == found.width
 
 
 def test_range_on_an_uneven_grid() -> None:
@@ -161,6 +164,15 @@ def test_range_is_measured_from_the_mean_at_the_chosen_rate(folder) -> None:
 
     assert pytest.approx((2 * 0.3, 2 * 0.125, 2 * 0.125 / 0.3)) == (value.number, value.low, value.high)
     assert ("min-max", False) == (value.ends, value.at_least)
+
+
+def test_the_widest_range_may_be_cut_off_alone(folder) -> None:
+    """Where the grid's end cuts off the widest seed but not the median one, only the upper of the ends says so."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.6, 0.6], 1.0: [0.9, 0.9, 0.9], 10.0: [0.6, 0.6, 0.9]}})
+
+    value = folder.rows("stability")["batchnorm"].values["range"]
+
+    assert (False, True) == (value.at_least, value.high_at_least)
 
 
 def test_a_norm_that_trains_nowhere_has_no_range(folder) -> None:
