@@ -16,6 +16,7 @@ from normbench.errors import UsageError
 from normbench.execute import Progress, Request
 from normbench.records import TrialRecord
 from normbench.store import Store
+from normbench.suites import assignments
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,14 +80,14 @@ def run(
         suite=str(suite),
         norms=list(norms),
         seeds=_seeds(seeds),
-        settings=[f"{key}={msgspec.json.encode(value).decode()}" for key, value in (settings or {}).items()],
+        settings=[assignments({key: value}) for key, value in (settings or {}).items()],
         plugin_files=[Path(file) for file in plugin_files],
         out=Path(out) if out is not None else None,
         data_dir=Path(data_dir) if data_dir is not None else None,
-        device=execute.resolve(device),
+        device=device,
         probes=list(probes),
     )
-    return Results(execute.run(execute.prepare(request), on_progress).folder)
+    return Results(execute.run(execute.settled(execute.prepare(request)), on_progress).folder)
 
 
 def layer(

@@ -143,8 +143,10 @@ def current(files: tuple[Path, ...] = ()) -> Registry:
 def register(thing: Norm | Task | Probe) -> None:
     """Register a norm, a task or a probe in this session; a second one of the same name replaces the first.
 
-    Raises UsageError where a plugin has that name already.
+    Raises UsageError where a plugin has that name already, or for anything else than these three.
     """
+    if not isinstance(thing, Norm | Task | Probe):
+        raise UsageError(f"register takes a normbench.Norm, Task or Probe, not {thing!r}")
     before = list(_session)
     _session[:] = [other for other in _session if (type(other), other.name) != (type(thing), thing.name)] + [thing]
     failed = [plugin for plugin in load().quarantined if plugin.origin == "session"]
@@ -239,11 +241,16 @@ def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
-    """Refuse hooks that no specification knows, with the nearest names."""
+    """Refuse hooks that no specification knows, with the nearest names, and functions that only look like hooks."""
     known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("normbench_")]
-    for caller in manager.get_hookcallers(manager.get_plugin(plugin)) or []:
-        if caller.name not in known:
-            raise unknown("hook", caller.name, known)
+    module = manager.get_plugin(plugin)
+    marked = {caller.name for caller in manager.get_hookcallers(module) or []}
+    for name in sorted(marked):
+        if name not in known:
+            raise unknown("hook", name, known)
+    for name in known:
+        if name not in marked and callable(getattr(module, name, None)):
+            raise ValueError(f"{name} is no hook without @normbench.hookimpl above it")
 
 
 def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str, Any]:
@@ -281,6 +288,8 @@ def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
 def _import_file(file: Path) -> ModuleType:
     """Import a plugin's file under its own name, with its folder on the path, as a script would be."""
     path = file.resolve()
+    if "." in path.stem:
+        raise ImportError(f"{file.name} can't be imported under its name; rename the file, without the dots")
     taken = sys.modules.get(path.stem)
     if taken is not None:
         if getattr(taken, "__file__", None) == str(path):

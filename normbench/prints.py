@@ -3,6 +3,8 @@
 A print covers the source file of each function that a description names, and the files of the same package (or, for a
 single file, beside it) that it imports, found by reading, without importing anything. What lies outside is represented
 by its distribution's version. normbench itself is left out: its behaviour is pinned by task versions and recipes.
+
+A file is read once in a process, as Python imports it once: a print is of the code that runs, not of a later edit.
 """
 
 from __future__ import annotations
@@ -112,9 +114,46 @@ def _parts(fn: Callable[..., Any] | str, home: _Home) -> set[str] | None:
             if home.file is not None:
                 # A layer of another library: its version, and the file that chose it.
                 return {described, bare.__qualname__, _version(bare.__module__), _hashed(home.file)}
-        return {described, inspect.getsource(bare)}
-    except (OSError, TypeError):
+        return {described, *_sources(bare, set())} - {""}
+    except (OSError, TypeError, _UnprintableError):
         return None
+
+
+class _UnprintableError(Exception):
+    """An object that reads differently in every process."""
+
+
+def _sources(thing: Any, seen: set[int]) -> Iterator[str]:
+    """Yield the source of a function or class of a notebook, and of all that it refers to there.
+
+    A class is read method by method: Python knows no source of a class whose module is no file.
+    """
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if inspect.isclass(thing):
+        yield f"{thing.__qualname__} {[base.__qualname__ for base in thing.__bases__]}"
+        named = {name: value for name, value in vars(thing).items() if not name.startswith("__") or callable(value)}
+    else:
+        yield inspect.getsource(thing)
+        around = inspect.getclosurevars(thing)
+        named = {**around.globals, **around.nonlocals}
+    for name, value in sorted(named.items()):
+        yield from _named_source(name, getattr(value, "__func__", value), thing.__module__, seen)
+
+
+def _named_source(name: str, value: Any, module: str, seen: set[int]) -> Iterator[str]:
+    code = inspect.isclass(value) or inspect.isfunction(value)
+    if inspect.ismodule(value):
+        yield _version(value.__name__)
+    elif code and value.__module__ == module:
+        yield from _sources(value, seen)
+    elif code or inspect.isroutine(value):
+        yield f"{name} {value.__qualname__} {_version(value.__module__ or '')}"
+    elif _ADDRESS.search(repr(value)):
+        raise _UnprintableError(name)
+    else:
+        yield f"{name} {value!r}"
 
 
 def _closure(file: Path, module: str, home: _Home) -> set[str]:
@@ -134,8 +173,13 @@ def _closure(file: Path, module: str, home: _Home) -> set[str]:
     return parts - {""}
 
 
-def _imports(path: Path, module: str) -> Iterator[tuple[str, ...]]:
-    """Yield what a file imports, each as candidate module names, the likeliest first; of a broken file nothing."""
+@functools.cache
+def _imports(path: Path, module: str) -> tuple[tuple[str, ...], ...]:
+    """Return what a file imports, each as candidate module names, the likeliest first; of a broken file nothing."""
+    return tuple(_imported(path, module))
+
+
+def _imported(path: Path, module: str) -> Iterator[tuple[str, ...]]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     try:
         tree = ast.parse(path.read_bytes())
@@ -154,6 +198,7 @@ def _imports(path: Path, module: str) -> Iterator[tuple[str, ...]]:
                 yield (f"{origin}.{alias.name}" if origin else alias.name, origin or alias.name)
 
 
+@functools.cache
 def _hashed(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -23,6 +23,7 @@ RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
 MOST_SEEDS = 10_000
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
+_NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 _SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
 
 
@@ -159,6 +160,10 @@ def assignments(values: dict[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {assignments(value)} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
     return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
 
 
@@ -173,6 +178,8 @@ def readable(error: msgspec.ValidationError) -> str:
 
 
 def _check(suite: Suite, where: str) -> None:
+    if not _NAME.fullmatch(suite.name):
+        raise UsageError(f"{where}: name is {suite.name!r}; it is letters, digits and hyphens, for it names a folder")
     for key in ("tasks", "norms"):
         if not getattr(suite, key):
             raise UsageError(f"{where}: {key} is empty; name at least one")

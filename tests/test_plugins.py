@@ -386,3 +386,18 @@ def test_listing_imports_nothing_slow():
 
     assert "normbench_plugins" in modules
     assert set() == {"torch", "pytorch_lightning", "torchvision", "scipy", "sklearn", "matplotlib"} & modules
+
+
+def test_register_anything_else(norm):
+    """What is no norm, task or probe is refused, not passed over in silence."""
+    with pytest.raises(UsageError, match="register takes a normbench.Norm, Task or Probe, not 'mine'"):
+        plugins.register("mine")
+
+
+def test_function_that_only_looks_like_a_hook(install):
+    """A hook without its marker would register nothing, in silence; it is named."""
+    install("ours", "def normbench_norms():\n    return []\n")
+
+    registry = plugins.load()
+
+    assert "normbench_norms is no hook without @normbench.hookimpl" in registry.quarantined[0].error

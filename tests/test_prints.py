@@ -41,15 +41,19 @@ IMPORTS = {
 }
 
 
+def forget():
+    """Forget what was read, as a new process does."""
+    for read in (prints._owners, prints._version, prints._hashed, prints._imports):
+        read.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def untouched(tmp_path, monkeypatch):
     """Leave the path, the modules and the caches as they were."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    prints._owners.cache_clear()
-    prints._version.cache_clear()
+    forget()
     yield
-    prints._owners.cache_clear()
-    prints._version.cache_clear()
+    forget()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
@@ -65,6 +69,7 @@ def write(tmp_path):
         with path.open(mode, encoding="utf-8") as file:
             file.write(text)
         importlib.invalidate_caches()
+        forget()
         return path
 
     return put
@@ -84,8 +89,6 @@ def distribution(write):
         write(f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         write(f"{name}.dist-info/top_level.txt", name)
         write(f"{name}.dist-info/entry_points.txt", f"[normbench]\n{name} = {entry}\n" if entry else "")
-        prints._owners.cache_clear()
-        prints._version.cache_clear()
 
     return put
 
@@ -405,3 +408,59 @@ def test_same_print_in_another_process(print_of):
     }
 
     assert {print_of("batchnorm")} == found
+
+
+NOTEBOOK = """
+import torch
+from torch import nn
+
+GAIN = 2
+
+def helper(x):
+    return GAIN * x
+
+class Mine(nn.Module):
+    def forward(self, x):
+        return helper(x)
+
+def layer(site):
+    return Mine()
+"""
+
+
+@pytest.fixture
+def in_notebook():
+    """Return a function that runs a cell's code, and gives the print of the norm whose layer it defines."""
+
+    def run(code):
+        name = f"<cell {len(linecache.cache)}>"
+        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        module = types.ModuleType("__main__")
+        monkey = sys.modules["__main__"]
+        sys.modules["__main__"] = module
+        try:
+            exec(compile(code, name, "exec"), vars(module))
+            offered = Offered(Norm("mine", vars(module)["layer"], summary="Mine"), Plugin("session", "session"))
+            return prints.norm_print(offered, {})
+        finally:
+            sys.modules["__main__"] = monkey
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("GAIN = 2", "GAIN = 3"), ("GAIN * x", "x * GAIN"), ("return helper(x)", "return 2 * helper(x)")],
+)
+def test_notebook_code_that_a_layer_refers_to_counts(in_notebook, old, new):
+    """In a notebook, an edited class, helper or constant that the layer's function leads to changes the print."""
+    before = in_notebook(NOTEBOOK)
+
+    assert before is not None
+    assert before == in_notebook(NOTEBOOK)
+    assert before != in_notebook(NOTEBOOK.replace(old, new))
+
+
+def test_notebook_code_that_refers_to_a_mere_object_has_no_print(in_notebook):
+    """What a layer holds and no source describes can't be compared: the norm is always trained anew."""
+    assert None is in_notebook(NOTEBOOK.replace("GAIN = 2", "GAIN = object()"))

@@ -79,7 +79,7 @@ def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
     }
     flags = [*flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
-    return TableRow(row.label, rank, values, flags)
+    return TableRow(row.label, rank, len(chosen), values, flags)
 
 
 def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:

@@ -6,8 +6,9 @@ import csv
 import io
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,27 +39,32 @@ LONGEST_STRIP = 40
 GAP = 2
 
 Format = Callable[[Sequence[Table]], str]
+Signs = Mapping[int, str]
 
 
-def terminal(tables: Sequence[Table], width: int | None = None, *, brief: bool = False) -> str:
+def terminal(
+    tables: Sequence[Table], width: int | None = None, *, brief: bool = False, ascii_only: bool = False
+) -> str:
     """Return tables for a terminal `width` columns wide (left out: this one), folded where they would be wider.
 
-    A note that several tables share stands below the first alone. `brief` leaves out notes and what is folded.
+    A note that several tables share stands below the first alone. `brief` leaves out notes and what is folded;
+    `ascii_only` has plain stand-ins for signs.
     """
+    signs = ASCII if ascii_only else {}
     width = width or shutil.get_terminal_size((100, 24)).columns
     lines: list[str] = []
     said: set[str] = set()
     for table in tables:
-        lines += textwrap.wrap(title(table), width, subsequent_indent="  ")
-        folded = _folded(table, width) if table.rows else []
+        lines += textwrap.wrap(title(table).translate(signs), width, subsequent_indent="  ")
+        folded = _folded(table, width, signs) if table.rows else []
         for columns in folded[:1] if brief else folded:
-            lines += ["", _grid(table, columns, "simple")]
+            lines += ["", _grid(table, columns, "simple", signs)]
         lines.append("")
         remarks = [f"not ranked: {norm}: {why}" for norm, why in table.apart]
         remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
         for remark in [] if brief else remarks:
-            lines += textwrap.wrap(remark, width, initial_indent="- ", subsequent_indent="  ")
+            lines += textwrap.wrap(remark.translate(signs), width, initial_indent="- ", subsequent_indent="  ")
         lines += [""] * bool(remarks and not brief)
     return "\n".join(lines).rstrip()
 
@@ -86,22 +92,19 @@ def latex_booktabs(tables: Sequence[Table]) -> str:
     return "\n\n".join(parts)
 
 
+_HEAD = ("board", "task", "task_version", "task_params", "condition", "protocol", "baseline")
+
+
 def as_csv(tables: Sequence[Table]) -> str:
     """Return tables as CSV with full precision: a header a table, an empty line between tables."""
     parts = []
     for table in tables:
         out = io.StringIO()
         names = [name for column in table.columns for name in _names(column)]
-        writer = csv.DictWriter(
-            out, ["board", "task", "task_version", "condition", "rank", "norm", *names, "flags"], lineterminator="\n"
-        )
+        writer = csv.DictWriter(out, [*_HEAD, "rank", "norm", "seeds", *names, "flags"], lineterminator="\n")
         writer.writeheader()
-        head = {
-            "board": table.board,
-            "task": table.task,
-            "task_version": table.task_version,
-            "condition": assignments(table.condition),
-        }
+        head = {name: getattr(table, name) for name in _HEAD}
+        head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
         for row in table.rows:
             values = _json_row(table, row)
             writer.writerow({**head, **values, "flags": " ".join(row.flags)})
@@ -178,11 +181,14 @@ def _plain(number: float, column: Column) -> str:
     return f"{number * column.scale:.{column.digits}f}"
 
 
-def _grid(table: Table, columns: Sequence[Column], style: str) -> str:
-    headers = ["#", "norm", *(_header(table, column) for column in columns)]
+def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = MappingProxyType({})) -> str:
+    headers = ["#", "norm", *(_header(table, column, signs) for column in columns)]
     if style != "simple":
         headers = [" ".join(header.split("\n")) for header in headers]
-    body = [[str(row.rank or "–"), row.norm, *(_entry(table, column, row) for column in columns)] for row in table.rows]
+    body = [
+        [str(row.rank or "–"), row.norm, *(_entry(table, column, row, signs) for column in columns)]
+        for row in table.rows
+    ]
     if style == "github":
         headers, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
@@ -201,14 +207,14 @@ def _without_padding() -> Iterator[None]:
         tabulate.MIN_PADDING = padding
 
 
-def _entry(table: Table, column: Column, row: TableRow) -> str:
-    text = written(row.values[column.name], column)
+def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
+    text = written(row.values[column.name], column).translate(signs)
     return _spaced(text, table.grid) if column.name == "strip" else text
 
 
-def _header(table: Table, column: Column) -> str:
+def _header(table: Table, column: Column, signs: Signs) -> str:
     if column.name != "strip" or len(_rates(table.grid)) > LONGEST_STRIP:
-        return column.title
+        return column.title.translate(signs)
     return f"{column.title}\n{_rates(table.grid)}"
 
 
@@ -223,14 +229,14 @@ def _spaced(marks: str, grid: Sequence[float]) -> str:
     return " ".join(mark.ljust(len(f"{rate:g}")) for mark, rate in zip(marks, grid, strict=True)).rstrip()
 
 
-def _folded(table: Table, width: int) -> list[list[Column]]:
+def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
     """Return the columns in groups, each no wider than the terminal beside the norms' names."""
     fixed = len(str(len(table.rows))) + GAP + max(len("norm"), *(len(row.norm) for row in table.rows))
     groups: list[list[Column]] = [[]]
     used = fixed
     for column in table.columns:
-        widths = [len(line) for line in _header(table, column).split("\n")]
-        widest = max([*widths, *(len(_entry(table, column, row)) for row in table.rows)])
+        widths = [len(line) for line in _header(table, column, signs).split("\n")]
+        widest = max([*widths, *(len(_entry(table, column, row, signs)) for row in table.rows)])
         if groups[-1] and used + GAP + widest > width:
             groups.append([])
             used = fixed
@@ -244,7 +250,7 @@ def _names(column: Column) -> list[str]:
 
 
 def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
-    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank}
+    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank, "seeds": row.seeds}
     for column in table.columns:
         value = row.values[column.name]
         if column.kind == "text":

@@ -151,7 +151,7 @@ def _row(grid: Grid, row: Row, seeds: list[Curve], rank: int) -> TableRow:
     }
     below = ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
     flags = [*flags_of(values), *below, *row.failure_flags]
-    return TableRow(row.label, rank, values, flags)
+    return TableRow(row.label, rank, len(seeds), values, flags)
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:

@@ -37,7 +37,7 @@ class Value:
     number: float | None = None
     low: float | None = None
     high: float | None = None
-    ends: Literal["t", "order", "exact", "min-max", ""] = ""
+    ends: Literal["t", "order", "min-max", ""] = ""
     at_least: bool = False
     high_at_least: bool = False
     text: str = ""
@@ -53,10 +53,11 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row: `flags` are what a program should know besides the numbers."""
+    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers."""
 
     norm: str
     rank: int | None
+    seeds: int
     values: dict[str, Value]
     flags: list[str] = field(default_factory=list)
 
@@ -87,6 +88,7 @@ class Table:
 def flags_of(values: dict[str, Value]) -> list[str]:
     """Return what a program should know of values: which are cut off by the grid, which ends are no interval."""
     cut = [f"{name}:at-least" for name, value in values.items() if value.at_least]
+    cut += [f"{name}_high:at-least" for name, value in values.items() if value.high_at_least]
     return cut + [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
 
 

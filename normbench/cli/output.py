@@ -55,9 +55,10 @@ def chosen_format(name: str, json: bool) -> str:
 def put_tables(tables: Sequence[Table], form: str) -> None:
     """Print tables in a format, and in a GitHub job to its step summary as well."""
     from normbench.boards.render import FORMATS as RENDER
-    from normbench.boards.render import github
+    from normbench.boards.render import github, terminal
 
-    text = RENDER[form](tables)
+    plain = not _speaks_unicode(sys.stdout.encoding)
+    text = terminal(tables, ascii_only=plain) if form == "terminal" else RENDER[form](tables)
     if form == "terminal" and _coloured():
         from rich.console import Console
 

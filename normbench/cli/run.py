@@ -11,7 +11,7 @@ import typer
 from normbench.cli import options, output
 from normbench.cli.output import say
 from normbench.errors import UsageError
-from normbench.execute import Request, Summary, prepare, resolve, run
+from normbench.execute import Request, Summary, prepare, run, settled
 from normbench.execute.run import Prepared
 from normbench.store import Store
 
@@ -50,20 +50,19 @@ def command(
     form = output.chosen_format(form, json)
     if jobs != 1:
         raise UsageError(f"--jobs {jobs}: trials run one after another in this version; leave it at 1")
-    prepared = prepare(
-        Request(
-            suite=suite,
-            norms=norms or (),
-            seeds=seeds,
-            settings=settings or (),
-            plugin_files=plugin or (),
-            out=out,
-            data_dir=data_dir,
-            device=resolve(device),
-            probes=probes or (),
-            retry=retry,
-        )
+    request = Request(
+        suite=suite,
+        norms=norms or (),
+        seeds=seeds,
+        settings=settings or (),
+        plugin_files=plugin or (),
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        probes=probes or (),
+        retry=retry,
     )
+    prepared = settled(prepare(request))
     summary = _run(prepared, quiet)
     from normbench.boards import tables
 

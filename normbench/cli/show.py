@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +13,7 @@ import typer
 
 from normbench.cli import output
 from normbench.errors import UsageError
-from normbench.records import TrialRecord
+from normbench.records import Cell, TrialRecord
 from normbench.store import Store
 from normbench.suites import assignments, spelled
 
@@ -97,14 +100,36 @@ def _series(values: list[float | None], unit: str) -> str:
 
 
 def _again(store: Store, record: TrialRecord) -> str:
-    """Return the command that runs this trial alone."""
+    """Return the command that runs this trial alone; where the suite varies or tunes values, all of them."""
     run = next((run for run in store.runs() if run.run == record.run), None)
-    suite = run.suite["name"] if run else "SUITE"
-    recipe = {name: value for name, value in record.recipe.items() if name not in ("rate", "hold_out")}
-    cell = next((cell for cell in run.cells if cell.norm == record.norm), None) if run else None
-    changed = {name: value for name, value in recipe.items() if cell is None or name in cell.condition}
-    settings = "".join(f" --set {assignments({name: value})}" for name, value in changed.items())
-    norm = spelled(record.norm, record.params)
-    quoted = f"'{norm}'" if "(" in norm else norm
-    rates = f"--set 'rates=[{record.recipe['rate']:g}]'"
-    return f"normbench run {suite} --norm {quoted} --seeds {record.seed}, {rates}{settings}"
+    cell = next((cell for cell in run.cells if _holds(cell, record)), None) if run else None
+    if run is None or cell is None:
+        return "unknown: the run it belongs to could not be read"
+    given = _options(run.command)
+    file = next((word for word in run.command if word.endswith(".toml")), None)
+    words = ["normbench", "run", file or run.suite["name"], "--norm", spelled(record.norm, record.params)]
+    words += ["--seeds", f"{record.seed},"]
+    if run.suite["protocol"] == "tuned":
+        words += ["--set", assignments({"rates": [record.recipe["rate"]]})]
+    varied = {**run.suite["vary"], **run.suite["tune"]}
+    for name, value in cell.condition.items():
+        words += [] if name in varied else ["--set", assignments({name: value})]
+    for option in ("--plugin", "--device"):
+        for value in given[option]:
+            words += [option, value]
+    if store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
+        words += ["--out", str(store.folder)]
+    return shlex.join(words)
+
+
+def _holds(cell: Cell, record: TrialRecord) -> bool:
+    return cell.norm == record.norm and any(trial.key == record.key for trial in cell.trials())
+
+
+def _options(command: list[str]) -> dict[str, list[str]]:
+    """Return the values that a command gave to each option."""
+    given: dict[str, list[str]] = defaultdict(list)
+    for word, following in itertools.pairwise([*command, ""]):
+        name, equals, value = word.partition("=")
+        given[name].append(value if equals else following)
+    return given

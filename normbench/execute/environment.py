@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def likely(device: str) -> str:
-    """Return what `resolve` should give, without importing torch: what a plan assumes."""
+    """Return what `resolve` should give, without importing torch: what a plan assumes.
+
+    Raises UsageError for what is no device's name.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N")
     if device != "auto":
         return device
     driver = Path("/proc/driver/nvidia/version").exists()
@@ -44,19 +50,13 @@ def resolve(device: str) -> str:
 
     Raises UsageError for a device that is not there.
     """
-    if device == "cpu":
+    if likely(device) == device == "cpu":
         return device
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N") from None
-    if wanted.type != "cuda" and device != "cpu":
-        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here")
     return device
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import secrets
@@ -40,7 +41,7 @@ from normbench.suites import Suite
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to run; the fields are the options of `normbench run`, the device as `resolve` gives it."""
+    """What a user asks to run; the fields are the options of `normbench run`."""
 
     suite: str
     norms: Sequence[str] = ()
@@ -124,6 +125,17 @@ def prepare(request: Request) -> Prepared:
     device = environment.likely(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
     return Prepared(request, suite, registry, store, cells, plan.baseline(suite, registry, where), device, work)
+
+
+def settled(prepared: Prepared) -> Prepared:
+    """Return the plan for the device that torch sees here; `prepare` guessed it, so that no mistake waits for torch.
+
+    Raises UsageError for a device that is not there.
+    """
+    device = environment.resolve(prepared.request.device)
+    if device == prepared.device:
+        return prepared
+    return prepare(dataclasses.replace(prepared.request, device=device))
 
 
 def run(

@@ -2,10 +2,9 @@
 
 from normbench.stats.intervals import (
     Interval,
-    clopper_pearson,
     mean_over_seeds,
     median_over_seeds,
     unseen_failures,
 )
 
-__all__ = ["Interval", "clopper_pearson", "mean_over_seeds", "median_over_seeds", "unseen_failures"]
+__all__ = ["Interval", "mean_over_seeds", "median_over_seeds", "unseen_failures"]

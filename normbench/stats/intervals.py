@@ -14,12 +14,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A centre with two ends. `kind` says what the ends are: "t", "order" or "exact" intervals, or the "min-max"."""
+    """A centre with two ends. `kind` says what the ends are: "t" or "order" intervals, or the "min-max"."""
 
     centre: float
     low: float
     high: float
-    kind: Literal["t", "order", "exact", "min-max"]
+    kind: Literal["t", "order", "min-max"]
 
 
 def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int = 3) -> Interval:
@@ -63,21 +63,6 @@ def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interv
     if k == 0:
         return Interval(median, ordered[0], ordered[-1], "min-max")
     return Interval(median, ordered[k - 1], ordered[n - k], "order")
-
-
-def clopper_pearson(failures: int, n: int, *, level: float = 0.95) -> Interval:
-    """Return a share with its exact interval (Clopper & Pearson 1934).
-
-    Raises ValueError unless 0 <= failures <= n and n > 0.
-    """
-    if not 0 <= failures <= n or n == 0:
-        raise ValueError(f"{failures} of {n} is no share")
-    from scipy.special import betaincinv
-
-    tail = (1 - level) / 2
-    low = float(betaincinv(failures, n - failures + 1, tail)) if failures else 0.0
-    high = float(betaincinv(failures + 1, n - failures, 1 - tail)) if failures < n else 1.0
-    return Interval(failures / n, low, high, "exact")
 
 
 def unseen_failures(n: int) -> float:

@@ -106,12 +106,12 @@ def test_json_has_the_schema_that_programs_read(every_entry) -> None:
 def test_a_row_in_json_has_its_columns_by_name(
     every_entry, board: int, with_ends: list[str], without: list[str]
 ) -> None:
-    """Each column is there by its name, those with ends also as _low and _high, beside norm, rank and flags."""
+    """Each column is there by its name, those with ends also as _low and _high, beside norm, rank, seeds and flags."""
     ends = {f"{name}{end}" for name in with_ends for end in ("_low", "_high")}
 
     row = json.loads(as_json(every_entry))["boards"][board]["rows"][0]
 
-    assert {"norm", "rank", "flags", *with_ends, *ends, *without} == set(row)
+    assert {"norm", "rank", "seeds", "flags", *with_ends, *ends, *without} == set(row)
 
 
 def test_numbers_of_a_share_are_in_the_unit_that_json_names(folder) -> None:
@@ -271,7 +271,8 @@ def test_csv_holds_what_json_holds(every_entry) -> None:
         assert len(board["rows"]) == len(rows)
         for row, stored in zip(rows, board["rows"], strict=True):
             texts = {name: "" if value is None else str(value) for name, value in stored.items() if name != "flags"}
-            head = {"board": board["board"], "task": "spirals", "task_version": "1", "condition": "momentum=0.9"}
+            head = {"board": board["board"], "task": "spirals", "task_version": "1", "task_params": ""}
+            head |= {"condition": "momentum=0.9", "protocol": "tuned", "baseline": board["baseline"]}
             assert {**texts, **head, "flags": " ".join(stored["flags"])} == row
 
 
@@ -301,3 +302,16 @@ def test_a_table_without_a_ranked_norm_still_says_why(folder, name: str) -> None
 
     assert "batchnorm" in text
     assert "3 ended in error" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_ascii_tables_keep_their_columns(every_entry, width: int) -> None:
+    """Stand-ins are put in before the layout, so that a plain table is as straight, and no wider than the terminal."""
+    text = terminal(every_entry, width, ascii_only=True)
+
+    rulers = [i for i, line in enumerate(text.splitlines()) if line.startswith("-  -")]
+    lines = text.splitlines()
+    assert text.isascii()
+    assert rulers
+    assert all(len(line) <= width for line in lines)
+    assert all(len(lines[i + 1]) <= len(lines[i]) and lines[i - 1][: len(lines[i])] for i in rulers)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import normbench
-from normbench import plugins
+from normbench import plugins, prints
 from normbench.errors import UsageError
 from normbench.execute import Request, environment, prepare, run
 from normbench.execute.run import data_dir, seconds_left
@@ -114,6 +114,7 @@ def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
     first = run(prepare(request_for(**asked)))
     same = prepare(request_for(**asked))
     file.write_text(text + "    yield normbench.Norm('edited', lambda site: nn.Tanh(), summary='E')\n")
+    prints._hashed.cache_clear()
     plugins.current.cache_clear()
 
     edited = prepare(request_for(**asked))

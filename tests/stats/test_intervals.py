@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normbench.stats import clopper_pearson, mean_over_seeds, median_over_seeds, unseen_failures
+from normbench.stats import mean_over_seeds, median_over_seeds, unseen_failures
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -93,25 +93,6 @@ def test_median_interval_of_a_familiar_number(n: int, expected: tuple[int, int])
     interval = median_over_seeds([float(rank) for rank in range(1, n + 1)])
 
     assert (*expected, "order") == (interval.low, interval.high, interval.kind)
-
-
-@pytest.mark.parametrize("level", [0.9, 0.95])
-@pytest.mark.parametrize(("failures", "n"), [(0, 3), (3, 3), (1, 5), (0, 1), (7, 20)])
-def test_share_has_its_exact_interval(failures: int, n: int, level: float) -> None:
-    """A failure rate stands with Clopper and Pearson's interval, at no and at all failures too."""
-    expected = stats.binomtest(failures, n).proportion_ci(level, method="exact")
-
-    actual = clopper_pearson(failures, n, level=level)
-
-    assert (failures / n, "exact") == (actual.centre, actual.kind)
-    assert pytest.approx((expected.low, expected.high)) == (actual.low, actual.high)
-
-
-@pytest.mark.parametrize(("failures", "n"), [(-1, 3), (4, 3), (0, 0)])
-def test_what_is_no_share_is_refused(failures: int, n: int) -> None:
-    """More failures than seeds are a mistake, said with both numbers."""
-    with pytest.raises(ValueError, match=f"{failures} of {n}"):
-        clopper_pearson(failures, n)
 
 
 @pytest.mark.parametrize("of", [mean_over_seeds, median_over_seeds])
