@@ -390,7 +390,7 @@ def test_listing_imports_nothing_slow():
 
 def test_register_anything_else(norm):
     """What is no norm, task or probe is refused, not passed over in silence."""
-    with pytest.raises(UsageError, match="register takes a normbench.Norm, Task or Probe, not 'mine'"):
+    with pytest.raises(UsageError, match=r"register takes a normbench\.Norm, Task or Probe, not 'mine'"):
         plugins.register("mine")
 
 

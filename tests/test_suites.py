@@ -300,7 +300,7 @@ def test_choice_that_is_refused(entry):
         ({"groups": 4}, "x(groups=4)"),
         ({"a": 0.5, "b": True, "c": 1e-5, "d": 1e20, "e": -3}, None),
         ({"kind": 'a "b" \\ c\n\té', "other": ""}, 'x(kind="a \\"b\\" \\\\ c\\n\\té", other="")'),
-        ({"axes": [1, 2], "names": ["a", "b"], "none": []}, 'x(axes=[1,2], names=["a","b"], none=[])'),
+        ({"axes": [1, 2], "names": ["a", "b"], "none": []}, 'x(axes=[1, 2], names=["a", "b"], none=[])'),
     ],
     ids=str,
 )

@@ -1,0 +1,160 @@
+"""The command line, called in this process: a folder of its own for each test, and small runs of real training."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from normbench import plugins
+from normbench.cli.main import status
+
+#: One rate, one seed, one epoch, on the CPU: a tenth of a second a norm once torch is imported.
+SMALL = ("--device", "cpu", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command gave: its exit status, and all it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """Give each test its own current folder, no settings from outside, and no plugins from another test."""
+    for name in ("NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS", "NORMBENCH_DATA", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    _forget(tmp_path)
+    yield
+    _forget(tmp_path)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def forget(tmp_path):
+    """Return a function that forgets the plugins that were loaded, as a new process would."""
+    return lambda: _forget(tmp_path)
+
+
+@pytest.fixture
+def normbench(capsys, monkeypatch):
+    """Return a function that runs a command in this process."""
+
+    def call(*args: object) -> Ran:
+        words = [str(word) for word in args]
+        monkeypatch.setattr(sys, "argv", ["normbench", *words])
+        capsys.readouterr()
+        found = status(words)
+        out, err = capsys.readouterr()
+        return Ran(found, out, err)
+
+    return call
+
+
+@pytest.fixture
+def small(normbench):
+    """Return a function that runs the suite `quick` at one rate, for one seed and one epoch, and what is asked."""
+    return lambda *args: normbench("run", "quick", *SMALL, *args)
+
+
+@pytest.fixture
+def spawn():
+    """Return a function that starts a command in a process of its own; what still runs at the end is killed."""
+    started = []
+
+    def start(*args: object, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "normbench.cli.main", *(str(word) for word in args)]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"} | options
+        process = subprocess.Popen(command, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Return a function that writes a plugin's file with one norm: the body of its layer's forward, and its options."""
+
+    def write(name: str, forward: str, options: str = "") -> Path:
+        path = tmp_path / f"{name.replace('-', '_')}_of_the_tests.py"
+        head = f"""
+            import os
+            import time
+
+            import normbench
+            from torch import nn
+
+
+            class Layer(nn.Module):
+                def forward(self, x):
+                    {forward}
+
+
+            @normbench.hookimpl
+            def normbench_norms():
+                yield normbench.Norm("{name}", lambda site: Layer(), summary="One of the tests", {options})
+            """
+        path.write_text(dedent(head), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Train two norms at two rates, once for all tests, and return the folder."""
+    folder = tmp_path_factory.mktemp("trained") / "quick"
+    norms = ("--norm", "none", "--norm", "batchnorm")
+    assert 0 == status(["run", "quick", *norms, *SMALL, "--set", "rates=[0.1, 1]", "--out", str(folder), "--quiet"])
+    return folder
+
+
+@pytest.fixture
+def results(trained):
+    """Return results/quick in the current folder: two norms, two rates, one seed, one epoch."""
+    shutil.copytree(trained, "results/quick")
+    return Path("results/quick")
+
+
+@pytest.fixture
+def lines():
+    """Return a function that gives the records in a results folder's file."""
+
+    def read(folder: Path | str, name: str = "trials.jsonl") -> list[Any]:
+        return [json.loads(line) for line in (Path(folder) / name).read_text(encoding="utf-8").splitlines()]
+
+    return read
+
+
+def _forget(folder: Path) -> None:
+    plugins.current.cache_clear()
+    plugins._session.clear()
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
