@@ -13,7 +13,10 @@ __all__ = ["BOARDS", "Grid", "Table", "gather", "shown_trials", "tables"]
 BOARDS = {"accuracy": accuracy, "stability": stability}
 
 
-def tables(store: Store, boards: tuple[str, ...] = tuple(BOARDS)) -> list[Table]:
-    """Return the tables of a store: for every task and condition, each board that says something there."""
-    found = [BOARDS[board](grid) for grid in gather(store) for board in boards]
+def tables(store: Store, boards: tuple[str, ...] = tuple(BOARDS), only: frozenset[str] | None = None) -> list[Table]:
+    """Return the tables of a store: for every task and condition, each board that says something there.
+
+    `only` leaves out all but these tasks and conditions, by `Cell.table`.
+    """
+    found = [BOARDS[board](grid) for grid in gather(store, only) for board in boards]
     return [table for table in found if table is not None]

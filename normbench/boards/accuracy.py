@@ -31,13 +31,7 @@ def accuracy(grid: Grid) -> Table | None:
     ]
     return Table(
         board="accuracy",
-        task=grid.task,
-        task_version=grid.task_version,
-        task_params=grid.task_params,
-        condition=grid.condition,
-        protocol=grid.protocol,
-        baseline=grid.baseline,
-        grid=grid.rates,
+        **grid.head,
         columns=_columns(grid),
         rows=rows,
         apart=grid.apart,

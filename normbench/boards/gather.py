@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from normbench.boards.table import Head
 from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
 from normbench.stats import unseen_failures
 from normbench.store import Store
@@ -65,17 +66,10 @@ class Row:
         return self.at(self.rate) if self.rate is not None else {}
 
 
-@dataclass
-class Grid:
+@dataclass(frozen=True, kw_only=True)
+class Grid(Head):
     """What the boards of one (task, condition) are made from."""
 
-    task: str
-    task_version: int
-    task_params: dict[str, Any]
-    condition: dict[str, Any]
-    protocol: str
-    baseline: str
-    rates: list[float]
     measure: Measure
     rows: list[Row]
     apart: list[tuple[str, str]]
@@ -87,10 +81,12 @@ class Grid:
         return min((len(row.chosen()) for row in self.rows), default=0)
 
 
-def gather(store: Store) -> list[Grid]:
-    """Return the grids of a store, in the order in which they were first asked for."""
-    runs = store.runs()
-    planned = list(_planned(runs))
+def gather(store: Store, only: frozenset[str] | None = None) -> list[Grid]:
+    """Return the grids of a store, in the order in which they were first asked for.
+
+    `only` leaves out all but these tables, by `Cell.table`.
+    """
+    planned = [rows for rows in _planned(store.runs()) if only is None or rows[0].cell.table in only]
     rows = [row for group in planned for row in group]
     _fill(rows, store.results())
     return [grid for grid in (_grid(group) for group in planned) if grid is not None]
@@ -181,7 +177,7 @@ def _grid(rows: list[Row]) -> Grid | None:
             grid.rows.append(row)
         else:
             grid.apart.append((row.label, _lacks(row)))
-    grid.notes = [*_notes(rows, stored), *_seed_note(grid)]
+    grid.notes.extend([*_notes(rows, stored), *_seed_note(grid)])
     return grid
 
 

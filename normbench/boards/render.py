@@ -123,7 +123,7 @@ def as_json(tables: Sequence[Table]) -> str:
             "condition": table.condition,
             "protocol": table.protocol,
             "baseline": table.baseline,
-            "grid": table.grid,
+            "grid": table.rates,
             "columns": [
                 {"name": column.name, "unit": column.unit, "digits": column.digits, "better": column.better}
                 for column in table.columns
@@ -209,13 +209,13 @@ def _without_padding() -> Iterator[None]:
 
 def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
     text = written(row.values[column.name], column).translate(signs)
-    return _spaced(text, table.grid) if column.name == "strip" else text
+    return _spaced(text, table.rates) if column.name == "strip" else text
 
 
 def _header(table: Table, column: Column, signs: Signs) -> str:
-    if column.name != "strip" or len(_rates(table.grid)) > LONGEST_STRIP:
+    if column.name != "strip" or len(_rates(table.rates)) > LONGEST_STRIP:
         return column.title.translate(signs)
-    return f"{column.title}\n{_rates(table.grid)}"
+    return f"{column.title}\n{_rates(table.rates)}"
 
 
 def _rates(grid: Sequence[float]) -> str:

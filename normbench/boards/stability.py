@@ -47,13 +47,7 @@ def stability(grid: Grid) -> Table | None:
     apart = [(row.label, "no seed has a score at every rate") for row in grid.rows if not curves(grid, row)]
     return Table(
         board="stability",
-        task=grid.task,
-        task_version=grid.task_version,
-        task_params=grid.task_params,
-        condition=grid.condition,
-        protocol=grid.protocol,
-        baseline=grid.baseline,
-        grid=grid.rates,
+        **grid.head,
         columns=_columns(grid.measure),
         rows=[_row(grid, row, seeds, rank) for rank, (row, seeds) in ordered],
         apart=[*grid.apart, *apart],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from normbench.stats import Interval
@@ -62,18 +62,29 @@ class TableRow:
     flags: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Table:
-    """One board of one task and condition."""
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a table is of: a task, a condition, a protocol, a baseline, a grid of rates."""
 
-    board: str
     task: str
     task_version: int
     task_params: dict[str, Any]
     condition: dict[str, Any]
     protocol: str
     baseline: str
-    grid: list[float]
+    rates: list[float]
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The fields of a head, to make another that has them."""
+        return {field.name: getattr(self, field.name) for field in fields(Head)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Head):
+    """One board of one task and condition."""
+
+    board: str
     columns: list[Column]
     rows: list[TableRow]
     apart: list[tuple[str, str]]

@@ -61,6 +61,7 @@ class _View:
     def __init__(self, console: Console, prepared: Prepared) -> None:
         self._console = console
         self._store = Store(prepared.store.folder)
+        self._tables = prepared.tables
         self._last: deque[Text] = deque(maxlen=LAST)
         self._board = ""
         self._next_board = 0.0
@@ -96,7 +97,7 @@ class _View:
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""
         room = self._console.height - LAST - 3
-        found = [board for board in tables(self._store) if board.rows]
+        found = [board for board in tables(self._store, only=self._tables) if board.rows]
         while found:
             text = terminal(found, self._console.width, brief=True)
             if text.count("\n") + 1 <= room:

@@ -67,9 +67,12 @@ def command(
     from normbench.boards import tables
 
     store = Store(summary.folder)
-    boards = tables(store)
+    boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
     output.put_tables(boards, form)
+    others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
+    if others and not quiet:
+        say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")
     return _end(summary, quiet)
 
 

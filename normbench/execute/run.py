@@ -80,6 +80,11 @@ class Prepared:
     work: list[Work]
 
     @property
+    def tables(self) -> frozenset[str]:
+        """The tables that this run's trials stand in."""
+        return frozenset(cell.table for cell in self.cells)
+
+    @property
     def todo(self) -> list[Work]:
         """The trials that are not done."""
         return [item for item in self.work if not item.done]

@@ -196,7 +196,7 @@ def test_the_grid_is_that_of_the_latest_run(folder) -> None:
 
     table = folder.table("accuracy")
 
-    assert [0.1, 1.0, 10.0] == table.grid
+    assert [0.1, 1.0, 10.0] == table.rates
     assert ["batchnorm"] == [row.norm for row in table.rows]
     assert [("none", True)] == [(norm, "1 of 3" in why) for norm, why in table.apart]
 

@@ -277,5 +277,5 @@ def test_the_grid_and_its_weights_are_printed(folder) -> None:
 
     table = folder.table("stability")
 
-    assert [0.01, 0.1, 1.0, 3.0, 10.0] == table.grid
+    assert [0.01, 0.1, 1.0, 3.0, 10.0] == table.rates
     assert any("0.01 (17%), 0.1 (33%), 1 (25%), 3 (17%), 10 (9%)" in note for note in table.notes)

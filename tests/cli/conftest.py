@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from normbench import plugins
+from normbench import plugins, prints
 from normbench.cli.main import status
 
 #: One rate, one seed, one epoch, on the CPU: a tenth of a second a norm once torch is imported.
@@ -41,6 +41,7 @@ def alone(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.chdir(tmp_path)
     handler = signal.getsignal(signal.SIGTERM)
     _forget(tmp_path)
@@ -155,6 +156,8 @@ def lines():
 def _forget(folder: Path) -> None:
     plugins.current.cache_clear()
     plugins._session.clear()
+    prints._hashed.cache_clear()
+    prints._imports.cache_clear()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]

@@ -62,7 +62,9 @@ def signatures() -> dict[str, str]:
     found["place"] = signature(place["Place.__call__"], "place")
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")
-    found |= {f"normbench.{name}": signature(definitions("api")[name], f"normbench.{name}") for name in ("layer", "register")}
+    found |= {
+        f"normbench.{name}": signature(definitions("api")[name], f"normbench.{name}") for name in ("layer", "register")
+    }
     return found
 
 

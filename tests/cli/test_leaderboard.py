@@ -1,0 +1,170 @@
+"""`normbench leaderboard`: the tables of a folder, in every format, colour and encoding."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COLUMNS = {
+    "accuracy": {"accuracy", "rate", "vs_baseline", "epochs_to", "failed"},
+    "stability": {"strip", "over_the_grid", "trains_up_to", "range", "sensitivity"},
+}
+
+
+def test_the_tables_of_a_folder(normbench, results):
+    """Accuracy comes first, then stability; each ranks the norms, and stderr stays empty."""
+    ran = normbench("leaderboard", results)
+
+    assert (0, "") == (ran.status, ran.err)
+    assert ran.out.startswith("accuracy · digits-cnn v1 · epochs=1\n")
+    assert "\n\nstability · digits-cnn v1 · epochs=1\n" in ran.out
+    assert 2 == ran.out.count("\n1  batchnorm ")
+
+
+def test_a_run_prints_what_leaderboard_prints(normbench, results):
+    """`leaderboard DIR` repeats the tables that the run ended with."""
+    words = ("--set", "rates=[0.1, 1]", "--set", "epochs=1", "--seeds", "1", "--norm", "none", "--norm", "batchnorm")
+    ran = normbench("run", "quick", *words, "--device", "cpu")
+
+    assert ran.out == normbench("leaderboard", results).out
+
+
+@pytest.mark.parametrize("board", COLUMNS)
+def test_one_board(normbench, results, board):
+    """--board leaves out the others."""
+    ran = normbench("leaderboard", results, "--board", board, "--json")
+
+    assert [board] == [found["board"] for found in ran.json["boards"]]
+
+
+@pytest.mark.parametrize("board", COLUMNS)
+def test_json_names_its_columns(normbench, results, board):
+    """A board's JSON says what its columns are, and has each of them in every row."""
+    ran = normbench("leaderboard", results, "--board", board, "--json")
+
+    [found] = ran.json["boards"]
+    named = {column["name"] for column in found["columns"]}
+    assert COLUMNS[board] == named
+    assert ["batchnorm", "none"] == sorted(row["norm"] for row in found["rows"])
+    assert all(named <= set(row) for row in found["rows"])
+    assert ("digits-cnn", 1, {"epochs": 1}, [0.1, 1.0]) == tuple(
+        found[key] for key in ("task", "task_version", "condition", "grid")
+    )
+
+
+def test_csv_is_a_table_with_full_precision(normbench, results, lines):
+    """--format csv gives a row a norm, whose numbers are those of the records."""
+    scores = {(record["norm"], record["recipe"]["rate"]): record["score"] for record in lines(results)}
+
+    ran = normbench("leaderboard", results, "--board", "accuracy", "--format", "csv")
+
+    rows = {row["norm"]: row for row in csv.DictReader(io.StringIO(ran.out))}
+    assert {"none", "batchnorm"} == set(rows)
+    for norm, row in rows.items():
+        assert 100 * scores[norm, float(row["rate"])] == float(row["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "coloured"),
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (False, {"FORCE_COLOR": "1"}, True),
+        (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+    ids=["pipe", "terminal", "NO_COLOR", "dumb", "FORCE_COLOR", "both"],
+)
+def test_colour_where_it_is_wanted(normbench, results, monkeypatch, terminal, environment, coloured):
+    """Colour is for terminals; NO_COLOR, TERM=dumb and a pipe go without, FORCE_COLOR has it anyway."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+
+    ran = normbench("leaderboard", results)
+
+    assert coloured == ("\x1b[32m●" in ran.out)
+    assert coloured == ("\x1b" in ran.out)
+
+
+def test_colour_changes_no_letter(normbench, results, monkeypatch):
+    """Without its colours a coloured table is the plain one, mark by mark."""
+    plain = normbench("leaderboard", results).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    coloured = normbench("leaderboard", results).out
+
+    for code in ("32", "33", "31", "1;31", "0"):
+        coloured = coloured.replace(f"\x1b[{code}m", "")
+    assert plain == coloured
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "github", "latex_booktabs"])
+def test_other_formats_have_no_colour(normbench, results, monkeypatch, form):
+    """What other programs read is never coloured."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    ran = normbench("leaderboard", results, "--format", form)
+
+    assert 0 == ran.status
+    assert "\x1b" not in ran.out
+
+
+def test_a_terminal_without_unicode_gets_ascii(results):
+    """With PYTHONIOENCODING=ascii the tables are plain ASCII and still say the same."""
+    command = [sys.executable, "-m", "normbench.cli.main", "leaderboard", str(results)]
+
+    ran = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+
+    assert b"" == ran.stderr
+    text = ran.stdout.decode("ascii")
+    assert text.startswith("accuracy - digits-cnn v1 - epochs=1")
+    assert "# all seeds trained, + some, . none, x none and one or more diverged" in text
+    assert "?" not in text
+
+
+def test_a_table_fits_the_terminal(normbench, results, monkeypatch):
+    """At 80 columns no line of a table is longer."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    ran = normbench("leaderboard", results)
+
+    assert max(len(line) for line in ran.out.splitlines()) <= 80
+
+
+def test_a_line_that_cannot_be_read_is_named(normbench, results):
+    """A foreign line is named on stderr and left out; the tables are those of the rest."""
+    before = normbench("leaderboard", results)
+    with (results / "trials.jsonl").open("a") as file:
+        file.write('{"schema": 99, "of": "tomorrow"}\n')
+
+    ran = normbench("leaderboard", results)
+
+    assert (0, before.out) == (ran.status, ran.out)
+    assert "normbench: results/quick/trials.jsonl line 5: written by a newer normbench; left out\n" == ran.err
+
+
+def test_a_folder_given_by_its_suite_is_guessed(normbench, results):
+    """`leaderboard quick` names the folder that was meant."""
+    ran = normbench("leaderboard", "quick")
+
+    assert (2, "") == (ran.status, ran.out)
+    assert "normbench: quick: no results there; did you mean results/quick?\n" == ran.err
+
+
+def test_a_run_that_stored_nothing_yet_has_no_board(normbench, results):
+    """A folder with a run and no trial says so; its JSON is an empty list of boards."""
+    Path(results, "trials.jsonl").unlink()
+
+    told, listed = normbench("leaderboard", results), normbench("leaderboard", results, "--json")
+
+    assert (2, "") == (told.status, told.out)
+    assert "results/quick: no trial is stored there yet" in told.err
+    assert (0, {"schema": 1, "boards": []}) == (listed.status, listed.json)

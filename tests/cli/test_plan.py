@@ -1,0 +1,100 @@
+"""`normbench plan`: what a run would do, before it does it."""
+
+import pytest
+
+SEEDS = ("plan", "quick", "--device", "cpu", "--norm", "none", "--set", "rates=[0.1, 1]", "--set", "epochs=1", "--seeds")
+
+
+@pytest.fixture
+def planned(normbench):
+    """Return a function that plans the norm `none` at two rates for some seeds."""
+    return lambda seeds, *args: normbench(*SEEDS, seeds, *args)
+
+
+def test_a_plan_is_what_a_run_then_does(planned, normbench):
+    """The trials that a plan counts are those that a run trains; afterwards nothing is left."""
+    before = planned(2, "--json")
+    ran = normbench("run", *SEEDS[1:], 2)
+    after = planned(2, "--json")
+
+    assert (4, 4) == (before.json["trials"], before.json["to_run"])
+    assert "4 trials run, 0 were stored before" in ran.err
+    assert (4, 0) == (after.json["trials"], after.json["to_run"])
+    assert "all 4 trials are stored in results/quick: nothing to run" in planned(2).out
+
+
+def test_a_plan_makes_nothing(planned, tmp_path):
+    """A plan leaves no trace in the folder."""
+    planned(1)
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_table_counts_by_norm(normbench, results):
+    """Of each norm the plan says how many trials there are, are stored, and are to run."""
+    ran = normbench("plan", "quick", "--device", "cpu", "--norm", "none", "--norm", "layer-norm", "--set", "epochs=1")
+
+    assert (0, "") == (ran.status, ran.err)
+    rows = [line.split() for line in ran.out.splitlines()[2:4]]
+    assert [["digits-cnn,", "epochs=1", "none", "15", "2", "13"], ["digits-cnn,", "epochs=1"]] == [rows[0], rows[1][:2]]
+    assert ["layer-norm", "15", "0", "15"] == rows[1][2:]
+
+
+def test_the_time_is_unknown_until_a_trial_is_stored(planned, results):
+    """The time a run should take is known from what stored trials of the same folder took, and from nothing else."""
+    fresh, fresh_json = planned(2, "--out", "fresh"), planned(2, "--out", "fresh", "--json")
+
+    known, known_json = planned(2), planned(2, "--json")
+
+    assert "4 of 4 trials to run, into fresh; time: unknown until one trial is stored" in fresh.out
+    assert fresh_json.json["seconds"] is None
+    assert "2 of 4 trials to run, into results/quick; time: about " in known.out
+    assert known_json.json["seconds"] > 0
+
+
+def test_trials_lists_each_with_its_key(planned, results, lines):
+    """--trials names every trial, its key, and whether it is stored with which outcome."""
+    stored = {record["seed"]: record for record in lines(results) if record["norm"] == "none"}
+
+    ran = planned(2, "--trials")
+
+    listed = [line for line in ran.out.splitlines() if " at rate " in line]
+    assert f"{stored[0]['key']}  none at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
+    assert [True, True, False, False] == ["to run" not in line for line in listed]
+
+
+def test_json_has_every_trial(planned, results, lines):
+    """--json has of each trial its key, norm, condition, rate, seed, what is stored and whether it is to run."""
+    stored = {record["key"]: record["outcome"] for record in lines(results)}
+
+    ran = planned("0,3", "--json")
+
+    assert ("quick", "results/quick") == (ran.json["suite"], ran.json["folder"])
+    first, _, _, last = ran.json["work"]
+    expected = {"task": "digits-cnn", "norm": "none", "condition": {"epochs": 1}, "rate": 0.1, "seed": 0}
+    assert {**expected, "key": first["key"], "stored": stored[first["key"]], "to_run": False} == first
+    assert (1.0, 3, None, True) == (last["rate"], last["seed"], last["stored"], last["to_run"])
+
+
+def test_an_edited_layer_is_planned_anew(normbench, small, plugin, forget):
+    """A plan sees an edit: trials of the old code are not counted as stored."""
+    options = ("--norm", "edited", "--plugin", plugin("edited", "return x"))
+    small(*options)
+    forget()
+    plugin("edited", "return x + 0.5")
+
+    ran = normbench("plan", "quick", "--device", "cpu", "--seeds", 1, "--set", "rates=0.1", "--set", "epochs=1", *options)
+
+    assert "1 of 1 trials to run" in ran.out
+
+
+def test_a_plugin_that_failed_is_named(normbench, tmp_path):
+    """A plan tells of a plugin that could not be loaded, and plans the rest."""
+    bad = tmp_path / "a_bad_plugin.py"
+    bad.write_text("import nothing_of_this_name")
+
+    ran = normbench("plan", "quick", "--plugin", bad)
+
+    assert 0 == ran.status
+    assert "normbench: plugin a_bad_plugin failed: ModuleNotFoundError" in ran.err
+    assert "75 of 75 trials to run" in ran.out

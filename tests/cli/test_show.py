@@ -1,0 +1,142 @@
+"""`normbench show`: all that is stored of one trial, and the command that runs it."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+name = "mine"
+summary = "A suite of the tests"
+tasks = ["digits-cnn"]
+norms = ["mine"]
+baseline = "none"
+rates = [0.1, 1]
+seeds = 2
+
+[fix]
+epochs = 1
+
+[vary]
+batch_size = [64, 512]
+"""
+
+
+@pytest.fixture
+def record(results, lines):
+    """Return the record of batch norm at rate 1, in results/quick."""
+    return next(found for found in lines(results) if (found["norm"], found["recipe"]["rate"]) == ("batchnorm", 1.0))
+
+
+def again(ran):
+    """Return the arguments of the command that `show` says runs the trial."""
+    [line] = [line for line in ran.out.splitlines() if line.startswith("run it with ")]
+    words = shlex.split(line.removeprefix("run it with "))
+    assert "normbench" == words[0]
+    return words[1:]
+
+
+@pytest.mark.parametrize("length", [16, 8])
+def test_a_trial_by_its_key_or_the_beginning_of_it(normbench, record, length):
+    """A key, whole or cut, finds the trial in the results below the current folder."""
+    ran = normbench("show", record["key"][:length])
+
+    assert (0, "") == (ran.status, ran.err)
+    assert ran.out.startswith(f"trial        {record['key']} in results/quick\n")
+    told = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
+    assert ("batchnorm", "0", record["outcome"]) == (told["norm"], told["seed"], told["outcome"])
+    assert "rate=1.0, batch_size=64, epochs=1, momentum=0.9" == told["recipe"]
+    assert told["accuracy"].startswith(f"{100 * record['score']:.2f}% on test, ")
+    assert told["loss"].startswith(f"{record['series']['loss'][0]:.4f}")
+
+
+def test_a_beginning_that_several_keys_share_is_refused(normbench, results, record):
+    """Too short a beginning names some of the keys it could mean."""
+    twin = record["key"][:2] + "0" * 14
+    with (results / "trials.jsonl").open("a") as file:
+        file.write(json.dumps({**record, "key": twin}) + "\n")
+
+    ran = normbench("show", record["key"][:2])
+
+    assert (2, "") == (ran.status, ran.out)
+    assert f"'{record['key'][:2]}' begins the keys of 2 trials ({twin}, {record['key']}" in ran.err
+
+
+def test_json_is_the_whole_record(normbench, record, lines, results):
+    """--json has every field as it is stored, and the environment that the trial ran in."""
+    [environment] = lines(results, "environments.jsonl")
+
+    ran = normbench("show", record["key"], "--json")
+
+    assert {**record, "environment": environment} == ran.json
+
+
+def test_in_names_the_folder(normbench, record, results):
+    """--in looks into that folder alone."""
+    results.rename("elsewhere")
+
+    assert 2 == normbench("show", record["key"]).status
+    assert f"{record['key']} in elsewhere" in normbench("show", record["key"], "--in", "elsewhere").out
+
+
+def test_the_latest_of_a_trial_is_shown(normbench, results, record):
+    """Where a trial was run again, its last result is shown."""
+    with (results / "trials.jsonl").open("a") as file:
+        file.write(json.dumps({**record, "seconds": 77.5}) + "\n")
+
+    assert " in 77.50 s" in normbench("show", record["key"]).out
+
+
+def test_an_error_shows_its_reason(normbench, small, plugin, lines):
+    """A trial that failed says what was raised, and has no score."""
+    small("--plugin", plugin("broken", 'raise RuntimeError("no luck")'), "--norm", "broken")
+    [failed] = lines("results/quick")
+
+    ran = normbench("show", failed["key"])
+
+    assert "outcome      error: RuntimeError: no luck (broken_of_the_tests.py:11)\n" in ran.out
+    assert "accuracy     none on test, none on validation (chance 10.00%)\n" in ran.out
+
+
+def test_the_command_it_prints_runs_that_trial(normbench, record):
+    """The command of a stored trial, executed, finds one trial, which is stored."""
+    ran = normbench(*again(normbench("show", record["key"])), "--device", "cpu")
+
+    assert 0 == ran.status
+    assert "0 trials run, 1 were stored before; all in results/quick\n" == ran.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--norm", "batchnorm(momentum=0.5)", "--set", "momentum=0"),
+        ("--norm", "none", "--set", "rates=[0.1234567]", "--seeds", "7,", "--set", "batch_size=512"),
+        ("--norm", "none", "--out", "a folder/results"),
+    ],
+    ids=["parameters and a default", "a long rate", "a folder"],
+)
+def test_the_command_repeats_what_was_asked(normbench, small, lines, options):
+    """Parameters, recipe values at their defaults, rates of many digits and the folder are all in the command."""
+    small(*options)
+    folder = options[-1] if "--out" in options else "results/quick"
+    [stored] = lines(folder)
+
+    ran = normbench(*again(normbench("show", stored["key"], "--in", folder)), "--device", "cpu")
+
+    assert f"0 trials run, 1 were stored before; all in {folder}\n" == ran.err
+
+
+def test_the_command_of_a_suite_of_ones_own(normbench, plugin, lines):
+    """A suite's file and a plugin's are in the command; what the suite varies is run for each of its values."""
+    Path("mine.toml").write_text(SUITE)
+    mine = plugin("mine", "return x")
+    normbench("run", "mine.toml", "--plugin", mine, "--device", "cpu", "--seeds", "1")
+    stored = [found for found in lines("results/mine") if found["recipe"]["rate"] == 1.0]
+
+    commands = [again(normbench("show", found["key"])) for found in stored]
+    ran = normbench(*commands[0])
+
+    assert {64, 512} == {found["recipe"]["batch_size"] for found in stored}
+    assert commands[0] == commands[1]
+    assert "0 trials run, 2 were stored before; all in results/mine\n" == ran.err
