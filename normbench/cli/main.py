@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -86,13 +85,12 @@ def _options(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; docs/architecture.md lists them."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(status(sys.argv[1:] if args is None else list(args)))
 
 
 def status(args: list[str]) -> int:
     """Run a command and return its exit status."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     command = typer.main.get_command(app)
     try:
         result = command.main(args=args, prog_name="normbench", standalone_mode=False)

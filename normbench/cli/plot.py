@@ -32,5 +32,8 @@ def command(
     output.warn_of_unreadable(store)
     if not grids:
         raise UsageError(f"{folder}: nothing to draw; a curve needs two rates and a seed that has them all")
-    draw(grids, file)
+    try:
+        draw(grids, file)
+    except OSError as error:
+        raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
     output.say(f"{file} written")

@@ -40,7 +40,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
             lines.append(f"{found.name}  {_source(found)}")
             lines += [f"    {kind}: {', '.join(names)}" for kind, names in found.offers.items()]
         for bad in registry.quarantined:
-            lines += [f"{bad.name}  {bad.distribution} {bad.version} FAILED".replace("   ", "  "), f"    {bad.error}"]
+            lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
             lines.append(f"    to be rid of it: {bad.remedy}")
         output.put("\n".join(lines) or "no plugins")
     return 2 if registry.quarantined and strict else 0
@@ -50,5 +50,5 @@ def _described(found: plugins.Plugin) -> dict[str, Any]:
     return {"name": found.name, "origin": found.origin, "version": found.version, "offers": found.offers}
 
 
-def _source(found: plugins.Plugin) -> str:
+def _source(found: plugins.Plugin | plugins.Quarantined) -> str:
     return f"{found.distribution} {found.version}" if found.distribution else found.origin

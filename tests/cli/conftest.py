@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,19 +34,14 @@ class Ran:
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """Give each test its own current folder, no settings from outside, and no plugins from another test."""
-    for name in ("NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS", "NORMBENCH_DATA", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
+    _unset(monkeypatch)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGTERM)
     _forget(tmp_path)
     yield
     _forget(tmp_path)
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -131,8 +125,10 @@ def plugin(tmp_path):
 def trained(tmp_path_factory):
     """Train two norms at two rates, once for all tests, and return the folder."""
     folder = tmp_path_factory.mktemp("trained") / "quick"
-    norms = ("--norm", "none", "--norm", "batchnorm")
-    assert 0 == status(["run", "quick", *norms, *SMALL, "--set", "rates=[0.1, 1]", "--out", str(folder), "--quiet"])
+    asked = ("--norm", "none", "--norm", "batchnorm", *SMALL, "--set", "rates=[0.1, 1]", "--out", str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        _unset(patch)
+        assert 0 == status(["run", "quick", *asked, "--quiet"])
     return folder
 
 
@@ -151,6 +147,13 @@ def lines():
         return [json.loads(line) for line in (Path(folder) / name).read_text(encoding="utf-8").splitlines()]
 
     return read
+
+
+def _unset(patch: pytest.MonkeyPatch) -> None:
+    for name in ("NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS", "NORMBENCH_DATA", "NO_COLOR", "FORCE_COLOR"):
+        patch.delenv(name, raising=False)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        patch.delenv(name, raising=False)
 
 
 def _forget(folder: Path) -> None:

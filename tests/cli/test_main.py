@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 import normbench as package
 from normbench.cli import listing
-from normbench.cli.main import status
 
 COMMANDS = ["run", "plan", "leaderboard", "plot", "show", "list", "plugins", "new-plugin"]
 
@@ -264,13 +262,3 @@ def test_a_closed_pipe_hides_no_failure(plugin, small, monkeypatch):
         ran = small("--plugin", broken, "--norm", "broken")
 
     assert 4 == ran.status
-
-
-def test_a_thread_may_call_a_command(capsys):
-    """A command called from another thread works: it leaves signals alone there."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(status(["list", "norms"])))
-    thread.start()
-    thread.join()
-
-    assert [0] == found

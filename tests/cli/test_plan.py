@@ -2,19 +2,19 @@
 
 import pytest
 
-SEEDS = ("plan", "quick", "--device", "cpu", "--norm", "none", "--set", "rates=[0.1, 1]", "--set", "epochs=1", "--seeds")
+ASKED = ("quick", *"--device cpu --norm none --set epochs=1 --set rates=[0.1,1] --seeds".split())
 
 
 @pytest.fixture
 def planned(normbench):
     """Return a function that plans the norm `none` at two rates for some seeds."""
-    return lambda seeds, *args: normbench(*SEEDS, seeds, *args)
+    return lambda seeds, *args: normbench("plan", *ASKED, seeds, *args)
 
 
 def test_a_plan_is_what_a_run_then_does(planned, normbench):
     """The trials that a plan counts are those that a run trains; afterwards nothing is left."""
     before = planned(2, "--json")
-    ran = normbench("run", *SEEDS[1:], 2)
+    ran = normbench("run", *ASKED, 2)
     after = planned(2, "--json")
 
     assert (4, 4) == (before.json["trials"], before.json["to_run"])
@@ -83,7 +83,9 @@ def test_an_edited_layer_is_planned_anew(normbench, small, plugin, forget):
     forget()
     plugin("edited", "return x + 0.5")
 
-    ran = normbench("plan", "quick", "--device", "cpu", "--seeds", 1, "--set", "rates=0.1", "--set", "epochs=1", *options)
+    ran = normbench(
+        "plan", "quick", "--device", "cpu", "--seeds", 1, "--set", "rates=0.1", "--set", "epochs=1", *options
+    )
 
     assert "1 of 1 trials to run" in ran.out
 

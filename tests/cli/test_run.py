@@ -60,12 +60,15 @@ def test_more_seeds_run_only_the_new_ones(small, lines):
     assert [0, 1] == [record["seed"] for record in lines("results/quick")]
 
 
-def test_other_epochs_make_a_second_table(small):
-    """Runs with other recipe values in one folder give tables of their own, never a mixed one."""
+def test_other_epochs_make_a_second_table(normbench, small):
+    """Runs with other recipe values in one folder give tables of their own, never a mixed one; a run prints its own."""
     small("--norm", "none")
 
-    both = small("--norm", "none", "--set", "epochs=2", "--json")
+    second = small("--norm", "none", "--set", "epochs=2", "--json")
 
+    both = normbench("leaderboard", "results/quick", "--json")
+    assert [{"epochs": 2}] == conditions(second)
+    assert "results/quick holds other tasks or conditions too: normbench leaderboard results/quick\n" in second.err
     assert [{"epochs": 1}, {"epochs": 2}] == conditions(both)
     assert [["none"], ["none"]] == [[row["norm"] for row in board["rows"]] for board in both.json["boards"]]
 

@@ -3,21 +3,24 @@
 import ast
 import difflib
 import json
-import math
 import re
+import statistics
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from normbench import api, contract, hookspecs, records, suites
-from normbench.boards import accuracy, stability
-from normbench.boards.gather import Grid, Row
+from normbench import contract, plan, plugins, suites
+from normbench.boards import tables
 from normbench.boards.render import as_csv, as_json, written
-from normbench.boards.stability import Curve, over_the_grid, trains_up_to, weights, within
-from normbench.contract import Recipe
-from normbench.records import Cell, Measure, Result, RunRecord
+from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
+from normbench.contract import Norm, Recipe, Site, Task, Traits
+from normbench.records import SCHEMA, Cell, Measure, RunRecord, TrialRecord
 from normbench.stats import mean_over_seeds, unseen_failures
+from normbench.store import Store
+from normbench.suites import Suite
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -36,7 +39,7 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str) -> str:
             lines.append("    *,")
         elif isinstance(field, ast.AnnAssign):
             default = f" = {ast.unparse(field.value)}" if field.value else ""
-            default = re.sub(r"field\(default_factory=dict\)", "{}", default).replace("'", '"')
+            default = default.replace("field(default_factory=dict)", "{}")
             lines.append(f"    {field.target.id}: {ast.unparse(field.annotation)}{default},".replace("'", '"'))
     return "\n".join([*lines, ")"])
 
@@ -52,7 +55,7 @@ def definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
 
 
 def signatures() -> dict[str, str]:
-    """Return all that docs/plugins.md gives the signature of."""
+    """Return all that docs/plugins.md and docs/cli.md give the signature of."""
     found = {name: f"def {signature(node, name)}" for name, node in definitions("hookspecs").items()}
     described = ("Norm", "Site", "Traits", "Task", "Splits", "Recipe", "Probe", "Executor", "SuiteFile")
     found |= {name: signature(definitions("contract")[name], name) for name in described}
@@ -62,18 +65,18 @@ def signatures() -> dict[str, str]:
     found["place"] = signature(place["Place.__call__"], "place")
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")
-    found |= {
-        f"normbench.{name}": signature(definitions("api")[name], f"normbench.{name}") for name in ("layer", "register")
-    }
+    for name in ("layer", "register", "run"):
+        found[f"normbench.{name}"] = signature(definitions("api")[name], f"normbench.{name}")
     return found
 
 
 @pytest.mark.parametrize(("name", "expected"), signatures().items(), ids=signatures())
 def test_signatures_are_those_of_the_code(name, expected):
-    """docs/plugins.md gives every hook, description and function of the contract as it is."""
-    fenced = re.findall(r"```\w*\n(.*?)\n```", (DOCS / "plugins.md").read_text(encoding="utf-8"), re.DOTALL)
+    """docs/plugins.md gives every hook, description and function of the contract as it is; docs/cli.md has `run`."""
+    text = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("plugins.md", "cli.md"))
+    fenced = re.findall(r"```\w*\n(.*?)\n```", text, re.DOTALL)
     head = expected.partition("(")[0] + "("
-    shown = [part for block in fenced for part in block.split("\n\n") if part.startswith(head)]
+    shown = [part for block in fenced for part in re.split(r"\n{2,}", block) if part.startswith(head)]
 
     best = max(shown, key=lambda part: difflib.SequenceMatcher(None, part, expected).ratio(), default="")
 
@@ -83,9 +86,217 @@ def test_signatures_are_those_of_the_code(name, expected):
 
 
 def folded(text: str) -> str:
-    """Return a signature without its line breaks: a long one may be broken anywhere."""
-    return re.sub(r",? \)", ")", " ".join(text.split())).replace("( ", "(")
+    """Return a signature without its line breaks and quotes: a long one may be broken anywhere."""
+    text = " ".join(text.replace("'", '"').split()).replace(" = ", "=")
+    return re.sub(r",? \)", ")", text.replace("( ", "(").removesuffix(": ..."))
 
 
-if __name__ == "__main__":
-    print("\n\n".join(signatures().values()))
+def fields_of(kind: type) -> list[str]:
+    """Return the names of what a description or a record holds."""
+    return list(getattr(kind, "__struct_fields__", None) or kind.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("kind", [Norm, Site, Traits, Task, Recipe], ids=lambda kind: kind.__name__)
+def test_every_field_is_explained(kind):
+    """docs/plugins.md says what each field of a description is, in a table."""
+    explained = {name for row in rows(DOCS / "plugins.md") for name in re.findall(r"`(\w+)`", row[0])}
+
+    assert [] == [name for name in fields_of(kind) if name not in explained and name != "_"]
+
+
+def rows(page: Path, marker: str = "") -> list[list[str]]:
+    """Return the cells of all rows of tables of a page, or between two of its markers."""
+    text = page.read_text(encoding="utf-8")
+    if marker:
+        text = text.partition(f"<!-- {marker}: begin -->")[2].partition(f"<!-- {marker}: end -->")[0]
+        assert text, f"{page.name} has nothing between the markers of {marker}"
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines if not set(line) <= set("|- ")]
+
+
+def test_every_key_of_a_suite_is_explained():
+    """docs/suites.md has a row for each key, in the order of the code, with its default."""
+    shown = [row for row in rows(DOCS / "suites.md") if len(row) == 4]
+    names = [row[0].strip("`[]") for row in shown[1:]]
+    stated = {name: row[2] for name, row in zip(names, shown[1:], strict=True)}
+    declared = {field.name: field for field in msgspec.structs.fields(Suite)}
+
+    assert fields_of(Suite) == names
+    assert {name for name, text in stated.items() if text == "required"} == {
+        name for name, field in declared.items() if field.required
+    }
+    for name in ("baseline", "protocol", "seeds"):
+        assert stated[name] == f"`{json.dumps(declared[name].default)}`"
+
+
+def test_every_recipe_value_of_a_suite_is_explained():
+    """docs/suites.md has a row for each recipe value that a suite may set."""
+    shown = [row[0].strip("`") for row in rows(DOCS / "suites.md") if len(row) == 3]
+
+    assert sorted(suites.RECIPE_VALUES) == sorted(shown[1:])
+
+
+def fragments() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (DOCS / "suites.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("fragment", fragments(), ids=lambda text: text.split()[0])
+def test_parts_of_suites_are_allowed(fragment):
+    """What docs/suites.md shows of a suite can stand in one, whole or with the rest around it."""
+    given = tomllib.loads(fragment)
+    rest = {"name": "shown", "summary": "Shown", "tasks": ["digits-cnn"], "norms": ["none"]}
+    grid = {} if given.get("protocol") == "published" else {"rates": [0.1]}
+
+    suite = suites.from_table({**rest, **grid, **given}, "shown")
+
+    assert plan.cells(suite, plugins.current(), "shown")
+
+
+@pytest.mark.parametrize("kind", [RunRecord, Cell, TrialRecord], ids=lambda kind: kind.__name__)
+def test_every_field_of_a_record_is_explained(kind):
+    """docs/architecture.md names all that a line of the store holds."""
+    named = set(re.findall(r"`(\w+)`", (DOCS / "architecture.md").read_text(encoding="utf-8")))
+
+    assert [] == [name for name in fields_of(kind) if name not in named]
+
+
+def test_every_module_that_is_named_is_there():
+    """docs/architecture.md names files that exist, and leaves out no package of the host."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:normbench|plugins|suites|tests)/[\w/.]*)`", text)
+    packages = [path.parent.name for path in (ROOT / "normbench").glob("*/__init__.py")]
+
+    assert [] == [name for name in named if not (ROOT / name).exists()]
+    assert [] == [name for name in packages if not any(f"/{name}/" in path for path in named)]
+
+
+def test_what_n_seeds_can_not_see():
+    """docs/metrics.md states for n seeds how wide ± is, and how frequent a failure they can miss."""
+    stated = rows(DOCS / "metrics.md", "seeds")[1:]
+
+    computed = []
+    for n in (3, 5, 10, 20):
+        values = [float(i) for i in range(n)]
+        found = mean_over_seeds(values)
+        width = (found.high - found.centre) / statistics.stdev(values)
+        computed.append([str(n), f"{width:.2f}", f"{100 * unseen_failures(n):.0f}% of seeds"])
+
+    assert computed == stated
+
+
+class Example:
+    """The worked example of docs/metrics.md: its scores, its seeds' curves, and the board that its store gives."""
+
+    measure = Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.98)
+    chosen = 1
+
+    def __init__(self, folder: Path) -> None:
+        shown = rows(DOCS / "metrics.md", "example")
+        begins = next(i for i, row in enumerate(shown) if "on the board" in row)
+        self.rates = [float(rate) for rate in shown[0][1:]]
+        self.scores = [[float(score) / 100 for score in row[1:]] for row in shown[1:begins]]
+        self.stated = {row[0]: row[1:] for row in shown[begins + 1 :]}
+        self.curves = [Curve(scores, [self.measure.trained(score) for score in scores]) for scores in self.scores]
+        self.store = Store(folder)
+        with self.store.writer() as writer:
+            for record in self.records():
+                writer.append(record)
+
+    def records(self) -> Iterator[RunRecord | TrialRecord]:
+        cell = Cell(
+            task="digits-cnn",
+            task_version=1,
+            norm="shown",
+            label="shown",
+            recipe=Recipe(rate=0.1, batch_size=64, epochs=6),
+            rates=self.rates,
+            seeds=list(range(len(self.scores))),
+            norm_print="norm",
+            task_print="task",
+        )
+        same = {"run": "run", "device": "cpu"}
+        yield RunRecord(started="2024-01-01", command=[], version="0", suite={}, baseline="shown", cells=[cell], **same)
+        for seed, scores in enumerate(self.scores):
+            for rate, score in zip(self.rates, scores, strict=True):
+                yield TrialRecord(
+                    schema=SCHEMA,
+                    key=cell.trial(rate, {}, seed).key,
+                    finished="2024-01-01",
+                    task=cell.task,
+                    task_version=1,
+                    norm=cell.norm,
+                    recipe={},
+                    seed=seed,
+                    norm_print="norm",
+                    task_print="task",
+                    environment="environment",
+                    outcome="trained" if self.measure.trained(score) else "not-trained",
+                    score=score,
+                    validation=score,
+                    measure=self.measure,
+                    **same,
+                )
+
+
+@pytest.fixture
+def example(tmp_path):
+    """Return the worked example, stored in a folder."""
+    return Example(tmp_path)
+
+
+def test_example_of_the_stability_board_on_each_seed(example):
+    """The example's figures for each seed are what the board's functions give for its scores."""
+    mean = statistics.fmean(curve.scores[example.chosen] for curve in example.curves)
+    threshold = mean - WITHIN * (mean - example.measure.chance)
+    areas = [over_the_grid(curve.scores, example.rates) for curve in example.curves]
+    reach = [example.rates[trains_up_to(curve, example.chosen)] for curve in example.curves]
+    widths = [within(curve, example.rates, example.chosen, threshold).width for curve in example.curves]
+    losses = [curve.scores[example.chosen] - area for curve, area in zip(example.curves, areas, strict=True)]
+
+    assert [f"{100 * area:.1f}" for area in areas] == example.stated["over the grid"][:-1]
+    assert [f"{rate:g}" for rate in reach] == example.stated["trains up to"][:-1]
+    assert [f"{width:.2f}" for width in widths] == example.stated["range"][:-1]
+    assert [f"{100 * loss:.1f}" for loss in losses] == example.stated["sensitivity"][:-1]
+
+
+def test_example_of_the_stability_board_over_the_seeds(example):
+    """The example's figures on the board are what a store with its scores gives."""
+    [table] = tables(example.store, ("stability",))
+    [row] = table.rows
+    columns = {column.name: column for column in table.columns}
+
+    found = {name: written(row.values[name], columns[name]) for name in columns}
+
+    assert " ".join(found.pop("strip")) == example.stated["trained at rate"][-1]
+    assert found == {name: example.stated[name.replace("_", " ")][-1] for name in found}
+
+
+def test_what_the_text_says_of_the_example(example):
+    """The weights and the threshold that the text works with are those of the example."""
+    text = " ".join((DOCS / "metrics.md").read_text(encoding="utf-8").split())
+    mean = 100 * statistics.fmean(curve.scores[example.chosen] for curve in example.curves)
+    shares = [f"{100 * weight:.0f}%" for weight in weights(example.rates)]
+
+    assert f"the weights of the five rates are {', '.join(shares[:-1])} and {shares[-1]}" in text
+    assert f"{mean:.1f} − .1 × {mean - 10:.1f} = {mean - 0.1 * (mean - 10):.1f}" in text
+    assert f"A score of {100 * (0.1 + 0.5 * 0.88):.0f}% or more is trained".lower() in text.lower()
+
+
+def test_columns_and_keys_of_boards_for_programs(example):
+    """docs/metrics.md names every column with its ends, and every key of the JSON; the CSV has the same."""
+    found = tables(example.store)
+    columns = [(table.board, column.name, column.ends) for table in found for column in table.columns]
+    stated = [(row[0], row[1].strip("`"), row[3] == "yes") for row in rows(DOCS / "metrics.md", "columns")[1:]]
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    board = json.loads(as_json(found))["boards"][0]
+    heads = as_csv(found).splitlines()[0].split(",")
+    own = {name for _, name, _ in columns}
+
+    assert columns == stated
+    assert [] == [key for key in [*board, *board["columns"][0]] if f'"{key}"' not in text]
+    assert {"norm", "rank", "seeds", "flags"} == {
+        key for key in board["rows"][0] if key.removesuffix("_low").removesuffix("_high") not in own
+    }
+    assert [] == [
+        name for name in heads if name.removesuffix("_low").removesuffix("_high") not in own and f"`{name}`" not in text
+    ]

@@ -1,0 +1,113 @@
+"""`normbench list`: what the plugins at hand offer, a bad one among them or not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+NAMES = {
+    "norms": ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"],
+    "tasks": ["digits-cnn"],
+    "suites": ["quick"],
+    "probes": ["weight-norm"],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_what_is_built_in_is_listed(normbench, kind):
+    """Each kind is listed by name, a summary beside it, and the rest below it."""
+    ran = normbench("list", kind)
+
+    assert (0, "") == (ran.status, ran.err)
+    heads = [line.split()[0] for line in ran.out.splitlines() if not line.startswith(" ")]
+    assert set(NAMES[kind]) <= set(heads)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_json_has_the_same(normbench, kind):
+    """--json has the same names, each with its summary and the plugin that brings it."""
+    ran = normbench("list", kind, "--json")
+
+    entries = {entry["name"]: entry for entry in ran.json[kind]}
+    assert {"schema", kind} == set(ran.json)
+    assert set(NAMES[kind]) <= set(entries)
+    assert all(entries[name]["summary"] and entries[name]["plugin"] for name in NAMES[kind])
+
+
+def test_parameters_and_their_defaults(normbench):
+    """A norm's parameters are listed as a user would write them."""
+    ran = normbench("list", "norms")
+
+    assert "parameters eps=1e-05, momentum=0.1, affine=true; placement after" in ran.out
+
+
+def test_a_task_lists_its_recipe(normbench):
+    """A task's version, recipe, chance and reference are listed."""
+    ran = normbench("list", "tasks", "--json")
+
+    [task] = [task for task in ran.json["tasks"] if task["name"] == "digits-cnn"]
+    assert {"rate": 0.1, "batch_size": 64, "epochs": 6, "momentum": 0.9} == task["recipe"]
+    assert (1, 0.1, "up") == (task["version"], task["chance"], task["better"])
+
+
+def test_a_suite_lists_its_grid(normbench):
+    """A suite's tasks, norms, rates and seeds are listed."""
+    ran = normbench("list", "suites", "--json")
+
+    [suite] = [suite for suite in ran.json["suites"] if suite["name"] == "quick"]
+    assert [0.01, 0.1, 1.0, 3.0, 10.0] == suite["rates"]
+    assert (["digits-cnn"], 5, 3) == (suite["tasks"], len(suite["norms"]), suite["seeds"])
+
+
+def test_lines_fit_the_terminal(normbench, monkeypatch):
+    """At 60 columns everything is wrapped."""
+    monkeypatch.setenv("COLUMNS", "60")
+
+    ran = normbench("list", "norms")
+
+    assert max(len(line) for line in ran.out.splitlines()) <= 60
+
+
+def test_a_file_joins_the_list(normbench, plugin):
+    """--plugin FILE.py lists the norm of that file beside the others."""
+    ran = normbench("list", "norms", "--plugin", plugin("mine", "return x"), "--json")
+
+    listed = {norm["name"]: norm for norm in ran.json["norms"]}
+    assert {"mine", *NAMES["norms"]} <= set(listed)
+    assert "mine_of_the_tests" == listed["mine"]["plugin"]
+
+
+def test_a_plugin_that_failed_is_named_and_the_rest_listed(normbench):
+    """A bad plugin costs only itself: stderr names it, stdout has all the others."""
+    Path("a_bad_plugin.py").write_text("def normbench_norms(:")
+
+    ran = normbench("list", "norms", "--plugin", "a_bad_plugin.py", "--json")
+
+    assert 0 == ran.status
+    assert ran.err.startswith("normbench: plugin a_bad_plugin failed: SyntaxError: ")
+    assert "; to be rid of it: leave out --plugin a_bad_plugin.py\n" in ran.err
+    assert set(NAMES["norms"]) <= {norm["name"] for norm in json.loads(ran.out)["norms"]}
+
+
+def test_strict_refuses_where_a_plugin_failed(normbench, monkeypatch):
+    """With NORMBENCH_STRICT_PLUGINS=1 a listing with a bad plugin is exit status 2, in one line."""
+    Path("a_bad_plugin.py").write_text("import nothing_of_this_name")
+    monkeypatch.setenv("NORMBENCH_STRICT_PLUGINS", "1")
+
+    ran = normbench("list", "norms", "--plugin", "a_bad_plugin.py")
+
+    assert (2, "") == (ran.status, ran.out)
+    assert "ModuleNotFoundError" in ran.err
+    assert ran.err.endswith("(NORMBENCH_STRICT_PLUGINS is set)\n")
+    assert 1 == ran.err.count("\n")
+
+
+def test_only_the_plugins_asked_for(normbench, monkeypatch):
+    """NORMBENCH_PLUGINS leaves out all others, and a norm that is missing says why."""
+    monkeypatch.setenv("NORMBENCH_PLUGINS", "suites")
+
+    listed, missed = normbench("list", "norms", "--json"), normbench("plan", "quick")
+
+    assert [] == listed.json["norms"]
+    assert 2 == missed.status
+    assert "NORMBENCH_PLUGINS=suites leaves out other plugins" in missed.err

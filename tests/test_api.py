@@ -1,0 +1,208 @@
+"""What a script or a notebook calls: run a suite, look at the results, get a layer, register a norm."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import normbench
+from normbench import plugins
+from normbench.api import Results
+
+SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, "device": "cpu"}
+BUILT_IN = ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"]
+SHAPES = {"NC": (4, 6), "NCL": (4, 6, 5), "NCHW": (4, 6, 5, 3), "NLC": (4, 5, 6)}
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """Give each test its own current folder, no settings from outside, and a session without registrations."""
+    for name in (plugins.ONLY, plugins.STRICT, "NORMBENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(plugins, "_session", [])
+    monkeypatch.chdir(tmp_path)
+    plugins.current.cache_clear()
+    yield
+    plugins.current.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Return the results of two norms at one rate, for one seed and two epochs."""
+    settings = {"rates": [0.1], "epochs": 2}
+    folder = tmp_path_factory.mktemp("api")
+    norms = ["none", "batchnorm(eps=0.1)"]
+    return normbench.run("quick", norms=norms, seeds=1, settings=settings, device="cpu", out=folder)
+
+
+def test_a_run_gives_its_results(results):
+    """`run` returns the results, whose boards rank the norms that were asked for."""
+    [accuracy] = results.boards()
+
+    assert isinstance(results, normbench.Results)
+    assert ("accuracy", "digits-cnn", {"epochs": 2}) == (accuracy.board, accuracy.task, accuracy.condition)
+    assert ["batchnorm(eps=0.1)", "none"] == [row.norm for row in accuracy.rows]
+
+
+def test_results_print_as_the_command_line_does(results):
+    """`print(results)` shows the leaderboards, `repr` the folder."""
+    assert str(results).startswith("accuracy · digits-cnn v1 · epochs=2\n")
+    assert f"Results({str(results.folder)!r})" == repr(results)
+
+
+def test_trials_are_the_records(results):
+    """`trials()` gives each trial that the boards show, whole."""
+    trials = results.trials()
+
+    assert [("none", {}), ("batchnorm", {"eps": 0.1})] == [(trial.norm, trial.params) for trial in trials]
+    assert all(len(trial.series["loss"]) == 2 for trial in trials)
+    assert {"rate": 0.1, "batch_size": 64, "epochs": 2, "momentum": 0.9} == trials[0].recipe
+
+
+def test_a_frame_has_a_row_a_trial(results):
+    """`to_pandas()` has a trial a row, and a recipe's values as columns."""
+    pytest.importorskip("pandas")
+
+    frame = results.to_pandas()
+
+    expected = {"key", "task", "norm", "params", "seed", "outcome", "score", "validation", "series", "seconds"}
+    assert expected | {"recipe.rate", "recipe.batch_size", "recipe.epochs", "recipe.momentum"} <= set(frame.columns)
+    assert not {"recipe", "measure"} & set(frame.columns)
+    assert ["none", "batchnorm"] == list(frame["norm"])
+    assert [0.1, 0.1] == list(frame["recipe.rate"])
+    assert [trial.score for trial in results.trials()] == list(frame["score"])
+
+
+def test_a_folder_is_opened_again(results):
+    """`Results(folder)` reads what an earlier session stored."""
+    assert str(results) == str(Results(str(results.folder)))
+
+
+def test_running_again_runs_nothing(results):
+    """What is stored is not trained again: nothing is reported to `on_progress`, and the results are the same."""
+    seen = []
+    settings = {"rates": [0.1], "epochs": 2}
+
+    again = normbench.run(
+        "quick", norms=["none"], seeds=[0], settings=settings, device="cpu", out=results.folder, on_progress=seen.append
+    )
+
+    assert [] == seen
+    assert str(results) == str(again)
+
+
+def test_progress_is_reported_after_each_trial(tmp_path):
+    """`on_progress` is told how many of how many are done, and what the trial gave."""
+    seen = []
+
+    normbench.run("quick", norms=["none"], **{**SMALL, "seeds": [3, 5]}, on_progress=seen.append)
+
+    assert [(1, 2, 3), (2, 2, 5)] == [(told.done, told.total, told.outcome.trial.seed) for told in seen]
+    assert (tmp_path / "results/quick/trials.jsonl").exists()
+
+
+def test_settings_are_values_of_python(tmp_path):
+    """A setting may be a number, a list, or a table of relative rates."""
+    settings = {"rates": {"relative": [0.5, 1]}, "epochs": 1, "weight_decay": 1e-05}
+
+    found = normbench.run("quick", norms=["none"], seeds=1, settings=settings, device="cpu")
+
+    assert [(0.05, 1e-05), (0.1, 1e-05)] == [(one.recipe["rate"], one.recipe["weight_decay"]) for one in found.trials()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"suite": "qick"}, "no suite 'qick'; did you mean 'quick'?"),
+        ({"norms": ["batchnrm"]}, "no norm 'batchnrm'; did you mean 'batchnorm'"),
+        ({"seeds": []}, "--seeds '': give a number of seeds"),
+        ({"settings": {"epoch": 1}}, "no recipe value 'epoch'; did you mean 'epochs'?"),
+        ({"device": "gpu"}, "--device 'gpu': a device is auto, cpu, cuda or cuda:N"),
+        ({"data_dir": "absent"}, "--data-dir absent: there is no such folder"),
+        ({"probes": ["weight"]}, "no probe 'weight'; did you mean 'weight-norm'?"),
+        ({"plugin_files": ["absent.py"]}, "--plugin absent.py: there is no such file"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_a_usage_error(tmp_path, changes, words):
+    """What the command line would refuse is refused in the same words, and nothing is made."""
+    asked = {"suite": "quick", **SMALL, **changes}
+
+    with pytest.raises(normbench.UsageError) as refused:
+        normbench.run(asked.pop("suite"), **asked)
+
+    assert words in str(refused.value)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", SHAPES)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_layer_keeps_shape_and_precision(name, layout):
+    """Every built-in norm takes float64 in every layout and gives the shape it was given, finite."""
+    x = torch.randn(SHAPES[layout], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    y = normbench.layer(name, channels=6, layout=layout).double()(x)
+
+    assert (x.shape, torch.float64) == (y.shape, y.dtype)
+    assert torch.isfinite(y).all()
+
+
+def test_a_layers_parameters_are_set():
+    """A norm's parameters are given by name; whole numbers do where a float is meant."""
+    layer = normbench.layer("batchnorm", channels=6, eps=1, momentum=0.5)
+
+    assert (6, 1.0, 0.5) == (layer.num_features, layer.eps, layer.momentum)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("batchnorm", {"ep": 1.0}, "batchnorm: no parameter 'ep'; did you mean 'eps'?"),
+        ("batchnorm", {"eps": "tiny"}, "eps is 'tiny'; it takes a float"),
+        ("none", {"eps": 1.0}, "none: no parameter 'eps'"),
+        ("batch-norm", {}, "no norm 'batch-norm'; did you mean 'batchnorm'"),
+        ("batchnorm", {"layout": "NHWC"}, "no layout 'NHWC'; did you mean 'NCHW'"),
+        ("batchnorm", {"module": nn.Linear(2, 6)}, "batchnorm wraps nothing: leave out module="),
+    ],
+)
+def test_a_layer_that_cannot_be_is_refused(name, options, words):
+    """Unknown norms, parameters and layouts are refused by name."""
+    with pytest.raises(normbench.UsageError) as refused:
+        normbench.layer(name, channels=6, **options)
+
+    assert words in str(refused.value)
+
+
+def test_a_registered_norm_is_run():
+    """A norm that is registered in a session is run beside the built-in ones."""
+    normbench.register(normbench.Norm("halved", lambda site: nn.AvgPool2d(1), summary="Made here"))
+
+    found = normbench.run("quick", norms=["halved", "none"], **SMALL)
+
+    assert ["halved", "none"] == [trial.norm for trial in found.trials()]
+    # A pool of one pixel changes nothing, and has no weights: the same numbers as without.
+    assert found.trials()[0].score == found.trials()[1].score
+
+
+def test_registering_again_replaces():
+    """The same name again, as in a notebook's cell that is run again, replaces the norm."""
+    normbench.register(normbench.Norm("mine", lambda site: nn.Tanh(), summary="First"))
+    normbench.register(normbench.Norm("mine", lambda site: nn.Sigmoid(), summary="Second"))
+
+    assert isinstance(normbench.layer("mine", channels=6), nn.Sigmoid)
+
+
+def test_a_built_in_name_cannot_be_registered():
+    """A name that a plugin has is refused, and the plugin's norm stays."""
+    with pytest.raises(normbench.UsageError, match="norm 'batchnorm' is registered by plugin 'builtin' already"):
+        normbench.register(normbench.Norm("batchnorm", lambda site: nn.Tanh(), summary="Mine"))
+
+    assert isinstance(normbench.layer("batchnorm", channels=6), nn.BatchNorm2d)
+
+
+def test_the_public_names_are_there():
+    """Everything in `__all__` can be had, and a name that is not there is an AttributeError."""
+    assert all(getattr(normbench, name) is not None for name in normbench.__all__)
+    assert not hasattr(normbench, "leaderboard_of_all_times")
