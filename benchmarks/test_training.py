@@ -13,8 +13,8 @@ from normbench import plugins
 from normbench.contract import Recipe
 from normbench.records import Trial
 from normbench.train import fit
+from normbench.train.assemble import network
 from normbench.train.data import Batches
-from normbench.train.fit import network
 from normbench.train.streams import global_stream
 
 ROUNDS = 15

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from normbench.contract import Norm, Recipe, Task, checked
-from normbench.errors import UsageError
+from normbench.errors import UsageError, unknown
 from normbench.plugins import Registry
 from normbench.records import Cell
 from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable, spelled
@@ -27,6 +27,7 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
     for i, (task, params) in enumerate(tasks):
         if (task, params) in tasks[:i]:
             raise UsageError(f"{where}: tasks names {spelled(task.name, params)!r} twice; leave one out")
+    _check_grids(suite, [task.name for task, _ in tasks], where)
     planned = []
     for task, params in tasks:
         for recipe in _conditions(suite, task, where):
@@ -73,7 +74,7 @@ def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
     labels = [asked.shown for _, asked in norms]
     for label in labels:
         if labels.count(label) > 1:
-            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or give each a label")
+            raise UsageError(f"{where}: norms names {label!r} twice; leave one out")
     for (_, first), (_, second) in itertools.combinations(norms, 2):
         if (first.name, first.params) == (second.name, second.params):
             both = f"{first.shown!r} and {second.shown!r}"
@@ -103,6 +104,14 @@ def _product(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(table, values, strict=True)) for values in itertools.product(*table.values())]
 
 
+def _check_grids(suite: Suite, tasks: list[str], where: str) -> None:
+    """Refuse a grid of rates for a task that the suite does not have: it would be ignored."""
+    if isinstance(suite.rates, dict) and set(suite.rates) != {"relative"}:
+        for name in suite.rates:
+            if name not in tasks:
+                raise unknown("task", name, tasks, f"{where}: rates")
+
+
 def _rates(suite: Suite, task: Task, where: str) -> list[float]:
     """Return a task's grid, in ascending order."""
     if suite.protocol == "published":
@@ -113,7 +122,7 @@ def _rates(suite: Suite, task: Task, where: str) -> list[float]:
             raise UsageError(f"{where}: rates has no grid for the task {task.name!r}; it has {', '.join(sorted(grid))}")
         grid = grid[task.name]
     if isinstance(grid, dict):
-        grid = [task.recipe.rate * factor for factor in grid["relative"]]
+        grid = [float(f"{task.recipe.rate * factor:.12g}") for factor in grid["relative"]]
     rates = sorted(float(rate) for rate in grid)
     if len(set(rates)) < len(rates):
         raise UsageError(f"{where}: rates names a rate twice")

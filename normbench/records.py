@@ -145,7 +145,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used."""
 
-    schema: int = msgspec.field(default=SCHEMA)
+    schema: int
     run: str
     started: str
     command: list[str]

@@ -62,7 +62,15 @@ def run():
     recipe = Recipe(rate=1, batch_size=8, epochs=1)
     cell = Cell(task="toy", task_version=1, norm="none", label="none", recipe=recipe, rates=[1.0], seeds=[0])
     return RunRecord(
-        run="run", started="now", command=[], version="1", device="cpu", suite={}, baseline="none", cells=[cell]
+        schema=1,
+        run="run",
+        started="now",
+        command=[],
+        version="1",
+        device="cpu",
+        suite={},
+        baseline="none",
+        cells=[cell],
     )
 
 

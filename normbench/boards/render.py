@@ -23,10 +23,10 @@ ASCII = str.maketrans(
 )
 LATEX = str.maketrans(
     {
-        "±": r"$\pm$ ",
+        "±": r"$\pm$",
         "–": "--",
-        "…": r"$\ldots$ ",
-        "≥": r"$\geq$ ",
+        "…": r"$\ldots$",
+        "≥": r"$\geq$",
         "●": r"$\bullet$",
         "◐": r"$\odot$",
         "○": r"$\circ$",
@@ -164,7 +164,8 @@ def written(value: Value, column: Column) -> str:
         text += f" ±{_plain(value.high - value.number, column)}"
     elif value.ends and not value.number == value.low == value.high:
         high = ("≥" if value.high_at_least else "") + _number(value.high, column)
-        between = f"{_number(value.low, column)}…{high}"
+        low = ("≥" if value.low_at_least else "") + _number(value.low, column)
+        between = f"{low}…{high}"
         text += f" ({between})" if value.ends == "min-max" else f" [{between}]"
     return f"{text} {value.mark}".rstrip()
 

@@ -172,6 +172,7 @@ def _reach(indices: list[int | None], rates: list[float]) -> Value:
         rates[high] if high >= 0 else None,
         ends.kind,
         at_least=median == last,
+        low_at_least=low == last,
         high_at_least=high == last,
         text="" if median >= 0 else "none",
     )
@@ -185,7 +186,7 @@ def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
     found = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
     ends = median_over_seeds([one.width for one in found])
     cut = {one.width for one in found if one.cut}
-    return Value.of(ends, at_least=ends.centre in cut, high_at_least=ends.high in cut)
+    return Value.of(ends, cut)
 
 
 def _upward(measure: Measure, score: float) -> float:

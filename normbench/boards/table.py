@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -39,15 +40,22 @@ class Value:
     high: float | None = None
     ends: Literal["t", "order", "min-max", ""] = ""
     at_least: bool = False
+    low_at_least: bool = False
     high_at_least: bool = False
     text: str = ""
     mark: str = ""
 
     @classmethod
-    def of(cls, interval: Interval, *, at_least: bool = False, high_at_least: bool = False) -> Value:
-        """Return an interval as an entry."""
+    def of(cls, interval: Interval, cut: Set[float] = frozenset()) -> Value:
+        """Return an interval as an entry; `cut` are the values that the grid's end cuts off."""
         return cls(
-            interval.centre, interval.low, interval.high, interval.kind, at_least=at_least, high_at_least=high_at_least
+            interval.centre,
+            interval.low,
+            interval.high,
+            interval.kind,
+            at_least=interval.centre in cut,
+            low_at_least=interval.low in cut,
+            high_at_least=interval.high in cut,
         )
 
 
@@ -99,6 +107,7 @@ class Table(Head):
 def flags_of(values: dict[str, Value]) -> list[str]:
     """Return what a program should know of values: which are cut off by the grid, which ends are no interval."""
     cut = [f"{name}:at-least" for name, value in values.items() if value.at_least]
+    cut += [f"{name}_low:at-least" for name, value in values.items() if value.low_at_least]
     cut += [f"{name}_high:at-least" for name, value in values.items() if value.high_at_least]
     return cut + [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
 

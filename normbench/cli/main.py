@@ -84,7 +84,7 @@ def _options(
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command and end the process with its exit status; docs/architecture.md lists them."""
+    """Run a command and end the process with its exit status; docs/cli.md lists them."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(status(sys.argv[1:] if args is None else list(args)))
 

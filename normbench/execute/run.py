@@ -151,20 +151,24 @@ def run(
     """Run what is not done, storing each outcome as it comes. Running again finishes the rest.
 
     `on_start` is called once the folder is held, `on_progress` after each trial.
-    Raises UsageError for a mistake that only shows here (a data folder without the data), DiskFullError where nothing
-    more can be stored, KeyboardInterrupt; in each case what was finished is stored.
+    One step of every norm is tried first. Raises UsageError for a mistake that only shows here (a layer that raises, a
+    data folder without the data), DiskFullError where nothing more can be stored, KeyboardInterrupt; in each case what
+    was finished is stored.
     """
     todo = prepared.todo
     summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
     with prepared.store.writer() as writer:
         record = _run_record(prepared)
-        writer.append(record)
         if not todo:
+            writer.append(record)
             return summary
         if on_start is not None:
             on_start()
-        from normbench.train.fit import measure
+        from normbench.train import dry_run
+        from normbench.train.assemble import measure
 
+        dry_run(_packs(prepared, _first_of_cells(todo)))
+        writer.append(record)
         env = writer.environment(environment.describe(prepared.device))
         cells = {item.trial.key: item.cell for item in todo}
         measures = {cell.task: measure(prepared.registry.task(cell.task)) for cell in prepared.cells}
@@ -263,6 +267,11 @@ def _packs(prepared: Prepared, todo: list[Work]) -> Iterator[Pack]:
         )
 
 
+def _first_of_cells(work: list[Work]) -> list[Work]:
+    """Return the first trial of each cell."""
+    return list({(item.cell.table, item.cell.row): item for item in reversed(work)}.values())[::-1]
+
+
 def data_dir(given: Path | None) -> Path:
     """Return the folder of data: as given, else NORMBENCH_DATA, else in the user's cache folder."""
     if given is not None:
@@ -275,6 +284,7 @@ def data_dir(given: Path | None) -> Path:
 
 def _run_record(prepared: Prepared) -> RunRecord:
     return RunRecord(
+        schema=SCHEMA,
         run=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         command=[Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from normbench import plugins
-from normbench.contract import Task, Unsupported, function, named_by
+from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Kind, Measure, Outcome, Pack, Trial
-from normbench.train.data import Batches, Loaded, load
+from normbench.train import assemble
+from normbench.train.data import Loaded
 from normbench.train.module import Training, not_finite, train
-from normbench.train.sites import Place
 from normbench.train.streams import global_stream
 
 
@@ -63,25 +60,6 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
     return fit(pack.trials, registry=registry, device=pack.device, data_dir=pack.data_dir, probes=pack.probes)
 
 
-def measure(task: Task) -> Measure:
-    """Return how a task's score is to be read."""
-    return Measure(
-        name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
-    )
-
-
-def network(trial: Trial, registry: Registry) -> nn.Module:
-    """Return a trial's network, initialized, on the CPU: its weights are the same wherever it is trained."""
-    task, recipe = registry.task(trial.task), trial.recipe
-    place = Place(registry.norm(trial.norm), trial.params, seed=trial.seed, batch_size=recipe.batch_size)
-    build = function(task.network)
-    with global_stream(torch.device("cpu"), trial.seed, "init"):
-        built = build(place, recipe, **named_by(build, {**task.params, **trial.task_params}))
-    if not isinstance(built, nn.Module):
-        raise TypeError(f"task {task.name!r}: network returned {built!r}; it returns a torch.nn.Module")
-    return built
-
-
 def _fit_one(
     trial: Trial, registry: Registry, device: torch.device, folder: Path, probes: Sequence[str]
 ) -> tuple[Kind, int, dict[str, Any]]:
@@ -89,24 +67,24 @@ def _fit_one(
     task, recipe = registry.task(trial.task), trial.recipe
     if device.type == "cpu":
         torch.set_num_threads(recipe.threads)
-    data = _data(task, trial, folder, device)
-    built = network(trial, registry)
-    infinite_at_start = not_finite(built)
-    batches = Batches(data.train, recipe.batch_size, trial.seed, task.augment_draws)
+    data = assemble.data(trial, task, folder, device)
+    network = assemble.network(trial, registry)
+    infinite_at_start = not_finite(network)
+    batches = assemble.batches(trial, task, data)
     module = Training(
-        built,
+        network,
         recipe,
-        loss=_own(task, trial, task.loss, functional.cross_entropy),
-        score=_own(task, trial, task.score, accuracy),
-        augment=_own(task, trial, task.augment, None) if task.augment is not None else None,
+        loss=assemble.loss(trial, task),
+        score=assemble.score(trial, task),
+        augment=assemble.augment(trial, task),
         validation=data.validation if recipe.hold_out else None,
         steps_per_epoch=len(batches),
-        watchers=[function(registry.probe(name).watch)(built) for name in probes],
+        watchers=[function(registry.probe(name).watch)(network) for name in probes],
     )
     with global_stream(device, trial.seed, "layer"):
         train(module, batches, device)
         module.to(device)
-        return _judged(module, measure(task), data, infinite_at_start)
+        return _judged(module, assemble.measure(task), data, infinite_at_start)
 
 
 def _judged(
@@ -130,34 +108,6 @@ def _judged(
     kind: Kind = "trained" if measured.trained(score) else "not-trained"
     validation = series["validation"][-1] if module.validates else None
     return kind, steps, {"score": score, "validation": validation, "series": series}
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 for each sample whose largest output is its target's, else 0; (N, classes), (N,) -> (N,)."""
-    return (outputs.argmax(dim=1) == targets).float()
-
-
-def _own(task: Task, trial: Trial, given: Any, default: Any) -> Callable[..., Any]:
-    """Return a task's function with the task's parameters that it names filled in, or the default."""
-    if given is None:
-        return default  # type: ignore[no-any-return]
-    fn = function(given)
-    params = named_by(fn, {**task.params, **trial.task_params})
-    return (lambda *inputs: fn(*inputs, **params)) if params else fn
-
-
-#: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.
-_last: list[tuple[Any, Loaded]] = []
-
-
-def _data(task: Task, trial: Trial, folder: Path, device: torch.device) -> Loaded:
-    """Return a task's data, kept from the trial before where that trained on the same."""
-    recipe = msgspec.structs.replace(trial.recipe, rate=task.recipe.rate)
-    wanted = (task, trial.task_params, recipe, folder, device)
-    if not _last or _last[0][0] != wanted:
-        _last.clear()
-        _last.append((wanted, load(task, trial.task_params, recipe, folder, device)))
-    return _last[0][1]
 
 
 def _reason(error: BaseException) -> str:

@@ -36,7 +36,9 @@ class Place:
         self._traits = norm.traits_with(params)
         self._seed = seed
         self._batch_size = batch_size
-        self._sites = 0
+        #: The layers built so far, each with its site, and the site whose layer is being built.
+        self.layers: list[tuple[Site, nn.Module]] = []
+        self.building: Site | None = None
 
     def norm(
         self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
@@ -94,17 +96,20 @@ class Place:
         return ResidualSum(_chain(linear, normalized), skip, act)
 
     def _site(self, channels: int, layout: Layout, activation: str | None, spatial: tuple[int, ...] | None) -> Site:
-        site = Site(channels, layout, activation, self._sites, spatial)
+        site = Site(channels, layout, activation, len(self.layers), spatial)
         check_site(self._norm, site)
-        self._sites += 1
         allowed = self._traits.batch_size_1
         if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and layout == "NC")):
             raise Unsupported(f"{self._norm.name} can't train at batch size 1 where a channel has one value a sample")
         return site
 
     def _layer(self, site: Site, *wrapped: nn.Module) -> nn.Module:
+        self.building = site
         with global_stream(torch.device("cpu"), self._seed, "layer-init", site.index):
-            return built(self._norm, site, self._params, *wrapped)
+            layer = built(self._norm, site, self._params, *wrapped)
+        self.building = None
+        self.layers.append((site, layer))
+        return layer
 
     def _wrapped(self, linear: nn.Module, layout: Layout, activation: str | None) -> nn.Module:
         return self._layer(self._site(_channels(linear), layout, activation, None), linear)

@@ -64,6 +64,7 @@ class Folder:
             for norm in norms
         ]
         run = RunRecord(
+            schema=1,
             run=f"run {self._runs}",
             started=f"2024-01-01T00:00:{self._runs:02}+00:00",
             command=["normbench", "run"],

@@ -94,7 +94,10 @@ def spawn():
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Return a function that writes a plugin's file with one norm: the body of its layer's forward, and its options."""
+    """Return a function that writes a plugin's file with one norm: the body of its layer's forward, and its options.
+
+    The body `return late(x, self.calls)` raises after a few steps, which no dry run finds.
+    """
 
     def write(name: str, forward: str, options: str = "") -> Path:
         path = tmp_path / f"{name.replace('-', '_')}_of_the_tests.py"
@@ -106,8 +109,17 @@ def plugin(tmp_path):
             from torch import nn
 
 
+            def late(x, calls):
+                if calls > 3:
+                    raise RuntimeError("no luck")
+                return x
+
+
             class Layer(nn.Module):
+                calls = 0
+
                 def forward(self, x):
+                    self.calls += 1
                     {forward}
 
 

@@ -65,11 +65,13 @@ def test_listings_import_nothing_slow(imported):
     assert expected == found
 
 
-def test_what_reads_results_imports_no_torch(imported):
-    """Plans, boards and pictures, and a run that finds everything done, import nothing that trains."""
-    found = imported(TRAINING, READERS)
+def test_what_reads_results_imports_no_torch(imported, results, lines):
+    """Plans, boards, records and pictures, and a run that finds everything done, import nothing that trains."""
+    readers = [*READERS, ["show", lines(results)[0]["key"]]]
 
-    assert {" ".join(command): (0, []) for command in READERS} == found
+    found = imported(TRAINING, readers)
+
+    assert {" ".join(command): (0, []) for command in readers} == found
 
 
 def test_describing_a_plugin_imports_no_torch():

@@ -14,7 +14,7 @@ COMMANDS = ["run", "plan", "leaderboard", "plot", "show", "list", "plugins", "ne
 
 MISTAKES = {
     "no such option": (["--verson"], "No such option: --verson"),
-    "no such command": (["rum"], "No such command 'rum'. Did you mean 'run'"),
+    "no such command": (["rum"], "No such command 'rum'"),
     "no suite": (["run"], "Missing argument 'SUITE|FILE.toml'"),
     "option of a command": (["run", "quick", "--sed", "1"], "No such option: --sed"),
     "option without value": (["run", "quick", "--norm"], "'--norm' requires an argument"),
@@ -253,7 +253,7 @@ def test_a_reader_that_wants_one_line_gets_it(results):
 
 def test_a_closed_pipe_hides_no_failure(plugin, small, monkeypatch):
     """A run with a failed trial ends with exit status 4, whether or not its table is read."""
-    broken = plugin("broken", 'raise RuntimeError("no luck")')
+    broken = plugin("broken", "return late(x, self.calls)")
     reader, writer = os.pipe()
     os.close(reader)
 

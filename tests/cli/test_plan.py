@@ -2,7 +2,7 @@
 
 import pytest
 
-ASKED = ("quick", *"--device cpu --norm none --set epochs=1 --set rates=[0.1,1] --seeds".split())
+ASKED = ("quick", "--device", "cpu", "--norm", "none", "--set", "epochs=1", "--set", "rates=[0.1, 1]", "--seeds")
 
 
 @pytest.fixture

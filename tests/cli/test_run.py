@@ -89,7 +89,7 @@ def test_an_edited_layer_is_trained_again(small, plugin, forget, lines):
 
 def test_a_trial_that_ends_in_error_is_exit_status_4(small, plugin, lines):
     """A layer that raises costs its own trials; the others are trained, stored and shown, and the reason is told."""
-    broken = plugin("broken", 'raise RuntimeError("no luck")')
+    broken = plugin("broken", "return late(x, self.calls)")
 
     ran = small("--plugin", broken, "--norm", "broken", "--norm", "none", "--json")
 
@@ -103,9 +103,18 @@ def test_a_trial_that_ends_in_error_is_exit_status_4(small, plugin, lines):
     assert f"(normbench show {stored['broken']['key']} --in results/quick)" in last
 
 
+def test_a_training_that_diverges_is_no_failure(small, lines):
+    """A loss that becomes infinite is a result: it is stored, shown, and the run ends with exit status 0."""
+    ran = small("--norm", "none", "--set", "rates=[1e30]")
+
+    [record] = lines("results/quick")
+    assert (0, "diverged") == (ran.status, record["outcome"])
+    assert "1  none" in ran.out
+
+
 def test_a_trial_that_ended_in_error_is_tried_again(small, plugin, monkeypatch):
     """An error may have passed: the next run trains that trial, and that one alone."""
-    moody = plugin("moody", 'return x * (1 // int(os.environ["LUCK"]))')
+    moody = plugin("moody", 'return late(x, 0 if os.environ["LUCK"] == "1" else self.calls)')
     options = ("--plugin", moody, "--norm", "moody", "--norm", "none")
     monkeypatch.setenv("LUCK", "0")
     failed = small(*options)
@@ -220,7 +229,7 @@ def test_quiet_shows_no_progress(small):
 
 def test_quiet_hides_no_failure(small, plugin):
     """--quiet still tells of trials without a result, in one line."""
-    ran = small("--plugin", plugin("broken", "raise RuntimeError"), "--norm", "broken", "--quiet")
+    ran = small("--plugin", plugin("broken", "return late(x, self.calls)"), "--norm", "broken", "--quiet")
 
     assert 4 == ran.status
     assert 1 == ran.err.count("\n")
@@ -304,3 +313,17 @@ def test_formats(small, options, begins):
     ran = small("--norm", "none", *options)
 
     assert ran.out.startswith(begins)
+
+
+def test_a_layer_of_the_wrong_shape_is_found_before_any_training(small, plugin):
+    """One line names the norm and its site, the exit status is 2, and nothing is trained or stored."""
+    wrong = plugin("wrong", "return x[:, :3]")
+
+    ran = small("--plugin", wrong, "--norm", "none", "--norm", "wrong", "--quiet")
+
+    assert 2 == ran.status
+    assert (
+        "normbench: norm wrong at site 0 of digits-cnn (16 channels, NCHW): the layer returned the shape "
+        "(64, 3, 8, 8); here it is (64, 16, 8, 8)\n"
+    ) in ran.err
+    assert not Path("results/quick/trials.jsonl").exists()

@@ -215,7 +215,9 @@ class Example:
             task_print="task",
         )
         same = {"run": "run", "device": "cpu"}
-        yield RunRecord(started="2024-01-01", command=[], version="0", suite={}, baseline="shown", cells=[cell], **same)
+        yield RunRecord(
+            schema=1, started="2024-01-01", command=[], version="0", suite={}, baseline="shown", cells=[cell], **same
+        )
         for seed, scores in enumerate(self.scores):
             for rate, score in zip(self.rates, scores, strict=True):
                 yield TrialRecord(

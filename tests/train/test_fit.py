@@ -14,8 +14,8 @@ from normbench.errors import UsageError
 from normbench.plugins import Offered, Plugin
 from normbench.records import Trial
 from normbench.train import fit
+from normbench.train.assemble import network
 from normbench.train.data import Batches
-from normbench.train.fit import network
 from normbench.train.streams import global_stream
 
 

@@ -92,7 +92,7 @@ def test_the_bias_is_dropped_only_where_a_norm_that_centres_follows_directly(pla
 
 def test_dropping_a_bias_does_not_move_the_weights_drawn_after_it(registry, trial):
     """At one seed, every linear of a network starts at the same weights whatever the norm."""
-    from normbench.train.fit import network
+    from normbench.train.assemble import network
 
     weights = [
         [weight for name, weight in network(trial(norm, seed=4), registry).named_parameters() if weight.dim() == 2]

@@ -1,0 +1,92 @@
+"""A trial's parts, made from what its task and its norm describe: network, data, batches, and the task's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normbench.contract import Task, function, named_by
+from normbench.plugins import Registry
+from normbench.records import Measure, Trial
+from normbench.train.data import Batches, Loaded, load
+from normbench.train.sites import Place
+from normbench.train.streams import global_stream
+
+
+def measure(task: Task) -> Measure:
+    """Return how a task's score is to be read."""
+    return Measure(
+        name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
+    )
+
+
+def place_of(trial: Trial, registry: Registry) -> Place:
+    """Return what puts a trial's norm into its network."""
+    norm = registry.norm(trial.norm)
+    return Place(norm, trial.params, seed=trial.seed, batch_size=trial.recipe.batch_size)
+
+
+def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.Module:
+    """Return a trial's network, initialized, on the CPU: its weights are the same wherever it is trained."""
+    task = registry.task(trial.task)
+    place = place or place_of(trial, registry)
+    build = function(task.network)
+    with global_stream(torch.device("cpu"), trial.seed, "init"):
+        built = build(place, trial.recipe, **named_by(build, {**task.params, **trial.task_params}))
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"task {task.name!r}: network returned {built!r}; it returns a torch.nn.Module")
+    return built
+
+
+def batches(trial: Trial, task: Task, data: Loaded) -> Batches:
+    """Return a trial's batches, at the start of its first epoch."""
+    return Batches(data.train, trial.recipe.batch_size, trial.seed, task.augment_draws)
+
+
+def loss(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the task's loss, or cross-entropy."""
+    return _own(trial, task, task.loss) or functional.cross_entropy
+
+
+def score(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the task's score, or accuracy."""
+    return _own(trial, task, task.score) or accuracy
+
+
+def augment(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return the task's augmentation, if it has one."""
+    return _own(trial, task, task.augment)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 for each sample whose largest output is its target's, else 0; (N, classes), (N,) -> (N,)."""
+    return (outputs.argmax(dim=1) == targets).float()
+
+
+def _own(trial: Trial, task: Task, given: Callable[..., Tensor] | str | None) -> Callable[..., Tensor] | None:
+    """Return a task's function with the task's parameters that it names filled in."""
+    if given is None:
+        return None
+    fn = function(given)
+    params = named_by(fn, {**task.params, **trial.task_params})
+    return (lambda *inputs: fn(*inputs, **params)) if params else fn
+
+
+#: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.
+_last: list[tuple[Any, Loaded]] = []
+
+
+def data(trial: Trial, task: Task, folder: Path, device: torch.device) -> Loaded:
+    """Return a task's data, kept from the trial before where that trained on the same."""
+    recipe = msgspec.structs.replace(trial.recipe, rate=task.recipe.rate)
+    wanted = (task, trial.task_params, recipe, folder, device)
+    if not _last or _last[0][0] != wanted:
+        _last.clear()
+        _last.append((wanted, load(task, trial.task_params, recipe, folder, device)))
+    return _last[0][1]

@@ -1,0 +1,101 @@
+"""One step of every norm before hours of training: a layer that raises, or changes a shape, is named with its site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normbench import plugins
+from normbench.contract import Site, Unsupported
+from normbench.errors import UsageError
+from normbench.plugins import Registry
+from normbench.records import Pack, Trial
+from normbench.suites import spelled
+from normbench.train import assemble
+from normbench.train.sites import Place
+from normbench.train.streams import global_stream
+
+
+def dry_run(packs: Iterable[Pack]) -> None:
+    """Try the first trial of each pack for one step, in training and in evaluation, and keep nothing of it.
+
+    Raises UsageError for a layer that raises or whose output has the wrong shape, naming the norm and the site, and for
+    a task that can't be built or has no data. What a norm says is unsupported, and a lack of memory, is left to the
+    trial, whose outcome it is.
+    """
+    for pack in packs:
+        registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
+        try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
+
+
+def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> None:
+    """Try one trial: see `dry_run`."""
+    place = assemble.place_of(trial, registry)
+    watch = _Watch(wraps=registry.norm(trial.norm).placement == "weight")
+    try:
+        with global_stream(device, trial.seed, "layer"):
+            _step(trial, registry, device, folder, place, watch)
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except (Unsupported, torch.OutOfMemoryError, MemoryError):
+        return
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
+
+
+def _step(trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch) -> None:
+    task = registry.task(trial.task)
+    data = assemble.data(trial, task, folder, device)
+    network = assemble.network(trial, registry, place).to(device)
+    for site, layer in place.layers:
+        watch.attach(site, layer)
+    inputs, targets, draws = next(iter(assemble.batches(trial, task, data)))
+    augment = assemble.augment(trial, task)
+    outputs = network(inputs if augment is None else augment(inputs, draws))
+    torch.autograd.backward(assemble.loss(trial, task)(outputs, targets))
+    with torch.no_grad():
+        assemble.score(trial, task)(network.eval()(inputs), targets)
+
+
+class _WrongShapeError(Exception):
+    """A layer's output is not what its site asks for."""
+
+
+class _Watch:
+    """Knows the site whose layer computes, and compares what goes in with what comes out."""
+
+    def __init__(self, wraps: bool) -> None:
+        self.site: Site | None = None
+        self._wraps = wraps
+
+    def attach(self, site: Site, layer: nn.Module) -> None:
+        """Watch the layer of a site."""
+        layer.register_forward_pre_hook(lambda module, inputs: self._enter(site))  # noqa: ARG005 - a hook's signature
+        layer.register_forward_hook(lambda module, inputs, output: self._leave(site, inputs[0], output))  # noqa: ARG005
+
+    def _enter(self, site: Site) -> None:
+        self.site = site
+
+    def _leave(self, site: Site, given: Tensor, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise _WrongShapeError(f"the layer returned {type(output).__name__}; it returns a tensor")
+        # A linear has another shape behind it than before it; of a wrapped one only the channels are known.
+        wanted = (*output.shape[:1], site.channels, *output.shape[2:]) if self._wraps else tuple(given.shape)
+        if self._wraps and site.layout == "NLC":
+            wanted = (*output.shape[:-1], site.channels)
+        if tuple(output.shape) != wanted:
+            raise _WrongShapeError(f"the layer returned the shape {tuple(output.shape)}; here it is {wanted}")
+        self.site = None
+
+
+def _who(trial: Trial, site: Site | None) -> str:
+    """Name the norm with its site, or, where no layer is to blame, the task and the norm that was in it."""
+    norm = spelled(trial.norm, trial.params)
+    if site is None:
+        return f"task {spelled(trial.task, trial.task_params)}, with norm {norm}"
+    return f"norm {norm} at site {site.index} of {trial.task} ({site.channels} channels, {site.layout})"
