@@ -74,7 +74,7 @@ def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
     labels = [asked.shown for _, asked in norms]
     for label in labels:
         if labels.count(label) > 1:
-            raise UsageError(f"{where}: norms names {label!r} twice; leave one out")
+            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or label one in the suite's file")
     for (_, first), (_, second) in itertools.combinations(norms, 2):
         if (first.name, first.params) == (second.name, second.params):
             both = f"{first.shown!r} and {second.shown!r}"

@@ -184,10 +184,13 @@ def test_stored_plan_finds_its_trials(cells, changes):
         ({"norms": ["group-norm(groups=4.0)"]}, "norms: group-norm: groups is 4.0; it takes an int"),
         ({"tasks": ["toy(widht=8)"]}, "suite mine: tasks: toy: no parameter 'widht'; did you mean 'width'?"),
         ({"tasks": ["toy(width=true)"]}, "tasks: toy: width is True; it takes an int"),
-        ({"norms": ["none", "batchnorm", "none"]}, "norms names 'none' twice; leave one out, or give each a label"),
+        (
+            {"norms": ["none", "batchnorm", "none"]},
+            "norms names 'none' twice; leave one out, or label one",
+        ),
         (
             {"norms": [{"norm": "group-norm", "label": "batchnorm"}, "batchnorm"]},
-            "norms names 'batchnorm' twice; leave one out, or give each a label",
+            "norms names 'batchnorm' twice; leave one out, or label one",
         ),
         (
             {"norms": ["batchnorm", {"norm": "batchnorm", "label": "again"}]},
@@ -199,7 +202,7 @@ def test_stored_plan_finds_its_trials(cells, changes):
         ({"vary": {"batch_size": [8, "many"]}}, "suite mine: toy: batch_size: expected int, got str"),
         ({"vary": {"momentum": [0.5, 1]}}, "suite mine: toy: momentum is 1.0; it is at least 0 and below 1"),
         ({"tune": {"weight_decay": [0, -1]}}, "suite mine: [tune]: weight_decay is -1.0; it is 0 or more"),
-        ({"rates": {"toyy": [1]}}, "suite mine: rates has no grid for the task 'toy'; it has toyy"),
+        ({"rates": {"toyy": [1]}}, "suite mine: rates: no task 'toyy'; did you mean 'toy'?"),
         ({"rates": [1, 0.1, 1.0]}, "suite mine: rates names a rate twice"),
     ],
     ids=str,

@@ -44,7 +44,8 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
     except (Unsupported, torch.OutOfMemoryError, MemoryError):
         return
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        kind = "" if isinstance(error, _WrongShapeError) else f"{type(error).__name__}: "
+        what = kind + " ".join(str(error).split())
         raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
 
 
