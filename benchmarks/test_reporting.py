@@ -52,9 +52,22 @@ def test_a_plan_of_10000_stored_trials(benchmark, folder):
     assert not found.todo
 
 
-@pytest.mark.parametrize("arguments", ["--help", "list norms", "plugins", "plan quick"])
-def test_start_up(benchmark, arguments):
-    """Answer a command that imports no torch, the interpreter's own start included."""
-    command = [sys.executable, "-m", "normbench.cli.main", *arguments.split()]
+def answer(*arguments: str) -> None:
+    """Run a command as a user does, the interpreter's own start included."""
+    subprocess.run([sys.executable, "-m", "normbench.cli.main", *arguments], check=True, capture_output=True)
 
-    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=9, warmup_rounds=1)
+
+@pytest.mark.parametrize("arguments", ["--help", "list norms", "plugins", "plan quick"])
+def test_normbench(benchmark, arguments):
+    """Answer a command that imports no torch."""
+    benchmark.pedantic(lambda: answer(*arguments.split()), rounds=9, warmup_rounds=1)
+
+
+def test_normbench_leaderboard_of_10000_trials(benchmark, folder):
+    """Print the leaderboards of a large folder."""
+    benchmark.pedantic(lambda: answer("leaderboard", str(folder)), rounds=5, warmup_rounds=1)
+
+
+def test_normbench_run_quick(benchmark, tmp_path):
+    """Run the whole suite once: 75 trials, from nothing to the leaderboards."""
+    benchmark.pedantic(lambda: answer("run", "quick", "--out", str(tmp_path / "out"), "--device", "cpu"), rounds=1)
