@@ -37,7 +37,7 @@ def digits(registry, norm, **recipe):
 @pytest.mark.parametrize("epochs", [6, 24])
 @pytest.mark.parametrize("norm", ["none", "batchnorm"])
 def test_a_trial_of_digits_cnn(benchmark, registry, norm, epochs):
-    """Each round times the loop, then the fit, so that both see the same machine; what is compared is within a round."""
+    """Each round times the loop, then the fit, so that both see the same machine; a round is compared with itself."""
     trial = digits(registry, norm, epochs=epochs)
     task = registry.task("digits-cnn")
     loaded = data(trial, task, Path(), CPU)
@@ -61,7 +61,7 @@ def test_a_trial_of_digits_cnn(benchmark, registry, norm, epochs):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_of_a_trial(benchmark, registry, threads):
-    """The recipe's default, one thread, was chosen by this; each round of one stands beside none of the other."""
+    """The recipe's default, one thread, was chosen by this: two are no faster, and one leaves a core to another trial."""
     trial = digits(registry, "batchnorm", threads=threads)
 
     benchmark.pedantic(lambda: next(fit([trial], registry=registry)), rounds=ROUNDS, warmup_rounds=2)
