@@ -61,7 +61,7 @@ def test_a_trial_of_digits_cnn(benchmark, registry, norm, epochs):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_of_a_trial(benchmark, registry, threads):
-    """The recipe's default, one thread, was chosen by this: two are no faster, and one leaves a core to another trial."""
+    """The recipe's default, one thread, was chosen by this: two are no faster, and one leaves the other core free."""
     trial = digits(registry, "batchnorm", threads=threads)
 
     benchmark.pedantic(lambda: next(fit([trial], registry=registry)), rounds=ROUNDS, warmup_rounds=2)

@@ -33,8 +33,8 @@ def main(source: Path, page: Path) -> None:
         "",
         "A trial of digits-cnn, in brackets its norm and epochs, stands beside the same training written as a plain",
         "loop, each round timing both, one after the other; what it takes more, and the ratio, are medians over the",
-        "rounds. Threads are a recipe value; the default is one: two are no faster on a task this small, and one leaves",
-        "a core to another trial.",
+        "rounds. Threads are a recipe value; the default is one: two are no faster on a task this small, and one",
+        "leaves a core to another trial.",
         "",
     ]
     lines += ["Nothing here was run on a GPU yet."]

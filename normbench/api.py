@@ -61,14 +61,14 @@ class Results:
 def run(
     suite: str | Path,
     *,
-    norms: Sequence[str] = (),
+    norms: str | Sequence[str] = (),
     seeds: int | Sequence[int] | None = None,
     settings: dict[str, Any] | None = None,
     plugin_files: Sequence[str | Path] = (),
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
-    probes: Sequence[str] = (),
+    probes: str | Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Results:
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
@@ -78,14 +78,14 @@ def run(
     """
     request = Request(
         suite=str(suite),
-        norms=list(norms),
+        norms=_listed(norms),
         seeds=_seeds(seeds),
         settings=[assignments({key: value}) for key, value in (settings or {}).items()],
         plugin_files=[Path(file) for file in plugin_files],
         out=Path(out) if out is not None else None,
         data_dir=Path(data_dir) if data_dir is not None else None,
         device=device,
-        probes=list(probes),
+        probes=_listed(probes),
     )
     return Results(execute.run(execute.settled(execute.prepare(request)), on_progress).folder)
 
@@ -120,6 +120,10 @@ def layer(
 def register(thing: Norm | Task | Probe) -> None:
     """Register a norm, a task or a probe in this session, as a plugin would; the same name again replaces it."""
     plugins.register(thing)
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _seeds(seeds: int | Sequence[int] | None) -> str | None:

@@ -206,3 +206,12 @@ def test_the_public_names_are_there():
     """Everything in `__all__` can be had, and a name that is not there is an AttributeError."""
     assert all(getattr(normbench, name) is not None for name in normbench.__all__)
     assert not hasattr(normbench, "leaderboard_of_all_times")
+
+
+def test_one_norm_needs_no_list(tmp_path):
+    """A name alone is one norm, not its letters."""
+    results = normbench.run(
+        "quick", norms="none", seeds=1, settings={"rates": [0.1], "epochs": 1}, out=tmp_path, device="cpu"
+    )
+
+    assert ["none"] == [trial.norm for trial in results.trials()]

@@ -69,8 +69,11 @@ def put_tables(tables: Sequence[Table], form: str) -> None:
     put(text)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if os.environ.get("GITHUB_ACTIONS") and summary:
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(github(tables) + "\n")
+        try:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(github(tables) + "\n")
+        except OSError as error:
+            say(f"normbench: GITHUB_STEP_SUMMARY {summary}: can't be written ({error.strerror})")
 
 
 def coloured(text: str) -> Text:
