@@ -15,7 +15,6 @@ from normbench import plugins, suites
 from normbench.cli import options, output
 from normbench.contract import Norm, Probe, SuiteFile, Task
 from normbench.errors import unknown
-from normbench.plugins import Registry
 
 
 def command(
@@ -27,17 +26,13 @@ def command(
     if kind not in _KINDS:
         raise unknown("kind", kind, _KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
-    entries = _KINDS[kind](registry)
+    entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
     if json:
         output.put(msgspec.json.format(msgspec.json.encode({"schema": 1, kind: entries}), indent=2).decode())
     else:
         output.put("\n".join(_lines(entries)))
     for failed in registry.quarantined:
         output.say(f"normbench: {failed}")
-
-
-def _norms(registry: Registry) -> list[dict[str, Any]]:
-    return [_norm(offered.thing, offered.plugin.name) for offered in registry.norms.values()]
 
 
 def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
@@ -50,10 +45,6 @@ def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
         "paper": norm.paper,
         "plugin": plugin,
     }
-
-
-def _tasks(registry: Registry) -> list[dict[str, Any]]:
-    return [_task(offered.thing, offered.plugin.name) for offered in registry.tasks.values()]
 
 
 def _task(task: Task, plugin: str) -> dict[str, Any]:
@@ -70,10 +61,6 @@ def _task(task: Task, plugin: str) -> dict[str, Any]:
     }
 
 
-def _suites(registry: Registry) -> list[dict[str, Any]]:
-    return [_suite(offered.thing, offered.plugin.name) for offered in registry.suites.values()]
-
-
 def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
     suite = suites.read(Path(file.path))
     return {
@@ -87,19 +74,16 @@ def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
     }
 
 
-def _probes(registry: Registry) -> list[dict[str, Any]]:
-    return [_probe(offered.thing, offered.plugin.name) for offered in registry.probes.values()]
-
-
 def _probe(probe: Probe, plugin: str) -> dict[str, Any]:
     return {"name": probe.name, "summary": probe.summary, "plugin": plugin}
 
 
-_KINDS: dict[str, Callable[[Registry], list[dict[str, Any]]]] = {
-    "norms": _norms,
-    "tasks": _tasks,
-    "suites": _suites,
-    "probes": _probes,
+#: What can be listed, by the registry's name for it, and how one of each is described.
+_KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
+    "norms": _norm,
+    "tasks": _task,
+    "suites": _suite,
+    "probes": _probe,
 }
 
 
