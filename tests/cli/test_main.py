@@ -158,7 +158,7 @@ def test_a_value_that_the_suite_varies_cannot_be_set(normbench):
 
 def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):
     """A bug is not dressed up as a user's mistake."""
-    monkeypatch.setitem(listing._KINDS, "norms", lambda registry: 1 / 0)
+    monkeypatch.setitem(listing._KINDS, "norms", lambda thing, plugin: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         normbench("list", "norms")
