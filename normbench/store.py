@@ -21,7 +21,7 @@ import msgspec
 from normbench.errors import UsageError
 from normbench.records import SCHEMA, Result, RunRecord, TrialRecord
 
-RUNS, TRIALS, SESSIONS = "runs.jsonl", "trials.jsonl", "sessions.jsonl"
+RUNS, TRIALS = "runs.jsonl", "trials.jsonl"
 ENVIRONMENTS, QUARANTINE = "environments.jsonl", "quarantine.jsonl"
 LOCK, OWNER = ".lock", ".lock-owner"
 
