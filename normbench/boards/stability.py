@@ -41,10 +41,11 @@ def stability(grid: Grid) -> Table | None:
     """Return the stability board of a grid, its norms by their score over the grid; None where there is one rate."""
     if len(grid.rates) < 2:
         return None
-    measured = [(row, seeds) for row in grid.rows if (seeds := curves(grid, row))]
+    every = [(row, curves(grid, row)) for row in grid.rows]
+    measured = [(row, seeds) for row, seeds in every if seeds]
     means = [statistics.fmean(over_the_grid(curve.scores, grid.rates) for curve in seeds) for _, seeds in measured]
     ordered = sorted(zip(ranks(means), measured, strict=True), key=lambda pair: pair[0])
-    apart = [(row.label, "no seed has a score at every rate") for row in grid.rows if not curves(grid, row)]
+    apart = [(row.label, "no seed has a score at every rate") for row, seeds in every if not seeds]
     return Table(
         board="stability",
         **grid.head,

@@ -15,7 +15,7 @@ from normbench.cli.output import close_quietly, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError
 
-USAGE, FAILURES, INTERRUPTED, TERMINATED = 2, 4, 130, 143
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -108,7 +108,7 @@ def status(args: list[str]) -> int:
         return int(stop.exit_code)
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
-        return FAILURES
+        return run.FAILURES
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import msgspec
@@ -17,7 +16,6 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
     NORMBENCH_PLUGINS=a,b loads only these, NORMBENCH_STRICT_PLUGINS=1 makes a plugin that fails exit status 2.
     """
     registry = plugins.load(tuple(plugin or ()))
-    strict = os.environ.get(plugins.STRICT, "") not in ("", "0")
     if json:
         described = {
             "schema": 1,
@@ -43,7 +41,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
             lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
             lines.append(f"    to be rid of it: {bad.remedy}")
         output.put("\n".join(lines) or "no plugins")
-    return 2 if registry.quarantined and strict else 0
+    return 2 if registry.quarantined and plugins.strict() else 0
 
 
 def _described(found: plugins.Plugin) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from normbench.execute import Request, Summary, prepare, run, settled
 from normbench.execute.run import Prepared
 from normbench.store import Store
 
-#: Exit status where some trials ended in error, oom or timeout.
+#: Exit status where some trials ended in error, oom or timeout, or the disk is full.
 FAILURES = 4
 
 

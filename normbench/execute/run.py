@@ -210,11 +210,12 @@ def seconds_left(work: Iterable[Work]) -> float | None:
                 took.setdefault(group, []).append(item.stored.seconds / item.cell.recipe.epochs)
     if not took:
         return None
+    median = {group: statistics.median(seconds) for group, seconds in took.items()}
     total = 0.0
     for item in items:
         if not item.done:
-            group = next(group for group in _groups(item.cell) if group in took)
-            total += statistics.median(took[group]) * item.cell.recipe.epochs
+            group = next(group for group in _groups(item.cell) if group in median)
+            total += median[group] * item.cell.recipe.epochs
     return total
 
 
