@@ -15,10 +15,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import msgspec
 import pluggy
 
 from normbench.errors import UsageError, unknown
+from normbench.recipe import Recipe as Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,48 +42,6 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 class Unsupported(Exception):  # noqa: N818 - it is an outcome, not an error
     """Raised by a layer that can't stand at a site or under a recipe; the trial ends as `unsupported`."""
-
-
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Everything about a training that is a value.
-
-    A field that equals its default is left out of a trial's identity, so that a recipe can grow without orphaning what
-    is stored: a new field's default must mean what was done before it existed. Each value has one spelling, too: where
-    a float is meant, 0 becomes 0.0.
-
-    `rate` is the learning rate, `batch_size` counts samples, `epochs` passes over the training data; `momentum` and
-    `weight_decay` are SGD's; `threads` are those that torch computes with on a CPU; with `hold_out` off, training
-    takes the validation split as well, and there is no validation score.
-    """
-
-    rate: float
-    batch_size: int
-    epochs: int
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    threads: int = 1
-    hold_out: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with."""
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError(f"rate is {self.rate}; a rate is above 0")
-        for name in ("batch_size", "epochs", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is 1 or more")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it is at least 0 and below 1")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay is {self.weight_decay}; it is 0 or more")
-        msgspec.structs.force_setattr(self, "rate", float(self.rate))
-        defaults = self.__struct_defaults__
-        for name, default in zip(self.__struct_fields__[-len(defaults) :], defaults, strict=True):
-            value = getattr(self, name)
-            if value == default:
-                # msgspec leaves out a field only where it is the very object that its default is.
-                msgspec.structs.force_setattr(self, name, default)
-            elif isinstance(default, float):
-                msgspec.structs.force_setattr(self, name, float(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from normbench.contract import Norm, Recipe, Task, checked
+from normbench.contract import Norm, Task, checked
 from normbench.errors import UsageError, unknown
 from normbench.plugins import Registry
+from normbench.recipe import Recipe
 from normbench.records import Cell
 from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable, spelled
 
@@ -31,7 +32,6 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
     planned = []
     for task, params in tasks:
         for recipe in _conditions(suite, task, where):
-            changed = [name for name in sorted(RECIPE_VALUES) if getattr(recipe, name) != getattr(task.recipe, name)]
             for norm, asked in norms:
                 planned.append(
                     Cell(
@@ -42,13 +42,13 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
                         params=asked.params,
                         label=asked.shown,
                         recipe=recipe,
-                        condition={name: getattr(recipe, name) for name in changed},
+                        condition=_condition(recipe, task.recipe),
                         rates=_rates(suite, task, where),
                         settings=_product(suite.tune),
                         seeds=suite.seed_list(),
                     )
                 )
-    _check_settings(planned, where)
+    _check_settings(suite, planned, where)
     return planned
 
 
@@ -87,17 +87,40 @@ def _conditions(suite: Suite, task: Task, where: str) -> Iterator[Recipe]:
         yield _recipe(task.recipe, values, f"{where}: {task.name}")
 
 
+def _condition(recipe: Recipe, own: Recipe) -> dict[str, Any]:
+    """Return the values that differ from the task's own; of epochs and steps, the one that counts says it alone."""
+    changed = [name for name in sorted(RECIPE_VALUES) if getattr(recipe, name) != getattr(own, name)]
+    idle = "epochs" if recipe.steps else "steps"
+    values = {name: getattr(recipe, name) for name in changed if name != idle}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def _recipe(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
     try:
-        return msgspec.convert({**msgspec.to_builtins(recipe), **values}, Recipe)
+        return recipe.changed(**values)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {readable(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
-def _check_settings(planned: list[Cell], where: str) -> None:
-    for cell in planned:
-        for setting in cell.settings:
-            _recipe(cell.recipe, setting, f"{where}: [tune]")
+def _check_settings(suite: Suite, planned: list[Cell], where: str) -> None:
+    """Refuse a tuned value that can't be, and one that is set where it has no effect on any trial."""
+    recipes = [_recipe(cell.recipe, setting, f"{where}: [tune]") for cell in planned for setting in cell.settings]
+    for name, (decider, wanted) in _NEEDS.items():
+        given = name in suite.fix or name in suite.vary or name in suite.tune
+        if given and not any(wanted(getattr(recipe, decider)) for recipe in recipes):
+            values = ", ".join(sorted({str(getattr(recipe, decider)) for recipe in recipes}))
+            raise UsageError(f"{where}: {name} has no effect where {decider} is {values}")
+
+
+#: Values that matter only where another value has it so.
+_NEEDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "momentum": ("optimizer", lambda value: value == "sgd"),
+    "milestones": ("schedule", lambda value: value == "steps"),
+    "milestone_factor": ("schedule", lambda value: value == "steps"),
+    "weight_decay_spares": ("weight_decay", lambda value: value > 0),
+}
 
 
 def _product(table: dict[str, list[Any]]) -> list[dict[str, Any]]:

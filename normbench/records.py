@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from normbench.contract import Recipe
+from normbench.recipe import Recipe
 
 #: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
 SCHEMA: Final = 1
@@ -58,6 +58,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
 
+    `steps` optimizer steps were taken, `epoch_steps` make an epoch: where the recipe counts steps, the last may be a part.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not.
     """
@@ -70,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     diverged_at: int | None = None
     series: dict[str, list[float]] = {}
     steps: int = 0
+    epoch_steps: int = 0
     lanes: int = 1
     seconds: float = 0.0
 
@@ -126,13 +128,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
         """Return the trial at one point of the grid."""
+        recipe = self.recipe.changed(**setting) if setting else self.recipe
         return Trial(
             task=self.task,
             task_version=self.task_version,
             task_params=self.task_params,
             norm=self.norm,
             params=self.params,
-            recipe=msgspec.structs.replace(self.recipe, rate=rate, **setting),
+            recipe=msgspec.structs.replace(recipe, rate=rate),
             seed=seed,
         )
 
@@ -185,6 +188,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     nonfinite: dict[str, str] = {}
     probes: list[str] = []
     steps: int = 0
+    epoch_steps: int = 0
     lanes: int = 1
     threads: int = 1
     seconds: float = 0.0
@@ -212,6 +216,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     validation: float | None = None
     series: dict[str, list[float | None]] = {}
     probes: list[str] = []
+    steps: int = 0
+    epoch_steps: int = 0
     seconds: float = 0.0
 
     @property

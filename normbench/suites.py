@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from normbench.contract import Recipe
 from normbench.errors import UsageError, unknown
+from normbench.recipe import Recipe
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}

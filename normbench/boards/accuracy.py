@@ -82,16 +82,20 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     Between two epochs it is interpolated; before the first, progress is 0. A seed that diverged has progress 0 from
     then on, and an epoch whose score is not finite has none.
     """
+    results = list(results)
     series = [result.series.get("validation", []) for result in results]
     curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
     longest = max((len(curve) for curve in curves), default=0)
     if not longest:
         return None
+    # Where a recipe counts steps, the last epoch may be a part of one.
+    ended = max((result.steps / result.epoch_steps for result in results if result.epoch_steps), default=longest)
     before = 0.0
     for epoch in range(longest):
         now = sum(curve[epoch] if epoch < len(curve) else 0.0 for curve in curves) / len(curves)
         if now >= GOAL:
-            return epoch + (GOAL - before) / (now - before)
+            length = 1.0 if epoch + 1 < longest else ended - epoch
+            return epoch + length * (GOAL - before) / (now - before)
         before = now
     return None
 

@@ -198,7 +198,7 @@ def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
 
 
 def seconds_left(work: Iterable[Work]) -> float | None:
-    """Return the time that the trials not done should take, from what stored ones took, or None where none is stored.
+    """Return the time that the trials not done should take, from what stored ones took; None where no like one is stored.
 
     A trial takes what its cell's trials took in the median, else what its task's did, else what all did.
     """
@@ -207,23 +207,30 @@ def seconds_left(work: Iterable[Work]) -> float | None:
     for item in items:
         if item.stored is not None:
             for group in _groups(item.cell):
-                took.setdefault(group, []).append(item.stored.seconds / item.cell.recipe.epochs)
+                took.setdefault(group, []).append(item.stored.seconds / _length(item.cell))
     if not took:
         return None
     median = {group: statistics.median(seconds) for group, seconds in took.items()}
     total = 0.0
     for item in items:
         if not item.done:
-            group = next(group for group in _groups(item.cell) if group in median)
-            total += median[group] * item.cell.recipe.epochs
+            like = [median[group] for group in _groups(item.cell) if group in median]
+            if not like:
+                return None
+            total += like[0] * _length(item.cell)
     return total
 
 
 def _groups(cell: Cell) -> Iterator[tuple[str, ...]]:
-    yield cell.table, cell.row
-    yield (cell.table,)
-    yield (cell.task,)
-    yield ()
+    counted = "steps" if cell.recipe.steps else "epochs"
+    yield counted, cell.table, cell.row
+    yield counted, cell.table
+    yield counted, cell.task
+    yield (counted,)
+
+
+def _length(cell: Cell) -> int:
+    return cell.recipe.steps or cell.recipe.epochs
 
 
 def _printed(cell: Cell, registry: Registry) -> Cell:
@@ -329,6 +336,7 @@ def _trial_record(
         nonfinite=flags,
         probes=list(probes),
         steps=outcome.steps,
+        epoch_steps=outcome.epoch_steps,
         lanes=outcome.lanes,
         threads=trial.recipe.threads,
         seconds=round(outcome.seconds, 4),

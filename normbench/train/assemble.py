@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from normbench.contract import Task, function, named_by
+from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Measure, Trial
 from normbench.train.data import Batches, Loaded, load
+from normbench.train.initialize import initialize
+from normbench.train.module import Training
+from normbench.train.optimize import optimizer
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
 
@@ -41,7 +45,36 @@ def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.
         built = build(place, trial.recipe, **named_by(build, {**task.params, **trial.task_params}))
     if not isinstance(built, nn.Module):
         raise TypeError(f"task {task.name!r}: network returned {built!r}; it returns a torch.nn.Module")
+    if trial.recipe.dropout and not any(
+        isinstance(module, nn.modules.dropout._DropoutNd) for module in built.modules()
+    ):
+        raise UsageError(f"task {task.name}: dropout is {trial.recipe.dropout}; its network has no dropout")
+    initialize(built, trial.recipe, trial.seed, place.norms)
     return built
+
+
+def training(
+    trial: Trial,
+    registry: Registry,
+    data: Loaded,
+    place: Place | None = None,
+    watchers: Callable[[nn.Module], Sequence[Any]] = lambda network: (),  # noqa: ARG005 - a watcher's signature
+) -> Training:
+    """Return a trial's training, at its start; `watchers` gives what watches its network."""
+    task, recipe = registry.task(trial.task), trial.recipe
+    place = place or place_of(trial, registry)
+    built = network(trial, registry, place)
+    return Training(
+        built,
+        recipe,
+        optimizer=lambda: optimizer(built, place.norms, recipe),
+        loss=loss(trial, task),
+        score=score(trial, task),
+        augment=augment(trial, task),
+        validation=data.validation if recipe.hold_out else None,
+        batches=batches(trial, task, data),
+        watchers=watchers(built),
+    )
 
 
 def batches(trial: Trial, task: Task, data: Loaded) -> Batches:
@@ -78,13 +111,18 @@ def _own(trial: Trial, task: Task, given: Callable[..., Tensor] | str | None) ->
     return (lambda *inputs: fn(*inputs, **params)) if params else fn
 
 
+#: The values of a recipe that a task's data may depend on.
+_OF_DATA = ("batch_size", "epochs", "steps", "hold_out")
 #: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.
 _last: list[tuple[Any, Loaded]] = []
 
 
 def data(trial: Trial, task: Task, folder: Path, device: torch.device) -> Loaded:
-    """Return a task's data, kept from the trial before where that trained on the same."""
-    recipe = msgspec.structs.replace(trial.recipe, rate=task.recipe.rate)
+    """Return a task's data, kept from the trial before where that trained on the same.
+
+    Of the recipe, data may depend on what `_OF_DATA` names; everything else is the task's own there.
+    """
+    recipe = msgspec.structs.replace(task.recipe, **{name: getattr(trial.recipe, name) for name in _OF_DATA})
     wanted = (task, trial.task_params, recipe, folder, device)
     if not _last or _last[0][0] != wanted:
         _last.clear()

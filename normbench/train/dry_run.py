@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -50,17 +51,14 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
 
 
 def _step(trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch) -> None:
-    task = registry.task(trial.task)
-    data = assemble.data(trial, task, folder, device)
-    network = assemble.network(trial, registry, place).to(device)
+    eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
+    data = assemble.data(trial, registry.task(trial.task), folder, device)
+    module = assemble.training(eager, registry, data, place).to(device)
     for site, layer in place.layers:
         watch.attach(site, layer)
-    inputs, targets, draws = next(iter(assemble.batches(trial, task, data)))
-    augment = assemble.augment(trial, task)
-    outputs = network(inputs if augment is None else augment(inputs, draws))
-    torch.autograd.backward(assemble.loss(trial, task)(outputs, targets))
-    with torch.no_grad():
-        assemble.score(trial, task)(network.eval()(inputs), targets)
+    inputs, targets, draws = next(iter(module.batches))
+    torch.autograd.backward(module.training_step((inputs, targets, draws)))
+    module.evaluate((inputs, targets))
 
 
 class _WrongShapeError(Exception):

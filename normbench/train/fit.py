@@ -40,9 +40,9 @@ def fit(
     for trial in pack:
         started = time.perf_counter()
         kind: Kind
-        steps, details = 0, dict[str, Any]()
+        details: dict[str, Any] = {}
         try:
-            kind, steps, details = _fit_one(trial, registry, where, Path(data_dir), probes)
+            kind, details = _fit_one(trial, registry, where, Path(data_dir), probes)
         except (UsageError, KeyboardInterrupt):
             raise
         except Unsupported as error:
@@ -51,7 +51,7 @@ def fit(
             kind, details = "oom", {"reason": _reason(error)}
         except (Exception, SystemExit) as error:
             kind, details = "error", {"reason": _reason(error)}
-        yield Outcome(trial=trial, outcome=kind, steps=steps, seconds=time.perf_counter() - started, **details)
+        yield Outcome(trial=trial, outcome=kind, seconds=time.perf_counter() - started, **details)
 
 
 def fit_pack(pack: Pack) -> Iterator[Outcome]:
@@ -62,52 +62,38 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
 
 def _fit_one(
     trial: Trial, registry: Registry, device: torch.device, folder: Path, probes: Sequence[str]
-) -> tuple[Kind, int, dict[str, Any]]:
-    """Train one trial; return its outcome, the optimizer steps taken, and what was measured."""
-    task, recipe = registry.task(trial.task), trial.recipe
+) -> tuple[Kind, dict[str, Any]]:
+    """Train one trial; return its outcome, and what was measured."""
+    task = registry.task(trial.task)
     if device.type == "cpu":
-        torch.set_num_threads(recipe.threads)
+        torch.set_num_threads(trial.recipe.threads)
     data = assemble.data(trial, task, folder, device)
-    network = assemble.network(trial, registry)
-    infinite_at_start = not_finite(network)
-    batches = assemble.batches(trial, task, data)
-    module = Training(
-        network,
-        recipe,
-        loss=assemble.loss(trial, task),
-        score=assemble.score(trial, task),
-        augment=assemble.augment(trial, task),
-        validation=data.validation if recipe.hold_out else None,
-        steps_per_epoch=len(batches),
-        watchers=[function(registry.probe(name).watch)(network) for name in probes],
-    )
+    watches = [function(registry.probe(name).watch) for name in probes]
+    module = assemble.training(trial, registry, data, watchers=lambda network: [watch(network) for watch in watches])
+    infinite_at_start = not_finite(module.network)
     with global_stream(device, trial.seed, "layer"):
-        train(module, batches, device)
+        train(module, device)
         module.to(device)
         return _judged(module, assemble.measure(task), data, infinite_at_start)
 
 
 def _judged(
     module: Training, measured: Measure, data: Loaded, infinite_at_start: frozenset[str]
-) -> tuple[Kind, int, dict[str, Any]]:
+) -> tuple[Kind, dict[str, Any]]:
     series = module.series
-    steps = len(series["loss"]) * module.steps_per_epoch
-    diverged: dict[str, Any] = {
-        "score": measured.chance,
-        "validation": measured.chance if module.validates else None,
-        "series": series,
-    }
+    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
+    diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
-        return "diverged", steps, {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}
+        return "diverged", {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}
     infinite = not_finite(module.network, infinite_at_start)
     if infinite:
-        return "diverged", steps, {**diverged, "reason": f"{min(infinite)} is not finite"}
+        return "diverged", {**diverged, "reason": f"{min(infinite)} is not finite"}
     score = module.evaluate(data.test)
     if not math.isfinite(score):
-        return "diverged", steps, {**diverged, "reason": f"{measured.name} is not finite"}
+        return "diverged", {**diverged, "reason": f"{measured.name} is not finite"}
     kind: Kind = "trained" if measured.trained(score) else "not-trained"
     validation = series["validation"][-1] if module.validates else None
-    return kind, steps, {"score": score, "validation": validation, "series": series}
+    return kind, {**common, "score": score, "validation": validation}
 
 
 def _reason(error: BaseException) -> str:

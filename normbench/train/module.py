@@ -15,8 +15,9 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
-from normbench.contract import Recipe
-from normbench.train.data import Split
+from normbench.recipe import Recipe
+from normbench.train.data import Batches, Split
+from normbench.train.optimize import multiplier
 
 #: Samples an evaluation takes at once. Evaluation depends on no other sample, so that this changes no score.
 EVALUATION_BATCH = 1024
@@ -34,61 +35,77 @@ class Training(pl.LightningModule):
         network: nn.Module,
         recipe: Recipe,
         *,
+        optimizer: Callable[[], torch.optim.Optimizer],
         loss: Callable[[Tensor, Tensor], Tensor],
         score: Callable[[Tensor, Tensor], Tensor],
         augment: Callable[[Tensor, Tensor], Tensor] | None,
         validation: Split | None,
-        steps_per_epoch: int,
+        batches: Batches,
         watchers: Sequence[Any],
     ) -> None:
         super().__init__()
         self.network = network
+        self.batches = batches
+        self.recipe = recipe
+        self.steps = recipe.total_steps(len(batches))
         self.series: dict[str, list[float]] = {"loss": []}
+        self.taken = 0
         self.diverged_at: int | None = None
-        self._recipe = recipe
+        self.validates = validation is not None
+        self._optimizer = optimizer
         self._loss, self._score, self._augment = loss, score, augment
         self._validation = validation
-        self.validates = validation is not None
-        self.steps_per_epoch = steps_per_epoch
         self._watchers = watchers
         modules: list[Any] = list(network.modules())
         self._on_step = [module.on_step for module in modules if callable(getattr(module, "on_step", None))]
-        self._losses = torch.zeros(0)
+        self._losses: list[Tensor] = []
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if recipe.compile:
+            network.compile()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return SGD with the recipe's values."""
-        recipe = self._recipe
-        return torch.optim.SGD(
-            self.network.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning notes the hook it is in dozens of times a step, which must cost nothing."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def configure_optimizers(self) -> Any:
+        """Return the recipe's optimizer, and its schedule where it has one."""
+        optimizer = self._optimizer()
+        if self.recipe.schedule == "constant":
+            return optimizer
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: multiplier(self.recipe, min(step, self.steps - 1), self.steps)
         )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Return the batch: it is on the device already."""
         return batch
 
-    def on_train_epoch_start(self) -> None:
-        """Make room for the epoch's losses."""
-        self._losses = torch.zeros(self.steps_per_epoch, device=self.device)
-
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int = 0) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch."""
         inputs, targets, draws = batch
-        step = self.current_epoch * self.steps_per_epoch + batch_idx
         for on_step in self._on_step:
-            on_step(step, self._recipe.epochs * self.steps_per_epoch)
+            on_step(self.taken, self.steps)
+        self.taken += 1
         if self._augment is not None:
             inputs = self._augment(inputs, draws)
-        loss = self._loss(self.network(inputs), targets)
-        self._losses[batch_idx] = loss.detach()
+        with self._precision():
+            loss = self._loss(self._outputs(inputs), targets)
+        self._losses.append(loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Look at the epoch's losses, and measure."""
-        losses = self._losses.double().cpu()
+        losses = torch.stack(self._losses).double().cpu()
+        self._losses.clear()
         self.series["loss"].append(losses.mean().item())
         wrong = (~torch.isfinite(losses)).nonzero()
         if len(wrong):
-            self.diverged_at = self.current_epoch * self.steps_per_epoch + int(wrong[0]) + 1
+            self.diverged_at = self.taken - len(losses) + int(wrong[0]) + 1
             self.trainer.should_stop = True
             return
         if self._validation is not None:
@@ -105,12 +122,24 @@ class Training(pl.LightningModule):
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
         for begin in range(0, len(inputs), EVALUATION_BATCH):
             chosen = slice(begin, begin + EVALUATION_BATCH)
-            total += self._score(self.network(inputs[chosen]), targets[chosen]).double().sum()
+            with self._precision():
+                scores = self._score(self._outputs(inputs[chosen]), targets[chosen])
+            total += scores.double().sum()
         self.network.train()
         return total.item() / len(inputs)
 
+    def _outputs(self, inputs: Tensor) -> Any:
+        if self.recipe.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return self.network(inputs)
 
-def train(module: Training, batches: Any, device: torch.device) -> None:
+    def _precision(self) -> torch.autocast:
+        """Return the recipe's precision, to compute in; Lightning's own would leave evaluation out."""
+        device = next(self.network.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+
+def train(module: Training, device: torch.device) -> None:
     """Train a module under a Lightning Trainer that keeps quiet, and lets Ctrl-C and signals be what they were.
 
     Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
@@ -119,7 +148,8 @@ def train(module: Training, batches: Any, device: torch.device) -> None:
         trainer = pl.Trainer(
             accelerator="cuda" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            max_epochs=module._recipe.epochs,
+            max_epochs=module.recipe.epochs or -1,
+            max_steps=module.recipe.steps or -1,
             plugins=[LightningEnvironment()],
             logger=False,
             enable_checkpointing=False,
@@ -130,7 +160,7 @@ def train(module: Training, batches: Any, device: torch.device) -> None:
         )
         with _own_signals():
             try:
-                trainer.fit(module, train_dataloaders=batches)
+                trainer.fit(module, train_dataloaders=module.batches)
             except SystemExit as stop:
                 if isinstance(stop.__context__, KeyboardInterrupt):
                     raise KeyboardInterrupt from None

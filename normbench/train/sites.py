@@ -40,6 +40,11 @@ class Place:
         self.layers: list[tuple[Site, nn.Module]] = []
         self.building: Site | None = None
 
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The layers built so far that are norms alone, and no wrapped linears."""
+        return [] if self._norm.placement == "weight" else [layer for _, layer in self.layers]
+
     def norm(
         self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
     ) -> nn.Module:

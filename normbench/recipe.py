@@ -1,0 +1,120 @@
+"""Everything about a training that is a value: what a task gives, a suite changes, and a trial's key is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+#: Ranges of the values that are numbers: the lowest, whether it is allowed itself, and what a message says of it.
+_RANGES: dict[str, tuple[float, bool, str]] = {
+    "rate": (0, False, "a rate is above 0"),
+    "batch_size": (1, True, "it is 1 or more"),
+    "threads": (1, True, "it is 1 or more"),
+    "epochs": (0, True, "it is 1 or more, or 0 where steps count"),
+    "steps": (0, True, "it is 1 or more, or 0 where epochs count"),
+    "momentum": (0, True, "it is at least 0 and below 1"),
+    "weight_decay": (0, True, "it is 0 or more"),
+    "init_scale": (0, False, "it is above 0"),
+    "dropout": (0, True, "it is at least 0 and below 1"),
+    "milestone_factor": (0, False, "it is above 0"),
+}
+#: Values that stay below 1.
+_SHARES = frozenset({"momentum", "dropout"})
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Everything about a training that is a value.
+
+    A field that equals its default is left out of a trial's identity, so that a recipe can grow without orphaning what
+    is stored: a new field's default must mean what was done before it existed. Each value has one spelling, too: where
+    a float is meant, 0 becomes 0.0.
+
+    - `rate`: the learning rate; `batch_size`: samples a step.
+    - `epochs`: passes over the training data; or `steps`: optimizer steps. One of the two is 0.
+    - `optimizer`: "sgd" with `momentum`; "adam" and "adamw" (decoupled weight decay) with torch's betas.
+    - `schedule`: what becomes of the rate: "constant"; "steps", times `milestone_factor` at each of `milestones`, which
+      are fractions of the run; "cosine", half a wave down to 0; "one-cycle", up over the first 30% and down again.
+    - `weight_decay`, and what it spares: "nothing", or "norms-and-biases".
+    - `init`: torch's "default", "he" (normal, fan in, Kaiming He et al. 2015) or "xavier" (uniform, Glorot & Bengio
+      2010), both with biases at 0; the weights of linears and convolutions are then multiplied by `init_scale`.
+    - `dropout`: the probability, where the task has dropout.
+    - `precision`: 32, or "bf16" for bfloat16 autocast; `channels_last`: that memory format, for images; `compile`: the
+      network under torch.compile; `threads`: those that torch computes with on a CPU.
+    - with `hold_out` off, training takes the validation split as well, and there is no validation score.
+    """
+
+    rate: float
+    batch_size: int
+    epochs: int = 0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    threads: int = 1
+    hold_out: bool = True
+    steps: int = 0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    schedule: Literal["constant", "steps", "cosine", "one-cycle"] = "constant"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    milestone_factor: float = 0.1
+    weight_decay_spares: Literal["nothing", "norms-and-biases"] = "nothing"
+    init: Literal["default", "he", "xavier"] = "default"
+    init_scale: float = 1.0
+    dropout: float = 0.0
+    precision: Literal[32, "bf16"] = 32
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with."""
+        for name, (lowest, included, allowed) in _RANGES.items():
+            value = getattr(self, name)
+            below = value < lowest or (value == lowest and not included)
+            if below or not math.isfinite(value) or (name in _SHARES and value >= 1):
+                raise ValueError(f"{name} is {value}; {allowed}")
+        if (self.epochs > 0) == (self.steps > 0):
+            raise ValueError(
+                f"epochs is {self.epochs} and steps is {self.steps}; one of the two says how long to train"
+            )
+        ascending = list(self.milestones) == sorted(set(self.milestones))
+        if not ascending or any(not 0 < milestone < 1 for milestone in self.milestones):
+            raise ValueError(
+                f"milestones is {list(self.milestones)}; they are fractions of the run, ascending, between 0 and 1"
+            )
+        self._spell()
+
+    def _spell(self) -> None:
+        """Give each value its one spelling."""
+        msgspec.structs.force_setattr(self, "rate", float(self.rate))
+        msgspec.structs.force_setattr(self, "milestones", tuple(float(value) for value in self.milestones))
+        defaults = self.__struct_defaults__
+        for name, default in zip(self.__struct_fields__[-len(defaults) :], defaults, strict=True):
+            value: Any = getattr(self, name)
+            if value == default:
+                # msgspec leaves out a field only where it is the very object that its default is.
+                msgspec.structs.force_setattr(self, name, default)
+            elif isinstance(default, float):
+                msgspec.structs.force_setattr(self, name, float(value))
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return how many optimizer steps the training takes, where an epoch has so many."""
+        return self.steps or self.epochs * steps_per_epoch
+
+    def changed(self, **values: Any) -> Recipe:
+        """Return the recipe with other values; `epochs` replaces `steps`, and the other way round.
+
+        Raises ValueError, or msgspec.ValidationError for a wrong type, for a value that can't be.
+        """
+        for name, value in values.items():
+            if value not in CHOICES.get(name, (value,)):
+                raise ValueError(f"{name} is {value!r}; it is one of {', '.join(map(repr, CHOICES[name]))}")
+        for given, replaced in (("epochs", "steps"), ("steps", "epochs")):
+            if given in values and replaced not in values:
+                values = {**values, replaced: 0}
+        return msgspec.convert({**msgspec.to_builtins(self), **values}, Recipe)
+
+
+#: The values that are one of a few words, and these words.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    name: get_args(hint) for name, hint in get_type_hints(Recipe).items() if get_origin(hint) is Literal
+}
