@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """What a folder holds: `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them."""
+    """What a folder, or an export of one, holds: `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -69,11 +69,13 @@ def run(
     data_dir: str | Path | None = None,
     device: str = "auto",
     probes: str | Sequence[str] = (),
+    throughput: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Results:
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
     `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
+    `throughput` off leaves out the throughput session, which takes up to a minute for each task and condition.
     Results go to `out`, else to results/SUITE under the current folder. Raises UsageError for a mistake in the request.
     """
     request = Request(
@@ -86,6 +88,7 @@ def run(
         data_dir=Path(data_dir) if data_dir is not None else None,
         device=device,
         probes=_listed(probes),
+        throughput=throughput,
     )
     return Results(execute.run(execute.settled(execute.prepare(request)), on_progress).folder)
 

@@ -22,7 +22,7 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
     Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite, and
     `norms_where` what asked for its norms, if that was not the suite.
     """
-    norms = [_norm(choice(entry, norms_where or f"{where}: norms"), registry) for entry in suite.norms]
+    norms = [asked_norm(choice(entry, norms_where or f"{where}: norms"), registry) for entry in suite.norms]
     _check_rows(norms, where)
     tasks = [_task(choice(text, f"{where}: tasks"), registry) for text in suite.tasks]
     for i, (task, params) in enumerate(tasks):
@@ -54,12 +54,13 @@ def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -
 
 def baseline(suite: Suite, registry: Registry, where: str) -> str:
     """Return the suite's baseline as boards name it. Raises UsageError where it is no norm."""
-    asked = _norm(choice(suite.baseline, f"{where}: baseline"), registry)[1]
-    rows = [_norm(choice(entry, f"{where}: norms"), registry)[1] for entry in suite.norms]
+    asked = asked_norm(choice(suite.baseline, f"{where}: baseline"), registry)[1]
+    rows = [asked_norm(choice(entry, f"{where}: norms"), registry)[1] for entry in suite.norms]
     return next((row.shown for row in rows if (row.name, row.params) == (asked.name, asked.params)), asked.shown)
 
 
-def _norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
+def asked_norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
+    """Return the norm that is asked for, and the asking with its parameters checked. Raises UsageError for no norm."""
     norm = registry.norm(asked.name, asked.where)
     params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}")
     return norm, msgspec.structs.replace(asked, params=params)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -66,35 +68,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     compile: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with."""
-        for name, (lowest, included, allowed) in _RANGES.items():
-            value = getattr(self, name)
-            below = value < lowest or (value == lowest and not included)
-            if below or not math.isfinite(value) or (name in _SHARES and value >= 1):
-                raise ValueError(f"{name} is {value}; {allowed}")
+        """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.
+
+        Plans and boards make recipes by the million: what is the very object its default is needs neither.
+        """
+        values = msgspec.structs.astuple(self)
+        for name, value, default in zip(self.__struct_fields__, values, _DEFAULTS, strict=True):
+            if value is not default:
+                # msgspec leaves out a field only where it is the very object that its default is.
+                spelled = _spelled(name, value)
+                msgspec.structs.force_setattr(self, name, default if spelled == default else spelled)
         if (self.epochs > 0) == (self.steps > 0):
             raise ValueError(
                 f"epochs is {self.epochs} and steps is {self.steps}; one of the two says how long to train"
             )
-        ascending = list(self.milestones) == sorted(set(self.milestones))
-        if not ascending or any(not 0 < milestone < 1 for milestone in self.milestones):
-            raise ValueError(
-                f"milestones is {list(self.milestones)}; they are fractions of the run, ascending, between 0 and 1"
-            )
-        self._spell()
-
-    def _spell(self) -> None:
-        """Give each value its one spelling."""
-        msgspec.structs.force_setattr(self, "rate", float(self.rate))
-        msgspec.structs.force_setattr(self, "milestones", tuple(float(value) for value in self.milestones))
-        defaults = self.__struct_defaults__
-        for name, default in zip(self.__struct_fields__[-len(defaults) :], defaults, strict=True):
-            value: Any = getattr(self, name)
-            if value == default:
-                # msgspec leaves out a field only where it is the very object that its default is.
-                msgspec.structs.force_setattr(self, name, default)
-            elif isinstance(default, float):
-                msgspec.structs.force_setattr(self, name, float(value))
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return how many optimizer steps the training takes, where an epoch has so many."""
@@ -106,15 +93,45 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         Raises ValueError, or msgspec.ValidationError for a wrong type, for a value that can't be.
         """
         for name, value in values.items():
-            if value not in CHOICES.get(name, (value,)):
-                raise ValueError(f"{name} is {value!r}; it is one of {', '.join(map(repr, CHOICES[name]))}")
+            # msgspec's own message does not say what is allowed.
+            _check_choice(name, value)
         for given, replaced in (("epochs", "steps"), ("steps", "epochs")):
             if given in values and replaced not in values:
                 values = {**values, replaced: 0}
         return msgspec.convert({**msgspec.to_builtins(self), **values}, Recipe)
 
 
+_HINTS = get_type_hints(Recipe)
 #: The values that are one of a few words, and these words.
 CHOICES: dict[str, tuple[Any, ...]] = {
-    name: get_args(hint) for name, hint in get_type_hints(Recipe).items() if get_origin(hint) is Literal
+    name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal
 }
+_FLOATS = frozenset(name for name, hint in _HINTS.items() if hint is float)
+#: Each field's default, or what no value is.
+_DEFAULTS = tuple(field.default for field in msgspec.structs.fields(Recipe))
+
+
+def _spelled(name: str, value: Any) -> Any:
+    """Return a value in its one spelling. Raises ValueError where it can't be."""
+    if name == "milestones":
+        return _milestones(value)
+    _check_choice(name, value)
+    if name in _RANGES:
+        lowest, included, allowed = _RANGES[name]
+        below = value < lowest or (value == lowest and not included)
+        if below or not math.isfinite(value) or (name in _SHARES and value >= 1):
+            raise ValueError(f"{name} is {value}; {allowed}")
+    return float(value) if name in _FLOATS else value
+
+
+def _check_choice(name: str, value: Any) -> None:
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"{name} is {value!r}; it is one of {', '.join(map(repr, CHOICES[name]))}")
+
+
+def _milestones(values: Iterable[float]) -> tuple[float, ...]:
+    milestones = tuple(float(value) for value in values)
+    ascending = all(one < other for one, other in itertools.pairwise(milestones))
+    if not ascending or not all(0 < milestone < 1 for milestone in milestones):
+        raise ValueError(f"milestones is {list(milestones)}; they are fractions of the run, ascending, between 0 and 1")
+    return milestones

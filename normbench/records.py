@@ -58,7 +58,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
 
-    `steps` optimizer steps were taken, `epoch_steps` make an epoch: where the recipe counts steps, the last may be a part.
+    `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not.
     """
@@ -118,13 +118,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def table(self) -> str:
         """What identifies the tables this cell stands in: task, version, parameters, condition, and the protocol."""
-        parts = (self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
-        return msgspec.json.encode(parts, order="sorted").decode()
+        return _table(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
 
     @property
     def row(self) -> str:
         """What identifies this cell among those of its tables: the norm and its parameters."""
-        return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
+        return _row(self.norm, self.params)
 
     def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
         """Return the trial at one point of the grid."""
@@ -229,6 +228,79 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def has_score(self) -> bool:
         """Whether the outcome says something of the layer's score."""
         return self.outcome in SCORED and self.score is not None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.
+
+    `peak_memory` are the bytes that a training step takes beyond weights and data, on CUDA; `outcome` is "measured", or
+    why it was not.
+    """
+
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    norm_print: str | None = None
+    outcome: Literal["measured", "unsupported", "oom", "error"] = "measured"
+    reason: str = ""
+    train: list[float] = []
+    evaluation: list[float] = []
+    peak_memory: int | None = None
+
+    @property
+    def row(self) -> str:
+        """What identifies the norm among those of a table, like `Cell.row`."""
+        return _row(self.norm, self.params)
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of sessions.jsonl: the throughput of all norms of one task and condition, measured in rounds.
+
+    A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
+    `batch` samples. `again` is the baseline a second time in each round, `without` the norm that normalizes nothing.
+    """
+
+    schema: int
+    session: str
+    started: str
+    finished: str
+    command: list[str]
+    version: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    task_print: str | None = None
+    condition: dict[str, Any] = {}
+    recipe: Recipe
+    device: str
+    environment: str
+    rounds: int
+    steps: int
+    batches: int
+    batch: int
+    stopped: Literal["precise", "time", "rounds", "failed"]
+    baseline: Timing
+    again: Timing
+    without: Timing | None = None
+    norms: list[Timing]
+
+    @property
+    def timings(self) -> list[Timing]:
+        """The norms that were asked for, and the baseline: each once."""
+        return [self.baseline, *self.norms]
+
+    @property
+    def table(self) -> str:
+        """What identifies the tables this session stands in, like `Cell.table`."""
+        return _table(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+
+def _table(task: str, version: int, params: dict[str, Any], condition: dict[str, Any], hold_out: bool) -> str:
+    return msgspec.json.encode((task, version, params, condition, hold_out), order="sorted").decode()
+
+
+def _row(norm: str, params: dict[str, Any]) -> str:
+    return msgspec.json.encode((norm, params), order="sorted").decode()
 
 
 def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:

@@ -1,5 +1,7 @@
 """The folder that holds what was measured: append-only lines, synced, one writer at a time; readers never write.
 
+An export is the same lines in one file, which can only be read.
+
 A line that can't be read is named once and left out; the next writer copies it to quarantine.jsonl. Nothing is ever
 rewritten in place.
 """
@@ -10,7 +12,7 @@ import errno
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +21,14 @@ import filelock
 import msgspec
 
 from normbench.errors import UsageError
-from normbench.records import SCHEMA, Result, RunRecord, TrialRecord
+from normbench.records import SCHEMA, Result, RunRecord, SessionRecord, TrialRecord
 
-RUNS, TRIALS = "runs.jsonl", "trials.jsonl"
+RUNS, TRIALS, SESSIONS = "runs.jsonl", "trials.jsonl", "sessions.jsonl"
 ENVIRONMENTS, QUARANTINE = "environments.jsonl", "quarantine.jsonl"
 LOCK, OWNER = ".lock", ".lock-owner"
+
+#: Which file has the lines of a kind of record.
+_FILES = {RunRecord: RUNS, TrialRecord: TRIALS, SessionRecord: SESSIONS}
 
 Line = TypeVar("Line")
 
@@ -51,16 +56,30 @@ class _EnvironmentHead(_Head):
     environment: str
 
 
+class _Export(msgspec.Struct):
+    """An exported file: the lines of each of a folder's files."""
+
+    schema: int
+    runs: list[msgspec.Raw] = []
+    trials: list[msgspec.Raw] = []
+    sessions: list[msgspec.Raw] = []
+    environments: list[msgspec.Raw] = []
+
+
 class Store:
-    """Reads a results folder. `unreadable` collects the lines left out by what was read so far."""
+    """Reads a results folder, or a file that was exported from one.
+
+    `unreadable` collects the lines left out by what was read so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.unreadable: list[Unreadable] = []
+        self._export: _Export | None = None
 
     def exists(self) -> bool:
-        """Whether the folder holds any run."""
-        return (self.folder / RUNS).exists()
+        """Whether there is any run or session, or an exported file."""
+        return self.folder.is_file() or any((self.folder / name).exists() for name in (RUNS, SESSIONS))
 
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""
@@ -73,6 +92,10 @@ class Store:
     def trials(self) -> Iterator[TrialRecord]:
         """Yield every trial's whole record, oldest first."""
         return self._read(TRIALS, TrialRecord)
+
+    def sessions(self) -> list[SessionRecord]:
+        """Return the sessions, oldest first."""
+        return list(self._read(SESSIONS, SessionRecord))
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """Return the environments by their id."""
@@ -92,29 +115,56 @@ class Store:
         return known
 
     def _read(self, name: str, kind: type[Line]) -> Iterator[Line]:
-        path = self.folder / name
-        if not path.exists():
-            return
         decode = msgspec.json.Decoder(kind).decode
         known: set[str] | None = None
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.isspace():
-                    continue
-                try:
-                    record = decode(line)
-                    head: Any = msgspec.convert(record, _EnvironmentHead) if isinstance(record, dict) else record
-                    if head.schema > SCHEMA:
-                        raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    known = self.known_unreadable() if known is None else known
-                    bad = _unreadable(name, number, line, error)
-                    # Its reason is another for every kind of reading, and its line is named once.
-                    named = {(other.file, other.sha256) for other in self.unreadable}
-                    if bad.sha256 not in known and (name, bad.sha256) not in named:
-                        self.unreadable.append(bad)
-                    continue
-                yield record
+        for number, line in self._lines(name):
+            try:
+                record = decode(line)
+                head: Any = msgspec.convert(record, _EnvironmentHead) if isinstance(record, dict) else record
+                if head.schema > SCHEMA:
+                    raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                known = self.known_unreadable() if known is None else known
+                bad = _unreadable(name, number, line, error)
+                # Its reason is another for every kind of reading, and its line is named once.
+                named = {(other.file, other.sha256) for other in self.unreadable}
+                if bad.sha256 not in known and (name, bad.sha256) not in named:
+                    self.unreadable.append(bad)
+                continue
+            yield record
+
+    def _lines(self, name: str) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines of one of a folder's files, or what an exported file has of it, with their numbers."""
+        if self.folder.is_file():
+            exported = getattr(self._exported(), name.removesuffix(".jsonl"))
+            yield from ((number, bytes(line)) for number, line in enumerate(exported, start=1))
+        elif (self.folder / name).exists():
+            with (self.folder / name).open("rb") as file:
+                yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
+
+    def _exported(self) -> _Export:
+        if self._export is None:
+            try:
+                self._export = msgspec.json.decode(self.folder.read_bytes(), type=_Export)
+            except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+                raise UsageError(f"{self.folder}: no file that normbench export wrote ({error})") from None
+            if self._export.schema > SCHEMA:
+                raise UsageError(f"{self.folder}: written by a newer normbench")
+        return self._export
+
+    def export(self, trials: Sequence[TrialRecord]) -> bytes:
+        """Return one JSON document with the runs, these trials, the sessions and the environments, a line a record."""
+        kept: dict[str, Sequence[object]] = {
+            "runs": self.runs(),
+            "trials": trials,
+            "sessions": self.sessions(),
+            "environments": list(self.environments().values()),
+        }
+        parts = [b'"schema":%d' % SCHEMA]
+        for name, records in kept.items():
+            lines = b",\n".join(msgspec.json.encode(record) for record in records)
+            parts.append(b'"%s":[\n%s\n]' % (name.encode(), lines))
+        return b"{%s}\n" % b",\n".join(parts)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -122,6 +172,8 @@ class Store:
 
         Raises UsageError where another run holds it, naming that run, or where the folder can't be written.
         """
+        if self.folder.is_file():
+            raise UsageError(f"{self.folder}: a file, which is not written to; name a folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.folder / LOCK, timeout=0)
@@ -158,12 +210,12 @@ class Writer:
         self._store = store
         self._open: dict[str, int] = {}
 
-    def append(self, record: RunRecord | TrialRecord) -> None:
-        """Append a run or a trial.
+    def append(self, record: RunRecord | TrialRecord | SessionRecord) -> None:
+        """Append a run, a trial or a session.
 
         Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
         """
-        self._append(RUNS if isinstance(record, RunRecord) else TRIALS, record)
+        self._append(_FILES[type(record)], record)
 
     def environment(self, described: dict[str, Any]) -> str:
         """Append an environment unless it is stored, and return its id: a hash of what it says."""
@@ -175,7 +227,7 @@ class Writer:
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
         readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
-        for read in [*readers, self._store.environments]:
+        for read in [*readers, self._store.sessions, self._store.environments]:
             read()
         known = self._store.known_unreadable()
         for bad in self._store.unreadable:

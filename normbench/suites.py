@@ -41,6 +41,18 @@ class Choice(msgspec.Struct, frozen=True):
         return self.label or spelled(self.name, self.params)
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures from elsewhere for one task: their source, the setting they were measured in, a score a norm.
+
+    Scores, and how they spread over runs (standard deviations), are in the board's unit: with % from 0 to 100.
+    """
+
+    source: str
+    setting: str
+    scores: dict[str, float]
+    spread: dict[str, float] = {}
+
+
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A suite as its file gives it; see docs/suites.md."""
 
@@ -56,7 +68,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     vary: dict[str, list[Any]] = {}
     tune: dict[str, list[Any]] = {}
     gate: dict[str, str] = {}
-    published: dict[str, Any] = {}
+    published: dict[str, Published] = {}
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 to n - 1 where the suite gives a number."""
@@ -92,6 +104,7 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {readable(error)}") from None
     _check(suite, where)
+    _check_published(suite, where)
     return suite
 
 
@@ -193,6 +206,18 @@ def _check(suite: Suite, where: str) -> None:
             raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
     _check_factors(suite, where)
     _check_grid(suite, where)
+
+
+def _check_published(suite: Suite, where: str) -> None:
+    """Refuse figures for a task or a norm that the suite's file does not have: nobody would ever see them."""
+    tasks = [choice(task, f"{where}: tasks").name for task in suite.tasks]
+    rows = [choice(norm, f"{where}: norms").shown for norm in suite.norms]
+    for task, published in suite.published.items():
+        if task not in tasks:
+            raise unknown("task", task, tasks, f"{where}: [published]")
+        for norm in (*published.scores, *published.spread):
+            if norm not in rows:
+                raise unknown("norm", norm, rows, f"{where}: [published.{task}]")
 
 
 def _check_factors(suite: Suite, where: str) -> None:

@@ -54,6 +54,8 @@ def _columns(grid: Grid) -> list[Column]:
     difference = "points" if percent else unit
     versus = f"vs {grid.baseline},\n± or (min…max)"
     columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
+    if grid.published is not None:
+        columns.append(Column("published", f"published\n{unit}".strip(), unit, digits, measure.direction))
     return columns
 
 
@@ -71,9 +73,17 @@ def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
         "vs_baseline": Value.of(difference) if difference else Value(text="–"),
         "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
+        "published": Value(_published(grid, row)),
     }
     flags = [*flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
     return TableRow(row.label, rank, len(chosen), values, flags)
+
+
+def _published(grid: Grid, row: Row) -> float | None:
+    """Return the norm's figure from elsewhere, as scores are stored."""
+    if grid.published is None or row.label not in grid.published.scores:
+        return None
+    return grid.published.scores[row.label] / (100 if grid.measure.unit == "%" else 1)
 
 
 def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
@@ -147,5 +157,25 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     for row in grid.rows:
         if len(row.settings) > 1:
             yield f"{row.label}: chosen on validation {assignments(row.settings[row.setting])}"
+    yield from _published_notes(grid, rows)
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline} has no results here"
+
+
+def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
+    """Say where published figures are from, and which are not what was measured here."""
+    if grid.published is None:
+        return
+    yield f"published: {grid.published.source}; {grid.published.setting}"
+    scale = 100 if grid.measure.unit == "%" else 1
+    for row in rows:
+        theirs, ours = row.values["published"].number, row.values["accuracy"]
+        if theirs is None or ours.number is None or ours.low is None or ours.high is None:
+            continue
+        if not ours.low <= theirs <= ours.high:
+            spread = grid.published.spread.get(row.norm)
+            runs = f", where runs spread by {spread:g} (a standard deviation)" if spread else ""
+            yield (
+                f"not reproduced: {row.norm}, published {scale * theirs:.1f}{runs}, lies outside of "
+                f"{scale * ours.low:.2f}…{scale * ours.high:.2f} here"
+            )

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from normbench.boards.table import Head
 from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
 from normbench.stats import unseen_failures
 from normbench.store import Store
+from normbench.suites import Published
 
 
 @dataclass
@@ -68,12 +71,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Head):
-    """What the boards of one (task, condition) are made from."""
+    """What the boards of one (task, condition) are made from; `table` is what `Cell.table` says of it."""
 
+    table: str
     measure: Measure
     rows: list[Row]
     apart: list[tuple[str, str]]
     notes: list[str]
+    published: Published | None = None
 
     @property
     def seeds(self) -> int:
@@ -159,6 +164,7 @@ def _grid(rows: list[Row]) -> Grid | None:
         return None
     latest = max(rows, key=lambda row: row.run.started)
     grid = Grid(
+        table=latest.cell.table,
         task=latest.cell.task,
         task_version=latest.cell.task_version,
         task_params=latest.cell.task_params,
@@ -170,6 +176,7 @@ def _grid(rows: list[Row]) -> Grid | None:
         rows=[],
         apart=[],
         notes=[],
+        published=_published(latest),
     )
     for row in rows:
         _choose(row, grid.measure)
@@ -179,6 +186,14 @@ def _grid(rows: list[Row]) -> Grid | None:
             grid.apart.append((row.label, _lacks(row)))
     grid.notes.extend([*_notes(rows, stored), *_seed_note(grid)])
     return grid
+
+
+def _published(row: Row) -> Published | None:
+    """Return the figures from elsewhere that a run's suite has for a row's task."""
+    try:
+        return msgspec.convert(row.run.suite["published"][row.cell.task], Published)
+    except (KeyError, msgspec.ValidationError):
+        return None
 
 
 def _seed_note(grid: Grid) -> Iterator[str]:

@@ -13,10 +13,10 @@ from normbench.store import Store
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE.json", help="A results folder, or an export of one.")],
     board: Annotated[
         list[str] | None,
-        typer.Option("--board", metavar="NAME", help="Only this board: accuracy or stability; may be repeated."),
+        typer.Option("--board", metavar="NAME", help="Only accuracy, stability or throughput; may be repeated."),
     ] = None,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from normbench.cli import leaderboard, listing, new_plugin, plan, plot, plugins, run, show
+from normbench.cli import export, leaderboard, listing, new_plugin, plan, plot, plugins, run, show, throughput
 from normbench.cli.output import close_quietly, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError
@@ -22,7 +22,7 @@ _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.
 
 app = typer.Typer(
     name="normbench",
-    help="Benchmark normalization layers: accuracy, and stability against the learning rate.",
+    help="Benchmark normalization layers: accuracy, stability against the learning rate, and throughput.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -32,8 +32,10 @@ app = typer.Typer(
 _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.command, "Run what is not stored of a suite; print the leaderboards."),
     "plan": (plan.command, "Say what would run, and how long it takes."),
+    "throughput": (throughput.command, "Measure how fast each norm trains; print the leaderboard."),
     "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
     "plot": (plot.command, "Draw accuracy against the rate."),
+    "export": (export.command, "Write a results folder into one file."),
     "show": (show.command, "Show all that is stored of one trial."),
     "list": (listing.command, "List norms, tasks, suites or probes."),
     "plugins": (plugins.command, "List plugins, and those that failed."),
@@ -80,7 +82,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Benchmark normalization layers: accuracy, and stability against the learning rate."""
+    """Benchmark normalization layers: accuracy, stability against the learning rate, and throughput."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -36,3 +36,16 @@ Probes = Annotated[
     typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated."),
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Try trials again that ran out of memory or time.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]",
+        show_default=False,
+    ),
+]
+Seconds = Annotated[
+    float, typer.Option("--seconds", metavar="S", help="The time a throughput session may take, once it has 9 rounds.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

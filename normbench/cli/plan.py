@@ -84,12 +84,15 @@ def _line(item: Work) -> str:
 
 
 def _total(prepared: Prepared) -> str:
-    todo = len(prepared.todo)
+    todo, sessions = len(prepared.todo), len(prepared.sessions)
+    then = f"then {sessions} throughput session{'s' * (sessions > 1)}, about a minute each" if sessions else ""
     if not todo:
-        return f"all {len(prepared.work)} trials are stored in {prepared.store.folder}: nothing to run"
+        stored = f"all {len(prepared.work)} trials are stored in {prepared.store.folder}: "
+        return stored + (then.removeprefix("then ") or "nothing to run")
     seconds = seconds_left(prepared.work)
     time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
-    return f"{todo} of {len(prepared.work)} trials to run, into {prepared.store.folder}; time: {time}"
+    total = f"{todo} of {len(prepared.work)} trials to run, into {prepared.store.folder}; time: {time}"
+    return "; ".join([total, then]) if then else total
 
 
 def _duration(seconds: float) -> str:
@@ -107,6 +110,7 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         "trials": len(prepared.work),
         "to_run": len(prepared.todo),
         "seconds": seconds_left(prepared.work),
+        "sessions": len(prepared.sessions),
         "work": [
             {
                 "key": item.trial.key,

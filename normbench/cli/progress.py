@@ -18,6 +18,7 @@ from normbench.boards.render import terminal
 from normbench.cli.output import coloured, say
 from normbench.execute import Progress
 from normbench.execute.run import Prepared
+from normbench.execute.sessions import OnSession, Session
 from normbench.store import Store
 
 LAST = 5
@@ -25,17 +26,17 @@ _OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "
 
 
 @contextmanager
-def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Progress], None]]]:
-    """Yield what to call when trials begin, and after each; while they are used, progress is shown on stderr."""
+def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Progress], None], OnSession]]:
+    """Yield what to call when trials begin, after each, and in sessions; meanwhile progress is shown on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         counts = f"{len(prepared.todo)} of {len(prepared.work)} trials to run"
-        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), _say_line
+        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), _say_line, say_session
         return
     view = _View(console, prepared)
     with Live(view, console=console, refresh_per_second=8, transient=True) as live:
         view.attach(live)
-        yield lambda: None, view.on_progress
+        yield lambda: None, view.on_progress, view.on_session
 
 
 def line(progress: Progress) -> str:
@@ -48,6 +49,12 @@ def line(progress: Progress) -> str:
         score = f"{100 * outcome.score:.1f}% " if measure.unit == "%" else f"{outcome.score:.3f} {measure.unit} "
     reason = f": {outcome.reason}" if outcome.outcome not in ("trained", "not-trained", "diverged") else ""
     return f"{at}: {score}{outcome.outcome}{reason} ({outcome.seconds:.1f} s)"
+
+
+def say_session(session: Session, done: int) -> None:
+    """Say of a session that it begins."""
+    if done == 0:
+        say(f"throughput of {session.baseline.task}: {len(session.entries)} norms, in rounds")
 
 
 def _say_line(progress: Progress) -> None:
@@ -93,6 +100,10 @@ class _View:
             self._board = self._so_far()
             # Reading a large store takes its time: spend no more than a twentieth of the run on it.
             self._next_board = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
+
+    def on_session(self, session: Session, done: int) -> None:
+        """Say how far a session is."""
+        self._bar.update(self._task, description=f"throughput of {session.baseline.task}, {done} rounds; trials")
 
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""

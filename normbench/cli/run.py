@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,6 +13,8 @@ from normbench.cli.output import say
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, prepare, run, settled
 from normbench.execute.run import Prepared
+from normbench.execute.sessions import SECONDS
+from normbench.records import FAILED, SessionRecord
 from normbench.store import Store
 
 #: Exit status where some trials ended in error, oom or timeout, or the disk is full.
@@ -26,22 +28,18 @@ def command(
     settings: options.Settings = None,
     plugin: options.Plugins = None,
     out: options.Out = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir",
-            metavar="DIR",
-            help="Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]",
-            show_default=False,
-        ),
-    ] = None,
+    data_dir: options.DataDir = None,
     device: options.Device = "auto",
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Reserved: trials run one after another.")] = 1,
     probes: options.Probes = None,
     retry: options.Retry = False,
+    throughput: Annotated[
+        bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
+    ] = True,
+    seconds: options.Seconds = SECONDS,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: options.Quiet = False,
 ) -> int:
     """Run what is not stored of a suite, and print the leaderboards.
 
@@ -61,6 +59,8 @@ def command(
         device=device,
         probes=probes or (),
         retry=retry,
+        throughput=throughput,
+        seconds=seconds,
     )
     prepared = settled(prepare(request))
     summary = _run(prepared, quiet)
@@ -79,19 +79,21 @@ def command(
 def _run(prepared: Prepared, quiet: bool) -> Summary:
     for plugin in prepared.registry.quarantined:
         say(f"normbench: {plugin}")
-    if quiet or not prepared.todo:
+    if quiet or not (prepared.todo or prepared.sessions):
         return run(prepared)
     from normbench.cli.progress import shown
 
-    with shown(prepared) as (on_start, on_progress):
-        return run(prepared, on_progress, on_start)
+    with shown(prepared) as (on_start, on_progress, on_session):
+        return run(prepared, on_progress, on_start, on_session)
 
 
 def _end(summary: Summary, quiet: bool) -> int:
     if not quiet:
-        say(f"{summary.ran} trials run, {summary.stored_before} were stored before; all in {summary.folder}")
+        timed = f", {len(summary.sessions)} throughput sessions measured" if summary.sessions else ""
+        say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
+    untimed = say_untimed(summary.sessions)
     if not summary.failed:
-        return 0
+        return FAILURES if untimed else 0
     counted = Counter(outcome.outcome for outcome in summary.failed)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
     first = summary.failed[0]
@@ -101,3 +103,11 @@ def _end(summary: Summary, quiet: bool) -> int:
         f"(normbench show {first.trial.key} --in {summary.folder})"
     )
     return FAILURES
+
+
+def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
+    """Say which norms sessions could not measure; return whether there are any."""
+    failed = [(session, timing) for session in sessions for timing in session.timings if timing.outcome in FAILED]
+    for session, timing in failed:
+        say(f"normbench: throughput of {timing.label} on {session.task}: {timing.outcome}: {timing.reason}")
+    return bool(failed)

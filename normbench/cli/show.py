@@ -24,8 +24,8 @@ def command(
         Path | None,
         typer.Option(
             "--in",
-            metavar="DIR",
-            help="The results folder.  [default: each below results, and the current folder]",
+            metavar="DIR|FILE.json",
+            help="The results folder, or an export.  [default: each below results, and the current folder]",
             show_default=False,
         ),
     ] = None,
@@ -117,7 +117,7 @@ def _again(store: Store, record: TrialRecord) -> str:
     for option in ("--plugin", "--device"):
         for value in given[option]:
             words += [option, value]
-    if store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
+    if not store.folder.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
         words += ["--out", str(store.folder)]
     return shlex.join(words)
 

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from normbench import contract, plan, plugins, prints, suites
+from normbench import contract, plan, plugins, suites
 from normbench.errors import UsageError
 from normbench.execute import environment
+from normbench.execute.sessions import SECONDS, OnSession, Session, measure_all, missing, printed, sessions
 from normbench.plugins import Registry
 from normbench.records import (
     FAILED,
@@ -31,11 +32,12 @@ from normbench.records import (
     Pack,
     Result,
     RunRecord,
+    SessionRecord,
     Trial,
     TrialRecord,
     without_nonfinite,
 )
-from normbench.store import Store
+from normbench.store import Store, Writer
 from normbench.suites import Suite
 
 
@@ -54,6 +56,8 @@ class Request:
     probes: Sequence[str] = ()
     retry: bool = False
     executor: str = "serial"
+    throughput: bool = True
+    seconds: float = SECONDS
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Prepared:
     baseline: str
     device: str
     work: list[Work]
+    sessions: list[Session]
 
     @property
     def tables(self) -> frozenset[str]:
@@ -110,6 +115,7 @@ class Summary:
     ran: int = 0
     stored_before: int = 0
     failed: list[Outcome] = field(default_factory=list)
+    sessions: list[SessionRecord] = field(default_factory=list)
 
 
 def prepare(request: Request) -> Prepared:
@@ -125,11 +131,14 @@ def prepare(request: Request) -> Prepared:
     registry.executor(request.executor, "--executor")
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
-    cells = [_printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
     store = Store(request.out or Path("results") / suite.name)
     device = environment.likely(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
-    return Prepared(request, suite, registry, store, cells, plan.baseline(suite, registry, where), device, work)
+    baseline = plan.baseline(suite, registry, where)
+    wanted = sessions(cells, baseline, registry, where) if request.throughput else []
+    left = missing(wanted, store, environment.kind(device))
+    return Prepared(request, suite, registry, store, cells, baseline, device, work, left)
 
 
 def settled(prepared: Prepared) -> Prepared:
@@ -147,10 +156,13 @@ def run(
     prepared: Prepared,
     on_progress: Callable[[Progress], None] | None = None,
     on_start: Callable[[], None] | None = None,
+    on_session: OnSession | None = None,
 ) -> Summary:
     """Run what is not done, storing each outcome as it comes. Running again finishes the rest.
 
-    `on_start` is called once the folder is held, `on_progress` after each trial.
+    `on_start` is called once the folder is held, `on_progress` after each trial. Throughput comes last, when nothing
+    else runs; `on_session` is called before each session and after each of its rounds.
+
     One step of every norm is tried first. Raises UsageError for a mistake that only shows here (a layer that raises, a
     data folder without the data), DiskFullError where nothing more can be stored, KeyboardInterrupt; in each case what
     was finished is stored.
@@ -159,34 +171,54 @@ def run(
     summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
     with prepared.store.writer() as writer:
         record = _run_record(prepared)
-        if not todo:
-            writer.append(record)
-            return summary
-        if on_start is not None:
+        if on_start is not None and (todo or prepared.sessions):
             on_start()
-        from normbench.train import dry_run
-        from normbench.train.assemble import measure
+        if todo:
+            from normbench.train import dry_run
 
-        dry_run(_packs(prepared, _first_of_cells(todo)))
+            dry_run(_packs(prepared, _first_of_cells(todo)))
         writer.append(record)
-        env = writer.environment(environment.describe(prepared.device))
-        cells = {item.trial.key: item.cell for item in todo}
-        measures = {cell.task: measure(prepared.registry.task(cell.task)) for cell in prepared.cells}
-
-        def on_outcome(outcome: Outcome) -> None:
-            key = outcome.trial.key
-            cell = cells[key]
-            writer.append(_trial_record(outcome, cell, record, env, measures[cell.task], prepared.request.probes))
-            summary.ran += 1
-            if outcome.outcome in FAILED:
-                summary.failed.append(outcome)
-            if on_progress is not None:
-                done = summary.stored_before + summary.ran
-                on_progress(Progress(done, len(prepared.work), cell, key, outcome, measures[cell.task]))
-
-        executor = prepared.registry.executor(prepared.request.executor)
-        contract.function(executor.run)(_packs(prepared, todo), on_outcome)
+        if todo:
+            _train(prepared, writer, record, summary, on_progress)
+        summary.sessions += measure_all(
+            prepared.sessions,
+            writer,
+            registry=prepared.registry,
+            device=prepared.device,
+            data_dir=str(data_dir(prepared.request.data_dir)),
+            seconds=prepared.request.seconds,
+            on_session=on_session,
+        )
     return summary
+
+
+def _train(
+    prepared: Prepared,
+    writer: Writer,
+    record: RunRecord,
+    summary: Summary,
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
+    """Train what is not done, and store each outcome as it comes."""
+    from normbench.train.assemble import measure
+
+    env = writer.environment(environment.describe(prepared.device))
+    cells = {item.trial.key: item.cell for item in prepared.todo}
+    measures = {cell.task: measure(prepared.registry.task(cell.task)) for cell in prepared.cells}
+
+    def on_outcome(outcome: Outcome) -> None:
+        key = outcome.trial.key
+        cell = cells[key]
+        writer.append(_trial_record(outcome, cell, record, env, measures[cell.task], prepared.request.probes))
+        summary.ran += 1
+        if outcome.outcome in FAILED:
+            summary.failed.append(outcome)
+        if on_progress is not None:
+            done = summary.stored_before + summary.ran
+            on_progress(Progress(done, len(prepared.work), cell, key, outcome, measures[cell.task]))
+
+    executor = prepared.registry.executor(prepared.request.executor)
+    contract.function(executor.run)(_packs(prepared, prepared.todo), on_outcome)
 
 
 def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
@@ -198,7 +230,7 @@ def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
 
 
 def seconds_left(work: Iterable[Work]) -> float | None:
-    """Return the time that the trials not done should take, from what stored ones took; None where no like one is stored.
+    """Return the time that the trials not done should take, from what like ones took, or None where none is stored.
 
     A trial takes what its cell's trials took in the median, else what its task's did, else what all did.
     """
@@ -231,13 +263,6 @@ def _groups(cell: Cell) -> Iterator[tuple[str, ...]]:
 
 def _length(cell: Cell) -> int:
     return cell.recipe.steps or cell.recipe.epochs
-
-
-def _printed(cell: Cell, registry: Registry) -> Cell:
-    norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
-    return msgspec.structs.replace(
-        cell, norm_print=prints.norm_print(norm, cell.params), task_print=prints.task_print(task)
-    )
 
 
 def _held_against(store: Store, cells: list[Cell], device: str, request: Request) -> Iterator[Work]:

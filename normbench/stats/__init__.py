@@ -1,10 +1,19 @@
-"""Pure functions on numbers: what is said of a handful of seeds."""
+"""Pure functions on numbers: what is said of a handful of seeds, or of the rounds of a session."""
 
 from normbench.stats.intervals import (
     Interval,
     mean_over_seeds,
+    median_over_rounds,
     median_over_seeds,
+    ratio_over_rounds,
     unseen_failures,
 )
 
-__all__ = ["Interval", "mean_over_seeds", "median_over_seeds", "unseen_failures"]
+__all__ = [
+    "Interval",
+    "mean_over_seeds",
+    "median_over_rounds",
+    "median_over_seeds",
+    "ratio_over_rounds",
+    "unseen_failures",
+]

@@ -53,8 +53,29 @@ def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interv
     if n == 0:
         raise ValueError("no values")
     ordered = sorted(values)
-    median = ordered[(n - 1) // 2]
-    tail, k = 0.0, 0
+    return _with_order_ends(ordered[(n - 1) // 2], ordered, level)
+
+
+def median_over_rounds(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return the median with the interval of order statistics of `median_over_seeds`; of an even number, the middle.
+
+    Raises ValueError for no values.
+    """
+    if not values:
+        raise ValueError("no values")
+    return _with_order_ends(statistics.median(values), sorted(values), level)
+
+
+def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> Interval:
+    """Return how many times as fast as the baseline something is: the median of its rounds' ratios, with its interval.
+
+    Both are seconds, a number a round.
+    """
+    return median_over_rounds([theirs / ours for theirs, ours in zip(baseline, seconds, strict=True)])
+
+
+def _with_order_ends(median: float, ordered: Sequence[float], level: float) -> Interval:
+    n, k, tail = len(ordered), 0, 0.0
     while True:
         tail += math.comb(n, k) / 2**n
         if 2 * tail > 1 - level:

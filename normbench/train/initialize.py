@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +34,14 @@ def initialize(network: nn.Module, recipe: Recipe, seed: int, norms: Collection[
             linear.bias.zero_()
 
 
-def _linears(network: nn.Module, norms: Collection[nn.Module]) -> Iterator[nn.Module]:
+def _linears(network: nn.Module, norms: Collection[nn.Module]) -> Iterator[Any]:
     own = {module for norm in norms for module in norm.modules()}
     return (module for module in network.modules() if isinstance(module, _LINEAR) and module not in own)
 
 
-def _put(linear: nn.Module, weight: Tensor) -> None:
+def _put(linear: Any, weight: Tensor) -> None:
     if parametrize.is_parametrized(linear, "weight"):
         # A wrapped linear computes its weight: the parametrization finds what gives this one.
         linear.weight = weight
     else:
-        linear.weight.copy_(weight)  # type: ignore[operator]
+        linear.weight.copy_(weight)

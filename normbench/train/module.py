@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -52,7 +52,7 @@ class Training(pl.LightningModule):
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
-        self._optimizer = optimizer
+        self.new_optimizer = optimizer
         self._loss, self._score, self._augment = loss, score, augment
         self._validation = validation
         self._watchers = watchers
@@ -73,7 +73,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer, and its schedule where it has one."""
-        optimizer = self._optimizer()
+        optimizer = self.new_optimizer()
         if self.recipe.schedule == "constant":
             return optimizer
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -122,21 +122,29 @@ class Training(pl.LightningModule):
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
         for begin in range(0, len(inputs), EVALUATION_BATCH):
             chosen = slice(begin, begin + EVALUATION_BATCH)
-            with self._precision():
-                scores = self._score(self._outputs(inputs[chosen]), targets[chosen])
-            total += scores.double().sum()
+            total += self.scores(inputs[chosen], targets[chosen])
         self.network.train()
         return total.item() / len(inputs)
+
+    def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum of the scores of a batch, in double precision."""
+        with self._precision():
+            scores = self._score(self._outputs(inputs), targets)
+        return scores.double().sum()
+
+    def forget(self) -> None:
+        """Drop the losses kept since the epoch began, and count steps from 0 again."""
+        self._losses.clear()
+        self.taken = 0
 
     def _outputs(self, inputs: Tensor) -> Any:
         if self.recipe.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return self.network(inputs)
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> AbstractContextManager[Any]:
         """Return the recipe's precision, to compute in; Lightning's own would leave evaluation out."""
-        device = next(self.network.parameters()).device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext()
 
 
 def train(module: Training, device: torch.device) -> None:

@@ -21,14 +21,16 @@ def optimizer(network: nn.Module, norms: Iterable[nn.Module], recipe: Recipe) ->
     groups = _groups(network, norms, recipe)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.rate)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=recipe.rate)
+    return torch.optim.AdamW(groups, lr=recipe.rate)
 
 
 def multiplier(recipe: Recipe, step: int, steps: int) -> float:
     """Return what the rate is multiplied by at a step, counted from 0, of a run of so many steps."""
     if recipe.schedule == "steps":
-        return recipe.milestone_factor ** sum(step >= milestone * steps for milestone in recipe.milestones)
+        # 0.55 x 100 is above 55 in floating point; 55 / 100 is 0.55.
+        return recipe.milestone_factor ** sum(step / steps >= milestone for milestone in recipe.milestones)
     if recipe.schedule == "cosine":
         return _between(1.0, 0.0, step / steps)
     if recipe.schedule == "one-cycle":

@@ -1,0 +1,42 @@
+"""`normbench export`: a results folder as one compact file, to commit or to send."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench.cli import output
+from normbench.errors import UsageError
+from normbench.store import Store
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE.json", help="A results folder, or an export of one.")],
+    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="The file to write.")],
+) -> None:
+    """Write what the boards of a results folder show into one file, which every reporting command reads.
+
+    Trials that were trained again are left out in their older form.
+    """
+    if file.suffix != ".json":
+        raise UsageError(f"-o {file}: an export ends in .json")
+    if not file.resolve().parent.is_dir():
+        raise UsageError(f"-o {file}: there is no folder {file.parent}")
+    from normbench.boards import shown_trials
+
+    store = Store(folder)
+    output.require_runs(store)
+    trials = shown_trials(store)
+    document = store.export(trials)
+    output.warn_of_unreadable(store)
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_bytes(document)
+        os.replace(part, file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
+    output.say(f"{file} written: {len(trials)} trials, {len(store.sessions())} sessions")

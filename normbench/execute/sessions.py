@@ -1,0 +1,242 @@
+"""Which throughput sessions are wanted, and measuring them: all norms of a table that are not measured yet at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from normbench import plan, prints
+from normbench.errors import UsageError
+from normbench.execute import environment
+from normbench.plugins import Registry
+from normbench.records import SCHEMA, Cell, SessionRecord, Timing, Trial
+from normbench.store import Store, Writer
+from normbench.suites import Choice, choice
+
+if TYPE_CHECKING:
+    from normbench.throughput import Entry
+
+#: Called with a session and how many of its rounds are done: 0 before the first.
+OnSession: TypeAlias = "Callable[[Session, int], None]"
+
+#: The norm that normalizes nothing, against which the share of a step is reckoned.
+WITHOUT = "none"
+#: Seconds a session may take, where nothing else is asked for.
+SECONDS = 60.0
+#: Times the recipe's rate: speed does not depend on the rate, and a network that diverged would be no measure.
+RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session to come: the cells to measure, all of one table, the baseline, and the norm that normalizes nothing."""
+
+    cells: list[Cell]
+    baseline: Cell
+    without: Cell | None
+
+    @property
+    def entries(self) -> list[Cell]:
+        """Return every cell that is timed, the baseline once."""
+        given = [*self.cells, self.baseline, *([self.without] if self.without else [])]
+        return list({cell.row: cell for cell in reversed(given)}.values())[::-1]
+
+
+def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: str) -> list[Session]:
+    """Return the sessions that measure all of these cells: one a table.
+
+    `baseline` is spelled as boards name it: the label of a cell, or a norm with its parameters; `where` says in
+    messages who asked for it.
+    """
+    tables: dict[str, list[Cell]] = {}
+    for cell in cells:
+        tables.setdefault(cell.table, []).append(cell)
+    found = []
+    for group in tables.values():
+        base = next((cell for cell in group if cell.label == baseline), None)
+        base = base or _like(group[0], choice(baseline, f"{where}: baseline"), registry)
+        without = next((cell for cell in group if cell.norm == WITHOUT), None)
+        if without is None and WITHOUT in registry.norms:
+            without = _like(group[0], Choice(WITHOUT), registry)
+        found.append(Session(group, base, without))
+    return found
+
+
+def missing(wanted: Sequence[Session], store: Store, device: str) -> list[Session]:
+    """Return the sessions with only those cells that no stored session measured, with this code on this kind of device.
+
+    They are measured again beside the baseline: figures of two sessions are not compared.
+    """
+    stored = {
+        (session.table, timing.row, timing.norm_print, session.task_print)
+        for session in store.sessions()
+        if session.device == device and session.stopped != "failed"
+        for timing in session.timings
+        if timing.outcome in ("measured", "unsupported")
+    }
+    found = []
+    for session in wanted:
+        left = [cell for cell in session.cells if not _is_done(cell, stored)]
+        if left:
+            found.append(dataclasses.replace(session, cells=left))
+    return found
+
+
+def measure_all(
+    wanted: Sequence[Session],
+    writer: Writer,
+    *,
+    registry: Registry,
+    device: str,
+    data_dir: str,
+    seconds: float = SECONDS,
+    on_session: OnSession | None = None,
+) -> Iterator[SessionRecord]:
+    """Measure sessions one after another; store each as it ends, and yield it."""
+    for session in wanted:
+        record = _measured(
+            session,
+            registry=registry,
+            device=device,
+            env=writer.environment(environment.describe(device)),
+            data_dir=data_dir,
+            seconds=seconds,
+            on_round=functools.partial(on_session, session) if on_session else lambda done: None,  # noqa: ARG005
+        )
+        writer.append(record)
+        yield record
+
+
+def of_folder(store: Store, registry: Registry) -> list[Session]:
+    """Return the sessions that measure every norm of a folder's runs, with the code that is at hand now.
+
+    Raises UsageError where a norm or a task is not at hand, or the task's version is another.
+    """
+    cells: dict[tuple[str, str], Cell] = {}
+    baselines: dict[str, str] = {}
+    for run in store.runs():
+        for cell in run.cells:
+            cells[cell.table, cell.row] = cell
+            baselines[cell.table] = run.baseline
+    where = str(store.folder)
+    found: list[Session] = []
+    for table, baseline in baselines.items():
+        group = [printed(cell, registry, where) for (of, _), cell in cells.items() if of == table]
+        found += sessions(group, baseline, registry, where)
+    return found
+
+
+def printed(cell: Cell, registry: Registry, where: str = "") -> Cell:
+    """Return a cell with the prints of the code at hand. Raises UsageError where that is of another task version."""
+    registry.norm(cell.norm, where)
+    version = registry.task(cell.task, where).version
+    if version != cell.task_version:
+        raise UsageError(f"{where}: has version {cell.task_version} of task {cell.task}; at hand is version {version}")
+    norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
+    return msgspec.structs.replace(
+        cell, norm_print=prints.norm_print(norm, cell.params), task_print=prints.task_print(task)
+    )
+
+
+def _measured(
+    session: Session,
+    *,
+    registry: Registry,
+    device: str,
+    env: str,
+    data_dir: str,
+    seconds: float,
+    on_round: Callable[[int], None],
+) -> SessionRecord:
+    """Measure a session; return its record. Where the baseline can't be measured it holds no figures."""
+    from normbench.throughput import Entry, measure
+
+    started = datetime.now(UTC)
+    entries = [(cell, Entry(_trial(cell))) for cell in session.entries]
+    again = Entry(_trial(session.baseline))
+    by_row = {cell.row: (cell, entry) for cell, entry in entries}
+    baseline = by_row[session.baseline.row]
+    found = measure(
+        [entry for _, entry in entries] + [again],
+        baseline[1],
+        again,
+        registry=registry,
+        device=device,
+        data_dir=data_dir,
+        seconds=seconds,
+        on_round=on_round,
+    )
+    first = session.baseline
+    failed = found.stopped == "failed"
+    without = by_row.get(session.without.row) if session.without else None
+    return SessionRecord(
+        schema=SCHEMA,
+        session=f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        started=started.isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        version=importlib.metadata.version("normbench"),
+        task=first.task,
+        task_version=first.task_version,
+        task_params=first.task_params,
+        task_print=first.task_print,
+        condition=first.condition,
+        recipe=first.recipe,
+        device=environment.kind(device),
+        environment=env,
+        rounds=found.rounds,
+        steps=found.steps,
+        batches=found.batches,
+        batch=found.batch,
+        stopped=found.stopped,
+        baseline=_timing(*baseline, failed),
+        again=_timing(session.baseline, again, failed),
+        without=_timing(*without, failed) if without else None,
+        norms=[_timing(*by_row[cell.row], failed) for cell in session.cells if cell.row != session.baseline.row],
+    )
+
+
+def _is_done(cell: Cell, stored: set[tuple[str, str, str | None, str | None]]) -> bool:
+    known = None not in (cell.norm_print, cell.task_print)
+    return known and (cell.table, cell.row, cell.norm_print, cell.task_print) in stored
+
+
+def _like(cell: Cell, asked: Choice, registry: Registry) -> Cell:
+    """Return the cell of another norm in the same table."""
+    _, asked = plan.asked_norm(asked, registry)
+    norm_print = prints.norm_print(registry.norms[asked.name], asked.params)
+    return msgspec.structs.replace(cell, norm=asked.name, params=asked.params, label=asked.shown, norm_print=norm_print)
+
+
+def _trial(cell: Cell) -> Trial:
+    return cell.trial(RATE * cell.recipe.rate, {}, 0)
+
+
+def _timing(cell: Cell, entry: Entry, failed: bool) -> Timing:
+    kept = entry.outcome == "measured" and not failed
+    return Timing(
+        norm=cell.norm,
+        params=cell.params,
+        label=cell.label,
+        norm_print=cell.norm_print,
+        outcome=entry.outcome,
+        reason=entry.reason,
+        train=_rounded(entry.train) if kept else [],
+        evaluation=_rounded(entry.evaluation) if kept else [],
+        peak_memory=entry.peak_memory if kept else None,
+    )
+
+
+def _rounded(seconds: list[float]) -> list[float]:
+    """Return times as they are stored, to a microsecond."""
+    return [round(value, 6) for value in seconds]

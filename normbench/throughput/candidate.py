@@ -1,0 +1,87 @@
+"""One norm's training, ready to be timed: blocks of training steps and of evaluation batches."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normbench.plugins import Registry
+from normbench.records import Trial
+from normbench.train import assemble
+from normbench.train.data import Loaded
+from normbench.train.module import EVALUATION_BATCH
+from normbench.train.streams import global_stream
+
+
+class Candidate:
+    """A trial's network, optimizer and batches, as training has them; without what Lightning adds to a step.
+
+    `peak_memory` is the largest number of bytes that a block of training took beyond what was allocated before it, on
+    CUDA, else None.
+    """
+
+    def __init__(self, trial: Trial, registry: Registry, data: Loaded, device: torch.device) -> None:
+        self._device = device
+        self._module = assemble.training(trial, registry, data).to(device)
+        self._optimizer = self._module.new_optimizer()
+        self._batches = _endless(lambda: iter(self._module.batches))
+        inputs, targets = data.test
+        self.evaluation_batch = min(EVALUATION_BATCH, len(inputs))
+        whole = range(0, len(inputs) - self.evaluation_batch + 1, self.evaluation_batch)
+        parts = [slice(begin, begin + self.evaluation_batch) for begin in whole]
+        self._evaluated = itertools.cycle([(inputs[part], targets[part]) for part in parts])
+        self._seed = trial.seed
+        self.peak_memory: int | None = None
+
+    def train(self, steps: int) -> float:
+        """Take training steps; return the seconds they took."""
+        self._module.train()
+        on_cuda = self._device.type == "cuda"
+        if on_cuda:
+            before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        with global_stream(self._device, self._seed, "layer"):
+            seconds = self._timed(self._step, steps)
+        self._module.forget()
+        if on_cuda:
+            peak = torch.cuda.max_memory_allocated(self._device) - before
+            self.peak_memory = max(peak, self.peak_memory or 0)
+        return seconds
+
+    @torch.no_grad()
+    def evaluate(self, batches: int) -> float:
+        """Evaluate batches; return the seconds they took."""
+        self._module.eval()
+        return self._timed(self._evaluate, batches)
+
+    def _timed(self, block: Callable[[], object], times: int) -> float:
+        self._synchronize()
+        began = time.perf_counter()
+        for _ in range(times):
+            block()
+        self._synchronize()
+        return time.perf_counter() - began
+
+    def _step(self) -> None:
+        if self._module.taken == self._module.steps:
+            self._module.forget()
+        self._optimizer.zero_grad()
+        torch.autograd.backward(self._module.training_step(next(self._batches)))
+        self._optimizer.step()
+
+    def _evaluate(self) -> Tensor:
+        return self._module.scores(*next(self._evaluated))
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def _endless(epoch: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    while True:
+        yield from epoch()
