@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """What a folder, or an export of one, holds: `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them."""
+    """What a results folder, or an export of one, holds.
+
+    `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

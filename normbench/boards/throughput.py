@@ -123,8 +123,8 @@ def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[
     if not shown:
         return
     yield (
-        f"ratio to {latest.baseline.label}: train samples/s as a multiple of its in the same round, the median with its "
-        "95% interval of order statistics; the only figure to compare between machines"
+        f"ratio to {latest.baseline.label}: train samples/s as a multiple of its in the same round, the median with "
+        "the 95% interval of order statistics; the only figure to compare between machines"
     )
     for session in shown:
         yield _described(session, environments)
