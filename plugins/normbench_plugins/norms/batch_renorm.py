@@ -1,0 +1,42 @@
+"""Batch renormalization (Ioffe 2017, arXiv 1702.03275).
+
+Batch norm whose output is rescaled by r and shifted by d towards what the running statistics would give, both clipped.
+The paper opens the clips in the course of training: r = 1, d = 0 (batch norm) for 5,000 steps, then gradually to
+|d| <= 5 at 25,000 steps and r <= 3 at 40,000. `warmup`, `d_ramp` and `r_ramp` are these three points, as shares of the
+run, each counted from its start. Ours are two readings: "gradually" is linearly, and the 40,000 steps are the whole
+run (5 / 40, 25 / 40, 40 / 40), though the paper's runs go on after them. At momentum 0.01 the running statistics need
+hundreds of steps to forget where they started, which is most of a short run; clips that open before that harm it.
+"""
+
+from __future__ import annotations
+
+import normbench
+
+NORMS = [
+    normbench.Norm(
+        "batch-renorm",
+        "normbench_plugins.layers.batch_renorm:layer",
+        summary="Batch renorm: batch norm corrected towards its running statistics, within clips that open",
+        params={
+            "r_max": 3.0,
+            "d_max": 5.0,
+            "momentum": 0.01,
+            "eps": 1e-5,
+            "affine": True,
+            "warmup": 0.125,
+            "r_ramp": 1.0,
+            "d_ramp": 0.625,
+        },
+        # centres: no gradient passes a bias before it, and running_mean takes the bias up; until it has, d shows some.
+        # Not scale_invariant: r measures the input's scale against running_std.
+        traits=normbench.Traits(
+            batch_dependent=True,
+            rank_dependent=True,
+            state=("running_mean", "running_std", "r_limit", "d_limit"),
+            batch_size_1="spatial",
+            centres=True,
+            eval_differs=True,
+        ),
+        paper="Ioffe 2017, arXiv 1702.03275",
+    )
+]
