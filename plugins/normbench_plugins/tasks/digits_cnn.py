@@ -34,7 +34,7 @@ def data(folder: Path, recipe: normbench.Recipe) -> normbench.Splits:  # noqa: A
     return normbench.Splits(train, validation, test)
 
 
-def network(place: Any, recipe: normbench.Recipe) -> nn.Module:  # noqa: ARG001 - a task's network takes both
+def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
     """Return four 3 x 3 convolutions of 16 channels, strides 1, 2, 1, 2, global average pooling, and a linear."""
     from torch import nn
 
@@ -42,7 +42,8 @@ def network(place: Any, recipe: normbench.Recipe) -> nn.Module:  # noqa: ARG001 
     for stride in (1, 2, 1, 2):
         blocks.append(place(nn.Conv2d(channels, WIDTH, kernel_size=3, stride=stride, padding=1), "relu"))
         channels = WIDTH
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+    dropout = [nn.Dropout(recipe.dropout)] if recipe.dropout else []
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *dropout, nn.Linear(channels, 10))
 
 
 TASKS = [
