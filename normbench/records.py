@@ -284,6 +284,14 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     without: Timing | None = None
     norms: list[Timing]
 
+    def __post_init__(self) -> None:
+        """Refuse a norm that counts as measured without its seconds in each round: a board could not place it."""
+        for timing in (*self.timings, self.again, *([self.without] if self.without else [])):
+            if timing.outcome == "measured" and self.stopped != "failed":
+                for seconds in (timing.train, timing.evaluation):
+                    if not len(seconds) == self.rounds > 0 or min(seconds) <= 0:
+                        raise ValueError(f"{timing.label} has not the seconds of {self.rounds} rounds")
+
     @property
     def timings(self) -> list[Timing]:
         """The norms that were asked for, and the baseline: each once."""

@@ -60,10 +60,10 @@ class _Export(msgspec.Struct):
     """An exported file: the lines of each of a folder's files."""
 
     schema: int
-    runs: list[msgspec.Raw] = []
-    trials: list[msgspec.Raw] = []
-    sessions: list[msgspec.Raw] = []
-    environments: list[msgspec.Raw] = []
+    runs: list[msgspec.Raw]
+    trials: list[msgspec.Raw]
+    sessions: list[msgspec.Raw]
+    environments: list[msgspec.Raw]
 
 
 class Store:
@@ -145,11 +145,12 @@ class Store:
     def _exported(self) -> _Export:
         if self._export is None:
             try:
-                self._export = msgspec.json.decode(self.folder.read_bytes(), type=_Export)
+                text = self.folder.read_bytes()
+                if msgspec.json.decode(text, type=_Head).schema > SCHEMA:
+                    raise UsageError(f"{self.folder}: written by a newer normbench")
+                self._export = msgspec.json.decode(text, type=_Export)
             except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
-                raise UsageError(f"{self.folder}: no file that normbench export wrote ({error})") from None
-            if self._export.schema > SCHEMA:
-                raise UsageError(f"{self.folder}: written by a newer normbench")
+                raise UsageError(f"{self.folder}: not a file that normbench export wrote ({error})") from None
         return self._export
 
     def export(self, trials: Sequence[TrialRecord]) -> bytes:

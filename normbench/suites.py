@@ -99,6 +99,11 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
         for key, values in factors.items() if isinstance(factors, dict) else ():
             if not isinstance(values, list):
                 raise UsageError(f"{where}: [{name}] {key} is {values!r}; list the values to try")
+    published = table.get("published")
+    for task, figures in published.items() if isinstance(published, dict) else ():
+        for key in figures if isinstance(figures, dict) else ():
+            if key not in Published.__struct_fields__:
+                raise unknown("key", key, Published.__struct_fields__, f"{where}: [published.{task}]")
     try:
         suite = msgspec.convert(table, Suite)
     except msgspec.ValidationError as error:
@@ -119,16 +124,17 @@ def changed(
         changes["norms"] = list(norms)
     if seeds is not None:
         changes["seeds"] = _seeds(seeds)
-    fix = dict(suite.fix)
-    for text in settings:
-        key, value = _setting(text)
+    given = dict(_setting(text) for text in settings)
+    # Of epochs and steps, the one that the command line gives replaces the other.
+    replaced = {"epochs": "steps", "steps": "epochs"}
+    fix = {key: value for key, value in suite.fix.items() if replaced.get(key) not in given}
+    for key, value in given.items():
         if key == "rates":
             changes["rates"] = value if isinstance(value, list | dict) else [value]
         elif key == "rate":
             raise UsageError("--set rate: the rates are a grid; use --set 'rates=[0.1, 1]'")
-        elif key in suite.vary or key in suite.tune:
-            table = "vary" if key in suite.vary else "tune"
-            raise UsageError(f"--set {key}: the suite {suite.name!r} has it under [{table}]")
+        elif key in RECIPE_VALUES and (taken := _taken(suite, key, replaced.get(key, key))):
+            raise UsageError(f"--set {key}: the suite {suite.name!r} has {taken}")
         elif key not in RECIPE_VALUES:
             raise unknown("recipe value", key, {*RECIPE_VALUES, "rates"}, "--set")
         else:
@@ -266,6 +272,15 @@ def _check_rates(grid: Any, key: str, where: str) -> None:
     for i, rate in enumerate(grid):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
             raise UsageError(f"{where}: {key}[{i}] is {rate!r}; a rate is above 0")
+
+
+def _taken(suite: Suite, key: str, other: str) -> str:
+    """Say which table a value stands under already, itself or the one that it would replace."""
+    for table, factors in (("vary", suite.vary), ("tune", suite.tune)):
+        for name in (key, other):
+            if name in factors:
+                return f"{'it' if name == key else name} under [{table}]"
+    return ""
 
 
 def _seeds(text: str) -> int | list[int]:

@@ -10,7 +10,7 @@ import normbench
 from normbench import plugins
 from normbench.api import Results
 
-SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, "device": "cpu"}
+SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, "device": "cpu", "throughput": False}
 BUILT_IN = ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"]
 SHAPES = {"NC": (4, 6), "NCL": (4, 6, 5), "NCHW": (4, 6, 5, 3), "NLC": (4, 5, 6)}
 
@@ -31,10 +31,10 @@ def alone(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Return the results of two norms at one rate, for one seed and two epochs."""
-    settings = {"rates": [0.1], "epochs": 2}
+    settings, small = {"rates": [0.1], "epochs": 2}, {"device": "cpu", "throughput": False}
     folder = tmp_path_factory.mktemp("api")
     norms = ["none", "batchnorm(eps=0.1)"]
-    return normbench.run("quick", norms=norms, seeds=1, settings=settings, device="cpu", out=folder)
+    return normbench.run("quick", norms=norms, seeds=1, settings=settings, out=folder, **small)
 
 
 def test_a_run_gives_its_results(results):
@@ -83,11 +83,9 @@ def test_a_folder_is_opened_again(results):
 def test_running_again_runs_nothing(results):
     """What is stored is not trained again: nothing is reported to `on_progress`, and the results are the same."""
     seen = []
-    settings = {"rates": [0.1], "epochs": 2}
+    asked = {**SMALL, "seeds": [0], "settings": {"rates": [0.1], "epochs": 2}}
 
-    again = normbench.run(
-        "quick", norms=["none"], seeds=[0], settings=settings, device="cpu", out=results.folder, on_progress=seen.append
-    )
+    again = normbench.run("quick", norms=["none"], **asked, out=results.folder, on_progress=seen.append)
 
     assert [] == seen
     assert str(results) == str(again)
@@ -107,7 +105,7 @@ def test_settings_are_values_of_python(tmp_path):
     """A setting may be a number, a list, or a table of relative rates."""
     settings = {"rates": {"relative": [0.5, 1]}, "epochs": 1, "weight_decay": 1e-05}
 
-    found = normbench.run("quick", norms=["none"], seeds=1, settings=settings, device="cpu")
+    found = normbench.run("quick", norms=["none"], **{**SMALL, "settings": settings})
 
     assert [(0.05, 1e-05), (0.1, 1e-05)] == [(one.recipe["rate"], one.recipe["weight_decay"]) for one in found.trials()]
 
@@ -210,8 +208,6 @@ def test_the_public_names_are_there():
 
 def test_one_norm_needs_no_list(tmp_path):
     """A name alone is one norm, not its letters."""
-    results = normbench.run(
-        "quick", norms="none", seeds=1, settings={"rates": [0.1], "epochs": 1}, out=tmp_path, device="cpu"
-    )
+    results = normbench.run("quick", norms="none", **SMALL, out=tmp_path)
 
     assert ["none"] == [trial.norm for trial in results.trials()]

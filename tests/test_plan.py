@@ -17,12 +17,14 @@ RECIPE = Recipe(rate=0.2, batch_size=64, epochs=6, momentum=0.9)
 
 @pytest.fixture
 def registry():
-    """Return a registry of three norms and two tasks."""
+    """Return a registry of three norms and three tasks."""
     plugin = Plugin("toys", "toys")
     anchors = {"chance": 0.1, "reference": 0.9, "data": "toys:data", "network": "toys:network"}
+    stepped = Recipe(rate=0.1, batch_size=8, steps=100, optimizer="adam")
     tasks = [
         Task("toy", 3, summary="Toy", recipe=RECIPE, params={"width": 16, "depth": 2}, **anchors),
         Task("other", 1, summary="Other", recipe=Recipe(rate=1, batch_size=8, epochs=2), **anchors),
+        Task("stepped", 1, summary="Stepped", recipe=stepped, **anchors),
     ]
     norms = [
         Norm("none", "toys:none", summary="None"),
@@ -109,6 +111,35 @@ def test_condition_is_what_differs(cells, changes, expected):
 
 
 @pytest.mark.parametrize(
+    ("task", "changes", "expected"),
+    [
+        ("toy", {"fix": {"steps": 50}}, [{"steps": 50}]),
+        ("toy", {"vary": {"steps": [50, 100]}}, [{"steps": 50}, {"steps": 100}]),
+        ("toy", {"tune": {"steps": [50, 100]}}, [{}]),
+        ("stepped", {"fix": {"epochs": 3}}, [{"epochs": 3}]),
+        ("stepped", {"vary": {"epochs": [3, 4]}}, [{"epochs": 3}, {"epochs": 4}]),
+        ("stepped", {"fix": {"steps": 100}}, [{}]),
+        ("stepped", {"fix": {"optimizer": "sgd"}}, [{"optimizer": "sgd"}]),
+        ("toy", {"fix": {"milestones": [0.25], "schedule": "steps"}}, [{"milestones": [0.25], "schedule": "steps"}]),
+    ],
+    ids=str,
+)
+def test_condition_names_epochs_or_steps(cells, task, changes, expected):
+    """Of epochs and steps a condition names the one that counts, if it is not the task's own."""
+    planned = cells(tasks=[task], **changes)
+
+    assert expected == [cell.condition for cell in planned]
+
+
+def test_tuned_steps_replace_epochs(cells):
+    """A task that counts epochs can be tuned over steps, and one that counts steps over epochs."""
+    [epochs], [steps] = cells(tasks=["stepped"], tune={"epochs": [3]}), cells(tune={"steps": [50]})
+
+    assert {(3, 0)} == {(trial.recipe.epochs, trial.recipe.steps) for trial in epochs.trials()}
+    assert {(0, 50)} == {(trial.recipe.epochs, trial.recipe.steps) for trial in steps.trials()}
+
+
+@pytest.mark.parametrize(
     ("rates", "expected"),
     [
         ([1, 0.1, 10], {"toy": [0.1, 1.0, 10.0], "other": [0.1, 1.0, 10.0]}),
@@ -162,7 +193,16 @@ def test_same_value_same_trial(cells):
     assert [keys[0]] * 6 == keys
 
 
-@pytest.mark.parametrize("changes", [{}, {"tune": {"weight_decay": [0, 1]}}, {"protocol": "published", "rates": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tune": {"weight_decay": [0, 1]}},
+        {"protocol": "published", "rates": None},
+        {"fix": {"schedule": "steps"}, "vary": {"milestones": [[0.5], [0.25, 0.5]]}, "tune": {"steps": [5, 50]}},
+    ],
+    ids=str,
+)
 def test_stored_plan_finds_its_trials(cells, changes):
     """A cell read back from a run's line names the same trials as when it was planned: boards find them."""
     planned = cells(tasks=["other", "toy"], **changes)
@@ -197,7 +237,12 @@ def test_stored_plan_finds_its_trials(cells, changes):
             "norms has 'batchnorm' and 'again', which are the same norm; leave one out",
         ),
         ({"tasks": ["toy", "toy()"]}, "suite mine: tasks names 'toy' twice"),
-        ({"fix": {"epochs": 0}}, "suite mine: toy: epochs is 0; it is 1 or more"),
+        ({"fix": {"epochs": 0}}, "suite mine: toy: epochs is 0 and steps is 0; one of the two says how long to train"),
+        ({"fix": {"threads": 0}}, "suite mine: toy: threads is 0; it is 1 or more"),
+        (
+            {"tasks": ["stepped"], "vary": {"momentum": [0, 0.9]}},
+            "suite mine: momentum has no effect where optimizer is adam",
+        ),
         ({"fix": {"epochs": 1.5}}, "suite mine: toy: epochs: expected int, got float"),
         ({"vary": {"batch_size": [8, "many"]}}, "suite mine: toy: batch_size: expected int, got str"),
         ({"vary": {"momentum": [0.5, 1]}}, "suite mine: toy: momentum is 1.0; it is at least 0 and below 1"),

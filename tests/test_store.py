@@ -348,7 +348,7 @@ def test_folder_that_is_a_file(store):
     """Where the folder's name is a file's, the run is refused by that name."""
     store().folder.write_text("", encoding="utf-8")
 
-    with pytest.raises(UsageError, match="results: can't write results there"), store().writer():
+    with pytest.raises(UsageError, match="results: a file, which is not written to"), store().writer():
         pass
 
 

@@ -77,6 +77,7 @@ def test_its_norm_is_listed(normbench):
 def test_its_norm_is_run(normbench):
     """`normbench run` trains the norm like any other."""
     options = ("--norm", "my-norm", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1", "--device", "cpu")
+    options += ("--no-throughput",)
 
     boards = json.loads(normbench("run", "quick", *options, "--json"))["boards"]
 

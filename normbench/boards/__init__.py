@@ -24,11 +24,21 @@ def tables(store: Store, boards: tuple[str, ...] = BOARDS, only: frozenset[str] 
     grids = {grid.table: grid for grid in gather(store, only)}
     timed = sessions(store, only) if "throughput" in boards else {}
     environments = store.environments() if timed else {}
+    prints = _prints(store) if timed else {}
     found: list[Table | None] = []
     for table in {**grids, **timed}:
         for board in boards:
             if board == "throughput":
-                found.append(throughput(timed[table], environments) if table in timed else None)
+                found.append(throughput(timed[table], environments, prints.get(table, {})) if table in timed else None)
             else:
                 found.append(_OF_TRIALS[board](grids[table]) if table in grids else None)
     return [table for table in found if table is not None]
+
+
+def _prints(store: Store) -> dict[str, dict[str, tuple[str | None, str | None]]]:
+    """Return of each table the prints of each norm and its task that the latest run used, by `Cell.row`."""
+    found: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+    for run in store.runs():
+        for cell in run.cells:
+            found.setdefault(cell.table, {})[cell.row] = (cell.norm_print, cell.task_print)
+    return found

@@ -104,7 +104,7 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     for epoch in range(longest):
         now = sum(curve[epoch] if epoch < len(curve) else 0.0 for curve in curves) / len(curves)
         if now >= GOAL:
-            length = 1.0 if epoch + 1 < longest else ended - epoch
+            length = min(1.0, ended - epoch)
             return epoch + length * (GOAL - before) / (now - before)
         before = now
     return None
@@ -163,19 +163,19 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
 
 
 def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    """Say where published figures are from, and which are not what was measured here."""
+    """Say where published figures are from, and which are not what was measured here: one or two seeds can't tell."""
     if grid.published is None:
         return
     yield f"published: {grid.published.source}; {grid.published.setting}"
-    scale = 100 if grid.measure.unit == "%" else 1
+    scale, digits = (100, 2) if grid.measure.unit == "%" else (1, 3)
     for row in rows:
         theirs, ours = row.values["published"].number, row.values["accuracy"]
-        if theirs is None or ours.number is None or ours.low is None or ours.high is None:
+        if theirs is None or ours.low is None or ours.high is None or row.seeds < 3:
             continue
         if not ours.low <= theirs <= ours.high:
             spread = grid.published.spread.get(row.norm)
-            runs = f", where runs spread by {spread:g} (a standard deviation)" if spread else ""
+            runs = f" (a standard deviation of {spread:g} over runs)" if spread else ""
             yield (
-                f"not reproduced: {row.norm}, published {scale * theirs:.1f}{runs}, lies outside of "
-                f"{scale * ours.low:.2f}…{scale * ours.high:.2f} here"
+                f"not reproduced: {row.norm}, published {scale * theirs:g}{runs}, lies outside of "
+                f"{scale * ours.low:.{digits}f}…{scale * ours.high:.{digits}f} here"
             )

@@ -101,12 +101,14 @@ def shown_trials(store: Store) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show."""
     rows = [row for group in _planned(store.runs()) for row in group]
     wanted = _wanted(rows)
-    latest = {
-        record.key: record
-        for record in store.trials()
-        if any(_matches(record, row) for row, _ in wanted.get(record.key, []))
-    }
-    return [latest[key] for key in wanted if key in latest]
+    # A trial may stand in two tables, whose latest runs used other code, or another device.
+    latest: dict[tuple[str, int], TrialRecord] = {}
+    for record in store.trials():
+        for place, (row, _) in enumerate(wanted.get(record.key, [])):
+            if _matches(record, row):
+                latest[record.key, place] = record
+    shown = [latest[key, i] for key, places in wanted.items() for i in range(len(places)) if (key, i) in latest]
+    return list({id(record): record for record in shown}.values())
 
 
 def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:

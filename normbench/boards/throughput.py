@@ -23,6 +23,15 @@ class _Figures:
     timing: Timing
 
     @property
+    def code(self) -> tuple[str | None, str | None]:
+        """The prints of the norm and of the task."""
+        return self.timing.norm_print, self.session.task_print
+
+    def has_code_of(self, timing: Timing) -> bool:
+        """Whether this was measured with the code that another session had: what failed there says nothing of it."""
+        return None is not self.timing.norm_print == timing.norm_print
+
+    @property
     def ratio(self) -> Interval:
         """How many times the baseline's training samples a second, over the rounds."""
         return ratio_over_rounds(self.session.baseline.train, self.timing.train)
@@ -45,20 +54,31 @@ def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list
     return found
 
 
-def throughput(measured: Sequence[SessionRecord], environments: dict[str, dict[str, Any]]) -> Table:
-    """Return the board of one table's sessions: each norm as the latest session on this kind of device measured it."""
-    latest = measured[-1]
+def throughput(
+    measured: Sequence[SessionRecord],
+    environments: dict[str, dict[str, Any]],
+    prints: dict[str, tuple[str | None, str | None]],
+) -> Table:
+    """Return the board of one table's sessions: each norm as the latest session measured it.
+
+    `prints` are those of each norm and its task, by `Cell.row`, that the latest run used. Sessions on another kind of
+    device than the latest, or beside another baseline or other code of it or of the task, give no ratio that could
+    stand beside the others: what only they measured stands apart.
+    """
+    latest = next((session for session in reversed(measured) if session.stopped != "failed"), measured[-1])
     figures: dict[str, _Figures] = {}
     apart: dict[str, tuple[str, str]] = {}
     for session in measured:
-        if session.device == latest.device:
-            for timing in session.timings:
-                figures.pop(timing.row, None)
+        other = _why_other(session, latest)
+        for timing in session.timings:
+            failed = _why_not(session, timing)
+            known = figures.get(timing.row)
+            if not other and not failed:
+                figures[timing.row] = _Figures(session, timing)
                 apart.pop(timing.row, None)
-                if session.stopped == "failed" or timing.outcome != "measured":
-                    apart[timing.row] = timing.label, _why_not(session, timing)
-                else:
-                    figures[timing.row] = _Figures(session, timing)
+            elif known is None or not (other or known.has_code_of(timing)):
+                figures.pop(timing.row, None)
+                apart[timing.row] = timing.label, failed or other
     found = list(figures.values())
     ranked = ranks([one.ratio.centre for one in found])
     ordered = sorted(zip(ranked, found, strict=True), key=lambda pair: pair[0])
@@ -74,7 +94,7 @@ def throughput(measured: Sequence[SessionRecord], environments: dict[str, dict[s
         columns=_columns(latest),
         rows=[_row(one, rank) for rank, one in ordered],
         apart=list(apart.values()),
-        notes=list(_notes(found, latest, environments)),
+        notes=[*_notes(found, latest, environments), *_edited(found, prints)],
     )
 
 
@@ -113,9 +133,22 @@ def _drifts(session: SessionRecord) -> bool:
 
 
 def _why_not(session: SessionRecord, timing: Timing) -> str:
+    """Return why a session has no figures of a norm, or nothing where it has."""
     if timing.outcome != "measured":
-        return f"{timing.outcome}: {timing.reason or 'no reason given'}"
-    return f"the baseline {session.baseline.label} could not be measured"
+        return f"{timing.outcome}: {' '.join(timing.reason.split()) or 'no reason given'}"
+    return f"the baseline {session.baseline.label} could not be measured" if session.stopped == "failed" else ""
+
+
+def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
+    """Return why a session's ratios can't stand beside the latest's, or nothing where they can."""
+    ours, theirs = session.baseline, latest.baseline
+    if session.device != latest.device:
+        return f"measured on {session.device} alone; the others on {latest.device}"
+    if ours.row != theirs.row:
+        return f"measured beside {ours.label}, not beside {theirs.label}"
+    if (ours.norm_print, session.task_print) != (theirs.norm_print, latest.task_print):
+        return f"measured with other code of {theirs.label if ours.norm_print != theirs.norm_print else 'the task'}"
+    return ""
 
 
 def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -123,34 +156,48 @@ def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[
     if not shown:
         return
     yield (
-        f"ratio to {latest.baseline.label}: train samples/s as a multiple of its in the same round, the median with "
-        "the 95% interval of order statistics; the only figure to compare between machines"
+        f"ratio: training speed as a multiple of {latest.baseline.label}'s in the same round; the median over the "
+        "rounds, with its 95% interval. Compare nothing else between machines"
     )
+    if any(one.share is not None for one in found):
+        yield "share of a step: what the norm adds to a step without a norm, as a share of the whole step"
     for session in shown:
         yield _described(session, environments)
     if len(shown) > 1:
         yield (
-            f"the norms were measured in {len(shown)} sessions, each beside the baseline: compare their ratios, not "
-            "their samples a second"
+            f"joined: the norms were measured in {len(shown)} sessions, each beside {latest.baseline.label}; compare "
+            "their ratios, not their samples a second"
         )
-    if any(one.share is not None for one in found):
-        yield "share of a step: what the norm adds to a step without a norm, as a share of the whole step"
+    if len({session.environment for session in shown}) > 1:
+        yield "mixed: sessions in more than one environment (versions or hardware) stand side by side"
+
+
+def _edited(found: Sequence[_Figures], prints: dict[str, tuple[str | None, str | None]]) -> Iterator[str]:
+    """Say which norms were trained with other code since."""
+    old = [
+        one.timing.label
+        for one in found
+        if prints.get(one.timing.row, one.code) != one.code and None not in prints[one.timing.row]
+    ]
+    if old:
+        yield f"edited since its session: {', '.join(old)}; the throughput here is that of the older code"
 
 
 def _described(session: SessionRecord, environments: dict[str, dict[str, Any]]) -> str:
     """Say what a session ran on, how long, and whether the baseline equals itself."""
     environment = environments.get(session.environment, {})
-    hardware = environment.get("accelerator") or environment.get("processor", "unknown hardware")
+    hardware = environment.get("accelerator") or environment.get("processor") or "unknown hardware"
     threads = f", {session.recipe.threads} thread{'s' * (session.recipe.threads > 1)}" * (session.device == "cpu")
     why = {
-        "precise": "each interval lies within ±3%",
-        "time": "the time allowed was spent: not each interval lies within ±3%",
-        "rounds": "not each interval lies within ±3%",
+        "precise": "all ratios known to ±3%",
+        "time": "out of time before all ratios were known to ±3%",
+        "rounds": "not all ratios known to ±3%",
     }[session.stopped]
+    base = session.baseline.label
     itself = ratio_over_rounds(session.baseline.train, session.again.train)
-    doubt = "; that excludes 1: the machine was not steady, measure again" if _drifts(session) else ""
+    doubt = f": {base} was not as fast as itself, so the machine was not steady; measure again"
     return (
-        f"session {session.session}: {hardware}{threads}; {session.rounds} rounds of {session.steps} steps of "
-        f"{session.recipe.batch_size}; {why}; {session.baseline.label} to itself {itself.centre:.3f} "
-        f"[{itself.low:.3f}…{itself.high:.3f}]{doubt}"
+        f"session {session.session}: {hardware}{threads}; {session.rounds} rounds of {session.steps} "
+        f"step{'s' * (session.steps > 1)} of {session.recipe.batch_size} samples, {why}; A/A ({base} to itself) "
+        f"{itself.centre:.3f} [{itself.low:.3f}…{itself.high:.3f}]{doubt * _drifts(session)}"
     )

@@ -39,4 +39,5 @@ def command(
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
-    output.say(f"{file} written: {len(trials)} trials, {len(store.sessions())} sessions")
+    sessions = len(store.sessions())
+    output.say(f"{file} written: {len(trials)} trials, {sessions} throughput session{'s' * (sessions != 1)}")

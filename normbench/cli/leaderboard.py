@@ -33,5 +33,7 @@ def command(
     found = tables(store, tuple(board or BOARDS))
     output.warn_of_unreadable(store)
     if not found and form != "json":
+        if board and tables(store):
+            raise UsageError(f"{folder}: nothing is stored there for the board {' or '.join(board)}")
         raise UsageError(f"{folder}: no trial is stored there yet; run the suite again to finish it")
     output.put_tables(found, form)

@@ -46,6 +46,7 @@ DataDir = Annotated[
     ),
 ]
 Seconds = Annotated[
-    float, typer.Option("--seconds", metavar="S", help="The time a throughput session may take, once it has 9 rounds.")
+    float,
+    typer.Option("--seconds", metavar="S", min=0, help="The time a throughput session may take, once it has 9 rounds."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

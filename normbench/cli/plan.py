@@ -84,15 +84,15 @@ def _line(item: Work) -> str:
 
 
 def _total(prepared: Prepared) -> str:
-    todo, sessions = len(prepared.todo), len(prepared.sessions)
-    then = f"then {sessions} throughput session{'s' * (sessions > 1)}, about a minute each" if sessions else ""
+    todo, sessions, folder = len(prepared.todo), len(prepared.sessions), prepared.store.folder
+    timed = f"{sessions} throughput session{'s' * (sessions > 1)}, about a minute{' each' * (sessions > 1)}"
     if not todo:
-        stored = f"all {len(prepared.work)} trials are stored in {prepared.store.folder}: "
-        return stored + (then.removeprefix("then ") or "nothing to run")
+        rest = f"; to run: {timed}" if sessions else ": nothing to run"
+        return f"all {len(prepared.work)} trials are stored in {folder}{rest}"
     seconds = seconds_left(prepared.work)
     time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
-    total = f"{todo} of {len(prepared.work)} trials to run, into {prepared.store.folder}; time: {time}"
-    return "; ".join([total, then]) if then else total
+    total = f"{todo} of {len(prepared.work)} trials to run, into {folder}; time: {time}"
+    return f"{total}; then {timed}" if sessions else total
 
 
 def _duration(seconds: float) -> str:

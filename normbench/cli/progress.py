@@ -34,8 +34,7 @@ def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Pr
         yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), _say_line, say_session
         return
     view = _View(console, prepared)
-    with Live(view, console=console, refresh_per_second=8, transient=True) as live:
-        view.attach(live)
+    with view.live():
         yield lambda: None, view.on_progress, view.on_session
 
 
@@ -84,11 +83,16 @@ class _View:
         self._task: TaskID = self._bar.add_task(
             "importing torch", total=len(prepared.work), completed=len(prepared.work) - len(prepared.todo)
         )
-        self._live: Live | None = None
+        self._live = Live(self, console=console, refresh_per_second=8, transient=True)
 
-    def attach(self, live: Live) -> None:
-        """Take the display that is to be refreshed."""
-        self._live = live
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show this while a run goes on."""
+        self._live.start()
+        try:
+            yield
+        finally:
+            self._live.stop()
 
     def on_progress(self, progress: Progress) -> None:
         """Take one trial's result in."""
@@ -102,8 +106,13 @@ class _View:
             self._next_board = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
 
     def on_session(self, session: Session, done: int) -> None:
-        """Say how far a session is."""
+        """Say how far a session is, and draw that between its rounds: in one, nothing else of ours may compute."""
+        if self._live.auto_refresh:
+            self._live.stop()
+            self._live = Live(self, console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
         self._bar.update(self._task, description=f"throughput of {session.baseline.task}, {done} rounds; trials")
+        self._live.refresh()
 
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""

@@ -89,7 +89,7 @@ def _run(prepared: Prepared, quiet: bool) -> Summary:
 
 def _end(summary: Summary, quiet: bool) -> int:
     if not quiet:
-        timed = f", {len(summary.sessions)} throughput sessions measured" if summary.sessions else ""
+        timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
     untimed = say_untimed(summary.sessions)
     if not summary.failed:
@@ -103,6 +103,11 @@ def _end(summary: Summary, quiet: bool) -> int:
         f"(normbench show {first.trial.key} --in {summary.folder})"
     )
     return FAILURES
+
+
+def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
+    """Return how many sessions were measured, in words."""
+    return f"{len(sessions)} throughput session{'s' * (len(sessions) != 1)} measured"
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:

@@ -119,7 +119,7 @@ def _again(store: Store, record: TrialRecord) -> str:
             words += [option, value]
     if not store.folder.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
         words += ["--out", str(store.folder)]
-    return shlex.join(words)
+    return shlex.join([*words, "--no-throughput"])
 
 
 def _holds(cell: Cell, record: TrialRecord) -> bool:

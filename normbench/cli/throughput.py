@@ -10,7 +10,7 @@ import typer
 
 from normbench import plugins
 from normbench.cli import options, output
-from normbench.cli.run import FAILURES, say_untimed
+from normbench.cli.run import FAILURES, say_untimed, sessions_measured
 from normbench.errors import UsageError
 from normbench.execute import Request, Session, environment, measure_all, of_folder, prepare, sessions, settled
 from normbench.execute.run import data_dir as resolved_data_dir
@@ -43,6 +43,8 @@ def command(
     machine alone meanwhile.
     """
     form = output.chosen_format(form, json)
+    if Path(what).is_file() and Path(what).suffix == ".json":
+        raise UsageError(f"{what}: an exported file, which is not written to; give a suite or a results folder")
     if Path(what).is_dir() and Store(Path(what)).exists():
         for option, value in (("--norm", norms), ("--set", settings), ("--out", out)):
             if value:
@@ -52,13 +54,16 @@ def command(
         asked = _of_suite(
             Request(what, norms=norms or (), settings=settings or (), plugin_files=plugin or (), out=out, device=device)
         )
+    for failed in asked.registry.quarantined:
+        output.say(f"normbench: {failed}")
     measured = _measured(asked, resolved_data_dir(data_dir), seconds, quiet)
+    output.warn_of_unreadable(asked.store)
     from normbench.boards import tables
 
     store = asked.store
     output.put_tables(tables(Store(store.folder), ("throughput",), frozenset(one.table for one in measured)), form)
     if not quiet:
-        output.say(f"{len(measured)} sessions measured; all in {store.folder}")
+        output.say(f"{sessions_measured(measured)}; all in {store.folder}")
     return FAILURES if say_untimed(measured) else 0
 
 
@@ -75,8 +80,8 @@ class _Asked:
 def _of_folder(folder: Path, files: tuple[Path, ...], device: str) -> _Asked:
     registry, store = plugins.current(files), Store(folder)
     wanted = of_folder(store, registry)
-    output.warn_of_unreadable(store)
     if not wanted:
+        output.warn_of_unreadable(store)
         raise UsageError(f"{folder}: no run is stored there; give a suite")
     return _Asked(wanted, registry, environment.resolve(device), store)
 

@@ -133,11 +133,13 @@ def prepare(request: Request) -> Prepared:
     norms_where = "--norm" if request.norms else ""
     cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
     store = Store(request.out or Path("results") / suite.name)
+    if store.folder.is_file():
+        raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
     baseline = plan.baseline(suite, registry, where)
     wanted = sessions(cells, baseline, registry, where) if request.throughput else []
-    left = missing(wanted, store, environment.kind(device))
+    left = missing(wanted, store, environment.kind(device), retry=request.retry)
     return Prepared(request, suite, registry, store, cells, baseline, device, work, left)
 
 
@@ -238,31 +240,31 @@ def seconds_left(work: Iterable[Work]) -> float | None:
     took: dict[Any, list[float]] = {}
     for item in items:
         if item.stored is not None:
-            for group in _groups(item.cell):
-                took.setdefault(group, []).append(item.stored.seconds / _length(item.cell))
+            for group in _groups(item.cell, item.trial):
+                took.setdefault(group, []).append(item.stored.seconds / _length(item.trial))
     if not took:
         return None
     median = {group: statistics.median(seconds) for group, seconds in took.items()}
     total = 0.0
     for item in items:
         if not item.done:
-            like = [median[group] for group in _groups(item.cell) if group in median]
+            like = [median[group] for group in _groups(item.cell, item.trial) if group in median]
             if not like:
                 return None
-            total += like[0] * _length(item.cell)
+            total += like[0] * _length(item.trial)
     return total
 
 
-def _groups(cell: Cell) -> Iterator[tuple[str, ...]]:
-    counted = "steps" if cell.recipe.steps else "epochs"
+def _groups(cell: Cell, trial: Trial) -> Iterator[tuple[str, ...]]:
+    counted = "steps" if trial.recipe.steps else "epochs"
     yield counted, cell.table, cell.row
     yield counted, cell.table
     yield counted, cell.task
     yield (counted,)
 
 
-def _length(cell: Cell) -> int:
-    return cell.recipe.steps or cell.recipe.epochs
+def _length(trial: Trial) -> int:
+    return trial.recipe.steps or trial.recipe.epochs
 
 
 def _held_against(store: Store, cells: list[Cell], device: str, request: Request) -> Iterator[Work]:
@@ -301,8 +303,12 @@ def _packs(prepared: Prepared, todo: list[Work]) -> Iterator[Pack]:
 
 
 def _first_of_cells(work: list[Work]) -> list[Work]:
-    """Return the first trial of each cell."""
-    return list({(item.cell.table, item.cell.row): item for item in reversed(work)}.values())[::-1]
+    """Return the first trial of each cell, and of each of its tuned settings."""
+
+    def group(item: Work) -> tuple[str, str, contract.Recipe]:
+        return item.cell.table, item.cell.row, msgspec.structs.replace(item.trial.recipe, rate=item.cell.recipe.rate)
+
+    return list({group(item): item for item in reversed(work)}.values())[::-1]
 
 
 def data_dir(given: Path | None) -> Path:

@@ -48,8 +48,10 @@ class Session:
     @property
     def entries(self) -> list[Cell]:
         """Return every cell that is timed, the baseline once."""
-        given = [*self.cells, self.baseline, *([self.without] if self.without else [])]
-        return list({cell.row: cell for cell in reversed(given)}.values())[::-1]
+        found: dict[str, Cell] = {}
+        for cell in [*self.cells, self.baseline, *([self.without] if self.without else [])]:
+            found.setdefault(cell.row, cell)
+        return list(found.values())
 
 
 def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: str) -> list[Session]:
@@ -72,21 +74,25 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
     return found
 
 
-def missing(wanted: Sequence[Session], store: Store, device: str) -> list[Session]:
+def missing(wanted: Sequence[Session], store: Store, device: str, *, retry: bool = False) -> list[Session]:
     """Return the sessions with only those cells that no stored session measured, with this code on this kind of device.
 
-    They are measured again beside the baseline: figures of two sessions are not compared.
+    They are measured again beside the baseline: figures of two sessions are not compared. A session beside another
+    baseline, or other code of it, does not count. What ran out of memory is tried again with `retry`.
     """
+    final = {"measured", "unsupported"} if retry else {"measured", "unsupported", "oom"}
     stored = {
-        (session.table, timing.row, timing.norm_print, session.task_print)
+        (session.table, session.task_print, *_code(session.baseline), *_code(timing))
         for session in store.sessions()
         if session.device == device and session.stopped != "failed"
         for timing in session.timings
-        if timing.outcome in ("measured", "unsupported")
+        if timing.outcome in final
     }
     found = []
     for session in wanted:
-        left = [cell for cell in session.cells if not _is_done(cell, stored)]
+        base = (session.baseline.table, session.baseline.task_print, *_code(session.baseline))
+        points = {cell.row: (*base, *_code(cell)) for cell in session.cells}
+        left = [cell for cell in session.cells if None in points[cell.row] or points[cell.row] not in stored]
         if left:
             found.append(dataclasses.replace(session, cells=left))
     return found
@@ -206,9 +212,8 @@ def _measured(
     )
 
 
-def _is_done(cell: Cell, stored: set[tuple[str, str, str | None, str | None]]) -> bool:
-    known = None not in (cell.norm_print, cell.task_print)
-    return known and (cell.table, cell.row, cell.norm_print, cell.task_print) in stored
+def _code(of: Cell | Timing) -> tuple[str, str | None]:
+    return of.row, of.norm_print
 
 
 def _like(cell: Cell, asked: Choice, registry: Registry) -> Cell:

@@ -5,6 +5,7 @@ scipy.special is imported where a quantile is needed: scipy.stats would cost eve
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -75,15 +76,22 @@ def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> In
 
 
 def _with_order_ends(median: float, ordered: Sequence[float], level: float) -> Interval:
-    n, k, tail = len(ordered), 0, 0.0
-    while True:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - level:
-            break
-        k += 1
+    n = len(ordered)
+    k = _order(n, level)
     if k == 0:
         return Interval(median, ordered[0], ordered[-1], "min-max")
     return Interval(median, ordered[k - 1], ordered[n - k], "order")
+
+
+@functools.cache
+def _order(n: int, level: float) -> int:
+    """Return the largest k with which [x(k), x(n + 1 - k)] covers the median at `level`; 0 where none does."""
+    tail, k = 0.0, 0
+    while True:
+        tail += math.comb(n, k) / 2**n
+        if 2 * tail > 1 - level:
+            return k
+        k += 1
 
 
 def unseen_failures(n: int) -> float:

@@ -21,8 +21,8 @@ from normbench.train.streams import global_stream
 class Candidate:
     """A trial's network, optimizer and batches, as training has them; without what Lightning adds to a step.
 
-    `peak_memory` is the largest number of bytes that a block of training took beyond what was allocated before it, on
-    CUDA, else None.
+    `peak_memory` is the largest number of bytes that were allocated at once in the latest block of training, beyond
+    what stays between steps (weights, the optimizer's state, data), on CUDA; else None.
     """
 
     def __init__(self, trial: Trial, registry: Registry, data: Loaded, device: torch.device) -> None:
@@ -43,21 +43,23 @@ class Candidate:
         self._module.train()
         on_cuda = self._device.type == "cuda"
         if on_cuda:
+            self._optimizer.zero_grad()
             before = torch.cuda.memory_allocated(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         with global_stream(self._device, self._seed, "layer"):
             seconds = self._timed(self._step, steps)
         self._module.forget()
         if on_cuda:
-            peak = torch.cuda.max_memory_allocated(self._device) - before
-            self.peak_memory = max(peak, self.peak_memory or 0)
+            # Not the maximum over blocks: the first also pays for the optimizer's state, and for torch's own workspace.
+            self.peak_memory = torch.cuda.max_memory_allocated(self._device) - before
         return seconds
 
     @torch.no_grad()
     def evaluate(self, batches: int) -> float:
         """Evaluate batches; return the seconds they took."""
         self._module.eval()
-        return self._timed(self._evaluate, batches)
+        with global_stream(self._device, self._seed, "layer"):
+            return self._timed(self._evaluate, batches)
 
     def _timed(self, block: Callable[[], object], times: int) -> float:
         self._synchronize()

@@ -85,14 +85,14 @@ def measure(
     session.round(keep=False)
     stopped: Stopped = "rounds"
     done = 0
-    while done < LOOKS[-1] and session.alive:
-        session.round(keep=True)
+    while done < LOOKS[-1] and session.round(keep=True):
         done += 1
         on_round(done)
-        if done in LOOKS and session.precise():
+        spent = done >= LOOKS[0] and time.perf_counter() - began > seconds
+        if (spent or done in LOOKS) and session.precise():
             stopped = "precise"
             break
-        if done >= LOOKS[0] and time.perf_counter() - began > seconds:
+        if spent:
             stopped = "time"
             break
     session.close()
@@ -128,17 +128,20 @@ class _Session:
                 self.steps = _length(candidate.train, TRAINING)
                 self.batches = _length(candidate.evaluate, EVALUATION)
 
-    def round(self, *, keep: bool) -> None:
-        """Take every norm once, in an order drawn anew."""
+    def round(self, *, keep: bool) -> bool:
+        """Take every norm once, in an order drawn anew; return whether there is still a baseline."""
         turn = [entry for entry in self._entries if entry.outcome == "measured"]
         self._order.shuffle(turn)
         for entry in turn:
+            if not self.alive:
+                break
             candidate = self._candidates[id(entry)]
             with _guarded(entry):
                 trained, evaluated = candidate.train(self.steps), candidate.evaluate(self.batches)
                 if keep:
                     entry.train.append(trained)
                     entry.evaluation.append(evaluated)
+        return self.alive
 
     def precise(self) -> bool:
         """Whether the interval of every ratio to the baseline lies within the precision that is asked for."""
@@ -153,7 +156,9 @@ class _Session:
         )
 
     def close(self) -> None:
-        """Note what is known at the end."""
+        """Note what is known at the end; what became of the baseline the second time became of the baseline."""
+        if self._baseline.outcome == "measured":
+            self._baseline.outcome, self._baseline.reason = self._again.outcome, self._again.reason
         for entry in self._entries:
             if entry.outcome == "measured":
                 entry.peak_memory = self._candidates[id(entry)].peak_memory
@@ -177,8 +182,12 @@ def _guarded(entry: Entry) -> Iterator[None]:
     except (UsageError, KeyboardInterrupt):
         raise
     except Unsupported as error:
-        entry.outcome, entry.reason = "unsupported", str(error)
+        entry.outcome, entry.reason = "unsupported", _in_a_line(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        entry.outcome, entry.reason = "oom", str(error)
+        entry.outcome, entry.reason = "oom", _in_a_line(error)
     except (Exception, SystemExit) as error:
-        entry.outcome, entry.reason = "error", f"{type(error).__name__}: {' '.join(str(error).split())}"
+        entry.outcome, entry.reason = "error", f"{type(error).__name__}: {_in_a_line(error)}"
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -62,6 +62,7 @@ class Training(pl.LightningModule):
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
         if recipe.compile:
+            _allow_many_networks()
             network.compile()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -145,6 +146,13 @@ class Training(pl.LightningModule):
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the recipe's precision, to compute in; Lightning's own would leave evaluation out."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext()
+
+
+def _allow_many_networks() -> None:
+    """Let torch compile one network after another in a process: at its limit it would go on without, with a warning."""
+    config: Any = torch._dynamo.config
+    config.cache_size_limit, config.accumulated_cache_size_limit = 1024, 4096
+    config.fail_on_recompile_limit_hit = True
 
 
 def train(module: Training, device: torch.device) -> None:

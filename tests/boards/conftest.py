@@ -38,6 +38,7 @@ class Folder:
         task_print: str | None = "task print",
         device: str = "cpu",
         baseline: str = "batchnorm",
+        suite: dict[str, Any] | None = None,
     ) -> Store:
         """Store a run of norms, each a dict {rate: [what each seed gave]}, or a list of them, one a setting.
 
@@ -70,7 +71,7 @@ class Folder:
             command=["normbench", "run"],
             version="0",
             device=device,
-            suite={},
+            suite=suite or {},
             baseline=baseline,
             protocol=protocol,
             cells=cells,

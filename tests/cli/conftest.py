@@ -14,8 +14,8 @@ import pytest
 from normbench import plugins, prints
 from normbench.cli.main import status
 
-#: One rate, one seed, one epoch, on the CPU: a tenth of a second a norm once torch is imported.
-SMALL = ("--device", "cpu", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1")
+#: One rate, one seed, one epoch, on the CPU, no throughput: a tenth of a second a norm once torch is imported.
+SMALL = ("--device", "cpu", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
 
 
 @dataclass(frozen=True)

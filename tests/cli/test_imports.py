@@ -10,7 +10,7 @@ import pytest
 HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "matplotlib"]
 TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn"]
 
-COMMANDS = ["run", "plan", "leaderboard", "plot", "show", "list", "plugins", "new-plugin"]
+COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
 LISTINGS = [
     ["--help"],
     ["--version"],
@@ -23,7 +23,7 @@ LISTINGS = [
 OPTIONS = ["--norm", "none", "--set", "rates=[0.1, 1]", "--set", "epochs=1", "--seeds", "1"]
 READERS = [
     ["plan", "quick", *OPTIONS],
-    ["run", "quick", "--device", "cpu", *OPTIONS],
+    ["run", "quick", "--device", "cpu", "--no-throughput", *OPTIONS],
     ["leaderboard", "results/quick"],
     ["plot", "results/quick", "-o", "plot.png"],
 ]

@@ -10,7 +10,7 @@ import pytest
 import normbench as package
 from normbench.cli import listing
 
-COMMANDS = ["run", "plan", "leaderboard", "plot", "show", "list", "plugins", "new-plugin"]
+COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
 
 MISTAKES = {
     "no such option": (["--verson"], "No such option: --verson"),
@@ -34,7 +34,10 @@ MISTAKES = {
     "setting's form": (["run", "quick", "--set", "epochs"], "write key=value"),
     "setting not TOML": (["run", "quick", "--set", "epochs=two"], "'two' is no TOML value"),
     "setting's type": (["run", "quick", "--set", 'epochs="2"'], "epochs: expected int, got str"),
-    "setting's range": (["run", "quick", "--set", "epochs=0"], "epochs is 0; it is 1 or more"),
+    "setting's range": (["run", "quick", "--set", "threads=0"], "threads is 0; it is 1 or more"),
+    "setting's word": (["run", "quick", "--set", 'optimizer="lion"'], "it is one of 'sgd', 'adam', 'adamw'"),
+    "no length": (["run", "quick", "--set", "epochs=0"], "epochs is 0 and steps is 0; one of the two says how long"),
+    "setting without effect": (["run", "quick", "--set", "milestones=[0.5]"], "no effect where schedule is constant"),
     "rate": (["run", "quick", "--set", "rates=[0.1, -1]"], "rates[1] is -1.0; a rate is above 0"),
     "rate not a number": (["run", "quick", "--set", "rates=[nan]"], "rates[0] is nan; a rate is above 0"),
     "rate twice": (["run", "quick", "--set", "rates=[1, 1]"], "rates names a rate twice"),
@@ -58,14 +61,31 @@ MISTAKES = {
     "format": (["run", "quick", "--format", "xml"], "--format: no format 'xml'; known: csv, github, json"),
     "probe": (["run", "quick", "--probe", "weight-norms"], "no probe 'weight-norms'; did you mean 'weight-norm'?"),
     "plugin's file": (["run", "quick", "--plugin", "absent.py"], "--plugin absent.py: there is no such file"),
-    "out is a file": (["run", "quick", "--device", "cpu", "--out", "a-file"], "a-file: can't write results there"),
+    "out is a file": (
+        ["run", "quick", "--device", "cpu", "--out", "a-file"],
+        "--out a-file: a file, which is not written to",
+    ),
     "out below a file": (["run", "quick", "--device", "cpu", "--out", "a-file/out"], "can't write results there"),
     "results": (["leaderboard", "folder"], "folder: no results there; normbench run SUITE makes some"),
     "results not there": (["leaderboard", "absent"], "absent: no results there"),
-    "results are a file": (["leaderboard", "a-file"], "a-file: no results there"),
-    "no folder": (["leaderboard"], "Missing argument 'DIR'"),
+    "results are a file": (
+        ["leaderboard", "a-file"],
+        "a-file: not a file that normbench export wrote (JSON is malformed",
+    ),
+    "no folder": (["leaderboard"], "Missing argument 'DIR|FILE.json'"),
     "board": (["leaderboard", "folder", "--board", "acuracy"], "no board 'acuracy'; did you mean 'accuracy'?"),
     "format of a board": (["leaderboard", "folder", "--format", "jsn"], "no format 'jsn'; did you mean 'json'?"),
+    "exported file": (["export", "folder"], "Missing option '-o'"),
+    "exported file's suffix": (["export", "folder", "-o", "folder.jsn"], "-o folder.jsn: an export ends in .json"),
+    "exported file's folder": (["export", "folder", "-o", "absent/it.json"], "there is no folder absent"),
+    "export of nothing": (["export", "folder", "-o", "it.json"], "folder: no results there"),
+    "export of another file": (["export", "a-file", "-o", "it.json"], "a-file: not a file that normbench export wrote"),
+    "nothing to measure": (["throughput"], "Missing argument 'SUITE|FILE.toml|DIR'"),
+    "suite to measure": (["throughput", "qick"], "no suite 'qick'; did you mean 'quick'?"),
+    "norm to measure": (["throughput", "quick", "--norm", "batchnrm"], "--norm: no norm 'batchnrm'; did you mean"),
+    "folder to measure": (["throughput", "folder/"], "folder: can't be read as text"),
+    "seconds": (["throughput", "quick", "--seconds", "-1"], "Invalid value for '--seconds'"),
+    "seconds of a run": (["run", "quick", "--seconds", "long"], "Invalid value for '--seconds'"),
     "trial": (["show", "0123"], "no trial '0123' in"),
     "trial's folder": (["show", "0123", "--in", "folder"], "folder: no results there"),
     "picture's suffix": (["plot", "folder", "-o", "plot.pdf"], "-o plot.pdf: a picture ends in .png or .svg"),
@@ -88,10 +108,17 @@ norms = ["batchnorm"]
 rates = [0.1]
 """
 
+PUBLISHED = """
+[published.digits-cnn]
+source = "Table 2"
+setting = "six epochs"
+scores = { batchnorm = 98.1 }
+"""
+
 SUITE_MISTAKES = {
     "key": (SUITE + "seed = 3", "suite mine.toml: no key 'seed'; did you mean 'seeds'"),
     "missing": (SUITE.replace('name = "mine"', ""), "suite mine.toml: object missing required field name"),
-    "task": (SUITE.replace("digits-cnn", "digits-cn"), "tasks: no task 'digits-cn'; did you mean 'digits-cnn'?"),
+    "task": (SUITE.replace("digits-cnn", "digits-cn"), "tasks: no task 'digits-cn'; did you mean 'digits-cnn'"),
     "norm": (SUITE.replace('["batchnorm"]', '["layernorm"]'), "norms: no norm 'layernorm'; did you mean 'layer-norm'"),
     "norm's table": (SUITE.replace('["batchnorm"]', "[{ eps = 1.0 }]"), 'a table of a norm has norm = "name"'),
     "no norms": (SUITE.replace('["batchnorm"]', "[]"), "norms is empty; name at least one"),
@@ -100,6 +127,15 @@ SUITE_MISTAKES = {
     "baseline": (SUITE + 'baseline = "batch-norm"', "baseline: no norm 'batch-norm'; did you mean 'batchnorm'"),
     "recipe value": (SUITE + "[fix]\nepoch = 2", "[fix]: no recipe value 'epoch'; did you mean 'epochs'?"),
     "twice": (SUITE + "[fix]\nepochs = 2\n[vary]\nepochs = [2]", "epochs stands under [fix] and under [vary]"),
+    "published task": (SUITE + PUBLISHED.replace("digits", "digit"), "[published]: no task 'digit-cnn'; did you mean"),
+    "published norm": (
+        SUITE + PUBLISHED.replace("{ batchnorm", "{ batch-norm"),
+        "[published.digits-cnn]: no norm 'batch-norm'; did you mean 'batchnorm'?",
+    ),
+    "published spread": (SUITE + PUBLISHED + "spread = { none = 1 }", "[published.digits-cnn]: no norm 'none'"),
+    "published key": (SUITE + PUBLISHED + "sources = 1", "[published.digits-cnn]: no key 'sources'; did you mean 'source'"),
+    "published without a source": (SUITE + "[published.digits-cnn]\nscores = {}", "missing required field source"),
+    "published score": (SUITE + PUBLISHED.replace("98.1", '"98%"'), "expected float, got str"),
     "not TOML": ('name = "', "suite mine.toml: not TOML: "),
 }
 

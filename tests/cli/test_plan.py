@@ -1,7 +1,19 @@
 """`normbench plan`: what a run would do, before it does it."""
 
+from pathlib import Path
+
 import pytest
 
+TWO = """
+name = "two"
+summary = "A suite of the tests"
+tasks = ["digits-cnn"]
+norms = ["none", "batchnorm"]
+rates = [0.1]
+
+[vary]
+batch_size = [32, 64]
+"""
 ASKED = ("quick", "--device", "cpu", "--norm", "none", "--set", "epochs=1", "--set", "rates=[0.1, 1]", "--seeds")
 
 
@@ -14,13 +26,24 @@ def planned(normbench):
 def test_a_plan_is_what_a_run_then_does(planned, normbench):
     """The trials that a plan counts are those that a run trains; afterwards nothing is left."""
     before = planned(2, "--json")
-    ran = normbench("run", *ASKED, 2)
+    ran = normbench("run", *ASKED, 2, "--no-throughput")
     after = planned(2, "--json")
 
     assert (4, 4) == (before.json["trials"], before.json["to_run"])
     assert "4 trials run, 0 were stored before" in ran.err
     assert (4, 0) == (after.json["trials"], after.json["to_run"])
-    assert "all 4 trials are stored in results/quick: nothing to run" in planned(2).out
+    assert "all 4 trials are stored in results/quick; to run: 1 throughput session, about a minute\n" in planned(2).out
+
+
+def test_a_plan_counts_the_sessions(normbench, planned):
+    """A plan says of throughput how many sessions, one a task and condition, are still to measure."""
+    Path("two.toml").write_text(TWO)
+
+    first, two = planned(1), normbench("plan", "two.toml", "--device", "cpu")
+
+    assert first.out.endswith("; then 1 throughput session, about a minute\n")
+    assert two.out.endswith("; then 2 throughput sessions, about a minute each\n")
+    assert (1, 2) == (planned(1, "--json").json["sessions"], normbench("plan", "two.toml", "--json").json["sessions"])
 
 
 def test_a_plan_makes_nothing(planned, tmp_path):

@@ -159,7 +159,7 @@ def test_a_run_that_is_stopped_is_finished_by_the_next(spawn, normbench, plugin,
     """Ctrl-C, SIGTERM and kill -9 cost the trial in flight; the same command runs the rest, and nothing twice."""
     slow = plugin("slow", 'time.sleep(float(os.environ.get("SLOWLY", 0))); return x')
     words = ("run", "quick", "--plugin", slow, "--norm", "slow", "--device", "cpu", "--set", "epochs=1")
-    words += ("--set", "rates=[0.1, 1]", "--set", "batch_size=512")
+    words += ("--set", "rates=[0.1, 1]", "--set", "batch_size=512", "--no-throughput")
     process = spawn(*words, env={**os.environ, "SLOWLY": "0.05"}, preexec_fn=_hear_ctrl_c)
     _wait_for_a_line(process, Path("results/quick/trials.jsonl"))
 
@@ -240,7 +240,7 @@ def test_a_suite_of_ones_own(normbench, lines):
     """A file is a suite: its results go to results/NAME, a table for each condition, its labels in the tables."""
     Path("mine.toml").write_text(SUITE)
 
-    ran = normbench("run", "mine.toml", "--device", "cpu", "--json")
+    ran = normbench("run", "mine.toml", "--device", "cpu", "--no-throughput", "--json")
 
     assert 0 == ran.status
     assert [{"batch_size": 256, "epochs": 1}, {"batch_size": 512, "epochs": 1}] == conditions(ran)

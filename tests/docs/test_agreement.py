@@ -57,8 +57,9 @@ def definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
 def signatures() -> dict[str, str]:
     """Return all that docs/plugins.md and docs/cli.md give the signature of."""
     found = {name: f"def {signature(node, name)}" for name, node in definitions("hookspecs").items()}
-    described = ("Norm", "Site", "Traits", "Task", "Splits", "Recipe", "Probe", "Executor", "SuiteFile")
+    described = ("Norm", "Site", "Traits", "Task", "Splits", "Probe", "Executor", "SuiteFile")
     found |= {name: signature(definitions("contract")[name], name) for name in described}
+    found["Recipe"] = signature(definitions("recipe")["Recipe"], "Recipe")
     found["Pack"] = signature(definitions("records")["Pack"], "Pack")
     found["Outcome"] = signature(definitions("records")["Outcome"], "Outcome")
     place = definitions("train.sites")

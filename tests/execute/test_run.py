@@ -66,6 +66,7 @@ def request_for(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def made(**options):
+        options = {"throughput": False, **options}
         return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
 
     yield made
@@ -199,6 +200,27 @@ def test_the_time_left_is_what_stored_trials_took(request_for):
     own = {"fine": 2.0, "other": 10.0}
     assert None is seconds_left(work)
     assert sum(own[item.trial.norm] for item in work[3:]) == found
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("epochs=4", 40.0), ("epochs=1", 10.0), ("steps=3", None)])
+def test_the_time_left_is_in_proportion_to_the_length(request_for, setting, expected):
+    """Four times the epochs take four times as long; what steps take is not known from epochs."""
+    [stored] = prepare(request_for(norms=["fine"], seeds="1", settings=["rates=0.1"])).work
+    [wanted] = prepare(request_for(norms=["fine"], seeds="4,", settings=["rates=0.1", setting])).work
+
+    found = seconds_left([type(stored)(stored.cell, stored.trial, _stored(10.0), done=True), wanted])
+
+    assert expected == found
+
+
+def test_a_tuned_value_that_the_task_can_not_have_is_found_before_training(request_for, tmp_path):
+    """A tuned value that no training can have ends the run before anything is stored, as a fixed one does."""
+    (tmp_path / "tiny.toml").write_text(SUITE + "[tune]\ndropout = [0, 0.5]\n")
+
+    with pytest.raises(UsageError, match=r"dropout is 0\.5; its network has no dropout"):
+        run(prepare(request_for(seeds="1")))
+
+    assert [] == list(Store(request_for().out).results())
 
 
 def _stored(seconds):

@@ -1,4 +1,4 @@
-"""Intervals over seeds, against scipy.stats and against their definitions."""
+"""Intervals over seeds and over rounds, against scipy.stats and against their definitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normbench.stats import mean_over_seeds, median_over_seeds, unseen_failures
+from normbench.stats import (
+    mean_over_seeds,
+    median_over_rounds,
+    median_over_seeds,
+    ratio_over_rounds,
+    unseen_failures,
+)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -95,7 +101,7 @@ def test_median_interval_of_a_familiar_number(n: int, expected: tuple[int, int])
     assert (*expected, "order") == (interval.low, interval.high, interval.kind)
 
 
-@pytest.mark.parametrize("of", [mean_over_seeds, median_over_seeds])
+@pytest.mark.parametrize("of", [mean_over_seeds, median_over_seeds, median_over_rounds])
 def test_no_values_are_refused(of) -> None:
     """A mean or a median of nothing is a mistake, not a number."""
     with pytest.raises(ValueError, match="no values"):
@@ -109,3 +115,50 @@ def test_seeds_say_what_they_cannot_see(n: int, percent: int) -> None:
 
     assert percent == round(100 * share)
     assert pytest.approx(0.05) == (1 - share) ** n
+
+
+@pytest.mark.parametrize(("n", "low", "centre", "high"), [(9, 2, 5, 8), (15, 4, 8, 12), (10, 2, 5.5, 9), (5, 1, 3, 5)])
+def test_median_of_rounds_has_the_interval_of_order_statistics(n: int, low: float, centre: float, high: float) -> None:
+    """The median of 9 rounds lies between the 2nd and the 8th, of 15 between the 4th and the 12th; of 10, midway."""
+    rounds = [float(rank) for rank in range(1, n + 1)]
+    random.Random(n).shuffle(rounds)
+
+    interval = median_over_rounds(rounds)
+
+    assert (low, centre, high) == (interval.low, interval.centre, interval.high)
+    assert ("min-max" if n < 6 else "order") == interval.kind
+
+
+@pytest.mark.parametrize("n", [9, 15, 25, 40, 64, 100])
+def test_median_of_rounds_is_numpys(n: int) -> None:
+    """The centre is the median as everybody reckons it."""
+    rounds = np.random.default_rng(n).lognormal(size=n).tolist()
+
+    interval = median_over_rounds(rounds)
+
+    assert pytest.approx(np.median(rounds)) == interval.centre
+
+
+def test_ratio_is_taken_within_each_round() -> None:
+    """A machine that is slow for a while slows both sides of a round: the ratio does not see it."""
+    drift = [1.0, 1.0, 5.0, 9.0, 9.0, 2.0, 1.0, 3.0, 1.0]
+    baseline, twice_as_fast = [0.1 * slow for slow in drift], [0.05 * slow for slow in drift]
+
+    interval = ratio_over_rounds(baseline, twice_as_fast)
+
+    assert pytest.approx((2.0, 2.0, 2.0)) == (interval.low, interval.centre, interval.high)
+
+
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    """Half the seconds are twice the speed; the ends are the 2nd and the 8th of nine rounds."""
+    ratios = [1.0, 0.5, 0.8, 2.0, 1.1, 0.9, 1.2, 1.3, 3.0]
+
+    interval = ratio_over_rounds([1.0] * 9, [1 / ratio for ratio in ratios])
+
+    assert pytest.approx((0.8, 1.1, 2.0)) == (interval.low, interval.centre, interval.high)
+
+
+def test_rounds_that_are_no_pairs_are_refused() -> None:
+    """A norm and its baseline have the same rounds."""
+    with pytest.raises(ValueError, match="zip"):
+        ratio_over_rounds([1.0, 1.0], [1.0])
