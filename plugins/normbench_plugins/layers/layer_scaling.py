@@ -1,0 +1,43 @@
+"""Layer scaling: the compensation of online normalization (Chiley et al. 2019, arXiv 1905.05894), also on its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
+
+
+def layer_scaled(p: Tensor, eps: float) -> Tensor:
+    """Return z = p / sqrt(mean(p^2) + eps), with the mean over all features of a sample: all axes but the first."""
+    return p * torch.rsqrt(p.square().mean(tuple(range(1, p.dim())), keepdim=True) + eps)
+
+
+class LayerScaling(nn.Module):
+    """Layer scaling of p = gamma x + beta, where gamma and beta are one a channel, or of x without `affine`.
+
+    Input and output have the shape that `layout` says: (N, C), (N, C, L), (N, C, H, W) or (N, L, C). The mean square is
+    over everything that belongs to a sample, in NLC over all its tokens.
+
+    Raises ValueError for an `eps` that is not above 0, and for an input of another shape than the layout's.
+    """
+
+    def __init__(self, channels: int, layout: str = "NCHW", *, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; it is above 0")
+        self.channels, self.layout, self.eps = channels, layout, eps
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scaled input, in its shape and dtype."""
+        check_shape(x, self.layout, self.channels)
+        p = at_least_float32(x)
+        if self.weight is not None and self.bias is not None:
+            p = p * per_channel(self.weight, self.layout) + per_channel(self.bias, self.layout)
+        return layer_scaled(p, self.eps).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return what the layer is made with."""
+        return f"{self.channels}, layout={self.layout!r}, eps={self.eps}, affine={self.weight is not None}"
