@@ -257,3 +257,18 @@ def test_the_records_behind_the_boards_are_those_shown(folder) -> None:
     records = shown_trials(store)
 
     assert [(0, 0.6), (1, 0.8)] == [(record.seed, record.score) for record in records]
+
+
+def test_a_trial_in_two_tables_is_shown_for_each(folder) -> None:
+    """Where two tables hold a trial, and their latest runs used other code, both of its records are shown."""
+    folder.add({"batchnorm": {0.1: [0.8]}}, condition={"weight_decay": 5e-4}, norm_print="old")
+    folder.add(
+        {"batchnorm": [{0.1: [0.6]}, {0.1: [0.7]}]},
+        settings=({"weight_decay": 0.0}, {"weight_decay": 5e-4}),
+        norm_print="new",
+    )
+
+    shown = shown_trials(folder.store)
+
+    assert [0.6, 0.7, 0.8] == sorted(record.score for record in shown)
+    assert 2 == len({record.key for record in shown})

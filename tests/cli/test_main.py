@@ -133,7 +133,10 @@ SUITE_MISTAKES = {
         "[published.digits-cnn]: no norm 'batch-norm'; did you mean 'batchnorm'?",
     ),
     "published spread": (SUITE + PUBLISHED + "spread = { none = 1 }", "[published.digits-cnn]: no norm 'none'"),
-    "published key": (SUITE + PUBLISHED + "sources = 1", "[published.digits-cnn]: no key 'sources'; did you mean 'source'"),
+    "published key": (
+        SUITE + PUBLISHED + "sources = 1",
+        "[published.digits-cnn]: no key 'sources'; did you mean 'source'",
+    ),
     "published without a source": (SUITE + "[published.digits-cnn]\nscores = {}", "missing required field source"),
     "published score": (SUITE + PUBLISHED.replace("98.1", '"98%"'), "expected float, got str"),
     "not TOML": ('name = "', "suite mine.toml: not TOML: "),

@@ -17,10 +17,10 @@ from normbench.boards import tables
 from normbench.boards.render import as_csv, as_json, written
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
 from normbench.contract import Norm, Recipe, Site, Task, Traits
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, TrialRecord
+from normbench.records import SCHEMA, Cell, Measure, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.stats import mean_over_seeds, unseen_failures
 from normbench.store import Store
-from normbench.suites import Suite
+from normbench.suites import Published, Suite
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -137,6 +137,13 @@ def test_every_recipe_value_of_a_suite_is_explained():
     assert sorted(suites.RECIPE_VALUES) == sorted(shown[1:])
 
 
+def test_every_key_of_published_figures_is_explained():
+    """docs/suites.md has a row for each key of [published.TASK]."""
+    shown = [row[0].strip("`") for row in rows(DOCS / "suites.md") if len(row) == 2]
+
+    assert fields_of(Published) == shown[1:]
+
+
 def fragments() -> list[str]:
     return re.findall(r"```toml\n(.*?)```", (DOCS / "suites.md").read_text(encoding="utf-8"), re.DOTALL)
 
@@ -153,7 +160,7 @@ def test_parts_of_suites_are_allowed(fragment):
     assert plan.cells(suite, plugins.current(), "shown")
 
 
-@pytest.mark.parametrize("kind", [RunRecord, Cell, TrialRecord], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [RunRecord, Cell, TrialRecord, SessionRecord, Timing], ids=lambda kind: kind.__name__)
 def test_every_field_of_a_record_is_explained(kind):
     """docs/architecture.md names all that a line of the store holds."""
     named = set(re.findall(r"`(\w+)`", (DOCS / "architecture.md").read_text(encoding="utf-8")))
@@ -203,7 +210,7 @@ class Example:
             for record in self.records():
                 writer.append(record)
 
-    def records(self) -> Iterator[RunRecord | TrialRecord]:
+    def records(self) -> Iterator[RunRecord | TrialRecord | SessionRecord]:
         cell = Cell(
             task="digits-cnn",
             task_version=1,
@@ -216,9 +223,11 @@ class Example:
             task_print="task",
         )
         same = {"run": "run", "device": "cpu"}
-        yield RunRecord(
-            schema=1, started="2024-01-01", command=[], version="0", suite={}, baseline="shown", cells=[cell], **same
-        )
+        figures = {"source": "Table 2", "setting": "six epochs", "scores": {"shown": 98.0}}
+        head = {"schema": SCHEMA, "started": "2024-01-01", "command": [], "version": "0"}
+        suite = {"published": {cell.task: figures}}
+        yield RunRecord(suite=suite, baseline="shown", cells=[cell], **head, **same)
+        yield session(cell, head)
         for seed, scores in enumerate(self.scores):
             for rate, score in zip(self.rates, scores, strict=True):
                 yield TrialRecord(
@@ -239,6 +248,26 @@ class Example:
                     measure=self.measure,
                     **same,
                 )
+
+
+def session(cell: Cell, head: dict[str, object]) -> SessionRecord:
+    """Return a session on a GPU, whose board has every column."""
+    timing = Timing(norm=cell.norm, label=cell.label, train=[0.1] * 9, evaluation=[0.1] * 9, peak_memory=2**20)
+    block = {"rounds": 9, "steps": 1, "batches": 1, "batch": 1, "stopped": "precise"}
+    return SessionRecord(
+        session="session",
+        finished="2024-01-01",
+        task=cell.task,
+        task_version=1,
+        recipe=cell.recipe,
+        device="cuda",
+        environment="environment",
+        baseline=timing,
+        again=timing,
+        norms=[],
+        **block,
+        **head,
+    )
 
 
 @pytest.fixture
@@ -291,11 +320,13 @@ def test_columns_and_keys_of_boards_for_programs(example):
     columns = [(table.board, column.name, column.ends) for table in found for column in table.columns]
     stated = [(row[0], row[1].strip("`"), row[3] == "yes") for row in rows(DOCS / "metrics.md", "columns")[1:]]
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
-    board = json.loads(as_json(found))["boards"][0]
+    boards = json.loads(as_json(found))["boards"]
+    board = boards[0]
     heads = as_csv(found).splitlines()[0].split(",")
     own = {name for _, name, _ in columns}
 
     assert columns == stated
+    assert ["accuracy", "stability", "throughput"] == [other["board"] for other in boards]
     assert [] == [key for key in [*board, *board["columns"][0]] if f'"{key}"' not in text]
     assert {"norm", "rank", "seeds", "flags"} == {
         key for key in board["rows"][0] if key.removesuffix("_low").removesuffix("_high") not in own

@@ -1,0 +1,213 @@
+"""`normbench export`: one file that every reporting command reads as it reads the folder."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from normbench.api import Results
+from normbench.throughput import session
+
+
+@pytest.fixture(scope="module")
+def measured(trained, tmp_path_factory):
+    """Return a folder with two norms' trials and a session."""
+    import shutil
+
+    from normbench.cli.main import status
+
+    folder = tmp_path_factory.mktemp("measured") / "quick"
+    shutil.copytree(trained, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("TRAINING", 1e-4), ("EVALUATION", 1e-4), ("LOOKS", (2,))):
+            patch.setattr(session, name, value)
+        assert 0 == status(["throughput", str(folder), "--device", "cpu", "--quiet"])
+    return folder
+
+
+@pytest.fixture
+def exported(normbench, measured):
+    """Export the folder into all.json."""
+    ran = normbench("export", measured, "-o", "all.json")
+    assert (0, "", "all.json written: 4 trials, 1 throughput session\n") == (ran.status, ran.out, ran.err)
+    return Path("all.json")
+
+
+@pytest.mark.parametrize("form", ["terminal", "github", "latex_booktabs", "csv", "json"])
+def test_a_file_has_the_folders_leaderboards(normbench, measured, exported, form):
+    """`leaderboard FILE` prints what `leaderboard DIR` prints, byte by byte."""
+    of_folder, of_file = (normbench("leaderboard", what, "--format", form) for what in (measured, exported))
+
+    assert (0, "") == (of_file.status, of_file.err)
+    assert of_folder.out == of_file.out
+    assert "throughput" in of_file.out
+
+
+def test_a_file_is_drawn_as_the_folder_is(normbench, measured, exported):
+    """`plot FILE` draws what `plot DIR` draws."""
+    normbench("plot", measured, "-o", "folder.svg")
+
+    ran = normbench("plot", exported, "-o", "file.svg")
+
+    assert 0 == ran.status
+    assert Path("folder.svg").read_bytes() == Path("file.svg").read_bytes()
+
+
+def test_a_trial_is_shown_from_a_file(normbench, measured, exported, lines):
+    """`show TRIAL --in FILE` has all that is stored of a trial, with its environment."""
+    key = lines(measured)[0]["key"]
+
+    of_folder, of_file = (normbench("show", key, "--in", what, "--json") for what in (measured, exported))
+    text = normbench("show", key, "--in", exported)
+
+    assert of_folder.json == of_file.json
+    assert text.out.startswith(f"trial        {key} in all.json\n")
+    assert "run it with  normbench run quick --norm none " in text.out
+    assert "--out" not in text.out
+
+
+def test_results_read_a_file(measured, exported):
+    """From Python a file is as good as the folder."""
+    of_folder, of_file = Results(measured), Results(exported)
+
+    assert str(of_folder) == str(of_file)
+    assert of_folder.trials() == of_file.trials()
+
+
+def test_a_file_exported_again_is_the_same(normbench, exported):
+    """An export of an export, even onto itself, changes no byte."""
+    before = exported.read_bytes()
+
+    again, itself = normbench("export", exported, "-o", "again.json"), normbench("export", exported, "-o", exported)
+
+    assert (0, 0) == (again.status, itself.status)
+    assert before == Path("again.json").read_bytes() == exported.read_bytes()
+
+
+def test_a_record_is_a_line(exported):
+    """A file is JSON with one record a line, which a diff shows one by one."""
+    text = exported.read_text(encoding="utf-8")
+    document = json.loads(text)
+    records = [record for name in ("runs", "trials", "sessions", "environments") for record in document[name]]
+
+    lines = [
+        json.loads(line.removesuffix(",")) for line in text.splitlines() if line.startswith("{") and len(line) > 20
+    ]
+
+    assert ["schema", "runs", "trials", "sessions", "environments"] == list(document)
+    assert records == lines
+    assert (4, 1) == (len(document["trials"]), len(document["sessions"]))
+
+
+def test_what_was_trained_again_is_left_out(normbench, small, plugin, forget):
+    """Of an edited layer the file has what its latest code gave."""
+    options = ("--norm", "edited", "--norm", "none")
+    small("--plugin", plugin("edited", "return 0 * x"), *options)
+    forget()
+    small("--plugin", plugin("edited", "return x"), *options)
+
+    ran = normbench("export", "results/quick", "-o", "all.json")
+
+    boards = [normbench("leaderboard", what).out for what in ("results/quick", "all.json")]
+    assert "all.json written: 2 trials, 0 throughput sessions\n" == ran.err
+    assert boards[0] == boards[1]
+
+
+def test_a_folder_with_sessions_alone_is_exported(normbench, measured):
+    """Throughput without trials is worth a file, too."""
+    Path("timed").mkdir()
+    for name in ("sessions.jsonl", "environments.jsonl"):
+        Path("timed", name).write_bytes((measured / name).read_bytes())
+
+    ran = normbench("export", "timed", "-o", "timed.json")
+
+    assert "timed.json written: 0 trials, 1 throughput session\n" == ran.err
+    assert normbench("leaderboard", "timed").out == normbench("leaderboard", "timed.json").out
+
+
+def test_an_export_appears_whole_or_not_at_all(normbench, measured, monkeypatch):
+    """A file that was there stays as it was where the disk has no room, and nothing else is left behind."""
+    Path("all.json").write_text("before")
+
+    def no_room(self, data):
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", no_room)
+        ran = normbench("export", measured, "-o", "all.json")
+
+    assert (2, "normbench: -o all.json: can't be written (No space left on device)\n") == (ran.status, ran.err)
+    assert ["all.json"] == [path.name for path in Path().iterdir()]
+    assert "before" == Path("all.json").read_text()
+
+
+def test_a_file_named_like_a_folder_is_refused(normbench, measured):
+    """What can't be written is a mistake with its reason, and leaves nothing behind."""
+    Path("all.json").mkdir()
+
+    ran = normbench("export", measured, "-o", "all.json")
+
+    assert (2, 1) == (ran.status, ran.err.count("\n"))
+    assert ran.err.startswith("normbench: -o all.json: can't be written (")
+    assert ["all.json"] == [path.name for path in Path().iterdir()]
+
+
+def test_a_line_that_cannot_be_read_is_named(normbench, results):
+    """A foreign line of the folder is named, and not exported."""
+    with (results / "trials.jsonl").open("a") as file:
+        file.write("foreign\n")
+
+    ran = normbench("export", results, "-o", "all.json")
+
+    assert 0 == ran.status
+    assert "normbench: results/quick/trials.jsonl line 5: " in ran.err
+    assert "foreign" not in Path("all.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "command", [["leaderboard", "all.json"], ["plot", "all.json", "-o", "a.png"], ["show", "0", "--in", "all.json"]]
+)
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a file that normbench export wrote"),
+        (b'{"schema":1,"runs":[', "not a file that normbench export wrote"),
+        (b'{"schema":1,"boards":[]}', "not a file that normbench export wrote"),
+        (b"\x89PNG\xff", "not a file that normbench export wrote"),
+        (b'{"schema":2,"parts":{}}', "written by a newer normbench"),
+    ],
+    ids=["empty", "damaged", "other JSON", "a picture", "newer"],
+)
+def test_a_file_that_is_no_export_is_refused(normbench, command, content, says):
+    """A file that was cut, is something else, or is of a newer version is named in one line."""
+    Path("all.json").write_bytes(content)
+
+    ran = normbench(*command)
+
+    assert (2, "", 1) == (ran.status, ran.out, ran.err.count("\n"))
+    assert ran.err.startswith(f"normbench: all.json: {says}")
+
+
+def test_a_record_that_cannot_be_read_costs_only_itself(normbench, exported):
+    """A record of a newer version in a file is named and left out; the others are shown."""
+    text = exported.read_text(encoding="utf-8")
+    exported.write_text(text.replace('"trials":[\n{"schema":1', '"trials":[\n{"schema":9'), encoding="utf-8")
+
+    ran = normbench("leaderboard", exported)
+
+    assert 0 == ran.status
+    assert 1 == ran.err.count("\n")
+    assert "written by a newer normbench; left out" in ran.err
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "throughput"])
+def test_results_do_not_go_into_a_file(normbench, exported, command):
+    """A file is not written to: --out names a folder."""
+    before = exported.read_bytes()
+
+    ran = normbench(command, "quick", "--norm", "none", "--device", "cpu", "--out", exported)
+
+    assert (2, "") == (ran.status, ran.out)
+    assert "normbench: --out all.json: a file, which is not written to; name a folder\n" == ran.err
+    assert before == exported.read_bytes()
