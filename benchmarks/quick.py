@@ -26,7 +26,9 @@ def main() -> None:
         tables = terminal(results.boards(), WIDTH, brief=True)
         draw(gather(Store(Path(folder))), ROOT / "docs" / "quick.svg")
         trials = len(results.trials())
-    text = f"```text\n{tables}\n```\n\n{trials} trials in {took:.0f} s, 3 seeds; {hardware()}."
+    text = (
+        f"```text\n{tables}\n```\n\n{trials} trials, 3 seeds, and a throughput session in {took:.0f} s; {hardware()}."
+    )
     replace(ROOT / "README.md", "quick", text)
 
 

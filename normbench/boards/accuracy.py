@@ -167,6 +167,9 @@ def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     if grid.published is None:
         return
     yield f"published: {grid.published.source}; {grid.published.setting}"
+    if grid.condition:
+        yield f"published figures are of the task's own recipe; here {assignments(grid.condition)}"
+        return
     scale, digits = (100, 2) if grid.measure.unit == "%" else (1, 3)
     for row in rows:
         theirs, ours = row.values["published"].number, row.values["accuracy"]

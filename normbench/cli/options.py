@@ -45,6 +45,9 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+Throughput = Annotated[
+    bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
+]
 Seconds = Annotated[
     float,
     typer.Option("--seconds", metavar="S", min=0, help="The time a throughput session may take, once it has 9 rounds."),

@@ -24,6 +24,7 @@ def command(
     device: options.Device = "auto",
     probes: options.Probes = None,
     retry: options.Retry = False,
+    throughput: options.Throughput = True,
     trials: Annotated[bool, typer.Option("--trials", help="List each trial with its key.")] = False,
     json: output.JsonOption = False,
 ) -> None:
@@ -42,6 +43,7 @@ def command(
             device=device,
             probes=probes or (),
             retry=retry,
+            throughput=throughput,
         )
     )
     for failed in prepared.registry.quarantined:

@@ -33,9 +33,7 @@ def command(
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Reserved: trials run one after another.")] = 1,
     probes: options.Probes = None,
     retry: options.Retry = False,
-    throughput: Annotated[
-        bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
-    ] = True,
+    throughput: options.Throughput = True,
     seconds: options.Seconds = SECONDS,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,

@@ -106,6 +106,18 @@ def test_failed_seeds_count(folder) -> None:
     assert "lies outside of 20.00…87.00 here" in says
 
 
+def test_another_recipe_is_told(folder) -> None:
+    """Under a condition, the figures are said to be of the task's own recipe, and nothing is called not reproduced."""
+    folder.add(
+        {"batchnorm": {0.1: AROUND_85}}, condition={"weight_decay": 0.1}, suite=suite(scores={"batchnorm": 95.0})
+    )
+
+    notes = folder.table("accuracy").notes
+
+    assert "published figures are of the task's own recipe; here weight_decay=0.1" in notes
+    assert [] == not_reproduced(folder.table("accuracy"))
+
+
 @pytest.mark.parametrize("scores", [[0.83], [0.83, 0.87]])
 def test_one_or_two_seeds_can_not_tell(folder, scores: list[float]) -> None:
     """With fewer than three seeds nothing is said to be not reproduced."""
