@@ -41,7 +41,8 @@ def main(source: Path, page: Path) -> None:
         "ratio is of their times, below 1 where the layer is faster.",
         "",
     ]
-    lines += ["Nothing here was run on a GPU yet."]
+    devices = {entry["extra_info"].get("device") for entry in found["benchmarks"]} - {None}
+    lines += [f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -131,6 +131,8 @@ def _check_choice(name: str, value: Any) -> None:
 
 def _milestones(values: Iterable[float]) -> tuple[float, ...]:
     milestones = tuple(float(value) for value in values)
+    if not milestones:
+        raise ValueError("milestones is empty; name one fraction of the run or more")
     ascending = all(one < other for one, other in itertools.pairwise(milestones))
     if not ascending or not all(0 < milestone < 1 for milestone in milestones):
         raise ValueError(f"milestones is {list(milestones)}; they are fractions of the run, ascending, between 0 and 1")

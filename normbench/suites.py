@@ -210,6 +210,11 @@ def _check(suite: Suite, where: str) -> None:
         both = sorted(set(getattr(suite, first)) & set(getattr(suite, second)))
         if both:
             raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
+    given = {name: table for table in ("fix", "vary", "tune") for name in getattr(suite, table)}
+    if {"epochs", "steps"} <= set(given):
+        raise UsageError(
+            f"{where}: epochs stands under [{given['epochs']}] and steps under [{given['steps']}]; one of them counts"
+        )
     _check_factors(suite, where)
     _check_grid(suite, where)
 

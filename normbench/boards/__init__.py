@@ -6,7 +6,7 @@ from normbench.boards.accuracy import accuracy
 from normbench.boards.gather import Grid, gather, shown_trials
 from normbench.boards.stability import stability
 from normbench.boards.table import Table
-from normbench.boards.throughput import sessions, throughput
+from normbench.boards.throughput import Used, sessions, throughput
 from normbench.store import Store
 
 __all__ = ["BOARDS", "Grid", "Table", "gather", "shown_trials", "tables"]
@@ -35,10 +35,10 @@ def tables(store: Store, boards: tuple[str, ...] = BOARDS, only: frozenset[str] 
     return [table for table in found if table is not None]
 
 
-def _prints(store: Store) -> dict[str, dict[str, tuple[str | None, str | None]]]:
-    """Return of each table the prints of each norm and its task that the latest run used, by `Cell.row`."""
-    found: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+def _prints(store: Store) -> dict[str, dict[str, Used]]:
+    """Return of each table the code of each norm and its task that the latest run used, by `Cell.row`."""
+    found: dict[str, dict[str, Used]] = {}
     for run in store.runs():
         for cell in run.cells:
-            found.setdefault(cell.table, {})[cell.row] = (cell.norm_print, cell.task_print)
+            found.setdefault(cell.table, {})[cell.row] = Used(run.started, (cell.norm_print, cell.task_print))
     return found

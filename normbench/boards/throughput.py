@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
 from normbench.records import SessionRecord, Timing
@@ -45,6 +45,13 @@ class _Figures:
         return 1 - statistics.median(a / b for a, b in zip(without.train, self.timing.train, strict=True))
 
 
+class Used(NamedTuple):
+    """When a run began, and the prints of a norm and its task that it used."""
+
+    started: str
+    code: tuple[str | None, str | None]
+
+
 def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list[SessionRecord]]:
     """Return the sessions of each table, oldest first; `only` leaves out all but these tables."""
     found: dict[str, list[SessionRecord]] = {}
@@ -57,11 +64,11 @@ def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list
 def throughput(
     measured: Sequence[SessionRecord],
     environments: dict[str, dict[str, Any]],
-    prints: dict[str, tuple[str | None, str | None]],
+    trained: dict[str, Used],
 ) -> Table:
     """Return the board of one table's sessions: each norm as the latest session measured it.
 
-    `prints` are those of each norm and its task, by `Cell.row`, that the latest run used. Sessions on another kind of
+    `trained` is the code that the latest run of each norm used, by `Cell.row`. Sessions on another kind of
     device than the latest, or beside another baseline or other code of it or of the task, give no ratio that could
     stand beside the others: what only they measured stands apart.
     """
@@ -94,7 +101,7 @@ def throughput(
         columns=_columns(latest),
         rows=[_row(one, rank) for rank, one in ordered],
         apart=list(apart.values()),
-        notes=[*_notes(found, latest, environments), *_edited(found, prints)],
+        notes=[*_notes(found, latest, environments), *_edited(found, trained)],
     )
 
 
@@ -172,15 +179,18 @@ def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[
         yield "mixed: sessions in more than one environment (versions or hardware) stand side by side"
 
 
-def _edited(found: Sequence[_Figures], prints: dict[str, tuple[str | None, str | None]]) -> Iterator[str]:
-    """Say which norms were trained with other code since."""
-    old = [
-        one.timing.label
-        for one in found
-        if prints.get(one.timing.row, one.code) != one.code and None not in prints[one.timing.row]
-    ]
-    if old:
-        yield f"edited since its session: {', '.join(old)}; the throughput here is that of the older code"
+def _edited(found: Sequence[_Figures], trained: dict[str, Used]) -> Iterator[str]:
+    """Say which norms were trained with other code than they were timed with."""
+    older: list[str] = []
+    newer: list[str] = []
+    for one in found:
+        used = trained.get(one.timing.row)
+        if used is not None and None not in used.code and used.code != one.code:
+            (older if used.started > one.session.started else newer).append(one.timing.label)
+    if older:
+        yield f"edited since its session: {', '.join(older)}; the throughput here is that of the older code"
+    if newer:
+        yield f"edited before its session: {', '.join(newer)}; the trials are of the older code: run the suite again"
 
 
 def _described(session: SessionRecord, environments: dict[str, dict[str, Any]]) -> str:

@@ -105,7 +105,8 @@ def _end(summary: Summary, quiet: bool) -> int:
 
 def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
     """Return how many sessions were measured, in words."""
-    return f"{len(sessions)} throughput session{'s' * (len(sessions) != 1)} measured"
+    measured = sum(session.stopped != "failed" for session in sessions)
+    return f"{measured} throughput session{'s' * (measured != 1)} measured"
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:

@@ -318,7 +318,11 @@ def data_dir(given: Path | None) -> Path:
             raise UsageError(f"--data-dir {given}: there is no such folder")
         return given
     from_environment = os.environ.get("NORMBENCH_DATA")
-    return Path(from_environment) if from_environment else platformdirs.user_cache_path("normbench") / "data"
+    if not from_environment:
+        return platformdirs.user_cache_path("normbench") / "data"
+    if not Path(from_environment).is_dir():
+        raise UsageError(f"NORMBENCH_DATA={from_environment}: there is no such folder")
+    return Path(from_environment)
 
 
 def _run_record(prepared: Prepared) -> RunRecord:

@@ -84,7 +84,8 @@ def missing(wanted: Sequence[Session], store: Store, device: str, *, retry: bool
     stored = {
         (session.table, session.task_print, *_code(session.baseline), *_code(timing))
         for session in store.sessions()
-        if session.device == device and session.stopped != "failed"
+        # Without a baseline there are no ratios: where it won't be there next time either, nothing is left to do.
+        if session.device == device and session.baseline.outcome in final
         for timing in session.timings
         if timing.outcome in final
     }

@@ -43,7 +43,6 @@ class Candidate:
         self._module.train()
         on_cuda = self._device.type == "cuda"
         if on_cuda:
-            self._optimizer.zero_grad()
             before = torch.cuda.memory_allocated(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         with global_stream(self._device, self._seed, "layer"):
@@ -52,6 +51,7 @@ class Candidate:
         if on_cuda:
             # Not the maximum over blocks: the first also pays for the optimizer's state, and for torch's own workspace.
             self.peak_memory = torch.cuda.max_memory_allocated(self._device) - before
+        self._optimizer.zero_grad()
         return seconds
 
     @torch.no_grad()

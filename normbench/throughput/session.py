@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ LOOKS = (9, 15, 25, 40, 64, 100)
 PRECISION = 0.03
 #: Seconds that the baseline's block takes: long enough for the clock, short enough for a machine whose speed drifts.
 TRAINING, EVALUATION = 0.1, 0.05
-
+#: Characters of an error that are kept.
+LONGEST_REASON = 300
 
 #: Why a session ended: its figures were precise, its time was spent, it had its rounds, or the baseline failed.
 Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
@@ -142,6 +144,9 @@ class _Session:
                 if keep:
                     entry.train.append(trained)
                     entry.evaluation.append(evaluated)
+            if entry.outcome != "measured":
+                # Its memory is the others'.
+                del self._candidates[id(entry)]
         return self.alive
 
     def precise(self) -> bool:
@@ -191,4 +196,5 @@ def _guarded(entry: Entry) -> Iterator[None]:
 
 
 def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """Return what an error says, cut where it would fill a screen."""
+    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" …")

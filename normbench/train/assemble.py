@@ -16,7 +16,7 @@ from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Measure, Trial
 from normbench.train.data import Batches, Loaded, load
-from normbench.train.initialize import initialize
+from normbench.train.initialize import Initializer
 from normbench.train.module import Training
 from normbench.train.optimize import optimizer
 from normbench.train.sites import Place
@@ -33,7 +33,8 @@ def measure(task: Task) -> Measure:
 def place_of(trial: Trial, registry: Registry) -> Place:
     """Return what puts a trial's norm into its network."""
     norm = registry.norm(trial.norm)
-    return Place(norm, trial.params, seed=trial.seed, batch_size=trial.recipe.batch_size)
+    initializer = Initializer(trial.recipe, trial.seed)
+    return Place(norm, trial.params, seed=trial.seed, batch_size=trial.recipe.batch_size, initializer=initializer)
 
 
 def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.Module:
@@ -49,7 +50,7 @@ def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.
         isinstance(module, nn.modules.dropout._DropoutNd) for module in built.modules()
     ):
         raise UsageError(f"task {task.name}: dropout is {trial.recipe.dropout}; its network has no dropout")
-    initialize(built, trial.recipe, trial.seed, place.norms)
+    place.initializer.rest(built, place.norms)
     return built
 
 

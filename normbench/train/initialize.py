@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -15,33 +15,45 @@ from normbench.train.streams import generator
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
-@torch.no_grad()
-def initialize(network: nn.Module, recipe: Recipe, seed: int, norms: Collection[nn.Module]) -> None:
-    """Give a network's linears and convolutions the recipe's initial weights; what is inside of `norms` is left alone.
+class Initializer:
+    """Gives linears and convolutions the recipe's initial weights, each once.
 
-    Each draws from a stream of its own, numbered in the network's order, so that no norm moves another's weights.
+    Each draws from a stream of its own, numbered in the order of the asking, so that no norm moves another's weights.
+    A linear that a norm wraps is given its weights before that.
     """
-    if recipe.init == "default" and recipe.init_scale == 1:
-        return
-    for index, linear in enumerate(_linears(network, norms)):
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        self._recipe, self._seed = recipe, seed
+        self._done: list[nn.Module] = []
+
+    @torch.no_grad()
+    def __call__(self, linear: Any) -> None:
+        """Give one linear or convolution its weights; anything else is left alone."""
+        recipe = self._recipe
+        if not isinstance(linear, _LINEAR) or (recipe.init == "default" and recipe.init_scale == 1):
+            return
+        stream = generator(self._seed, "init", len(self._done))
+        self._done.append(linear)
         weight = linear.weight.detach().clone()
         if recipe.init == "he":
-            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator(seed, "init", index))
+            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=stream)
         elif recipe.init == "xavier":
-            nn.init.xavier_uniform_(weight, generator=generator(seed, "init", index))
+            nn.init.xavier_uniform_(weight, generator=stream)
         _put(linear, weight * recipe.init_scale)
         if recipe.init != "default" and isinstance(linear.bias, Tensor):
             linear.bias.zero_()
 
-
-def _linears(network: nn.Module, norms: Collection[nn.Module]) -> Iterator[Any]:
-    own = {module for norm in norms for module in norm.modules()}
-    return (module for module in network.modules() if isinstance(module, _LINEAR) and module not in own)
+    def rest(self, network: nn.Module, norms: Collection[nn.Module]) -> None:
+        """Give all other linears and convolutions of a network theirs, apart from those inside of `norms`."""
+        left_alone = {*self._done, *(module for norm in norms for module in norm.modules())}
+        for module in network.modules():
+            if module not in left_alone:
+                self(module)
 
 
 def _put(linear: Any, weight: Tensor) -> None:
     if parametrize.is_parametrized(linear, "weight"):
-        # A wrapped linear computes its weight: the parametrization finds what gives this one.
+        # The task's own network computes this weight: the parametrization finds what gives it.
         linear.weight = weight
     else:
         linear.weight.copy_(weight)

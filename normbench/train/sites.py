@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from normbench.contract import ALL, Layout, Norm, Site, Unsupported, checked
 from normbench.errors import UsageError, unknown
 from normbench.plugins import Registry
+from normbench.train.initialize import Initializer
 from normbench.train.streams import global_stream
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -30,12 +31,15 @@ class Place:
     The layers are constructed on a stream of their own, so that no norm moves the weights of the network.
     """
 
-    def __init__(self, norm: Norm, params: Mapping[str, Any], *, seed: int, batch_size: int) -> None:
+    def __init__(
+        self, norm: Norm, params: Mapping[str, Any], *, seed: int, batch_size: int, initializer: Initializer
+    ) -> None:
         self._norm = norm
         self._params = dict(params)
         self._traits = norm.traits_with(params)
         self._seed = seed
         self._batch_size = batch_size
+        self.initializer = initializer
         #: The layers built so far, each with its site, and the site whose layer is being built.
         self.layers: list[tuple[Site, nn.Module]] = []
         self.building: Site | None = None
@@ -70,6 +74,7 @@ class Place:
         """
         layout = layout or _layout(linear)
         channels = _channels(linear)
+        self.initializer(linear)
         if self._norm.placement == "weight":
             return _chain(self._wrapped(linear, layout, activation), activation_module(activation))
         self._drop_bias(linear)
@@ -89,6 +94,7 @@ class Place:
         """
         layout = layout or _layout(linear)
         channels = _channels(linear)
+        self.initializer(linear)
         act, skip = activation_module(activation), shortcut or nn.Identity()
         placement = self._norm.placement
         if placement == "weight":

@@ -21,8 +21,8 @@ from normbench_plugins.images.augmentation import crop_and_flip
 from normbench_plugins.images.splits import split
 from normbench_plugins.images.standardize import Standardize
 
-#: The official headers with a hundredth of the samples.
-HEADERS = {name: (kind, samples // 100, *size) for name, (kind, samples, *size) in mnist.HEADERS.items()}
+#: The official headers with a hundredth of the samples: the kind of file, and the shape of what follows.
+HEADERS = dict(zip(mnist.FILES, [(2051, 600, 28, 28), (2049, 600), (2051, 100, 28, 28), (2049, 100)], strict=True))
 
 
 def content(kind, *shape):
@@ -46,7 +46,8 @@ class MadeUp(datasets.MNIST):
 @pytest.fixture
 def folder(tmp_path, cache, monkeypatch):
     """Return a data folder without data; the cache folder is another one, and empty too."""
-    monkeypatch.setattr(mnist, "HEADERS", HEADERS)
+    md5s = tuple(hashlib.md5(CONTENT[name]).hexdigest() for name in mnist.FILES)
+    monkeypatch.setitem(mnist.UNPACKED, "MadeUp", md5s)
     monkeypatch.setattr(mnist, "VALIDATION", mnist.VALIDATION // 100)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "data").mkdir()
@@ -186,10 +187,11 @@ def test_several_runs_at_once_all_get_whole_files(folder):
         pytest.param("train-images-idx3-ubyte", lambda whole: whole[:-1], id="unpacked-cut"),
         pytest.param("train-labels-idx1-ubyte", lambda whole: b"", id="unpacked-empty"),
         pytest.param("t10k-images-idx3-ubyte", lambda whole: b"\x1f\x8b" + whole[2:], id="unpacked-header"),
+        pytest.param("train-labels-idx1-ubyte", lambda whole: whole[:-9] + b"x" + whole[-8:], id="unpacked-label"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(folder, name, broken):
-    """An archive whose md5 is wrong, or an unpacked file of a wrong size or header, is named with its full path."""
+    """An archive or an unpacked file whose md5 is wrong is named with its full path."""
     raw = put(folder, ARCHIVES)
     (raw / name).write_bytes(broken({**CONTENT, **ARCHIVES}[name]))
 

@@ -11,7 +11,7 @@ import normbench
 from normbench.plugins import Offered, Plugin
 from normbench.recipe import Recipe
 from normbench.train.assemble import network
-from normbench.train.initialize import initialize
+from normbench.train.initialize import Initializer
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 PLACED = ["plain", "before", "after", "fused", "weight", "drawing", "torch-weight-norm"]
@@ -53,7 +53,7 @@ def test_he_has_torchs_spread(layer):
     made, torchs = layers(), layers()[layer].weight.detach()
     nn.init.kaiming_normal_(torchs, nonlinearity="relu")
 
-    initialize(made, RECIPE.changed(init="he"), 3, [])
+    Initializer(RECIPE.changed(init="he"), 3).rest(made, [])
 
     found = made[layer].weight
     assert math.sqrt(2 / found[0].numel()) == pytest.approx(found.std().item(), rel=0.02)
@@ -69,7 +69,7 @@ def test_xavier_has_torchs_bounds(layer):
     made, torchs = layers(), layers()[layer].weight.detach()
     nn.init.xavier_uniform_(torchs)
 
-    initialize(made, RECIPE.changed(init="xavier"), 3, [])
+    Initializer(RECIPE.changed(init="xavier"), 3).rest(made, [])
 
     found = made[layer].weight
     assert torchs.abs().max().item() == pytest.approx(found.abs().max().item(), rel=1e-3)
@@ -81,7 +81,7 @@ def test_biases_begin_at_zero(init):
     """With weights by He or by Xavier, biases are 0."""
     made = layers()
 
-    initialize(made, RECIPE.changed(init=init), 3, [])
+    Initializer(RECIPE.changed(init=init), 3).rest(made, [])
 
     assert [0.0] * 3 == [layer.bias.abs().sum().item() for layer in made]
 
@@ -90,9 +90,9 @@ def test_biases_begin_at_zero(init):
 def test_scale_multiplies_the_weights_and_no_bias(init):
     """`init_scale` multiplies what the initialization gives; biases are those without it."""
     plain, scaled = layers(), layers()
-    initialize(plain, RECIPE.changed(init=init), 3, [])
+    Initializer(RECIPE.changed(init=init), 3).rest(plain, [])
 
-    initialize(scaled, RECIPE.changed(init=init, init_scale=0.5), 3, [])
+    Initializer(RECIPE.changed(init=init, init_scale=0.5), 3).rest(scaled, [])
 
     for one, other in zip(plain, scaled, strict=True):
         assert torch.equal(0.5 * one.weight, other.weight)
@@ -103,7 +103,7 @@ def test_by_default_nothing_is_touched():
     """The default is what torch's layers draw for themselves."""
     made = layers()
 
-    initialize(made, RECIPE, 3, [])
+    Initializer(RECIPE, 3).rest(made, [])
 
     assert all(torch.equal(one, other) for one, other in zip(layers().parameters(), made.parameters(), strict=True))
 
@@ -128,7 +128,7 @@ def test_each_seed_and_each_layer_has_weights_of_its_own(weights_of, init):
     first, other = weights_of("plain", seed=0, init=init), weights_of("plain", seed=1, init=init)
     twins = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 
-    initialize(twins, RECIPE.changed(init=init), 3, [])
+    Initializer(RECIPE.changed(init=init), 3).rest(twins, [])
 
     assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
     assert not torch.equal(twins[0].weight, twins[1].weight)
@@ -141,8 +141,8 @@ def test_a_norms_own_layers_are_left_alone():
     made, without = nn.Sequential(norm, nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4))
     before = norm[0].weight.detach().clone()
 
-    initialize(made, RECIPE.changed(init="he", init_scale=2.0), 3, [norm])
-    initialize(without, RECIPE.changed(init="he", init_scale=2.0), 3, [])
+    Initializer(RECIPE.changed(init="he", init_scale=2.0), 3).rest(made, [norm])
+    Initializer(RECIPE.changed(init="he", init_scale=2.0), 3).rest(without, [])
 
     assert torch.equal(before, norm[0].weight)
     assert torch.equal(without[0].weight, made[1].weight)
@@ -153,6 +153,6 @@ def test_the_global_generators_are_left_alone():
     made = layers()
     before = torch.get_rng_state()
 
-    initialize(made, RECIPE.changed(init="he"), 3, [])
+    Initializer(RECIPE.changed(init="he"), 3).rest(made, [])
 
     assert torch.equal(before, torch.get_rng_state())

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from normbench.recipe import Recipe
+from normbench.train.initialize import Initializer
 from normbench.train.optimize import multiplier, optimizer
 from normbench.train.sites import Place
 
@@ -65,7 +66,7 @@ def test_one_cycle_is_torchs(steps):
 
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize(
-    ("milestones", "factor"), [((0.5, 0.75), 0.1), ((0.4, 0.6, 0.8), 0.2), ((0.55,), 0.5), ((), 0.1)], ids=str
+    ("milestones", "factor"), [((0.5, 0.75), 0.1), ((0.4, 0.6, 0.8), 0.2), ((0.55,), 0.5)], ids=str
 )
 def test_steps_are_torchs(steps, milestones, factor):
     """The schedule "steps" is MultiStepLR, which falls at the first step at or after each fraction of the run."""
@@ -101,7 +102,7 @@ def built(registry):
     """Return a function that builds a small network with a norm, and its norms."""
 
     def make(norm):
-        place = Place(registry.norm(norm), {}, seed=0, batch_size=8)
+        place = Place(registry.norm(norm), {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
         network = nn.Sequential(place(nn.Linear(6, 5), "relu"), place(nn.Linear(5, 4), "relu"), nn.Linear(4, 2))
         return network, place.norms
 
@@ -145,7 +146,7 @@ def test_a_norms_parameter_of_any_shape_is_spared():
 def test_a_norm_around_a_weight_spares_no_weight(registry):
     """What weight normalization makes of a weight, direction and length, is decayed; only the bias is spared."""
     norm = registry.norm("weight")
-    place = Place(norm, {}, seed=0, batch_size=8)
+    place = Place(norm, {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
     network = place(parametrizations.weight_norm(nn.Linear(6, 5)), "relu")
     recipe = RECIPE.changed(weight_decay=0.1, weight_decay_spares="norms-and-biases")
 

@@ -6,13 +6,17 @@ from torch import nn
 
 import normbench
 from normbench.errors import UsageError
+from normbench.recipe import Recipe
+from normbench.train.initialize import Initializer
 from normbench.train.sites import Place, layer
+
+RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 
 
 @pytest.fixture
 def place(registry):
     def made(norm, batch_size=8, seed=0):
-        return Place(registry.norm(norm), {}, seed=seed, batch_size=batch_size)
+        return Place(registry.norm(norm), {}, seed=seed, batch_size=batch_size, initializer=Initializer(RECIPE, seed))
 
     return made
 
@@ -118,7 +122,7 @@ def test_sites_are_counted_and_described(registry):
     """A layer is told its channels, layout, activation and index."""
     seen = []
     norm = normbench.Norm("watching", lambda site: seen.append(site) or nn.Identity(), summary="Watches")
-    place = Place(norm, {}, seed=0, batch_size=8)
+    place = Place(norm, {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
 
     place(nn.Conv2d(1, 4, 3), "relu")
     place.sum(nn.Conv1d(4, 6, 3), None, "gelu")
@@ -137,7 +141,7 @@ def test_a_fused_layer_before_a_sum_is_asked_for_its_form_without_activation(reg
     norm = normbench.Norm(
         "watching", lambda site: seen.append(site.activation) or nn.Identity(), summary="W", placement="fused"
     )
-    place = Place(norm, {}, seed=0, batch_size=8)
+    place = Place(norm, {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
 
     place(nn.Linear(2, 2), "relu")
     place.sum(nn.Linear(2, 2), None, "relu")

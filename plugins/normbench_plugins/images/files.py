@@ -48,7 +48,7 @@ def workshop(folders: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
             yield folder, Path(name)
         return
     refused = " nor ".join(str(folder) for folder in folders)
-    raise UsageError(f"data has to be unpacked, and neither {refused} can be written to: name another with --data-dir")
+    raise UsageError(f"data has to be stored, and neither {refused} can be written to: name another with --data-dir")
 
 
 def _temporary(folder: Path) -> tempfile.TemporaryDirectory[str]:
