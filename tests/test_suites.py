@@ -117,6 +117,8 @@ def test_file_that_is_not_there(tmp_path, name, words):
         ({"fix": {"epochs": 3}, "vary": {"epochs": [3]}}, "epochs stands under [fix] and under [vary]"),
         ({"fix": {"epochs": 3}, "tune": {"epochs": [3]}}, "epochs stands under [fix] and under [tune]"),
         ({"vary": {"epochs": [3]}, "tune": {"epochs": [3]}}, "epochs stands under [vary] and under [tune]"),
+        ({"fix": {"epochs": 3}, "tune": {"steps": [9]}}, "epochs stands under [fix] and steps under [tune]"),
+        ({"fix": {"epochs": 3, "steps": 9}}, "epochs stands under [fix] and steps under [fix]"),
         ({"rates": None}, "rates is missing; list the learning rates to try"),
         ({"rates": []}, "rates is missing"),
         ({"rates": {}}, "rates is missing"),

@@ -332,11 +332,22 @@ def test_a_norm_that_was_edited_since_is_named(board, folder, norm_print: str | 
     """Where the latest run trained other code than the session measured, a note says so."""
     folder.add({"fast": {0.1: [0.9]}}, norm_print=norm_print)
 
-    table = board(session(timing("fast", 2.0)))
+    earlier = board(session(timing("fast", 2.0), started="2023-01-01T00:00:00+00:00"))
 
     assert edited == any(
-        note == "edited since its session: fast; the throughput here is that of the older code" for note in table.notes
+        note == "edited since its session: fast; the throughput here is that of the older code"
+        for note in earlier.notes
     )
+
+
+def test_a_norm_that_was_edited_before_its_session_is_named(board, folder) -> None:
+    """Where a session measured newer code than the latest run trained, a note says that the trials are older."""
+    folder.add({"fast": {0.1: [0.9]}}, norm_print="norm print")
+
+    later = board(session(timing("fast", 2.0), started="2025-01-01T00:00:00+00:00"))
+
+    says = [note for note in later.notes if note.startswith("edited")]
+    assert ["edited before its session: fast; the trials are of the older code: run the suite again"] == says
 
 
 def test_a_board_of_throughput_comes_after_those_of_its_trials(measured, folder) -> None:

@@ -250,10 +250,15 @@ def test_an_environment_names_versions_and_hardware_but_no_machine():
 
 def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(tmp_path, monkeypatch):
     """--data-dir comes before NORMBENCH_DATA, and a folder that is not there is refused."""
-    monkeypatch.setenv("NORMBENCH_DATA", "elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("NORMBENCH_DATA", str(elsewhere))
 
     assert tmp_path == data_dir(tmp_path)
-    assert Path("elsewhere") == data_dir(None)
+    assert elsewhere == data_dir(None)
+    monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path / "absent"))
+    with pytest.raises(UsageError, match="NORMBENCH_DATA=.*there is no such folder"):
+        data_dir(None)
     with pytest.raises(UsageError, match="there is no such folder"):
         data_dir(tmp_path / "absent")
     monkeypatch.delenv("NORMBENCH_DATA")

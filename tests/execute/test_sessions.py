@@ -328,6 +328,17 @@ def test_without_a_baseline_a_session_has_no_figures_and_is_tried_again(asked, t
     assert 1 == len(prepare(asked()).sessions)
 
 
+def test_a_baseline_that_is_unsupported_is_not_tried_for_ever(asked, tmp_path):
+    """Where the baseline can never be measured, there are no ratios to be had, and nothing is left to do."""
+    (tmp_path / "tiny.toml").write_text(SUITE.replace('baseline = "base"', 'baseline = "bad"'))
+    failing("bad", normbench.Unsupported("never"))
+
+    [record] = go(asked())
+
+    assert ("failed", "unsupported") == (record.stopped, record.baseline.outcome)
+    assert [] == prepare(asked()).sessions
+
+
 def test_an_interruption_keeps_what_was_finished(asked, tmp_path):
     """Ctrl-C in a round costs that session; those before it are stored, and the next run measures the rest."""
     (tmp_path / "tiny.toml").write_text(SUITE + "[vary]\nbatch_size = [4, 8]\n")
