@@ -1,7 +1,6 @@
 """What a run does with a store: what is done, what is tried again, in which order, and what is recorded."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
@@ -257,7 +256,7 @@ def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(tmp_path
     assert tmp_path == data_dir(tmp_path)
     assert elsewhere == data_dir(None)
     monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path / "absent"))
-    with pytest.raises(UsageError, match="NORMBENCH_DATA=.*there is no such folder"):
+    with pytest.raises(UsageError, match=r"NORMBENCH_DATA=.*there is no such folder"):
         data_dir(None)
     with pytest.raises(UsageError, match="there is no such folder"):
         data_dir(tmp_path / "absent")
