@@ -20,6 +20,11 @@ SCHEMA: Final = 1
 
 Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout", "error", "unsupported"]
 
+#: What came of a norm in a session, and why a session ended: its figures were precise, its time was spent, it had its
+#: rounds, or the baseline failed.
+Timed: TypeAlias = Literal["measured", "unsupported", "oom", "error"]
+Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
+
 #: Outcomes that say something of the layer: a later run does not try again.
 FINAL: Final = frozenset({"trained", "not-trained", "diverged", "unsupported"})
 #: Outcomes that have a score.
@@ -241,7 +246,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     params: dict[str, Any] = {}
     label: str
     norm_print: str | None = None
-    outcome: Literal["measured", "unsupported", "oom", "error"] = "measured"
+    outcome: Timed = "measured"
     reason: str = ""
     train: list[float] = []
     evaluation: list[float] = []
@@ -278,7 +283,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     steps: int
     batches: int
     batch: int
-    stopped: Literal["precise", "time", "rounds", "failed"]
+    stopped: Stopped
     baseline: Timing
     again: Timing
     without: Timing | None = None

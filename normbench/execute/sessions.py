@@ -24,7 +24,7 @@ from normbench.store import Store, Writer
 from normbench.suites import Choice, choice
 
 if TYPE_CHECKING:
-    from normbench.throughput import Entry
+    from normbench.throughput import Entry, Measured
 
 #: Called with a session and how many of its rounds are done: 0 before the first.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
@@ -183,6 +183,19 @@ def _measured(
         seconds=seconds,
         on_round=on_round,
     )
+    return _record(session, by_row, again, found, device=device, env=env, started=started)
+
+
+def _record(
+    session: Session,
+    by_row: dict[str, tuple[Cell, Entry]],
+    again: Entry,
+    found: Measured,
+    *,
+    device: str,
+    env: str,
+    started: datetime,
+) -> SessionRecord:
     first = session.baseline
     failed = found.stopped == "failed"
     without = by_row.get(session.without.row) if session.without else None
@@ -206,10 +219,10 @@ def _measured(
         batches=found.batches,
         batch=found.batch,
         stopped=found.stopped,
-        baseline=_timing(*baseline, failed),
-        again=_timing(session.baseline, again, failed),
+        baseline=_timing(*by_row[first.row], failed),
+        again=_timing(first, again, failed),
         without=_timing(*without, failed) if without else None,
-        norms=[_timing(*by_row[cell.row], failed) for cell in session.cells if cell.row != session.baseline.row],
+        norms=[_timing(*by_row[cell.row], failed) for cell in session.cells if cell.row != first.row],
     )
 
 

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 
 from normbench.contract import Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
-from normbench.records import Trial
+from normbench.records import Stopped, Timed, Trial
 from normbench.stats import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.train import assemble
@@ -30,16 +29,13 @@ TRAINING, EVALUATION = 0.1, 0.05
 #: Characters of an error that are kept.
 LONGEST_REASON = 300
 
-#: Why a session ended: its figures were precise, its time was spent, it had its rounds, or the baseline failed.
-Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
-
 
 @dataclass
 class Entry:
     """One norm's part in a session: its trial, and what came of it; seconds, a number a round."""
 
     trial: Trial
-    outcome: Literal["measured", "unsupported", "oom", "error"] = "measured"
+    outcome: Timed = "measured"
     reason: str = ""
     train: list[float] = field(default_factory=list)
     evaluation: list[float] = field(default_factory=list)
