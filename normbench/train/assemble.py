@@ -63,6 +63,8 @@ def training(
 ) -> Training:
     """Return a trial's training, at its start; `watchers` gives what watches its network."""
     task, recipe = registry.task(trial.task), trial.recipe
+    if recipe.channels_last and data.train[0].dim() != 4:
+        raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry)
     built = network(trial, registry, place)
     return Training(

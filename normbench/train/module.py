@@ -139,7 +139,7 @@ class Training(pl.LightningModule):
         self.taken = 0
 
     def _outputs(self, inputs: Tensor) -> Any:
-        if self.recipe.channels_last and inputs.dim() == 4:
+        if self.recipe.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return self.network(inputs)
 

@@ -243,11 +243,10 @@ def test_channels_last_is_the_layout_in_memory(registry, images, watched, wanted
     assert plain.score == found.score
 
 
-def test_channels_last_where_there_are_no_images(trained, watched):
-    """A task without images trains as it would without."""
-    found = trained("before", channels_last=True)
-
-    assert trained("before").series == found.series
+def test_channels_last_where_there_are_no_images(registry, trial):
+    """A task without images refuses channels_last before anything is trained: the value would have no effect."""
+    with pytest.raises(UsageError, match=r"^task tiny: channels_last is a memory format of images, \(N, C, H, W\)$"):
+        try_trial(trial("plain", channels_last=True), registry, torch.device("cpu"), Path())
 
 
 def test_dropout_is_that_of_the_recipe(registry, images):
