@@ -25,16 +25,6 @@ seeds = 2
 """
 
 
-def _data(folder, recipe):
-    inputs = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
-    split = (inputs, (inputs[:, 0] > 0).long())
-    return normbench.Splits(split, split, split)
-
-
-def _network(place, recipe):
-    return nn.Sequential(place(nn.Linear(3, 4), "relu"), nn.Linear(4, 2))
-
-
 class _Raising(nn.Module):
     """Raises at its third step, which no dry run finds."""
 
@@ -51,15 +41,8 @@ class _Raising(nn.Module):
 
 
 @pytest.fixture
-def request_for(tmp_path, monkeypatch):
+def request_for(tmp_path, tiny):
     """Return a function that makes a request for the tiny suite, run in this folder on the CPU."""
-    monkeypatch.setattr(plugins, "_session", [])
-    plugins.current.cache_clear()
-    recipe = normbench.Recipe(rate=0.1, batch_size=8, epochs=1)
-    task = normbench.Task(
-        "tiny", 1, summary="T", recipe=recipe, chance=0.5, reference=1.0, data=_data, network=_network
-    )
-    plugins.register(task)
     for name in ("fine", "other"):
         plugins.register(normbench.Norm(name, lambda site: nn.Identity(), summary=name))
     (tmp_path / "tiny.toml").write_text(SUITE)
@@ -68,8 +51,7 @@ def request_for(tmp_path, monkeypatch):
         options = {"throughput": False, **options}
         return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
 
-    yield made
-    plugins.current.cache_clear()
+    return made
 
 
 def raising(name, error):

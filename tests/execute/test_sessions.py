@@ -61,16 +61,6 @@ class Drawing(nn.Module):
         return x + 0.1 * torch.randn_like(x)
 
 
-def _data(folder, recipe):
-    inputs = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
-    split = (inputs, (inputs[:, 0] > 0).long())
-    return normbench.Splits(split, split, split)
-
-
-def _network(place, recipe):
-    return nn.Sequential(place(nn.Linear(3, 4), "relu"), nn.Linear(4, 2))
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Make a session a matter of milliseconds: three rounds of the shortest blocks."""
@@ -81,15 +71,8 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch):
+def asked(tmp_path, tiny):
     """Return a function that makes a request for the tiny suite, run in this folder on the CPU."""
-    monkeypatch.setattr(plugins, "_session", [])
-    plugins.current.cache_clear()
-    recipe = normbench.Recipe(rate=0.1, batch_size=8, epochs=1)
-    task = normbench.Task(
-        "tiny", 1, summary="T", recipe=recipe, chance=0.5, reference=1.0, data=_data, network=_network
-    )
-    plugins.register(task)
     for name in ("base", "fine", "other"):
         plugins.register(normbench.Norm(name, lambda site: nn.Identity(), summary=name))
     plugins.register(normbench.Norm("drawing", lambda site: Drawing(), summary="Draws"))
@@ -98,8 +81,7 @@ def asked(tmp_path, monkeypatch):
     def made(**options):
         return Request(str(tmp_path / "tiny.toml"), **{"out": tmp_path / "out", "device": "cpu", **options})
 
-    yield made
-    plugins.current.cache_clear()
+    return made
 
 
 @pytest.fixture
@@ -403,15 +385,13 @@ def test_the_norms_of_a_folder_are_those_of_its_runs(asked, tmp_path):
     assert ("fine", ["base", "fine", "other"]) == (found.baseline.norm, [cell.norm for cell in found.cells])
 
 
-def test_a_folder_whose_norms_are_not_at_hand_is_refused(asked):
+def test_a_folder_whose_norms_are_not_at_hand_is_refused(asked, tiny):
     """A folder is measured whole or not at all: the message names the folder and the norm, or the task's version."""
     run(prepare(asked(throughput=False)))
     here = plugins.current()
     store = Store(asked().out)
     stranger = Registry(norms={"base": here.norms["base"]}, tasks=here.tasks)
-    newer = normbench.Task(
-        "tiny", 2, summary="T", recipe=here.task("tiny").recipe, chance=0.5, reference=1, data=_data, network=_network
-    )
+    newer = dataclasses.replace(tiny, version=2)
     offered = type(here.norms["base"])(newer, here.norms["base"].plugin)
 
     with pytest.raises(UsageError, match=r"out: no norm 'fine'"):
