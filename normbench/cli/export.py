@@ -39,5 +39,5 @@ def command(
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
-    sessions = len(store.sessions())
-    output.say(f"{file} written: {len(trials)} trials, {sessions} throughput session{'s' * (sessions != 1)}")
+    sessions = output.counted(len(store.sessions()), "throughput session")
+    output.say(f"{file} written: {len(trials)} trials, {sessions}")

@@ -38,6 +38,11 @@ def put(text: str) -> None:
         close_quietly()
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: "1 session", "2 sessions"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def close_quietly() -> None:
     """Point stdout at nothing, so that the interpreter does not complain of the closed pipe when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

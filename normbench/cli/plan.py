@@ -87,7 +87,7 @@ def _line(item: Work) -> str:
 
 def _total(prepared: Prepared) -> str:
     todo, sessions, folder = len(prepared.todo), len(prepared.sessions), prepared.store.folder
-    timed = f"{sessions} throughput session{'s' * (sessions > 1)}, about a minute{' each' * (sessions > 1)}"
+    timed = f"{output.counted(sessions, 'throughput session')}, about a minute{' each' * (sessions > 1)}"
     if not todo:
         rest = f"; to run: {timed}" if sessions else ": nothing to run"
         return f"all {len(prepared.work)} trials are stored in {folder}{rest}"

@@ -106,7 +106,7 @@ def _end(summary: Summary, quiet: bool) -> int:
 def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
     """Return how many sessions were measured, in words."""
     measured = sum(session.stopped != "failed" for session in sessions)
-    return f"{measured} throughput session{'s' * (measured != 1)} measured"
+    return f"{output.counted(measured, 'throughput session')} measured"
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:

@@ -12,9 +12,8 @@ from normbench import plugins
 from normbench.cli import options, output
 from normbench.cli.run import FAILURES, say_untimed, sessions_measured
 from normbench.errors import UsageError
-from normbench.execute import Request, Session, environment, measure_all, of_folder, prepare, sessions, settled
+from normbench.execute import Request, Session, environment, measure_all, of_folder, prepare, settled
 from normbench.execute.run import data_dir as resolved_data_dir
-from normbench.execute.run import find_suite
 from normbench.execute.sessions import SECONDS
 from normbench.plugins import Registry
 from normbench.records import SessionRecord
@@ -88,9 +87,7 @@ def _of_folder(folder: Path, files: tuple[Path, ...], device: str) -> _Asked:
 
 def _of_suite(request: Request) -> _Asked:
     prepared = settled(prepare(request))
-    where = find_suite(request.suite, prepared.registry)[1]
-    wanted = sessions(prepared.cells, prepared.baseline, prepared.registry, where)
-    return _Asked(wanted, prepared.registry, prepared.device, prepared.store)
+    return _Asked(prepared.asked_sessions, prepared.registry, prepared.device, prepared.store)
 
 
 def _measured(asked: _Asked, data_dir: Path, seconds: float, quiet: bool) -> list[SessionRecord]:

@@ -1,4 +1,4 @@
-"""What a trial ran on: versions, processor, accelerator. No name of a machine or a person."""
+"""What a trial ran on: versions, processor, accelerator, and what asked for it. No name of a machine or a person."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import importlib.metadata
 import os
 import platform
 import re
+import secrets
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,20 @@ def describe(device: str) -> dict[str, Any]:
         described["accelerator"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
     return described
+
+
+def new_id(started: datetime) -> str:
+    """Return a name for a run or a session that no other has: when it began, and something drawn."""
+    return f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def origin(started: datetime) -> dict[str, Any]:
+    """Return what a record says of where it comes from: when it began, the command, and the version of normbench."""
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "version": importlib.metadata.version("normbench"),
+    }
 
 
 def likely(device: str) -> str:

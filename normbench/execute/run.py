@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
-import secrets
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,7 +69,7 @@ class Work:
 
 @dataclass
 class Prepared:
-    """A request, resolved: the plan held against the store."""
+    """A request, resolved: the plan held against the store; `sessions` are what is left of `asked_sessions`."""
 
     request: Request
     suite: Suite
@@ -82,6 +79,7 @@ class Prepared:
     baseline: str
     device: str
     work: list[Work]
+    asked_sessions: list[Session]
     sessions: list[Session]
 
     @property
@@ -138,9 +136,9 @@ def prepare(request: Request) -> Prepared:
     device = environment.likely(request.device)
     work = list(_held_against(store, cells, environment.kind(device), request))
     baseline = plan.baseline(suite, registry, where)
-    wanted = sessions(cells, baseline, registry, where) if request.throughput else []
-    left = missing(wanted, store, environment.kind(device), retry=request.retry)
-    return Prepared(request, suite, registry, store, cells, baseline, device, work, left)
+    asked = sessions(cells, baseline, registry, where) if request.throughput else []
+    left = missing(asked, store, environment.kind(device), retry=request.retry)
+    return Prepared(request, suite, registry, store, cells, baseline, device, work, asked, left)
 
 
 def settled(prepared: Prepared) -> Prepared:
@@ -326,12 +324,11 @@ def data_dir(given: Path | None) -> Path:
 
 
 def _run_record(prepared: Prepared) -> RunRecord:
+    started = datetime.now(UTC)
     return RunRecord(
         schema=SCHEMA,
-        run=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-        version=importlib.metadata.version("normbench"),
+        run=environment.new_id(started),
+        **environment.origin(started),
         device=environment.kind(prepared.device),
         suite=msgspec.to_builtins(prepared.suite),
         baseline=prepared.baseline,

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
-import secrets
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -201,11 +197,9 @@ def _record(
     without = by_row.get(session.without.row) if session.without else None
     return SessionRecord(
         schema=SCHEMA,
-        session=f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-        started=started.isoformat(timespec="seconds"),
+        session=environment.new_id(started),
+        **environment.origin(started),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-        version=importlib.metadata.version("normbench"),
         task=first.task,
         task_version=first.task_version,
         task_params=first.task_params,
