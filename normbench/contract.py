@@ -50,7 +50,8 @@ class Site:
 
     `channels` is C, `layout` names the axes of the input, `activation` is the name of the activation at the site or
     None, `index` counts the sites of a network from 0, and `spatial` is the size of the axes that are neither N nor
-    C, where the network knows it.
+    C, where the network knows it. `group` is the torch.distributed process group whose ranks share the statistics of a
+    layer that synchronizes them, or None where there is one rank to share with.
     """
 
     channels: int
@@ -58,6 +59,7 @@ class Site:
     activation: str | None = None
     index: int = 0
     spatial: tuple[int, ...] | None = None
+    group: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,8 @@ class Norm:
         _check_members("layouts", self.layouts, ALL)
         _check_members("placement", [self.placement], PLACEMENTS)
         object.__setattr__(self, "layouts", frozenset(self.layouts))
-        object.__setattr__(self, "params", _parameters(self.layer, self.params, 2 if self.placement == "weight" else 1))
+        first = ("site", "module") if self.placement == "weight" else ("site",)
+        object.__setattr__(self, "params", _parameters("layer", self.layer, self.params, first))
         reserved = RESERVED & set(self.params)
         if reserved:
             raise ValueError(f"parameter {min(reserved)!r} has a name that normbench uses itself")
@@ -219,17 +222,22 @@ class Probe:
 
 @dataclass(frozen=True)
 class Executor:
-    """A way to run packs of trials: `run(packs, on_outcome)` trains each pack and hands over outcomes one by one."""
+    """A way to run packs of trials: `run(packs, on_outcome, **params)` trains each, and hands over outcomes one by one.
+
+    It is a callable, whose keyword parameters with defaults are the executor's parameters, or a string
+    "package.module:name", and then `params` declares them with their defaults.
+    """
 
     name: str
     run: Callable[..., None] | str
     _: KW_ONLY
     summary: str
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a description that contradicts itself."""
+        """Refuse a description that contradicts itself, and read the parameters of a callable `run`."""
         _check_head("executor", self.name, self.summary)
-        _check_function("run", self.run)
+        object.__setattr__(self, "params", _parameters("run", self.run, self.params, ("packs", "on_outcome")))
 
 
 @dataclass(frozen=True)
@@ -302,22 +310,22 @@ def _check_function(what: str, value: Any) -> None:
         raise TypeError(f"{what} is {value!r}; it is a function, or the string 'package.module:name'")
 
 
-def _parameters(layer: Any, declared: Mapping[str, Any], positional: int) -> dict[str, Any]:
-    """Return a layer's parameters and defaults, those of a callable read from its signature past `positional` ones."""
-    _check_function("layer", layer)
-    if isinstance(layer, str):
+def _parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[str, ...]) -> dict[str, Any]:
+    """Return a function's parameters and defaults, those of a callable read from its signature past the `first`."""
+    _check_function(what, fn)
+    if isinstance(fn, str):
         return dict(declared)
     if declared:
-        raise ValueError("params is for a layer given as a string; a callable's own parameters declare themselves")
-    found = list(inspect.signature(layer).parameters.values())
+        raise ValueError(f"params is for a {what} given as a string; a callable's own parameters declare themselves")
+    found = list(inspect.signature(fn).parameters.values())
     for parameter in found:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             text = str(parameter).partition(":")[0]
-            raise ValueError(f"layer takes {text}, which would swallow a misspelt parameter: name each one")
-    first, own = found[:positional], found[positional:]
-    if len(first) < positional or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in first):
-        raise ValueError(f"layer takes {'(site)' if positional == 1 else '(site, module)'} first, then its parameters")
+            raise ValueError(f"{what} takes {text}, which would swallow a misspelt parameter: name each one")
+    leading, own = found[: len(first)], found[len(first) :]
+    if len(leading) < len(first) or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in leading):
+        raise ValueError(f"{what} takes ({', '.join(first)}) first, then its parameters")
     for parameter in own:
         if parameter.default is parameter.empty:
-            raise ValueError(f"layer's parameter {parameter.name!r} has no default")
+            raise ValueError(f"{what}'s parameter {parameter.name!r} has no default")
     return {parameter.name: parameter.default for parameter in own}

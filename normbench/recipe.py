@@ -21,6 +21,10 @@ _RANGES: dict[str, tuple[float, bool, str]] = {
     "init_scale": (0, False, "it is above 0"),
     "dropout": (0, True, "it is at least 0 and below 1"),
     "milestone_factor": (0, False, "it is above 0"),
+    "devices": (1, True, "it is 1 or more"),
+    "num_nodes": (1, True, "it is 1 or more"),
+    "accumulate": (1, True, "it is 1 or more"),
+    "sync_ranks": (0, True, "it is 1 or more, or 0 for all ranks"),
 }
 #: Values that stay below 1.
 _SHARES = frozenset({"momentum", "dropout"})
@@ -44,6 +48,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     - `dropout`: the probability, where the task has dropout.
     - `precision`: 32, or "bf16" for bfloat16 autocast; `channels_last`: that memory format, for images; `compile`: the
       network under torch.compile; `threads`: those that torch computes with on a CPU.
+    - `devices` on each of `num_nodes` machines train one trial together, a process each, called a rank; `strategy` is
+      Lightning's name of how. A step's `batch_size` samples are split evenly over the ranks, and each rank's part over
+      `accumulate` passes, whose gradients add up: `device_batch` is what a layer sees at once. `sync_ranks` ranks share
+      the statistics of a norm that synchronizes them; 0 is all.
     - with `hold_out` off, training takes the validation split as well, and there is no validation score.
     """
 
@@ -66,6 +74,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     precision: Literal[32, "bf16"] = 32
     channels_last: bool = False
     compile: bool = False
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
+    accumulate: int = 1
+    sync_ranks: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.
@@ -82,6 +95,21 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             raise ValueError(
                 f"epochs is {self.epochs} and steps is {self.steps}; one of the two says how long to train"
             )
+        if self.batch_size % (self.ranks * self.accumulate):
+            parts = f"{self.ranks} ranks" + (f" x {self.accumulate} accumulated parts" if self.accumulate > 1 else "")
+            raise ValueError(f"batch_size is {self.batch_size}, which {parts} don't divide evenly")
+        if self.sync_ranks and self.ranks % self.sync_ranks:
+            raise ValueError(f"sync_ranks is {self.sync_ranks}, which does not divide the {self.ranks} ranks")
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train a trial together, a device each."""
+        return self.devices * self.num_nodes
+
+    @property
+    def device_batch(self) -> int:
+        """The samples that a layer sees at once: those of one pass on one device."""
+        return self.batch_size // (self.ranks * self.accumulate)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return how many optimizer steps the training takes, where an epoch has so many."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from normbench.contract import Task
 from normbench.recipe import Recipe
 
 #: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
@@ -51,13 +52,28 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """Trials that one worker trains together, and what it needs for that; it travels to workers whole."""
+    """Trials that one worker trains together, and what it needs for that; it travels to workers whole.
+
+    `registered` is what `normbench.register` was given, as `plugins.registered` packs it. A pack that is `dry` is tried
+    for one step, and gives no outcome unless that fails. `checkpoint` is a folder of the pack's own, in which a
+    training is saved every `checkpoint_every` seconds, and from which it goes on; "" for none.
+    """
 
     trials: tuple[Trial, ...]
     device: str = "cpu"
     data_dir: str = ""
     probes: tuple[str, ...] = ()
     plugin_files: tuple[str, ...] = ()
+    registered: bytes = b""
+    dry: bool = False
+    checkpoint: str = ""
+    checkpoint_every: float = 0.0
+
+    def lost(self, outcome: Literal["error", "timeout"], reason: str, seconds: float = 0.0) -> list[Outcome]:
+        """Return the outcomes of a pack whose worker died: one a trial."""
+        return [
+            Outcome(trial=trial, outcome=outcome, reason=reason, dry=self.dry, seconds=seconds) for trial in self.trials
+        ]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +95,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     epoch_steps: int = 0
     lanes: int = 1
     seconds: float = 0.0
+    dry: bool = False
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +106,13 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     direction: Literal["up", "down"]
     chance: float
     reference: float
+
+    @classmethod
+    def of(cls, task: Task) -> Measure:
+        """Return how a task's score is to be read."""
+        return cls(
+            name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
+        )
 
     def progress(self, score: float) -> float:
         """(score - chance) / (reference - chance), not below 0: one huge finite loss would own every mean."""
@@ -195,6 +219,9 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     epoch_steps: int = 0
     lanes: int = 1
     threads: int = 1
+    ranks: int = 1
+    device_batch: int = 0
+    sync_ranks: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:

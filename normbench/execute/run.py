@@ -200,11 +200,9 @@ def _train(
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     """Train what is not done, and store each outcome as it comes."""
-    from normbench.train.assemble import measure
-
     env = writer.environment(environment.describe(prepared.device))
     cells = {item.trial.key: item.cell for item in prepared.todo}
-    measures = {cell.task: measure(prepared.registry.task(cell.task)) for cell in prepared.cells}
+    measures = {cell.task: Measure.of(prepared.registry.task(cell.task)) for cell in prepared.cells}
 
     def on_outcome(outcome: Outcome) -> None:
         key = outcome.trial.key

@@ -14,20 +14,13 @@ from torch.nn import functional
 from normbench.contract import Task, function, named_by
 from normbench.errors import UsageError
 from normbench.plugins import Registry
-from normbench.records import Measure, Trial
+from normbench.records import Trial
 from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
 from normbench.train.module import Training
 from normbench.train.optimize import optimizer
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
-
-
-def measure(task: Task) -> Measure:
-    """Return how a task's score is to be read."""
-    return Measure(
-        name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
-    )
 
 
 def place_of(trial: Trial, registry: Registry) -> Place:

@@ -74,7 +74,7 @@ def _fit_one(
     with global_stream(device, trial.seed, "layer"):
         train(module, device)
         module.to(device)
-        return _judged(module, assemble.measure(task), data, infinite_at_start)
+        return _judged(module, Measure.of(task), data, infinite_at_start)
 
 
 def _judged(
