@@ -108,19 +108,22 @@ def _recipe(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
 def _check_settings(suite: Suite, planned: list[Cell], where: str) -> None:
     """Refuse a tuned value that can't be, and one that is set where it has no effect on any trial."""
     recipes = [_recipe(cell.recipe, setting, f"{where}: [tune]") for cell in planned for setting in cell.settings]
-    for name, (decider, wanted) in _NEEDS.items():
+    for name, (deciders, wanted) in _NEEDS.items():
         given = name in suite.fix or name in suite.vary or name in suite.tune
-        if given and not any(wanted(getattr(recipe, decider)) for recipe in recipes):
-            values = ", ".join(sorted({str(getattr(recipe, decider)) for recipe in recipes}))
-            raise UsageError(f"{where}: {name} has no effect where {decider} is {values}")
+        if given and not any(wanted(recipe) for recipe in recipes):
+            found = [(decider, sorted({str(getattr(recipe, decider)) for recipe in recipes})) for decider in deciders]
+            values = " and ".join(f"{decider} is {', '.join(values)}" for decider, values in found)
+            raise UsageError(f"{where}: {name} has no effect where {values}")
 
 
-#: Values that matter only where another value has it so.
-_NEEDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "momentum": ("optimizer", lambda value: value == "sgd"),
-    "milestones": ("schedule", lambda value: value == "steps"),
-    "milestone_factor": ("schedule", lambda value: value == "steps"),
-    "weight_decay_spares": ("weight_decay", lambda value: value > 0),
+#: Values that matter only where others, the deciders, have it so.
+_NEEDS: dict[str, tuple[tuple[str, ...], Callable[[Recipe], bool]]] = {
+    "momentum": (("optimizer",), lambda recipe: recipe.optimizer == "sgd"),
+    "milestones": (("schedule",), lambda recipe: recipe.schedule == "steps"),
+    "milestone_factor": (("schedule",), lambda recipe: recipe.schedule == "steps"),
+    "weight_decay_spares": (("weight_decay",), lambda recipe: recipe.weight_decay > 0),
+    "strategy": (("devices", "num_nodes"), lambda recipe: recipe.ranks > 1),
+    "sync_ranks": (("devices", "num_nodes"), lambda recipe: recipe.ranks > 1),
 }
 
 

@@ -35,6 +35,11 @@ VALUES = {
     "channels_last": ([True], {}),
     "compile": ([True], {}),
     "threads": ([2, 4], {}),
+    "devices": ([2, 4], {}),
+    "num_nodes": ([2, 4], {}),
+    "strategy": (["ddp_find_unused_parameters_true"], {"devices": 2}),
+    "accumulate": ([2, 4], {}),
+    "sync_ranks": ([1, 2], {"devices": 4}),
 }
 
 
@@ -68,6 +73,14 @@ OUT_OF_RANGE = [
     ({"epochs": 0}, "epochs is 0 and steps is 0; one of the two says how long to train"),
     ({"steps": 5}, "epochs is 6 and steps is 5; one of the two says how long to train"),
     ({"threads": 0}, "threads is 0; it is 1 or more"),
+    ({"devices": 0}, "devices is 0; it is 1 or more"),
+    ({"num_nodes": 0}, "num_nodes is 0; it is 1 or more"),
+    ({"accumulate": 0}, "accumulate is 0; it is 1 or more"),
+    ({"sync_ranks": -1}, "sync_ranks is -1; it is 1 or more, or 0 for all ranks"),
+    ({"devices": 4, "sync_ranks": 3}, "sync_ranks is 3, which does not divide the 4 ranks"),
+    ({"devices": 3}, "batch_size is 64, which 3 ranks don't divide evenly"),
+    ({"devices": 2, "num_nodes": 3}, "batch_size is 64, which 6 ranks don't divide evenly"),
+    ({"devices": 4, "accumulate": 32}, "batch_size is 64, which 4 ranks x 32 accumulated parts don't divide evenly"),
     ({"momentum": 1.0}, "momentum is 1.0; it is at least 0 and below 1"),
     ({"momentum": -0.1}, "momentum is -0.1"),
     ({"weight_decay": -0.1}, "weight_decay is -0.1; it is 0 or more"),
@@ -180,6 +193,18 @@ def test_total_steps(length, expected):
     assert expected == steps
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, (1, 64)), ({"devices": 4}, (4, 16)), ({"devices": 2, "num_nodes": 4, "accumulate": 2}, (8, 4))],
+    ids=str,
+)
+def test_ranks_and_the_batch_of_a_device(changes, expected):
+    """The global batch is what a suite states; what a layer sees at once follows."""
+    recipe = Recipe(**RECIPE | changes)
+
+    assert expected == (recipe.ranks, recipe.device_batch)
+
+
 @pytest.mark.parametrize("changes", [{}, {"momentum": 0.9, "weight_decay": 5e-4}, {"threads": 2, "hold_out": False}])
 def test_key_is_that_of_a_recipe_before_it_grew(changes):
     """A trial whose recipe uses no newer value keeps the key from before they were there: what is stored is found."""
@@ -289,6 +314,11 @@ def test_value_that_a_suite_can_not_give(cells, under, table, words):
             {"weight_decay_spares": "norms-and-biases"},
             "weight_decay_spares has no effect where weight_decay is 0.0",
         ),
+        (
+            {"strategy": "ddp_find_unused_parameters_true"},
+            "strategy has no effect where devices is 1 and num_nodes is 1",
+        ),
+        ({"sync_ranks": 1}, "sync_ranks has no effect where devices is 1 and num_nodes is 1"),
     ],
     ids=str,
 )
@@ -310,6 +340,8 @@ def test_value_without_an_effect(cells, under, table, words):
         {"fix": {"momentum": 0.5}, "tune": {"optimizer": ["adamw", "sgd"]}},
         {"fix": {"weight_decay_spares": "norms-and-biases"}, "tune": {"weight_decay": [0, 5e-4]}},
         {"vary": {"milestones": [[0.5], [0.9]]}, "fix": {"schedule": "steps"}},
+        {"vary": {"devices": [1, 2]}, "fix": {"sync_ranks": 1}},
+        {"vary": {"strategy": ["ddp"]}, "fix": {"num_nodes": 2}},
     ],
     ids=str,
 )

@@ -42,6 +42,11 @@ OTHER = {
     "precision": "bf16",
     "channels_last": True,
     "compile": True,
+    "devices": 2,
+    "num_nodes": 2,
+    "strategy": "ddp_find_unused_parameters_true",
+    "accumulate": 2,
+    "sync_ranks": 1,
 }
 
 DEFAULTS = msgspec.structs.asdict(Recipe(rate=1, batch_size=1, epochs=1))

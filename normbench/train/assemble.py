@@ -19,15 +19,25 @@ from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
 from normbench.train.module import Training
 from normbench.train.optimize import optimizer
+from normbench.train.ranks import ALONE, Ranks
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
 
 
-def place_of(trial: Trial, registry: Registry) -> Place:
+def place_of(trial: Trial, registry: Registry, ranks: Ranks = ALONE) -> Place:
     """Return what puts a trial's norm into its network."""
-    norm = registry.norm(trial.norm)
-    initializer = Initializer(trial.recipe, trial.seed)
-    return Place(norm, trial.params, seed=trial.seed, batch_size=trial.recipe.batch_size, initializer=initializer)
+    norm, recipe = registry.norm(trial.norm), trial.recipe
+    traits = norm.traits_with(trial.params)
+    # A norm of the batch that is the same on any number of ranks has its statistics from all that share them.
+    synchronized = traits.batch_dependent and not traits.rank_dependent
+    return Place(
+        norm,
+        trial.params,
+        seed=trial.seed,
+        batch_size=recipe.device_batch * (ranks.sharing(recipe.sync_ranks) if synchronized else 1),
+        initializer=Initializer(recipe, trial.seed),
+        group=ranks.group(recipe.sync_ranks),
+    )
 
 
 def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.Module:
@@ -53,12 +63,13 @@ def training(
     data: Loaded,
     place: Place | None = None,
     watchers: Callable[[nn.Module], Sequence[Any]] = lambda network: (),  # noqa: ARG005 - a watcher's signature
+    ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start; `watchers` gives what watches its network."""
+    """Return a trial's training, at its start; `watchers` gives what watches its network, `ranks` who trains it."""
     task, recipe = registry.task(trial.task), trial.recipe
     if recipe.channels_last and data.train[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
-    place = place or place_of(trial, registry)
+    place = place or place_of(trial, registry, ranks)
     built = network(trial, registry, place)
     return Training(
         built,
@@ -68,14 +79,18 @@ def training(
         score=score(trial, task),
         augment=augment(trial, task),
         validation=data.validation if recipe.hold_out else None,
-        batches=batches(trial, task, data),
+        batches=batches(trial, task, data, ranks),
         watchers=watchers(built),
+        ranks=ranks,
     )
 
 
-def batches(trial: Trial, task: Task, data: Loaded) -> Batches:
-    """Return a trial's batches, at the start of its first epoch."""
-    return Batches(data.train, trial.recipe.batch_size, trial.seed, task.augment_draws)
+def batches(trial: Trial, task: Task, data: Loaded, ranks: Ranks = ALONE) -> Batches:
+    """Return a trial's batches on this rank, at the start of its first epoch."""
+    recipe = trial.recipe
+    return Batches(
+        data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
+    )
 
 
 def loss(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor]:

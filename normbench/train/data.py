@@ -12,6 +12,7 @@ from torch import Tensor
 
 from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
+from normbench.train.ranks import ALONE, Ranks
 from normbench.train.streams import generator
 
 Split = tuple[Tensor, Tensor]
@@ -49,29 +50,51 @@ def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, devic
 class Batches:
     """The batches of a training, an epoch an iteration, in an order drawn anew from the trial's `order` stream.
 
-    The last incomplete batch is dropped: norms of the batch would see another batch size there. A batch is (inputs,
+    A step takes the next `batch_size` samples of that order. They are cut into `accumulate` batches, and each of these
+    into a part for each rank: this process is given its own part, of `batch_size / accumulate / ranks.size` samples. So
+    the samples of a step are the same on any number of ranks, and in any number of parts.
+
+    The last incomplete step is dropped: norms of the batch would see another batch size there. A batch is (inputs,
     targets, draws), where `draws` has shape (N, k), uniform numbers that belong to the sample and the epoch.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, draws: int = 0) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, seed: int, draws: int = 0, *, accumulate: int = 1, ranks: Ranks = ALONE
+    ) -> None:
         self._inputs, self._targets = split
         self._batch_size = batch_size
+        self._accumulate = accumulate
+        self._ranks = ranks
         self._seed = seed
         self._draws = draws
-        self._epoch = 0
+        #: The epoch of the next iteration, counted from 0, and the optimizer step in it to begin at.
+        self.epoch = self._begin = 0
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps in an epoch."""
+        return len(self._inputs) // self._batch_size
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return len(self._inputs) // self._batch_size
+        """Return the number of batches in an epoch: `accumulate` a step."""
+        return self.steps * self._accumulate
+
+    def go_on(self, epoch: int, step: int) -> None:
+        """Let the next iteration be what remains of an epoch from an optimizer step on, both counted from 0."""
+        self.epoch, self._begin = epoch, step
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the next epoch's batches."""
         samples, device = len(self._inputs), self._inputs.device
-        order = torch.randperm(samples, generator=generator(self._seed, "order", self._epoch)).to(device)
-        draws = torch.rand(samples, self._draws, generator=generator(self._seed, "augment", self._epoch)).to(device)
-        self._epoch += 1
-        for i in range(len(self)):
-            chosen = order[i * self._batch_size : (i + 1) * self._batch_size]
+        order = torch.randperm(samples, generator=generator(self._seed, "order", self.epoch)).to(device)
+        draws = torch.rand(samples, self._draws, generator=generator(self._seed, "augment", self.epoch)).to(device)
+        first = self._begin * self._accumulate
+        self.epoch, self._begin = self.epoch + 1, 0
+        whole = self._batch_size // self._accumulate
+        own = whole // self._ranks.size
+        for i in range(first, len(self)):
+            begin = i * whole + self._ranks.rank * own
+            chosen = order[begin : begin + own]
             yield self._inputs[chosen], self._targets[chosen], draws[chosen]
 
 

@@ -17,6 +17,7 @@ from normbench.plugins import Registry
 from normbench.records import Pack, Trial
 from normbench.suites import spelled
 from normbench.train import assemble
+from normbench.train.ranks import Ranks, joined
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
 
@@ -26,34 +27,38 @@ def dry_run(packs: Iterable[Pack]) -> None:
 
     Raises UsageError for a layer that raises or whose output has the wrong shape, naming the norm and the site, and for
     a task that can't be built or has no data. What a norm says is unsupported, and a lack of memory, is left to the
-    trial, whose outcome it is.
+    trial, whose outcome it is. A trial of several ranks is tried by `normbench.train.fit_pack`.
     """
     for pack in packs:
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
         try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
 
 
-def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> None:
-    """Try one trial: see `dry_run`."""
-    place = assemble.place_of(trial, registry)
+def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> bool:
+    """Try one trial: see `dry_run`. Return whether it took its step, and was not left to the trial."""
+    ranks = joined(trial.recipe.ranks)
+    place = assemble.place_of(trial, registry, ranks)
     watch = _Watch(wraps=registry.norm(trial.norm).placement == "weight")
     try:
-        with global_stream(device, trial.seed, "layer"):
-            _step(trial, registry, device, folder, place, watch)
+        with global_stream(device, trial.seed, "layer", *ranks.folded):
+            _step(trial, registry, device, folder, place, watch, ranks)
     except (UsageError, KeyboardInterrupt):
         raise
     except (Unsupported, torch.OutOfMemoryError, MemoryError):
-        return
+        return False
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, _WrongShapeError) else f"{type(error).__name__}: "
         what = kind + " ".join(str(error).split())
         raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
+    return True
 
 
-def _step(trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch) -> None:
+def _step(
+    trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch, ranks: Ranks
+) -> None:
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
     data = assemble.data(trial, registry.task(trial.task), folder, device)
-    module = assemble.training(eager, registry, data, place).to(device)
+    module = assemble.training(eager, registry, data, place, ranks=ranks).to(device)
     for site, layer in place.layers:
         watch.attach(site, layer)
     inputs, targets, draws = next(iter(module.batches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,12 @@ from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Kind, Measure, Outcome, Pack, Trial
-from normbench.train import assemble
+from normbench.train import assemble, group
+from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
+from normbench.train.dry_run import dry_run
 from normbench.train.module import Training, not_finite, train
+from normbench.train.ranks import joined
 from normbench.train.streams import global_stream
 
 
@@ -29,20 +33,30 @@ def fit(
     device: str = "cpu",
     data_dir: str = "",
     probes: Sequence[str] = (),
+    checkpoint: str = "",
+    checkpoint_every: float = 0.0,
 ) -> Iterator[Outcome]:
     """Train the trials of a pack and yield the outcome of each.
+
+    With `checkpoint`, a folder, a training is saved there every `checkpoint_every` seconds, at 0 after every optimizer
+    step, and goes on from what is there.
 
     Whatever a layer, a task or a probe raises becomes the trial's outcome. Only UsageError, for what every other trial
     would meet too (a data folder that lacks the data, say), and an interruption go through.
     """
     registry = registry or plugins.current()
     where = torch.device(device)
+    process = os.getpid()
     for trial in pack:
         started = time.perf_counter()
         kind: Kind
         details: dict[str, Any] = {}
+        saved = None
+        if checkpoint:
+            own = Path(checkpoint) / trial.key
+            saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where)
         try:
-            kind, details = _fit_one(trial, registry, where, Path(data_dir), probes)
+            kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
         except (UsageError, KeyboardInterrupt):
             raise
         except Unsupported as error:
@@ -51,28 +65,66 @@ def fit(
             kind, details = "oom", {"reason": _reason(error)}
         except (Exception, SystemExit) as error:
             kind, details = "error", {"reason": _reason(error)}
-        yield Outcome(trial=trial, outcome=kind, seconds=time.perf_counter() - started, **details)
+        if os.getpid() != process:
+            os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
+        seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
+        yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 
 
 def fit_pack(pack: Pack) -> Iterator[Outcome]:
-    """Train a pack as it travels to a worker: what executors call."""
+    """Train a pack as it travels to a worker: what executors call. A dry pack is tried for one step.
+
+    A trial of several ranks is trained by a group of processes, which is kept for the next.
+    """
+    plugins.receive(pack.registered)
+    if pack.trials[0].recipe.ranks > 1:
+        return group.run(pack)
+    if pack.dry:
+        dry_run([pack])
+        return iter(())
+    return fit_here(pack)
+
+
+def fit_here(pack: Pack) -> Iterator[Outcome]:
+    """Train a pack in this process, which for several ranks is one of theirs."""
     registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
-    return fit(pack.trials, registry=registry, device=pack.device, data_dir=pack.data_dir, probes=pack.probes)
+    return fit(
+        pack.trials,
+        registry=registry,
+        device=pack.device,
+        data_dir=pack.data_dir,
+        probes=pack.probes,
+        checkpoint=pack.checkpoint,
+        checkpoint_every=pack.checkpoint_every,
+    )
 
 
 def _fit_one(
-    trial: Trial, registry: Registry, device: torch.device, folder: Path, probes: Sequence[str]
+    trial: Trial,
+    registry: Registry,
+    device: torch.device,
+    folder: Path,
+    probes: Sequence[str],
+    saved: Checkpoints | None,
 ) -> tuple[Kind, dict[str, Any]]:
-    """Train one trial; return its outcome, and what was measured."""
-    task = registry.task(trial.task)
+    """Train one trial, from where it was saved; return its outcome, and what was measured."""
+    task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
     if device.type == "cpu":
         torch.set_num_threads(trial.recipe.threads)
     data = assemble.data(trial, task, folder, device)
     watches = [function(registry.probe(name).watch) for name in probes]
-    module = assemble.training(trial, registry, data, watchers=lambda network: [watch(network) for watch in watches])
+
+    def start() -> Training:
+        return assemble.training(
+            trial, registry, data, watchers=lambda network: [watch(network) for watch in watches], ranks=ranks
+        )
+
+    module = start()
     infinite_at_start = not_finite(module.network)
-    with global_stream(device, trial.seed, "layer"):
-        train(module, device)
+    if saved:
+        module = saved.resumed(module, start)
+    with global_stream(device, trial.seed, "layer", *ranks.folded):
+        train(module, device, [saved] if saved else [])
         module.to(device)
         return _judged(module, Measure.of(task), data, infinite_at_start)
 
@@ -81,11 +133,11 @@ def _judged(
     module: Training, measured: Measure, data: Loaded, infinite_at_start: frozenset[str]
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
-    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
+    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": module.batches.steps}
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
         return "diverged", {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}
-    infinite = not_finite(module.network, infinite_at_start)
+    infinite = module.ranks.union(not_finite(module.network, infinite_at_start))
     if infinite:
         return "diverged", {**diverged, "reason": f"{min(infinite)} is not finite"}
     score = module.evaluate(data.test)

@@ -13,11 +13,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from normbench.recipe import Recipe
 from normbench.train.data import Batches, Split
 from normbench.train.optimize import multiplier
+from normbench.train.ranks import ALONE, Ranks
 
 #: Samples an evaluation takes at once. Evaluation depends on no other sample, so that this changes no score.
 EVALUATION_BATCH = 1024
@@ -42,12 +45,14 @@ class Training(pl.LightningModule):
         validation: Split | None,
         batches: Batches,
         watchers: Sequence[Any],
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.network = network
         self.batches = batches
         self.recipe = recipe
-        self.steps = recipe.total_steps(len(batches))
+        self.ranks = ranks
+        self.steps = recipe.total_steps(batches.steps)
         self.series: dict[str, list[float]] = {"loss": []}
         self.taken = 0
         self.diverged_at: int | None = None
@@ -59,6 +64,7 @@ class Training(pl.LightningModule):
         modules: list[Any] = list(network.modules())
         self._on_step = [module.on_step for module in modules if callable(getattr(module, "on_step", None))]
         self._losses: list[Tensor] = []
+        self._resumed: Mapping[str, Any] | None = None
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
         if recipe.compile:
@@ -73,13 +79,19 @@ class Training(pl.LightningModule):
             super().__setattr__(name, value)
 
     def configure_optimizers(self) -> Any:
-        """Return the recipe's optimizer, and its schedule where it has one."""
-        optimizer = self.new_optimizer()
-        if self.recipe.schedule == "constant":
+        """Return the recipe's optimizer, and its schedule where it has one, as they were where training goes on."""
+        optimizer, schedule = self.new_optimizer(), None
+        if self.recipe.schedule != "constant":
+            # Before the optimizer's state comes back: a new schedule sets the rates of its first step.
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: multiplier(self.recipe, min(step, self.steps - 1), self.steps)
+            )
+        if self._resumed:
+            optimizer.load_state_dict(self._resumed["optimizer"])
+            if schedule:
+                schedule.load_state_dict(self._resumed["schedule"])
+        if not schedule:
             return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: multiplier(self.recipe, min(step, self.steps - 1), self.steps)
-        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
@@ -87,11 +99,12 @@ class Training(pl.LightningModule):
         return batch
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int = 0) -> Tensor:  # noqa: ARG002
-        """Return the loss of a batch."""
+        """Return the loss of a batch; a step begins with the first of those that accumulate."""
         inputs, targets, draws = batch
-        for on_step in self._on_step:
-            on_step(self.taken, self.steps)
-        self.taken += 1
+        if len(self._losses) % self.recipe.accumulate == 0:
+            for on_step in self._on_step:
+                on_step(self.taken, self.steps)
+            self.taken += 1
         if self._augment is not None:
             inputs = self._augment(inputs, draws)
         with self._precision():
@@ -101,7 +114,8 @@ class Training(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Look at the epoch's losses, and measure."""
-        losses = torch.stack(self._losses).double().cpu()
+        losses = torch.stack(self._losses).double().view(-1, self.recipe.accumulate).mean(dim=1)
+        losses = self.ranks.mean(losses).cpu()
         self._losses.clear()
         self.series["loss"].append(losses.mean().item())
         wrong = (~torch.isfinite(losses)).nonzero()
@@ -112,26 +126,60 @@ class Training(pl.LightningModule):
         if self._validation is not None:
             self.series.setdefault("validation", []).append(self.evaluate(self._validation))
         for watcher in self._watchers:
-            for name, value in watcher.on_epoch(self.current_epoch + 1).items():
+            for name, value in watcher.on_epoch(len(self.series["loss"])).items():
                 self.series.setdefault(name, []).append(float(value))
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> float:
-        """Return the mean score over a split, the network in evaluation mode."""
+        """Return the mean score over a split, the network in evaluation mode; each rank evaluates its share of it."""
         self.network.eval()
-        inputs, targets = split
+        inputs, targets = (part[self.ranks.rank :: self.ranks.size] for part in split)
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
         for begin in range(0, len(inputs), EVALUATION_BATCH):
             chosen = slice(begin, begin + EVALUATION_BATCH)
             total += self.scores(inputs[chosen], targets[chosen])
         self.network.train()
-        return total.item() / len(inputs)
+        return self.ranks.sum(total).item() / len(split[0])
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of the scores of a batch, in double precision."""
         with self._precision():
             scores = self._score(self._outputs(inputs), targets)
         return scores.double().sum()
+
+    def progress(self) -> dict[str, Any]:
+        """Return what `go_on` needs, after an optimizer step: all but weights, buffers and generators."""
+        schedule: Any = self.lr_schedulers()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        return {
+            "taken": self.taken,
+            "series": self.series,
+            "losses": torch.stack(self._losses),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict() if schedule else None,
+            "watchers": [watcher.state_dict() for watcher in self._watchers if hasattr(watcher, "state_dict")],
+        }
+
+    def go_on(self, progress: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a `progress`, on a device. Raises an exception of any kind where it is not of such a training."""
+        self._resumed = progress
+        self.taken, self.series = progress["taken"], progress["series"]
+        self._losses = list(progress["losses"].to(device))
+        stateful = [watcher for watcher in self._watchers if hasattr(watcher, "state_dict")]
+        for watcher, state in zip(stateful, progress["watchers"], strict=True):
+            watcher.load_state_dict(state)
+        # The steps of an epoch are taken before it is measured: at its last one, no batch of it remains.
+        epoch = (self.taken - 1) // self.batches.steps
+        done = self.taken == self.steps
+        self.batches.go_on(epoch, self.batches.steps if done else self.taken - epoch * self.batches.steps)
+        self.configure_optimizers()
+
+    def left(self) -> tuple[int, int]:
+        """Return the epochs left to train, counting one that has begun, and the steps; of one of them -1, no limit."""
+        if self.recipe.epochs:
+            return self.recipe.epochs - self.batches.epoch, -1
+        # After the last step, the epoch it ended in is left, without a batch.
+        return (-1, self.steps - self.taken) if self.taken < self.steps else (1, -1)
 
     def forget(self) -> None:
         """Drop the losses kept since the epoch began, and count steps from 0 again."""
@@ -154,18 +202,19 @@ def _allow_many_networks() -> None:
     config.cache_size_limit, config.accumulated_cache_size_limit = 1024, 4096
 
 
-def train(module: Training, device: torch.device) -> None:
+def train(module: Training, device: torch.device, callbacks: Sequence[pl.Callback] = ()) -> None:
     """Train a module under a Lightning Trainer that keeps quiet, and lets Ctrl-C and signals be what they were.
 
     Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
     """
+    epochs, steps = module.left()
     with _quiet():
         trainer = pl.Trainer(
-            accelerator="cuda" if device.type == "cuda" else "cpu",
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            max_epochs=module.recipe.epochs or -1,
-            max_steps=module.recipe.steps or -1,
-            plugins=[LightningEnvironment()],
+            **_devices(module, device),
+            max_epochs=epochs,
+            max_steps=steps,
+            callbacks=list(callbacks),
+            accumulate_grad_batches=module.recipe.accumulate,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -173,6 +222,12 @@ def train(module: Training, device: torch.device) -> None:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
+        # On several ranks Lightning asks before every batch whether rank 0 was told to end: a collective that waits for
+        # the device, and whose errors it swallows. A group is ended as a whole, by its parent.
+        loop: Any = trainer.fit_loop.epoch_loop
+        loop._broadcast_sigterm_tensor = lambda: None
+        if module.ranks.size > 1:
+            module.ranks.share(module.to(device).network.parameters())
         with _own_signals():
             try:
                 trainer.fit(module, train_dataloaders=module.batches)
@@ -182,6 +237,31 @@ def train(module: Training, device: torch.device) -> None:
                 raise
             if trainer.interrupted:
                 raise KeyboardInterrupt
+
+
+def _devices(module: Training, device: torch.device) -> dict[str, Any]:
+    """Return what a Trainer is told of the devices, and how they train together.
+
+    Each rank keeps its own buffers: DDP would give all of them those of rank 0, before every forward. Nor does it send
+    anything at the start, buffers included: weights are shared by `train`.
+    """
+    on_cuda = device.type == "cuda"
+    if module.ranks.size == 1:
+        devices = [device.index or 0] if on_cuda else 1
+        return {"accelerator": device.type, "devices": devices, "plugins": [LightningEnvironment()]}
+    strategy = DDPStrategy(
+        broadcast_buffers=False,
+        init_sync=False,
+        find_unused_parameters=module.recipe.strategy == "ddp_find_unused_parameters_true",
+        process_group_backend="nccl" if on_cuda else "gloo",
+    )
+    return {
+        "accelerator": device.type,
+        "devices": module.recipe.devices,
+        "num_nodes": module.recipe.num_nodes,
+        "strategy": strategy,
+        "plugins": [TorchElasticEnvironment()],
+    }
 
 
 def not_finite(network: nn.Module, except_for: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -28,17 +28,26 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Place:
     """Gives a network its norms: what a task's `network(place, recipe)` is built with.
 
-    The layers are constructed on a stream of their own, so that no norm moves the weights of the network.
+    The layers are constructed on a stream of their own, so that no norm moves the weights of the network. `batch_size`
+    counts the samples that a layer has its statistics from, and `group` are the ranks that share them.
     """
 
     def __init__(
-        self, norm: Norm, params: Mapping[str, Any], *, seed: int, batch_size: int, initializer: Initializer
+        self,
+        norm: Norm,
+        params: Mapping[str, Any],
+        *,
+        seed: int,
+        batch_size: int,
+        initializer: Initializer,
+        group: Any = None,
     ) -> None:
         self._norm = norm
         self._params = dict(params)
         self._traits = norm.traits_with(params)
         self._seed = seed
         self._batch_size = batch_size
+        self._group = group
         self.initializer = initializer
         #: The layers built so far, each with its site, and the site whose layer is being built.
         self.layers: list[tuple[Site, nn.Module]] = []
@@ -107,7 +116,7 @@ class Place:
         return ResidualSum(_chain(linear, normalized), skip, act)
 
     def _site(self, channels: int, layout: Layout, activation: str | None, spatial: tuple[int, ...] | None) -> Site:
-        site = Site(channels, layout, activation, len(self.layers), spatial)
+        site = Site(channels, layout, activation, len(self.layers), spatial, self._group)
         check_site(self._norm, site)
         allowed = self._traits.batch_size_1
         if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and layout == "NC")):

@@ -1,8 +1,8 @@
 """Streams of randomness: each is derived from a trial's seed and a name, so that none disturbs another.
 
 `init` gives the network's weights, `layer-init` what a layer draws for itself at construction, `order` the order of the
-samples in each epoch, `augment` the draws of a sample, and `layer` the global generators while training. The first,
-third and fourth are the same for every norm at one seed: comparisons are paired.
+samples in each epoch, `augment` the draws of a sample, and `layer` the global generators while training, on several
+ranks one for each. The first, third and fourth are the same for every norm at one seed: comparisons are paired.
 """
 
 from __future__ import annotations

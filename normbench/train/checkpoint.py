@@ -1,0 +1,302 @@
+"""A training in the middle, saved to a file and read back, so that a long trial that was killed goes on where it was.
+
+What comes back gives the same bits as a training that was not killed. A checkpoint never fails a trial: one that can't
+be written is done without, and one that can't be read back is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import logging
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from normbench.records import SCHEMA, Trial
+from normbench.train.module import Training
+from normbench.train.ranks import ALONE
+
+#: The version of what a file holds.
+FORMAT: Final = 1
+#: Several ranks ask rank 0 every so many steps whether it is time: to ask at each would make each wait.
+ASKED_EVERY: Final = 16
+
+#: The bytes of the hash that a file begins with.
+_DIGEST = hashlib.sha256().digest_size
+_NAME = re.compile(r"[0-9]+-[0-9]+\.pt")
+
+
+class Checkpoints(pl.Callback):
+    """The checkpoints of a trial, in a folder of its own: a file for each rank, `<steps taken>-<rank>.pt`.
+
+    As a callback of a Trainer it saves the training every `every` seconds, at 0 after every optimizer step. A
+    checkpoint counts where every rank has its file. `spent` are the seconds that the training had taken where it goes
+    on.
+    """
+
+    def __init__(self, folder: Path, every: float, identity: Mapping[str, Any], device: torch.device) -> None:
+        self.spent = 0.0
+        self._folder, self._every, self._identity, self._device = folder, every, identity, device
+        self._ranks = ALONE
+        self._started = self._saved = time.monotonic()
+        self._resumed: Mapping[str, Any] = {}
+        self._warned = False
+
+    def resumed(self, module: Training, start: Callable[[], Training]) -> Training:
+        """Return the training where the newest checkpoint left it; where none can be read back, at its start.
+
+        It is `module`, which is at its start, or what `start` returns, where that was spoilt in the attempt.
+        """
+        self._ranks = module.ranks
+        state = self._newest()
+        if state is None:
+            return module
+        try:
+            _put_back(module.network, state["network"])
+            module.go_on(state["progress"], self._device)
+            self.spent = state["spent"]
+            self._resumed = {name: state[name] for name in ("gradients", "generators")}
+            spoilt = False
+        except Exception as error:
+            self._warn("a checkpoint does not fit, and training starts anew", error)
+            spoilt = True
+        if not self._anywhere(spoilt):
+            return module
+        self.spent, self._resumed = 0.0, {}
+        return start()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Put back what Lightning cleared, and the generators: nothing draws between this and the next step."""
+        assert isinstance(pl_module, Training)
+        if self._resumed:
+            for name, parameter in pl_module.network.named_parameters():
+                gradient = self._resumed["gradients"].get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            set_generators(self._resumed["generators"], self._device)
+            self._resumed = {}
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Save where it is time and an optimizer step was taken; its schedule has set the next rate by then."""
+        assert isinstance(pl_module, Training)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and self._due(pl_module.taken):
+            self.save(pl_module)
+
+    def save(self, module: Training) -> None:
+        """Save a training and delete the checkpoint before; where some rank can't, keep the one before."""
+        path = self._folder / f"{module.taken}-{self._ranks.rank}.pt"
+        try:
+            _write(path, self._state(module), self._folder / f"unfinished-{self._ranks.rank}.tmp")
+            failed = False
+        except Exception as error:
+            self._warn("no checkpoint can be saved; training goes on", error)
+            failed = True
+        failed = self._anywhere(failed)
+        for file in self._files():
+            if (file == path) == failed:
+                with suppress(OSError):
+                    file.unlink()
+        self._saved = time.monotonic()
+
+    def _due(self, taken: int) -> bool:
+        if not self._every:
+            return True
+        due = time.monotonic() - self._saved >= self._every
+        if self._ranks.size == 1 or self._every == math.inf:
+            return due
+        if taken % ASKED_EVERY:
+            return False
+        clock_of_rank_0 = torch.tensor(float(due), device=self._device)
+        self._ranks.share([clock_of_rank_0])
+        return bool(clock_of_rank_0)
+
+    def _anywhere(self, true: bool) -> bool:
+        """Return whether something is true on any rank, once all have come here."""
+        return bool(self._ranks.union(["true"] if true else []))
+
+    def _state(self, module: Training) -> dict[str, Any]:
+        return {
+            "identity": self._identity,
+            "network": _network(module.network),
+            # Until the next backward a layer or a probe may look at them.
+            "gradients": {
+                name: _copy(parameter.grad)
+                for name, parameter in module.network.named_parameters()
+                if parameter.grad is not None
+            },
+            "progress": module.progress(),
+            "generators": generators(self._device),
+            "spent": self.spent + time.monotonic() - self._started,
+        }
+
+    def _newest(self) -> dict[str, Any] | None:
+        """Return this rank's part of the newest checkpoint that every rank can read."""
+        states = {path.stem.partition("-")[0]: self._read(path) for path in self._files()}
+        found = self._ranks.union(states)
+        lacking = self._ranks.union([taken for taken in found if states.get(taken) is None])
+        return states[max(found - lacking, key=int)] if found - lacking else None
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Return what a file holds; None where it can't be read, or is of another training."""
+        try:
+            state = _contents(path)
+            other = {name: value for name, value in self._identity.items() if state["identity"].get(name) != value}
+            if other:
+                raise ValueError(f"it is of another {', '.join(other)}")
+        except Exception as error:
+            self._warn(f"{path.name} can't be read, and is left out", error)
+            return None
+        return state
+
+    def _files(self) -> list[Path]:
+        """Return this rank's files; a name that is none of a checkpoint is nobody's."""
+        return [path for path in self._folder.glob(f"*-{self._ranks.rank}.pt") if _NAME.fullmatch(path.name)]
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Say once what went wrong: a disk that is full stays so for a while."""
+        if not self._warned:
+            self._warned = True
+            reason = " ".join(str(error).split())
+            logging.getLogger(__name__).warning("%s: %s (%s: %s)", self._folder, what, type(error).__name__, reason)
+
+
+def identity(trial: Trial, device: torch.device, probes: Sequence[str]) -> dict[str, Any]:
+    """Return what has to be the same where a training goes on, as plain values."""
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "trial": trial.key,
+        "probes": list(probes),
+        "device": device.type,
+        "torch": str(torch.__version__),
+        "normbench": importlib.metadata.version("normbench"),
+    }
+
+
+def generators(device: torch.device) -> dict[str, Any]:
+    """Return the states of the global generators of torch, NumPy and Python, as plain values and tensors."""
+    numpy: Any = np.random.get_state()
+    kind, keys, *rest = numpy
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": (kind, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put the global generators into states that `generators` returned."""
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    np.random.set_state(states["numpy"])
+    random.setstate(states["python"])
+
+
+def _network(network: nn.Module) -> dict[str, Any]:
+    """Return all that a network keeps from one step to the next."""
+    modules = dict(network.named_modules())
+    return {
+        "parameters": {name: _copy(parameter) for name, parameter in network.named_parameters()},
+        "buffers": {
+            name: {key: None if buffer is None else _copy(buffer) for key, buffer in module._buffers.items()}
+            for name, module in modules.items()
+        },
+        "evaluating": [name for name, module in modules.items() if not module.training],
+        "extra": {name: module.get_extra_state() for name, module in modules.items() if _has_extra_state(module)},
+    }
+
+
+def _put_back(network: nn.Module, saved: Mapping[str, Any]) -> None:
+    """Make a network what it was. Raises ValueError or KeyError where it has other parameters or modules."""
+    parameters, modules = dict(network.named_parameters()), dict(network.named_modules())
+    if {name: value.shape for name, value in parameters.items()} != {
+        name: value.shape for name, value in saved["parameters"].items()
+    }:
+        raise ValueError("the network has other parameters")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved["parameters"][name])
+        for name, buffers in saved["buffers"].items():
+            for key, buffer in buffers.items():
+                _put_buffer(modules[name], key, buffer)
+    for name, module in modules.items():
+        module.training = name not in saved["evaluating"]
+    for name, state in saved["extra"].items():
+        modules[name].set_extra_state(state)
+
+
+def _put_buffer(module: nn.Module, name: str, saved: Tensor | None) -> None:
+    """Fill a buffer, which others may refer to; where it was none or of another shape, put another in its place."""
+    own = module._buffers.get(name)
+    if own is not None and saved is not None and (own.shape, own.dtype) == (saved.shape, saved.dtype):
+        own.copy_(saved)
+    else:
+        module.register_buffer(name, saved, persistent=name not in module._non_persistent_buffers_set)
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a copy on the CPU, without what else is in its storage, where it is a view."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _write(path: Path, state: Mapping[str, Any], unfinished: Path) -> None:
+    """Write a file, a hash and what `torch.save` makes, so that it is whole or not there: under another name first."""
+    # Not to the file itself: torch turns a full disk into an error of its own, or into an abort.
+    content = io.BytesIO()
+    torch.save(state, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _contents(path: Path) -> dict[str, Any]:
+    """Return what `_write` was given. Raises ValueError where the file is not what was written."""
+    content = path.read_bytes()
+    # torch.load does not look at the checksums that its format has.
+    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        raise ValueError("it is not what was written")
+    state: dict[str, Any] = torch.load(io.BytesIO(content[_DIGEST:]), map_location="cpu", weights_only=True)
+    return state
+
+
+def _sync(folder: Path) -> None:
+    """Let a folder's names reach the disk, where the system has a way to ask for it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,26 @@
+"""Batch normalization over the batch of several devices: what `batchnorm` is on one.
+
+The numerics are in `normbench_plugins.layers.sync_batch_norm`; this file only describes them, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import normbench
+
+NORMS = [
+    normbench.Norm(
+        "sync-batchnorm",
+        "normbench_plugins.layers.sync_batch_norm:layer",
+        summary="Batch norm whose statistics are those of the batches of all devices together",
+        params={"eps": 1e-5, "momentum": 0.1},
+        traits=normbench.Traits(
+            batch_dependent=True,
+            state=("running_mean", "running_var", "num_batches_tracked"),
+            batch_size_1="spatial",
+            centres=True,
+            scale_invariant=True,
+            eval_differs=True,
+        ),
+        paper="Ioffe & Szegedy 2015, arXiv 1502.03167",
+    )
+]

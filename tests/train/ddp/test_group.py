@@ -1,0 +1,219 @@
+"""The group of processes: what ends it, what is tried again, and that nothing is left of it. Here of two on a CPU."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from normbench.errors import UsageError
+from normbench.train import fit_pack, group
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_norm_that_refuses_costs_no_group(dry, pack, trial, trained):
+    """All ranks refuse alike, and none is left in the trial: the group is kept."""
+    trained("plain", devices=2)
+    kept = group._kept[0]
+
+    found = list(fit_pack(pack(trial("refusing", devices=2), dry=dry)))
+
+    expected = [] if dry else [("unsupported", "not on a Tuesday")]
+    assert expected == [(outcome.outcome, outcome.reason) for outcome in found]
+    assert trained("plain", devices=2).score is not None
+    assert kept is group._kept[0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "words"),
+    [
+        ({"num_nodes": 2}, "cpu", "num_nodes is 2: several machines need --executor ray"),
+        ({"devices": 3}, "cuda", "devices is 3; torch sees 2 GPUs here"),
+        ({"devices": 2}, "cuda:1", "devices is 2; with several, --device is cuda, not cuda:1"),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch, pack, trial, recipe, device, words):
+    """What this machine does not have is the user's mistake, in one line, and nothing is started."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    with pytest.raises(UsageError, match=re.escape(words)):
+        list(fit_pack(pack(trial("plain", **recipe), device=device)))
+
+
+class Started:
+    """Ranks that end before they say hello, in the stead of real ones."""
+
+    def __init__(self, exits, killed):
+        self.early, self.killed = exits, killed
+
+    def process_groups(self, ranks):
+        return [1, *ranks]
+
+    def exits(self, patience):
+        return self.early
+
+    def kill(self, ranks):
+        self.killed.append(ranks)
+
+
+@pytest.mark.parametrize(
+    ("exits", "words"),
+    [
+        ({1: 3}, "rank 1 ended with exit status 3 at the start"),
+        ({0: -signal.SIGSEGV}, "rank 0 was killed by SIGSEGV at the start"),
+        ({}, "the ranks ended at the start"),
+    ],
+    ids=str,
+)
+def test_ranks_that_can_not_start(monkeypatch, trained, exits, words):
+    """What ended them is the reason, after a second attempt; nothing is waited for, or left."""
+    group.close()
+    killed, told = [], []
+    monkeypatch.setattr(group, "Launched", lambda *given: Started(exits, killed))
+    monkeypatch.setattr(group, "watchers", [told.append])
+
+    found = trained("plain", devices=2)
+
+    assert ("error", f"its group died twice: {words}") == (found.outcome, found.reason)
+    assert [[], []] == killed
+    assert [[1], [], [1], []] == told
+
+
+def test_a_copy_of_the_process_leaves_the_group_alone(trained):
+    """A fork that ends does not take its parent's ranks with it."""
+    trained("plain", devices=2)
+    kept = group._kept[0]
+    copy = os.fork()
+    if not copy:
+        group.close()
+        os._exit(0)
+    os.waitpid(copy, 0)
+
+    assert trained("plain", devices=2).score is not None
+    assert kept is group._kept[0]
+
+
+def test_a_rank_that_dies_between_trials(trained, numbers):
+    """The next trial is trained on a new group."""
+    once = trained("plain", devices=2)
+    os.kill(group._kept[0]._pids[0], signal.SIGKILL)
+
+    again = trained("plain", devices=2)
+
+    assert numbers(once) == numbers(again)
+
+
+def test_an_interruption_ends_the_group(monkeypatch, trained):
+    """Ctrl-C does not leave ranks behind that go on with a trial nobody waits for."""
+    trained("plain", devices=2)
+    pids = list(group._kept[0]._pids.values())
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(group, "wait", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("plain", devices=2)
+
+    assert [] == group._kept
+    assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "reason"),
+    [
+        ("fails-on-one", "error", "rank 1: RuntimeError: boom (ranks_plugin.py:"),
+        ("fails-on-all", "error", "RuntimeError: boom (ranks_plugin.py:"),
+        ("lacks-memory-on-one", "oom", "rank 1: OutOfMemoryError: too much"),
+    ],
+)
+def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, reason, trained):
+    """The others wait for it in vain, and are killed; the reason names the rank, unless all raised alike."""
+    monkeypatch.setattr(group, "GRACE", 1.0)
+
+    found = trained(norm, devices=2)
+
+    assert kind == found.outcome
+    assert found.reason.startswith(reason)
+
+
+def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pack, trial):
+    """It arrives as the one line that it is, with norm and site."""
+    monkeypatch.setattr(group, "GRACE", 1.0)
+
+    with pytest.raises(UsageError, match=r"norm wrong-on-one at site 0 of double .*: the layer returned the shape"):
+        list(fit_pack(pack(trial("wrong-on-one", devices=2), dry=True)))
+
+
+def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, tmp_path, trained, numbers):
+    """The second attempt is on new processes, and gives what it would have given."""
+    monkeypatch.setenv("NORMBENCH_TEST_DIED", str(tmp_path / "died"))
+    group.close()
+    told = []
+    monkeypatch.setattr(group, "watchers", [told.append])
+
+    found = trained("dies-once", devices=2)
+
+    ended = told.index([])
+    assert numbers(trained("plain", devices=2)) == numbers(found)
+    assert (tmp_path / "died").exists()
+    assert 3 == len(told[ended - 1])
+    assert not any(alive(pid) for pid in told[ended - 1])
+    assert all(alive(pid) for pid in told[-1])
+
+
+def test_a_trial_that_kills_every_group_is_an_error(trained, numbers, pack, trial):
+    """The reason says which rank died, and of what; the next trial of the pack is trained."""
+    pack = pack(trial("dies", devices=2), trial("plain", devices=2))
+
+    died, after = fit_pack(pack)
+
+    assert ("error", "its group died twice: rank 1 was killed by SIGKILL") == (died.outcome, died.reason)
+    assert numbers(trained("plain", devices=2)) == numbers(after)
+
+
+def test_ranks_end_with_their_parent(tmp_path, plugin):
+    """Where the parent is killed, nothing that it started goes on, and nothing was printed to its output."""
+    program = f"""
+import os, signal, sys
+import normbench
+from normbench.train import fit_pack, group
+from normbench.records import Pack, Trial
+group.watchers.append(lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids))))
+recipe = normbench.Recipe(rate=0.1, batch_size=12, epochs=1, devices=2)
+trial = Trial(task="double", task_version=1, norm="plain", recipe=recipe, seed=0)
+[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)))
+assert outcome.outcome in ("trained", "not-trained"), outcome
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
+
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert (-signal.SIGKILL, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert 3 == len(pids)
+    for _ in range(200):
+        if not any(alive(pid) for pid in pids):
+            break
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
+    assert [] == list(tmp_path.glob("normbench-*"))
+
+
+def alive(pid):
+    """Return whether a process is there, and no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        os.kill(pid, 0)
+        return True
+    return state != "Z"
