@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from normbench.suites import assignments
 if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
+
+Name = TypeVar("Name", str, str | Path)
 
 
 class Results:
@@ -67,11 +69,17 @@ def run(
     norms: str | Sequence[str] = (),
     seeds: int | Sequence[int] | None = None,
     settings: dict[str, Any] | None = None,
-    plugin_files: Sequence[str | Path] = (),
+    plugin_files: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     probes: str | Sequence[str] = (),
+    executor: str = "processes",
+    jobs: int | Literal["auto"] | None = None,
+    per_gpu: int | None = None,
+    timeout: float | str | None = None,
+    address: str | None = None,
+    checkpoint_every: float | None = None,
     throughput: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Results:
@@ -79,18 +87,24 @@ def run(
 
     `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
     `throughput` off leaves out the throughput session, which takes up to a minute for each task and condition.
-    Results go to `out`, else to results/SUITE under the current folder. Raises UsageError for a mistake in the request.
+    Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
+    "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
+    killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
+    Raises UsageError for a mistake in the request.
     """
     request = Request(
         suite=str(suite),
         norms=_listed(norms),
         seeds=_seeds(seeds),
         settings=[assignments({key: value}) for key, value in (settings or {}).items()],
-        plugin_files=[Path(file) for file in plugin_files],
+        plugin_files=[Path(file) for file in _listed(plugin_files)],
         out=Path(out) if out is not None else None,
         data_dir=Path(data_dir) if data_dir is not None else None,
         device=device,
         probes=_listed(probes),
+        executor=executor,
+        options=execute.executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
+        checkpoint_every=checkpoint_every,
         throughput=throughput,
     )
     return Results(execute.run(execute.settled(execute.prepare(request)), on_progress).folder)
@@ -128,8 +142,8 @@ def register(thing: Norm | Task | Probe) -> None:
     plugins.register(thing)
 
 
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _listed(names: Name | Sequence[Name]) -> list[Name]:
+    return [names] if isinstance(names, str | Path) else list(names)
 
 
 def _seeds(seeds: int | Sequence[int] | None) -> str | None:

@@ -225,7 +225,9 @@ class Executor:
     """A way to run packs of trials: `run(packs, on_outcome, **params)` trains each, and hands over outcomes one by one.
 
     It is a callable, whose keyword parameters with defaults are the executor's parameters, or a string
-    "package.module:name", and then `params` declares them with their defaults.
+    "package.module:name", and then `params` declares them with their defaults. `in_process` says that it trains in the
+    process that calls it, so that what is registered there need not travel; `several_nodes` that it can give one trial
+    several machines.
     """
 
     name: str
@@ -233,6 +235,8 @@ class Executor:
     _: KW_ONLY
     summary: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    in_process: bool = False
+    several_nodes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a description that contradicts itself, and read the parameters of a callable `run`."""

@@ -126,6 +126,8 @@ class Registry:
 
 _KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
 _session: list[Norm | Task | Probe] = []
+#: What `_session` held when it was last packed for another process, or unpacked from one.
+_packed = b""
 
 
 @cache
@@ -159,6 +161,49 @@ def register(thing: Norm | Task | Probe) -> None:
         _session[:] = before
         raise UsageError(failed[0].error)
     current.cache_clear()
+
+
+def registered() -> bytes:
+    """Return what was registered in this session, packed for another process.
+
+    Raises UsageError for what can't travel.
+    """
+    global _packed
+    if not _session:
+        return b""
+    import cloudpickle
+
+    for thing in _session:
+        try:
+            cloudpickle.dumps(thing)
+        except Exception as error:
+            raise UsageError(
+                f"{thing.name} was registered in this session, and can't be sent to another process "
+                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
+            ) from None
+    packed: bytes = cloudpickle.dumps(_session)
+    _packed = packed
+    return packed
+
+
+def receive(packed: bytes) -> None:
+    """Register what another process packed with `registered`; nothing where it was this one.
+
+    Raises UsageError where it needs a module that is not found here.
+    """
+    global _packed
+    if packed and packed != _packed:
+        import cloudpickle
+
+        try:
+            _session[:] = cloudpickle.loads(packed)
+        except Exception as error:
+            raise UsageError(
+                "what was registered in the session that runs this can't be loaded in a worker "
+                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
+            ) from None
+        _packed = packed
+        current.cache_clear()
 
 
 def load(files: Sequence[Path] = ()) -> Registry:

@@ -67,7 +67,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     registered: bytes = b""
     dry: bool = False
     checkpoint: str = ""
-    checkpoint_every: float = 0.0
+    checkpoint_every: float = math.inf
 
     def lost(self, outcome: Literal["error", "timeout"], reason: str, seconds: float = 0.0) -> list[Outcome]:
         """Return the outcomes of a pack whose worker died: one a trial."""
@@ -221,7 +221,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     threads: int = 1
     ranks: int = 1
     device_batch: int = 0
-    sync_ranks: int = 0
+    sync_ranks: int = 1
     seconds: float = 0.0
 
     def __post_init__(self) -> None:

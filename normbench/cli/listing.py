@@ -13,16 +13,16 @@ import typer
 
 from normbench import plugins, suites
 from normbench.cli import options, output
-from normbench.contract import Norm, Probe, SuiteFile, Task
+from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import unknown
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="norms|tasks|suites|probes", help="What to list.")],
+    kind: Annotated[str, typer.Argument(metavar="norms|tasks|suites|probes|executors", help="What to list.")],
     plugin: options.Plugins = None,
     json: output.JsonOption = False,
 ) -> None:
-    """List norms, tasks, suites or probes, with their parameters and defaults."""
+    """List norms, tasks, suites, probes or executors, with their parameters and defaults."""
     if kind not in _KINDS:
         raise unknown("kind", kind, _KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
@@ -78,12 +78,18 @@ def _probe(probe: Probe, plugin: str) -> dict[str, Any]:
     return {"name": probe.name, "summary": probe.summary, "plugin": plugin}
 
 
+def _executor(executor: Executor, plugin: str) -> dict[str, Any]:
+    parameters = dict(executor.params)
+    return {"name": executor.name, "summary": executor.summary, "parameters": parameters, "plugin": plugin}
+
+
 #: What can be listed, by the registry's name for it, and how one of each is described.
 _KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     "norms": _norm,
     "tasks": _task,
     "suites": _suite,
     "probes": _probe,
+    "executors": _executor,
 }
 
 

@@ -37,7 +37,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "plot": (plot.command, "Draw accuracy against the rate."),
     "export": (export.command, "Write a results folder into one file."),
     "show": (show.command, "Show all that is stored of one trial."),
-    "list": (listing.command, "List norms, tasks, suites or probes."),
+    "list": (listing.command, "List norms, tasks, suites, probes or executors."),
     "plugins": (plugins.command, "List plugins, and those that failed."),
     "new-plugin": (new_plugin.command, "Write a package with a norm of your own."),
 }

@@ -48,6 +48,32 @@ DataDir = Annotated[
 Throughput = Annotated[
     bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
 ]
+Executor = Annotated[
+    str,
+    typer.Option("--executor", metavar="NAME[(param=value)]", help="Where trials run: processes, serial, ray."),
+]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs", "-j", metavar="N|auto", help="How many trials run at once.  [default: auto]", show_default=False
+    ),
+]
+PerGpu = Annotated[
+    int | None, typer.Option("--per-gpu", metavar="K", min=1, help="How many trials share a GPU.  [default: 1]")
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="Kill a trial that takes longer: 90s, 10m, 2h."),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="HOST:PORT", help="The Ray cluster to use, where one is running.")
+]
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        "--checkpoint-every", metavar="MINUTES", min=0, help="Save each training so often, to go on from there."
+    ),
+]
 Seconds = Annotated[
     float,
     typer.Option("--seconds", metavar="S", min=0, help="The time a throughput session may take, once it has 9 rounds."),

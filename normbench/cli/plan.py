@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from normbench.cli import options, output
-from normbench.execute import Request, prepare
+from normbench.execute import Request, executor_options, prepare
 from normbench.execute.run import Prepared, Work, seconds_left
 from normbench.suites import assignments, spelled
 
@@ -22,6 +22,8 @@ def command(
     plugin: options.Plugins = None,
     out: options.Out = None,
     device: options.Device = "auto",
+    executor: options.Executor = "processes",
+    jobs: options.Jobs = None,
     probes: options.Probes = None,
     retry: options.Retry = False,
     throughput: options.Throughput = True,
@@ -41,6 +43,8 @@ def command(
             plugin_files=plugin or (),
             out=out,
             device=device,
+            executor=executor,
+            options=executor_options(jobs=jobs),
             probes=probes or (),
             retry=retry,
             throughput=throughput,
@@ -91,10 +95,17 @@ def _total(prepared: Prepared) -> str:
     if not todo:
         rest = f"; to run: {timed}" if sessions else ": nothing to run"
         return f"all {len(prepared.work)} trials are stored in {folder}{rest}"
-    seconds = seconds_left(prepared.work)
+    seconds = _seconds(prepared)
     time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
+    time += f", {prepared.at_once} at a time" if seconds is not None and prepared.at_once > 1 else ""
     total = f"{todo} of {len(prepared.work)} trials to run, into {folder}; time: {time}"
     return f"{total}; then {timed}" if sessions else total
+
+
+def _seconds(prepared: Prepared) -> float | None:
+    """Return how long the trials should take, as many at a time as there are jobs."""
+    seconds = seconds_left(prepared.work)
+    return None if seconds is None else seconds / min(prepared.at_once, max(1, len(prepared.todo)))
 
 
 def _duration(seconds: float) -> str:
@@ -111,7 +122,7 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         "folder": str(prepared.store.folder),
         "trials": len(prepared.work),
         "to_run": len(prepared.todo),
-        "seconds": seconds_left(prepared.work),
+        "seconds": _seconds(prepared),
         "sessions": len(prepared.sessions),
         "work": [
             {

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from normbench.cli import options, output
 from normbench.cli.output import say
-from normbench.errors import UsageError
-from normbench.execute import Request, Summary, prepare, run, settled
+from normbench.execute import Request, Summary, executor_options, prepare, run, settled
 from normbench.execute.run import Prepared
 from normbench.execute.sessions import SECONDS
 from normbench.records import FAILED, SessionRecord
@@ -30,7 +26,12 @@ def command(
     out: options.Out = None,
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
-    jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Reserved: trials run one after another.")] = 1,
+    executor: options.Executor = "processes",
+    jobs: options.Jobs = None,
+    per_gpu: options.PerGpu = None,
+    timeout: options.Timeout = None,
+    address: options.Address = None,
+    checkpoint_every: options.CheckpointEvery = None,
     probes: options.Probes = None,
     retry: options.Retry = False,
     throughput: options.Throughput = True,
@@ -44,8 +45,6 @@ def command(
     Each trial is stored as it ends. Running again finishes the rest; a layer that was edited is trained again.
     """
     form = output.chosen_format(form, json)
-    if jobs != 1:
-        raise UsageError(f"--jobs {jobs}: trials run one after another in this version; leave it at 1")
     request = Request(
         suite=suite,
         norms=norms or (),
@@ -57,6 +56,9 @@ def command(
         device=device,
         probes=probes or (),
         retry=retry,
+        executor=executor,
+        options=executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
+        checkpoint_every=checkpoint_every,
         throughput=throughput,
         seconds=seconds,
     )
@@ -68,6 +70,8 @@ def command(
     boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
     output.put_tables(boards, form)
+    if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells) and not quiet:
+        say("throughput is measured on one device: not of trials on several")
     others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
     if others and not quiet:
         say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")

@@ -81,12 +81,14 @@ def _of_folder(folder: Path, files: tuple[Path, ...], device: str) -> _Asked:
     wanted = of_folder(store, registry)
     if not wanted:
         output.warn_of_unreadable(store)
-        raise UsageError(f"{folder}: no run is stored there; give a suite")
+        raise UsageError(f"{folder}: no run of trials on one device is stored there; give a suite")
     return _Asked(wanted, registry, environment.resolve(device), store)
 
 
 def _of_suite(request: Request) -> _Asked:
     prepared = settled(prepare(request))
+    if not prepared.asked_sessions:
+        raise UsageError(f"{request.suite}: throughput is measured on one device, and every trial of it takes several")
     return _Asked(prepared.asked_sessions, prepared.registry, prepared.device, prepared.store)
 
 

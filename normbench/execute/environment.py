@@ -23,7 +23,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
     if device.startswith("cuda"):
@@ -32,6 +32,11 @@ def describe(device: str) -> dict[str, Any]:
         described["accelerator"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
     return described
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def new_id(started: datetime) -> str:
@@ -67,8 +72,8 @@ def resolve(device: str) -> str:
 
     Raises UsageError for a device that is not there.
     """
-    if likely(device) == device == "cpu":
-        return device
+    if likely(device) == "cpu" and (device == "cpu" or sys.platform == "linux"):
+        return "cpu"  # on Linux there is no GPU without the driver: torch need not be asked
     import torch
 
     if device == "auto":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,25 @@ from normbench import contract, plan, plugins, suites
 from normbench.errors import UsageError
 from normbench.execute import environment
 from normbench.execute.sessions import SECONDS, OnSession, Session, measure_all, missing, printed, sessions
+from normbench.execute.training import Progress, Summary, Training, run_record
 from normbench.plugins import Registry
 from normbench.records import (
-    FAILED,
     FINAL,
-    SCHEMA,
     Cell,
-    Measure,
-    Outcome,
-    Pack,
     Result,
-    RunRecord,
-    SessionRecord,
     Trial,
-    TrialRecord,
-    without_nonfinite,
 )
-from normbench.store import Store, Writer
-from normbench.suites import Suite
+from normbench.store import Store
+from normbench.suites import Choice, Suite
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to run; the fields are the options of `normbench run`."""
+    """What a user asks to run; the fields are the options of `normbench run`.
+
+    `options` are parameters of the executor that have an option of their own, like --jobs; `checkpoint_every` is in
+    minutes.
+    """
 
     suite: str
     norms: Sequence[str] = ()
@@ -52,7 +48,9 @@ class Request:
     device: str = "auto"
     probes: Sequence[str] = ()
     retry: bool = False
-    executor: str = "serial"
+    executor: str = "processes"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_every: float | None = None
     throughput: bool = True
     seconds: float = SECONDS
 
@@ -78,9 +76,15 @@ class Prepared:
     cells: list[Cell]
     baseline: str
     device: str
+    executor: Choice
     work: list[Work]
     asked_sessions: list[Session]
     sessions: list[Session]
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of data, wherever a worker is."""
+        return data_dir(self.request.data_dir).absolute()
 
     @property
     def tables(self) -> frozenset[str]:
@@ -88,32 +92,19 @@ class Prepared:
         return frozenset(cell.table for cell in self.cells)
 
     @property
+    def at_once(self) -> int:
+        """How many trials should run at a time; a guess where that is left to the executor."""
+        params = {**self.registry.executor(self.executor.name).params, **self.executor.params}
+        jobs: int = params.get("jobs", 1)
+        recipe = self.cells[0].recipe
+        if jobs or environment.kind(self.device) != "cpu":
+            return max(1, jobs)
+        return max(1, environment.cores() // (recipe.devices * recipe.threads))
+
+    @property
     def todo(self) -> list[Work]:
         """The trials that are not done."""
         return [item for item in self.work if not item.done]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Handed to `on_progress` after each trial: how many of how many are done, the trial, and what it gave."""
-
-    done: int
-    total: int
-    cell: Cell
-    key: str
-    outcome: Outcome
-    measure: Measure
-
-
-@dataclass
-class Summary:
-    """What a run did: trials run and outcomes that were failures of the run, not of a layer."""
-
-    folder: Path
-    ran: int = 0
-    stored_before: int = 0
-    failed: list[Outcome] = field(default_factory=list)
-    sessions: list[SessionRecord] = field(default_factory=list)
 
 
 def prepare(request: Request) -> Prepared:
@@ -126,7 +117,7 @@ def prepare(request: Request) -> Prepared:
     suite = suites.changed(suite, norms=request.norms, seeds=request.seeds, settings=request.settings)
     for name in request.probes:
         registry.probe(name, "--probe")
-    registry.executor(request.executor, "--executor")
+    executor = _executor(request, registry)
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
     cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
@@ -134,11 +125,12 @@ def prepare(request: Request) -> Prepared:
     if store.folder.is_file():
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
+    _check_nodes(cells, executor, registry)
     work = list(_held_against(store, cells, environment.kind(device), request))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), retry=request.retry)
-    return Prepared(request, suite, registry, store, cells, baseline, device, work, asked, left)
+    return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left)
 
 
 def settled(prepared: Prepared) -> Prepared:
@@ -170,53 +162,34 @@ def run(
     todo = prepared.todo
     summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
     with prepared.store.writer() as writer:
-        record = _run_record(prepared)
+        record = run_record(prepared)
         if on_start is not None and (todo or prepared.sessions):
             on_start()
         if todo:
-            from normbench.train import dry_run
-
-            dry_run(_packs(prepared, _first_of_cells(todo)))
-        writer.append(record)
-        if todo:
-            _train(prepared, writer, record, summary, on_progress)
+            Training(prepared, writer, record, summary, on_progress).run()
+        else:
+            writer.append(record)
         summary.sessions += measure_all(
             prepared.sessions,
             writer,
             registry=prepared.registry,
             device=prepared.device,
-            data_dir=str(data_dir(prepared.request.data_dir)),
+            data_dir=str(prepared.data_dir),
             seconds=prepared.request.seconds,
             on_session=on_session,
         )
     return summary
 
 
-def _train(
-    prepared: Prepared,
-    writer: Writer,
-    record: RunRecord,
-    summary: Summary,
-    on_progress: Callable[[Progress], None] | None,
-) -> None:
-    """Train what is not done, and store each outcome as it comes."""
-    env = writer.environment(environment.describe(prepared.device))
-    cells = {item.trial.key: item.cell for item in prepared.todo}
-    measures = {cell.task: Measure.of(prepared.registry.task(cell.task)) for cell in prepared.cells}
-
-    def on_outcome(outcome: Outcome) -> None:
-        key = outcome.trial.key
-        cell = cells[key]
-        writer.append(_trial_record(outcome, cell, record, env, measures[cell.task], prepared.request.probes))
-        summary.ran += 1
-        if outcome.outcome in FAILED:
-            summary.failed.append(outcome)
-        if on_progress is not None:
-            done = summary.stored_before + summary.ran
-            on_progress(Progress(done, len(prepared.work), cell, key, outcome, measures[cell.task]))
-
-    executor = prepared.registry.executor(prepared.request.executor)
-    contract.function(executor.run)(_packs(prepared, prepared.todo), on_outcome)
+def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) -> None:
+    """Refuse trials on several machines where the executor has one."""
+    able = [name for name, offered in registry.executors.items() if offered.thing.several_nodes]
+    if executor.name in able:
+        return
+    for nodes in {setting.get("num_nodes", cell.recipe.num_nodes) for cell in cells for setting in cell.settings}:
+        if nodes > 1:
+            others = f"; {' or '.join(able)} on several" if able else ""
+            raise UsageError(f"num_nodes is {nodes}: --executor {executor.name} trains on one machine{others}")
 
 
 def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
@@ -285,26 +258,54 @@ def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> W
     return Work(cell, trial, found, done=final and probed)
 
 
-def _packs(prepared: Prepared, todo: list[Work]) -> Iterator[Pack]:
-    """Cut the trials into packs: of one, as long as `train` has no lanes."""
-    request = prepared.request
-    for item in todo:
-        yield Pack(
-            trials=(item.trial,),
-            device=prepared.device,
-            data_dir=str(data_dir(request.data_dir)),
-            probes=tuple(request.probes),
-            plugin_files=tuple(str(file) for file in request.plugin_files),
-        )
+def executor_options(
+    jobs: int | str | None = None,
+    per_gpu: int | None = None,
+    timeout: float | str | None = None,
+    address: str | None = None,
+) -> dict[str, Any]:
+    """Return parameters of an executor as the options of `normbench run` give them; those that are None are left out.
+
+    `jobs` is a number or "auto", `timeout` seconds or a time like 90s, 10m, 2h. Raises UsageError for what is neither.
+    """
+    given = {
+        "jobs": None if jobs is None else _jobs(jobs),
+        "per_gpu": per_gpu,
+        "timeout": None if timeout is None else _time(timeout),
+        "address": address,
+    }
+    if per_gpu is not None and per_gpu < 1:
+        raise UsageError(f"--per-gpu {per_gpu}: it is 1 or more")
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _first_of_cells(work: list[Work]) -> list[Work]:
-    """Return the first trial of each cell, and of each of its tuned settings."""
+def _jobs(jobs: int | str) -> int:
+    """Return a number of jobs; 0 for auto."""
+    if jobs == "auto":
+        return 0
+    if not str(jobs).isdecimal() or int(jobs) < 1:
+        raise UsageError(f"--jobs {jobs}: it is auto, or a number of 1 or more")
+    return int(jobs)
 
-    def group(item: Work) -> tuple[str, str, contract.Recipe]:
-        return item.cell.table, item.cell.row, msgspec.structs.replace(item.trial.recipe, rate=item.cell.recipe.rate)
 
-    return list({group(item): item for item in reversed(work)}.values())[::-1]
+def _time(text: float | str) -> float:
+    """Return a time in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *([smh]?)", str(text).strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise UsageError(f"--timeout {text}: a time is a number of seconds, or like 90s, 10m, 2h")
+    return seconds
+
+
+def _executor(request: Request, registry: Registry) -> Choice:
+    """Return the executor that is asked for, with its parameters checked. Raises UsageError for what can't be."""
+    asked = suites.choice(request.executor, "--executor")
+    executor = registry.executor(asked.name, "--executor")
+    for name in request.options:
+        if name not in executor.params:
+            raise UsageError(f"--{name.replace('_', '-')}: the executor {asked.name} has no such option")
+    params = contract.checked(executor.params, {**asked.params, **request.options}, f"--executor {asked.name}")
+    return msgspec.structs.replace(asked, params=params)
 
 
 def data_dir(given: Path | None) -> Path:
@@ -319,55 +320,3 @@ def data_dir(given: Path | None) -> Path:
     if not Path(from_environment).is_dir():
         raise UsageError(f"NORMBENCH_DATA={from_environment}: there is no such folder")
     return Path(from_environment)
-
-
-def _run_record(prepared: Prepared) -> RunRecord:
-    started = datetime.now(UTC)
-    return RunRecord(
-        schema=SCHEMA,
-        run=environment.new_id(started),
-        **environment.origin(started),
-        device=environment.kind(prepared.device),
-        suite=msgspec.to_builtins(prepared.suite),
-        baseline=prepared.baseline,
-        protocol=prepared.suite.protocol,
-        cells=prepared.cells,
-    )
-
-
-def _trial_record(
-    outcome: Outcome, cell: Cell, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
-) -> TrialRecord:
-    trial = outcome.trial
-    series, flags = without_nonfinite(outcome.series)
-    return TrialRecord(
-        schema=SCHEMA,
-        key=trial.key,
-        run=run.run,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        task=trial.task,
-        task_version=trial.task_version,
-        task_params=trial.task_params,
-        norm=trial.norm,
-        params=trial.params,
-        recipe=msgspec.to_builtins(trial.recipe),
-        seed=trial.seed,
-        norm_print=cell.norm_print,
-        task_print=cell.task_print,
-        device=run.device,
-        environment=env,
-        outcome=outcome.outcome,
-        reason=outcome.reason,
-        score=outcome.score,
-        validation=outcome.validation,
-        diverged_at=outcome.diverged_at,
-        measure=measured,
-        series=series,
-        nonfinite=flags,
-        probes=list(probes),
-        steps=outcome.steps,
-        epoch_steps=outcome.epoch_steps,
-        lanes=outcome.lanes,
-        threads=trial.recipe.threads,
-        seconds=round(outcome.seconds, 4),
-    )

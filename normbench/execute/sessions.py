@@ -51,14 +51,15 @@ class Session:
 
 
 def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: str) -> list[Session]:
-    """Return the sessions that measure all of these cells: one a table.
+    """Return the sessions that measure all of these cells: one a table, where trials are of one device.
 
     `baseline` is spelled as boards name it: the label of a cell, or a norm with its parameters; `where` says in
     messages who asked for it.
     """
     tables: dict[str, list[Cell]] = {}
     for cell in cells:
-        tables.setdefault(cell.table, []).append(cell)
+        if cell.recipe.ranks == 1:
+            tables.setdefault(cell.table, []).append(cell)
     found = []
     for group in tables.values():
         base = next((cell for cell in group if cell.label == baseline), None)

@@ -35,7 +35,7 @@ class Candidate:
         whole = range(0, len(inputs) - self.evaluation_batch + 1, self.evaluation_batch)
         parts = [slice(begin, begin + self.evaluation_batch) for begin in whole]
         self._evaluated = itertools.cycle([(inputs[part], targets[part]) for part in parts])
-        self._seed = trial.seed
+        self._seed, self._accumulate = trial.seed, trial.recipe.accumulate
         self.peak_memory: int | None = None
 
     def train(self, steps: int) -> float:
@@ -73,7 +73,8 @@ class Candidate:
         if self._module.taken == self._module.steps:
             self._module.forget()
         self._optimizer.zero_grad()
-        torch.autograd.backward(self._module.training_step(next(self._batches)))
+        for _ in range(self._accumulate):
+            torch.autograd.backward(self._module.training_step(next(self._batches)) / self._accumulate)
         self._optimizer.step()
 
     def _evaluate(self) -> Tensor:

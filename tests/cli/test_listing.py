@@ -10,6 +10,7 @@ NAMES = {
     "tasks": ["digits-cnn"],
     "suites": ["quick"],
     "probes": ["weight-norm"],
+    "executors": ["processes", "ray", "serial"],
 }
 
 

@@ -84,7 +84,8 @@ def test_an_edited_layer_is_trained_again(small, plugin, forget, lines):
     assert "1 of 2 trials to run" in edited.err
     assert accuracies(blind)["edited"] < 30 < accuracies(edited)["edited"]
     assert accuracies(blind)["none"] == accuracies(edited)["none"]
-    assert ["edited", "none", "edited"] == [record["norm"] for record in lines("results/quick")]
+    *first, last = [record["norm"] for record in lines("results/quick")]
+    assert (["edited", "none"], "edited") == (sorted(first), last)
 
 
 def test_a_trial_that_ends_in_error_is_exit_status_4(small, plugin, lines):
@@ -246,7 +247,8 @@ def test_a_suite_of_ones_own(normbench, lines):
     assert [{"batch_size": 256, "epochs": 1}, {"batch_size": 512, "epochs": 1}] == conditions(ran)
     assert {"none", "quicker"} == set(accuracies(ran))
     assert "none" == ran.json["boards"][0]["baseline"]
-    assert [{}, {"momentum": 0.5}] == [record.get("params", {}) for record in lines("results/mine")[:2]]
+    trained = {(record["norm"], record.get("params", {}).get("momentum")) for record in lines("results/mine")}
+    assert {("none", None), ("batchnorm", 0.5)} == trained
 
 
 def test_parameters_on_the_command_line(small, lines):
@@ -254,7 +256,7 @@ def test_parameters_on_the_command_line(small, lines):
     ran = small("--norm", "batchnorm(momentum=0.5, eps=1)", "--norm", "batchnorm", "--json")
 
     assert {"batchnorm(eps=1.0, momentum=0.5)", "batchnorm"} == set(accuracies(ran))
-    assert {"eps": 1.0, "momentum": 0.5} == lines("results/quick")[0]["params"]
+    assert {"eps": 1.0, "momentum": 0.5} in [record.get("params") for record in lines("results/quick")]
 
 
 def test_a_probe_adds_its_series(small, lines):

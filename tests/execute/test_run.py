@@ -48,7 +48,7 @@ def request_for(tmp_path, tiny):
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def made(**options):
-        options = {"throughput": False, **options}
+        options = {"throughput": False, "executor": "serial", **options}
         return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
 
     return made

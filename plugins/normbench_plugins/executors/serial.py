@@ -25,5 +25,6 @@ EXECUTORS = [
         "serial",
         "normbench_plugins.executors.serial:run",
         summary="One trial after another in this process",
+        in_process=True,
     )
 ]

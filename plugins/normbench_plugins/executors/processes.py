@@ -1,0 +1,179 @@
+"""Packs in worker processes, several at a time: a trial that crashes or hangs costs itself, and the run nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import normbench
+from normbench.execute import environment
+
+if TYPE_CHECKING:
+    from normbench.records import Outcome, Pack
+    from normbench_plugins.workers.slot import Slot
+
+#: How often a pack whose worker died is given to another.
+RETRIES = 1
+
+
+@dataclass
+class _Attempt:
+    """A pack, and how many workers have died of it."""
+
+    pack: Pack
+    deaths: int = 0
+
+
+def run(
+    packs: Iterable[Pack],
+    on_outcome: Callable[[Outcome], None],
+    *,
+    jobs: int = 0,
+    per_gpu: int = 1,
+    timeout: float = 0.0,
+) -> None:
+    """Train packs in `jobs` workers at a time, or as many as the cores or GPUs have room for.
+
+    `per_gpu` trials share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with all it started.
+    A worker that dies costs its pack one retry. Trials of one shape (devices, threads) run together, each shape with
+    workers of its own.
+    """
+    for shape, attempts in _by_shape(packs):
+        room = _room(shape, per_gpu)
+        count = min(jobs or len(room), len(attempts))
+        crew = _Crew(attempts, [room[i % len(room)] for i in range(count)], timeout, on_outcome)
+        crew.run()
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a pack takes of a machine: a kind of device, how many of them, and threads for each."""
+
+    device: str
+    devices: int
+    threads: int
+
+
+class _Crew:
+    """Workers, each in its slot, and the packs they train."""
+
+    def __init__(
+        self,
+        attempts: list[_Attempt],
+        environs: list[dict[str, str]],
+        timeout: float,
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        from normbench_plugins.workers.forkserver import Context
+        from normbench_plugins.workers.slot import Slot
+
+        context = Context()
+        self._idle = [Slot(context, environ) for environ in environs]
+        self._slots = list(self._idle)
+        self._waiting = deque(attempts)
+        self._running: dict[Future[list[Outcome]], tuple[Slot, _Attempt]] = {}
+        self._timeout, self._on_outcome = timeout, on_outcome
+
+    def run(self) -> None:
+        """Train all packs."""
+        try:
+            while self._waiting or self._running:
+                while self._waiting and self._idle:
+                    slot, attempt = self._idle.pop(), self._waiting.popleft()
+                    self._running[slot.start(attempt.pack)] = slot, attempt
+                for future in wait(self._running, self._patience(), FIRST_COMPLETED).done:
+                    self._take(future, *self._running.pop(future))
+                for future, (slot, attempt) in list(self._running.items()):
+                    if self._left(slot, attempt) <= 0 and not future.done():
+                        del self._running[future]
+                        self._end(slot, attempt)
+        finally:
+            for slot in self._slots:
+                slot.close()
+
+    def _take(self, future: Future[list[Outcome]], slot: Slot, attempt: _Attempt) -> None:
+        """Hand over what a pack gave, or give it to another worker where this one died."""
+        self._idle.append(slot)
+        try:
+            outcomes = future.result()
+        except normbench.UsageError as error:
+            raise normbench.UsageError(str(error)) from None  # without the worker's trace
+        except BrokenProcessPool:
+            death = slot.death()
+            slot.close()
+            attempt.deaths += 1
+            if attempt.deaths <= RETRIES:
+                self._waiting.appendleft(attempt)
+                return
+            outcomes = attempt.pack.lost("error", f"its worker died twice: it {death}", slot.seconds)
+        if attempt.pack.device != "cpu" and any(outcome.outcome in ("oom", "error") for outcome in outcomes):
+            # Memory that an exception still holds, or a context that an illegal access broke: not for the next trial.
+            slot.close()
+        for outcome in outcomes:
+            self._on_outcome(outcome)
+
+    def _end(self, slot: Slot, attempt: _Attempt) -> None:
+        """Kill a pack that has had its time."""
+        reason = f"killed after {self._timeout:g} s{slot.last_words()}"
+        slot.close()
+        self._idle.append(slot)
+        for outcome in attempt.pack.lost("timeout", reason, slot.seconds):
+            self._on_outcome(outcome)
+
+    def _left(self, slot: Slot, attempt: _Attempt) -> float:
+        return self._timeout * len(attempt.pack.trials) - slot.seconds if self._timeout else 1.0
+
+    def _patience(self) -> float | None:
+        if not self._timeout:
+            return None
+        return max(0.0, min(self._left(*running) for running in self._running.values()))
+
+
+def _by_shape(packs: Iterable[Pack]) -> Iterator[tuple[_Shape, list[_Attempt]]]:
+    """Yield the packs of each shape; where there are several, the dry ones of all shapes come first."""
+    shapes: dict[_Shape, list[_Attempt]] = {}
+    for pack in packs:
+        recipe = pack.trials[0].recipe
+        shapes.setdefault(_Shape(pack.device, recipe.devices, recipe.threads), []).append(_Attempt(pack))
+    if len(shapes) == 1:
+        yield from shapes.items()
+        return
+    for dry in (True, False):
+        for shape, attempts in shapes.items():
+            yield shape, [attempt for attempt in attempts if attempt.pack.dry == dry]
+
+
+def _room(shape: _Shape, per_gpu: int) -> list[dict[str, str]]:
+    """Return the environment of each worker that the machine has room for: which GPUs it sees."""
+    if shape.device == "cpu":
+        return [{}] * max(1, environment.cores() // (shape.devices * shape.threads))
+    gpus = _gpus(shape.device)
+    if shape.devices > len(gpus):
+        raise normbench.UsageError(f"devices is {shape.devices}; torch sees {len(gpus)} GPUs here")
+    groups = [gpus[i : i + shape.devices] for i in range(0, len(gpus) - shape.devices + 1, shape.devices)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups] * per_gpu
+
+
+def _gpus(device: str) -> list[str]:
+    """Return the names of the GPUs that may be used, as CUDA_VISIBLE_DEVICES has them."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    _, _, index = device.partition(":")
+    return [names[int(index)]] if index else names
+
+
+EXECUTORS = [
+    normbench.Executor(
+        "processes",
+        "normbench_plugins.executors.processes:run",
+        summary="Several trials at once, each in a worker process that can be killed",
+        params={"jobs": 0, "per_gpu": 1, "timeout": 0.0},
+    )
+]

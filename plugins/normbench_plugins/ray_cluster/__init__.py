@@ -1,0 +1,18 @@
+"""The executor `ray`: packs as tasks of a Ray cluster. A plugin of its own, so that nothing else needs Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import normbench
+
+
+@normbench.hookimpl
+def normbench_executors() -> Iterator[normbench.Executor]:
+    """Yield the executor."""
+    yield normbench.Executor(
+        "ray",
+        "normbench_plugins.ray_cluster.driver:run",
+        summary="Trials as tasks of a Ray cluster, or of a Ray started here",
+        params={"address": "", "jobs": 0, "per_gpu": 1, "timeout": 0.0},
+    )

@@ -1,0 +1,1 @@
+"""Worker processes: what the executor `processes` trains in."""

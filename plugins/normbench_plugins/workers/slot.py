@@ -1,0 +1,120 @@
+"""A place to train in: one worker process at a time, with its share of the machine."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+from normbench_plugins.workers import worker
+from normbench_plugins.workers.forkserver import Context
+
+if TYPE_CHECKING:
+    from normbench.records import Outcome, Pack
+
+#: How much of a worker's output is kept, in bytes: a crash quotes its end.
+TAIL = 1 << 14
+#: What Python's fault handler prints before the frame that crashed.
+_CRASHED = "Current thread"
+
+
+class Slot:
+    """Holds one worker, and gives it a pack at a time; a worker that is gone is replaced when the next pack comes.
+
+    A pool of one worker each, so that its death breaks nothing else. `environ` is what the worker's environment has
+    beyond this one's.
+    """
+
+    def __init__(self, context: Context, environ: dict[str, str]) -> None:
+        self._context, self._environ = context, environ
+        self._pool: ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
+        self._tail: deque[bytes] = deque()
+        self._since = 0.0
+
+    def open(self) -> None:
+        """Start a worker, and wait until it is there."""
+        output, into = self._context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(1, self._context, worker.begin, (into, {**os.environ, **self._environ}))
+        begun = self._pool.submit(worker.pid).result()
+        into.close()
+        self._process = next(child for child in active_children() if child.pid == begun)
+        self._tail = deque()
+        threading.Thread(target=_drain, args=(output, self._tail), daemon=True).start()
+
+    def start(self, pack: Pack) -> Future[list[Outcome]]:
+        """Begin a pack; the result raises BrokenProcessPool where the worker dies."""
+        while True:
+            if self._pool is None:
+                self.open()
+            assert self._pool is not None
+            self._tail.clear()
+            self._since = time.monotonic()
+            try:
+                return self._pool.submit(worker.work, pack)
+            except BrokenProcessPool:  # it died while it had nothing to do
+                self.close()
+
+    @property
+    def seconds(self) -> float:
+        """How long the pack has been at it."""
+        return time.monotonic() - self._since
+
+    def death(self) -> str:
+        """Return how the worker died, in words."""
+        if self._pool is not None:
+            self._pool.shutdown()  # its thread asks for the exit status, which only one can be told
+        status = self._process.exitcode if self._process is not None else None
+        if status is None or status >= 0:
+            return f"exited with status {status}" + self.last_words()
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else ""
+        return f"was killed by signal {-status} ({name})" + self.last_words()
+
+    def last_words(self) -> str:
+        """Return the last line that the worker printed, or where it crashed, to be added to a reason."""
+        printed = b"".join(self._tail).decode(errors="replace")
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
+        for line, following in itertools.pairwise(lines):
+            if line.startswith(_CRASHED):
+                return f"; it was in {following}"
+        return f"; it last printed {lines[-1][:200]!r}" if lines else ""
+
+    def close(self) -> None:
+        """Kill the worker, and everything that it started."""
+        pool, process, self._pool, self._process = self._pool, self._process, None, None
+        if process is not None and process.pid is not None:
+            kill_group(process.pid)
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def kill_group(leader: int) -> None:
+    """Kill a process group, if there is any of it left."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
+        return
+
+
+def _drain(output: Connection, tail: deque[bytes]) -> None:
+    """Read what a worker prints until it and all it started are gone; keep the end."""
+    with output:
+        while True:
+            try:
+                read = os.read(output.fileno(), TAIL)
+            except OSError:
+                return
+            if not read:
+                return
+            tail.append(read)
+            while sum(map(len, tail)) > 2 * TAIL:
+                tail.popleft()

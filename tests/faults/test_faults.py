@@ -1,0 +1,250 @@
+"""kill -9 of driver and workers at random moments, a full disk, two drivers: nothing recorded is lost or doubled.
+
+What a plugin can do to its worker is in tests/plugins/test_processes.py, lines cut at every byte in
+tests/test_store.py; `tox -e faults` runs them all.
+"""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from normbench.store import Store
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc"),
+]
+RUNS = 20
+#: How often a run is struck before it is left to end.
+STRIKES = 2
+
+
+SUITE = """
+name = "blink"
+summary = "Trials of a fifth of a second"
+tasks = ["blink"]
+norms = ["none", "layer-norm", { norm = "faulty", how = "nap" }]
+baseline = "none"
+rates = [0.01, 0.1, 1]
+seeds = 2
+"""
+TRIALS = 18
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts `normbench run` of the suite into a folder, a process group of its own."""
+    (tmp_path / "blink.toml").write_text(SUITE)
+    started = []
+
+    def begun(out, *options, **popen):
+        plugin = Path(__file__).with_name("faulty.py")
+        command = [sys.executable, "-m", "normbench.cli.main", "run", str(tmp_path / "blink.toml"), "--out", str(out)]
+        command += ["--plugin", str(plugin), "--no-throughput", "--jobs", "2", *options]
+        environ = {**os.environ, "NORMBENCH_TEST_ONCE": str(tmp_path / "once")}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environ}
+        started.append(subprocess.Popen(command, start_new_session=True, **pipes, **popen))
+        return started[-1]
+
+    yield begun
+    for process in started:
+        for one in [process.pid, *descendants(process.pid)]:
+            kill(one)
+        process.communicate()
+
+
+def wait_for_trials(process, count):
+    """Read the progress of a run until so many trials are stored; whether it got there."""
+    return any(re.match(rf"\[ *{count}/", line) for line in process.stderr)
+
+
+def kill(process):
+    """Kill a process by -9, if it is there."""
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def descendants(process):
+    """Return the processes that a process has started, and those that they have."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] != "Z":
+            parents[int(stat.parent.name)] = int(fields[1])
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def gone(processes, seconds=20):
+    """Whether all of these processes end within a time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(_alive(one) for one in processes):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Return what each trial gives where nothing is killed, by key; filled by the first run that ends."""
+    return {}
+
+
+def recorded(out):
+    """Return what each record says of its trial, by key, and how many records each has."""
+    store = Store(out)
+    records = list(store.trials())
+    assert all(bad.reason == "its end is missing" for bad in store.unreadable)
+    return {record.key: (record.outcome, record.score, record.series) for record in records}, Counter(
+        record.key for record in records
+    )
+
+
+def strike(process, draw, counts):
+    """Kill the driver, or one of its workers, at a random moment; return whether it was the driver."""
+    wait_for_trials(process, draw.randrange(1, 9))
+    time.sleep(draw.uniform(0, 0.3))
+    below = descendants(process.pid)
+    if draw.random() < 0.5:
+        counts["drivers killed"] += kill(process.pid)
+        process.wait()
+        assert gone(below), "workers outlive their driver"
+        return True
+    # The oldest descendants are the servers that workers are forked from: without them there are none.
+    for worker in draw.sample(below[2:], min(1, len(below[2:]))):
+        counts["workers killed"] += kill(worker)
+    return False
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_nothing_is_lost_or_doubled(start, tmp_path, seed, expected, counts):
+    """What was recorded stays as it was; the same command finishes the rest, each trial once, with the same numbers."""
+    draw = random.Random(seed)
+    out, before = tmp_path / "out", {}
+    for _ in range(STRIKES):
+        process = start(out)
+        if not strike(process, draw, counts):
+            process.communicate(timeout=120)
+        found, _ = recorded(out)
+        assert before.items() <= found.items()
+        before = found
+
+    last = start(out)
+    _, said = last.communicate(timeout=120)
+    found, times = recorded(out)
+
+    assert last.returncode in (0, 4), said
+    assert {1} == set(times.values())
+    assert TRIALS == len(found)
+    expected = expected or found
+    assert expected == found
+    counts["trials recorded once"] += len(found)
+
+
+def test_ctrl_c_ends_the_run_and_its_workers(start, tmp_path):
+    """Exit status 130, no worker left, and what was finished is stored."""
+    process = start(tmp_path / "out")
+    wait_for_trials(process, 2)
+    below = descendants(process.pid)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert 130 == process.returncode, said
+    assert gone(below)
+    assert 2 <= len(recorded(tmp_path / "out")[0]) < TRIALS
+
+
+def test_a_second_driver_is_refused(start, tmp_path):
+    """It names the first, and the first goes on."""
+    first = start(tmp_path / "out", "--seeds", "10")
+    wait_for_trials(first, 1)
+
+    second = start(tmp_path / "out")
+    _, said = second.communicate(timeout=60)
+    first.communicate(timeout=120)
+
+    assert (2, True) == (second.returncode, f"another run holds this folder (process {first.pid} on " in said)
+    assert 5 * TRIALS == len(recorded(tmp_path / "out")[0])
+
+
+def keys(out):
+    return Counter(record.key for record in Store(out).trials())
+
+
+def limit():
+    """Let no file of this process grow beyond some records."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder with room for some records."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20k", "none", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_limit_on_a_files_size_ends_the_run_and_nothing_is_lost(start, tmp_path, counts):
+    """Exit status 4, one line; without the limit the same command finishes the rest."""
+    out = tmp_path / "out"
+    full = start(out, preexec_fn=limit)
+    _, said = full.communicate(timeout=120)
+    before = keys(out)
+
+    again = start(out)
+    again.communicate(timeout=120)
+
+    assert (4, True) == (full.returncode, "the disk is full; what was stored before is kept" in said), said
+    assert 0 < len(before) < TRIALS
+    assert 0 == again.returncode
+    assert [1] * TRIALS == list(keys(out).values())
+    counts["disks filled"] += 1
+
+
+def test_a_full_file_system_ends_the_run_and_nothing_is_lost(start, tmp_path, small_disk, counts):
+    """The same on a disk without room; what it holds can be read, and goes on elsewhere."""
+    full = start(small_disk / "out")
+    _, said = full.communicate(timeout=120)
+    before = keys(small_disk / "out")
+    shutil.copytree(small_disk / "out", tmp_path / "out")
+
+    again = start(tmp_path / "out")
+    again.communicate(timeout=120)
+
+    assert (4, True) == (full.returncode, "the disk is full; what was stored before is kept" in said), said
+    assert before.items() <= keys(tmp_path / "out").items()
+    assert [1] * TRIALS == list(keys(tmp_path / "out").values())
+    counts["disks filled"] += 1

@@ -1,0 +1,315 @@
+"""Trials in worker processes: whatever a layer does to its worker costs its own trial, and the run nothing."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import normbench
+from normbench import plugins
+from normbench.errors import UsageError
+from normbench.execute import Request, executor_options, prepare, run
+from normbench.store import Store
+from normbench_plugins.executors import processes
+
+FAULTY = Path(__file__).parents[1] / "faults" / "faulty.py"
+SUITE = """
+name = "blink"
+summary = "Trials of milliseconds"
+tasks = ["blink"]
+norms = ["none"]
+baseline = "none"
+rates = [0.01, 0.1]
+seeds = 2
+"""
+
+
+@pytest.fixture
+def request_for(tmp_path, monkeypatch):
+    """Return a function that makes a request for a suite of a faulty norm, or others, and `none`."""
+    (tmp_path / "blink.toml").write_text(SUITE)
+    monkeypatch.setenv("NORMBENCH_TEST_ONCE", str(tmp_path / "once"))
+
+    def made(*norms, **options):
+        options = {"throughput": False, "device": "cpu", "out": tmp_path / "out", **options}
+        norms = ["none", *norms]
+        return Request(str(tmp_path / "blink.toml"), norms=norms, plugin_files=[FAULTY], **options)
+
+    return made
+
+
+def stored(request, norm):
+    """Return the records of a norm's trials."""
+    return [record for record in Store(request.out).trials() if record.norm == norm]
+
+
+def alive(process):
+    """Whether a process is there, and no zombie."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "reason"),
+    [
+        ("segfault", "error", r"its worker died twice: it was killed by signal 11 \(SIGSEGV\); it was in File"),
+        ("kill", "error", r"its worker died twice: it was killed by signal 9 \(SIGKILL\)"),
+        ("exit", "error", "its worker died twice: it exited with status 0"),
+        ("say", "error", "exited with status 3; it last printed 'these are my last words'"),
+        ("sys-exit", "error", "SystemExit"),
+        ("raise", "error", r"ZeroDivisionError: division by zero \(faulty.py:\d+\)"),
+        ("oom", "oom", "OutOfMemoryError: CUDA out of memory"),
+        ("fork", "not-trained", ""),
+    ],
+)
+def test_a_layer_that_harms_its_worker_costs_its_own_trials(request_for, how, outcome, reason):
+    """Each trial is stored once: those of the layer with what it did, the others as if it were not there."""
+    request = request_for(f'faulty(how="{how}")')
+
+    summary = run(prepare(request))
+
+    faulty = stored(request, "faulty")
+    assert {outcome} == {record.outcome for record in faulty}
+    assert all(re.search(reason, record.reason) for record in faulty)
+    assert {"not-trained"} == {record.outcome for record in stored(request, "none")}
+    assert [1] * 8 == list(Counter(record.key for record in Store(request.out).trials()).values())
+    assert (8, 0 if how == "fork" else 4) == (summary.ran, len(summary.failed))
+
+
+def test_a_worker_that_dies_once_costs_its_trial_one_retry(request_for):
+    """The second attempt gives what a trial gives that was left in peace."""
+    request = request_for('faulty(how="kill", once=true)', seeds="1", settings=["rates=0.1"])
+    run(prepare(request))
+
+    [record] = stored(request, "faulty")
+    [plain] = stored(request, "none")
+
+    assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
+
+
+@pytest.mark.parametrize("how", ["hang", "print", "child"])
+def test_a_trial_past_its_time_is_killed_with_its_children(request_for, how, tmp_path):
+    """It is a `timeout`, which is final unless asked for again; what it started is gone."""
+    options = {"options": executor_options(timeout=0.5), "seeds": "1", "settings": ["rates=0.1"]}
+    request = request_for(f'faulty(how="{how}")', **options)
+
+    run(prepare(request))
+
+    [record] = stored(request, "faulty")
+    assert ("timeout", True) == (record.outcome, record.reason.startswith("killed after 0.5 s"))
+    assert record.seconds >= 0.5
+    assert [] == prepare(request).todo
+    if how == "child":
+        assert not alive((tmp_path / "child").read_text())
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        ('faulty(how="kill", at=-1)', r"faulty.* on blink, in the first step: its worker died twice"),
+        ('faulty(how="hang", at=0)', r"faulty.* on blink, in the first step: killed after 0.5 s"),
+        ('faulty(how="raise", at=0)', "norm faulty.*ZeroDivisionError"),
+    ],
+)
+def test_what_the_first_step_kills_is_refused_before_training(request_for, norm, message):
+    """The dry run happens in a worker too, so that it can't harm the command."""
+    request = request_for(norm, options=executor_options(timeout=0.5))
+
+    with pytest.raises(UsageError, match=message):
+        run(prepare(request))
+
+    assert [] == stored(request, "faulty")
+
+
+@pytest.mark.parametrize("victims", ["all", "idle"])
+def test_workers_killed_from_outside_cost_nothing(request_for, victims):
+    """A worker that is killed at work is replaced and its trial repeated; one killed between trials is replaced."""
+    request = request_for("layer-norm", options=executor_options(jobs=1 if victims == "idle" else 2))
+    killed = []
+
+    def kill(progress):
+        if progress.done == 2:
+            for worker in multiprocessing.active_children():
+                killed.append(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
+    run(prepare(request), kill)
+
+    assert {record.outcome for record in Store(request.out).trials()} <= {"trained", "not-trained"}
+    assert [1] * 8 == list(Counter(record.key for record in Store(request.out).trials()).values())
+    assert killed
+
+
+def test_an_interrupted_run_leaves_no_worker(request_for):
+    """What was finished is stored; workers end with the run, whatever they are at."""
+    request = request_for('faulty(how="hang")')
+    workers = []
+
+    def stop(progress):
+        workers.extend(worker.pid for worker in multiprocessing.active_children())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepare(request), stop)
+
+    deadline = time.monotonic() + 10
+    while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert workers
+    assert not any(alive(worker) for worker in workers)
+    assert 1 == len(list(Store(request.out).trials()))
+
+
+def test_a_trial_gives_the_same_bits_wherever_it_runs(request_for, tmp_path):
+    """In this process, in one worker, and beside others: the same score and losses to the last bit."""
+    found = []
+    ways = [("serial", {}), ("processes", {"jobs": 1}), ("processes", {"jobs": 3})]
+    for i, (executor, options) in enumerate(ways):
+        request = Request(
+            "quick",
+            norms=["batchnorm", "batchnorm-after"],
+            seeds="1",
+            settings=["epochs=1", "rates=[0.1, 1]"],
+            executor=executor,
+            options=options,
+            throughput=False,
+            out=tmp_path / str(i),
+            device="cpu",
+        )
+        run(prepare(request))
+        found.append({record.key: (record.score, record.series) for record in Store(request.out).trials()})
+
+    assert 4 == len(found[0])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_script_needs_no_main_guard_and_its_norms_reach_the_workers(request_for, tmp_path):
+    """The script is not run again in a worker; a norm it defines travels by value."""
+    request_for()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import normbench\n"
+        "from torch import nn\n"
+        "print('once')\n"
+        "class Mine(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x - x.mean(0)\n"
+        "normbench.register(normbench.Norm('mine', lambda site, x=1.0: Mine(), summary='S'))\n"
+        f"results = normbench.run({str(tmp_path / 'blink.toml')!r}, norms='mine', plugin_files={str(FAULTY)!r},\n"
+        f"    out={str(tmp_path / 'out')!r}, throughput=False, jobs=2)\n"
+        "print(*{trial.outcome for trial in results.trials()})\n"
+    )
+
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+
+    assert ("once\nnot-trained\n", 0) == (ran.stdout, ran.returncode), ran.stderr
+
+
+def test_what_can_not_travel_to_a_worker_is_named(request_for, monkeypatch):
+    """The message names the norm, and what to do."""
+    monkeypatch.setattr(plugins, "_session", [])
+    plugins.current.cache_clear()
+    lock = multiprocessing.Lock()
+    plugins.register(normbench.Norm("locked", lambda site: nn.Identity() if lock else None, summary="S"))
+
+    with pytest.raises(UsageError, match=r"locked was registered .* use --executor serial"):
+        run(prepare(request_for("locked")))
+
+    plugins.current.cache_clear()
+
+
+def test_what_a_worker_prints_does_not_reach_stdout(request_for, capfd):
+    """The command's stdout is its result."""
+    run(prepare(request_for('faulty(how="say")')))
+
+    assert "last words" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("shape", "per_gpu", "expected"),
+    [
+        (processes._Shape("cuda", 1, 1), 1, ["0", "2", "3"]),
+        (processes._Shape("cuda", 1, 1), 2, ["0", "2", "3", "0", "2", "3"]),
+        (processes._Shape("cuda:1", 1, 1), 1, ["2"]),
+        (processes._Shape("cuda", 2, 1), 1, ["0,2"]),
+    ],
+)
+def test_each_worker_sees_its_own_gpus(monkeypatch, shape, per_gpu, expected):
+    """GPUs are those that the command may see; a trial of several has its own ones."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,3")
+
+    room = processes._room(shape, per_gpu)
+
+    assert expected == [environ["CUDA_VISIBLE_DEVICES"] for environ in room]
+
+
+def test_more_devices_than_there_are_gpus_are_refused(monkeypatch):
+    """The message says how many there are."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+    with pytest.raises(UsageError, match="devices is 4; torch sees 2 GPUs here"):
+        processes._room(processes._Shape("cuda", 4, 1), 1)
+
+
+@pytest.mark.parametrize(("devices", "threads", "expected"), [(1, 1, 8), (1, 3, 2), (2, 2, 2), (8, 8, 1)])
+def test_workers_share_the_cores(monkeypatch, devices, threads, expected):
+    """A trial takes a core for each thread of each device; one always runs."""
+    monkeypatch.setattr(processes.environment, "cores", lambda: 8)
+
+    assert expected == len(processes._room(processes._Shape("cpu", devices, threads), 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"jobs": "auto"}, {"jobs": 0}),
+        ({"jobs": "4"}, {"jobs": 4}),
+        ({"timeout": "90s"}, {"timeout": 90.0}),
+        ({"timeout": "1.5m"}, {"timeout": 90.0}),
+        ({"timeout": "2h"}, {"timeout": 7200.0}),
+        ({"timeout": 3}, {"timeout": 3.0}),
+        ({"per_gpu": 2, "address": None}, {"per_gpu": 2}),
+    ],
+)
+def test_options_of_executors(given, expected):
+    """A time has a unit or is in seconds; auto is 0 jobs."""
+    assert expected == executor_options(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"jobs": "two"}, "--jobs two: it is auto, or a number of 1 or more"),
+        ({"jobs": 0}, "--jobs 0: it is auto"),
+        ({"timeout": "5x"}, "--timeout 5x: a time is a number of seconds, or like 90s"),
+        ({"timeout": "0"}, "--timeout 0"),
+        ({"per_gpu": 0}, "--per-gpu 0: it is 1 or more"),
+    ],
+)
+def test_options_that_can_not_be(given, message):
+    """Each is refused in one line that says what is allowed."""
+    with pytest.raises(UsageError, match=message):
+        executor_options(**given)
+
+
+def test_an_option_that_the_executor_does_not_have_is_refused(request_for):
+    """Serial has neither jobs nor a timeout that kills."""
+    with pytest.raises(UsageError, match="--timeout: the executor serial has no such option"):
+        prepare(request_for(executor="serial", options=executor_options(timeout=1)))
+
+
+def test_an_executor_takes_parameters_in_brackets(request_for):
+    """As a norm does; an unknown one gets the nearest name."""
+    assert {"jobs": 3} == prepare(request_for(executor="processes(jobs=3)")).executor.params
+    with pytest.raises(UsageError, match="no parameter 'job'; did you mean 'jobs'"):
+        prepare(request_for(executor="processes(job=3)"))

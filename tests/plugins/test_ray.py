@@ -1,0 +1,380 @@
+"""Trials as tasks of a Ray cluster: a head that trains nothing, and two nodes of one CPU."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from normbench import recipe
+from normbench.errors import UsageError
+from normbench.execute import Request, executor_options, prepare, run
+from normbench.records import Pack, Trial
+from normbench.store import Store
+from normbench_plugins.ray_cluster import driver, task
+from normbench_plugins.ray_cluster.share import Share
+
+FAULTY = Path(__file__).parents[1] / "faults" / "faulty.py"
+SUITE = """
+name = "blink"
+summary = "Trials of milliseconds"
+tasks = ["blink"]
+norms = ["none"]
+baseline = "none"
+rates = [0.01, 0.1]
+seeds = 2
+"""
+#: Bytes for a node's store of objects, near the least that Ray takes.
+STORE = 80 << 20
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """Have clusters ask for a token of these tests' own: Ray would write one into the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+        pytest.importorskip("ray", reason="Ray is not installed")
+        yield
+
+
+#: The nodes that train, by name.
+nodes = {}
+
+
+def add_node(cluster, name):
+    """Add a node of one CPU, whose processes know its name."""
+    nodes[name] = cluster.add_node(num_cpus=1, object_store_memory=STORE, env_vars={"TEST_NODE": name})
+
+
+@pytest.fixture(scope="module")
+def cluster(guarded):
+    """Return a cluster that this process is connected to."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for name in ["one", "other"]:
+        add_node(cluster, name)
+    answer = signal.getsignal(signal.SIGTERM)
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    signal.signal(signal.SIGTERM, answer)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def request_for(tmp_path, monkeypatch):
+    """Return a function that makes a request for a suite of a faulty norm, or others, and `none`."""
+    (tmp_path / "blink.toml").write_text(SUITE)
+    monkeypatch.setenv("NORMBENCH_TEST_ONCE", str(tmp_path / "once"))
+
+    def made(*norms, **options):
+        options = {"throughput": False, "device": "cpu", "out": tmp_path / "out", "executor": "ray", **options}
+        return Request(str(tmp_path / "blink.toml"), norms=["none", *norms], plugin_files=[FAULTY], **options)
+
+    return made
+
+
+@pytest.fixture
+def command(request_for, tmp_path):
+    """Return a function that starts the command for a faulty norm and `none`, and says where its output goes."""
+    started = []
+
+    def start(norm, *options):
+        request = request_for(norm)
+        line = [sys.executable, "-c", "from normbench.cli.main import main; main()", "run", request.suite]
+        line += ["--norm", "none", "--norm", norm, "--plugin", str(FAULTY), "--out", str(request.out)]
+        line += ["--no-throughput", "--device", "cpu", "--executor", "ray", *options]
+        with (tmp_path / "stdout").open("w") as out, (tmp_path / "stderr").open("w") as errors:
+            started.append(subprocess.Popen(line, stdout=out, stderr=errors))
+        return started[-1], request
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def stored(request, norm=None):
+    """Return the records of a norm's trials, or of all."""
+    return [record for record in Store(request.out).trials() if norm in (None, record.norm)]
+
+
+def wait_until(condition, process=None):
+    """Wait until a condition holds; fail where it does not, or a process has ended that was to go on."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None
+        time.sleep(0.02)
+
+
+def gone(process):
+    """Whether a process is not there, or a zombie."""
+    try:
+        return " Z " in Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def written(file):
+    """Whether a file has something in it."""
+    return file.exists() and file.read_text() != ""
+
+
+def test_a_trial_gives_the_same_bits_on_a_cluster(cluster, tmp_path):
+    """On any node, beside others, as in the process of the command: the same score and losses to the last bit."""
+    found = []
+    for executor in ["serial", "ray"]:
+        request = Request(
+            "quick",
+            norms=["batchnorm", "layer-norm"],
+            seeds="1",
+            settings=["epochs=1", "rates=[1]"],
+            executor=executor,
+            throughput=False,
+            out=tmp_path / executor,
+            device="cpu",
+        )
+        run(prepare(request))
+        found.append({record.key: (record.score, record.series) for record in stored(request)})
+
+    assert 2 == len(found[0])
+    assert found[0] == found[1]
+
+
+def test_what_a_layer_does_to_its_process_costs_its_own_trials(cluster, request_for):
+    """Each trial is stored once: with what was done, in words, or as if nothing else had happened."""
+    faults = {
+        "kill": ("error", r"its worker died twice: it .*"),
+        "say": ("error", r"its worker died twice: it exited with status 3; it last printed 'these are my last words'"),
+        "raise": ("error", r"ZeroDivisionError: division by zero \(faulty.py:\d+\)"),
+        "oom": ("oom", r"OutOfMemoryError: CUDA out of memory.*"),
+        "hang": ("timeout", r"killed after 3 s.*"),
+        "fork": ("not-trained", ""),
+    }
+    norms = [f'faulty(how="{how}")' for how in faults]
+    request = request_for(*norms, seeds="1", settings=["rates=0.1"], options=executor_options(timeout=3))
+
+    summary = run(prepare(request))
+
+    found = {record.params["how"]: record for record in stored(request, "faulty")}
+    for how, (outcome, reason) in faults.items():
+        assert outcome == found[how].outcome
+        assert re.fullmatch(reason, found[how].reason)
+    assert found["hang"].seconds >= 3
+    assert ["not-trained"] == [record.outcome for record in stored(request, "none")]
+    assert (7, 5) == (summary.ran, len(summary.failed))
+
+
+def test_a_node_removed_while_trials_run_loses_nothing(cluster, request_for, tmp_path):
+    """The trial that it was at hangs there for ever; elsewhere it goes as any other, and each is stored once."""
+    request = request_for('faulty(how="hang", once=true)')
+    removed = []
+
+    def remove(progress):
+        if written(tmp_path / "once") and not removed:
+            removed.append((tmp_path / "once").read_text())
+            cluster.remove_node(nodes.pop(removed[0]), allow_graceful=False)
+
+    run(prepare(request), remove)
+
+    add_node(cluster, removed[0])
+    assert ["not-trained"] * 8 == [record.outcome for record in stored(request)]
+    assert 8 == len({record.key for record in stored(request)})
+
+
+def test_a_driver_killed_and_started_again_resumes(cluster, command, tmp_path):
+    """What it was at ends with it; what was stored stays; the rest is trained once."""
+    process, request = command('faulty(how="child", once=true)', "--address", cluster.address)
+    wait_until(lambda: written(tmp_path / "child") and len(stored(request)) >= 2, process)
+    process.kill()
+    process.wait()
+    before = [record.key for record in stored(request)]
+
+    summary = run(prepare(request))
+
+    wait_until(lambda: gone((tmp_path / "child").read_text()))
+    assert before == [record.key for record in stored(request)][: len(before)]
+    assert (len(before), 8 - len(before)) == (summary.stored_before, summary.ran)
+    assert {"not-trained": 8} == Counter(record.outcome for record in stored(request))
+    assert 8 == len({record.key for record in stored(request)})
+
+
+@pytest.mark.parametrize(("once", "outcome"), [("true", "not-trained"), ("false", "error")])
+def test_a_ray_worker_that_dies_costs_a_trial_only_so_many_attempts(cluster, request_for, monkeypatch, once, outcome):
+    """A trial that always takes its Ray worker with it does not go on for ever."""
+    monkeypatch.setattr(driver, "LOSSES", 1)
+    request = request_for(f'faulty(how="orphan", once={once})', seeds="1", settings=["rates=0.1"])
+
+    run(prepare(request))
+
+    [record] = stored(request, "faulty")
+    assert outcome == record.outcome
+    assert ("", "what it ran on was lost 2 times")[outcome == "error"] in record.reason
+    assert ["not-trained"] == [record.outcome for record in stored(request, "none")]
+
+
+def test_an_interrupted_run_leaves_nothing_running(cluster, request_for, tmp_path):
+    """A trial, and what it started, end with the run; what was finished is stored."""
+    request = request_for('faulty(how="child")')
+
+    def stop(progress):
+        wait_until(lambda: written(tmp_path / "child"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepare(request), stop)
+
+    wait_until(lambda: gone((tmp_path / "child").read_text()))
+    assert 1 == len(stored(request))
+
+
+def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
+    """As without Ray: no trace of Ray's, and nothing of the norm is stored."""
+    request = request_for('faulty(how="raise", at=0)')
+
+    with pytest.raises(UsageError, match=r"^[^\n]*norm faulty[^\n]*: ZeroDivisionError: division by zero$"):
+        run(prepare(request))
+
+    assert [] == stored(request, "faulty")
+
+
+@pytest.mark.slow
+def test_a_ray_started_here_ends_with_the_command(guarded, command, tmp_path):
+    """SIGTERM gives the exit status that it gives without Ray; no process is left, and stdout is the result alone."""
+    process, request = command('faulty(how="child")')
+    wait_until(lambda: written(tmp_path / "child") and stored(request), process)
+
+    process.terminate()
+
+    assert 143 == process.wait(60)
+    assert "" == (tmp_path / "stdout").read_text()
+    wait_until(lambda: gone((tmp_path / "child").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "--address 127.0.0.1:1: no Ray cluster to be had there: Connection refused"),
+        ("127.0.0.1", "--address 127.0.0.1: an address is auto, or HOST:PORT of a cluster's head"),
+        ("ray://127.0.0.1:10001", "--address ray://.*: an address is auto, or HOST:PORT"),
+        ("127.0.0.1:99999", "--address 127.0.0.1:99999: no Ray cluster to be had there"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused(guarded, request_for, monkeypatch, address, message):
+    """At once, where Ray would try for minutes."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    with pytest.raises(UsageError, match=message):
+        run(prepare(request_for(options=executor_options(address=address))))
+
+
+def test_without_ray_the_message_says_what_to_install(request_for, monkeypatch):
+    """The executor is listed all the same."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(UsageError, match=r"--executor ray needs Ray: pip install 'normbench\[ray\]'"):
+        run(prepare(request_for()))
+
+
+def test_listing_the_executor_does_not_import_ray():
+    """Which costs more than a second."""
+    script = "import sys; from normbench import plugins; plugins.current().executor('ray'); sys.exit('ray' in sys.modules)"
+
+    assert 0 == subprocess.run([sys.executable, "-c", script], check=False).returncode
+
+
+def pack_of(device="cpu", **values):
+    """Return a pack of a recipe with these values."""
+    values = {"batch_size": 64, "epochs": 1, **values}
+    return Pack(trials=(Trial(task="t", task_version=1, norm="n", recipe=recipe.Recipe(rate=0.1, **values), seed=1),), device=device)
+
+
+@pytest.mark.parametrize(
+    ("pack", "per_gpu", "expected"),
+    [
+        (pack_of(), 1, {"CPU": 1}),
+        (pack_of(threads=3), 2, {"CPU": 3}),
+        (pack_of(devices=2, threads=2), 1, {"CPU": 4}),
+        (pack_of("cuda"), 1, {"CPU": 1, "GPU": 1}),
+        (pack_of("cuda"), 4, {"CPU": 1, "GPU": 0.25}),
+        (pack_of("cuda", devices=2), 1, {"CPU": 2, "GPU": 2}),
+        (pack_of("cuda", devices=2), 4, {"CPU": 2, "GPU": 2}),
+    ],
+)
+def test_what_a_trial_takes(pack, per_gpu, expected):
+    """A CPU for each thread; a part of a GPU only where one is enough."""
+    assert expected == Share.of(pack, per_gpu).resources
+
+
+@pytest.mark.parametrize("per_gpu", range(1, 33))
+def test_so_many_trials_fit_on_a_gpu(per_gpu):
+    """Ray rounds to ten-thousandths: six of 0.1667 would not fit."""
+    gpus = Share.of(pack_of("cuda"), per_gpu).gpus
+
+    assert per_gpu * round(gpus * 10_000) <= 10_000 < (per_gpu + 1) * round(gpus * 10_000)
+
+
+def test_a_gpu_by_its_number_is_refused():
+    """Which GPU it is, is Ray's to say."""
+    with pytest.raises(UsageError, match="--device cuda:1: Ray gives each trial its GPU"):
+        Share.of(pack_of("cuda:1"), 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "nodes", "expected"),
+    [
+        (Share(1, 2, 0.0), [{"CPU": 8.0}, {"CPU": 3.0}, {}], 5),
+        (Share(1, 1, 0.25), [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}], 6),
+        (Share(2, 2, 0.0), [{"CPU": 8.0}, {"CPU": 3.0}, {"CPU": 2.0}], 1),
+        (Share(1, 4, 0.0), [], 1),
+    ],
+)
+def test_how_many_trials_a_cluster_has_room_for(share, nodes, expected):
+    """What each node has, whole trials; one is always tried, since nodes may come."""
+    assert expected == share.room(nodes)
+
+
+def test_a_trial_of_more_threads_than_cores_takes_a_whole_node():
+    """As it would without Ray."""
+    assert Share(1, 4, 0.0) == Share(1, 16, 0.0).within([{}, {"CPU": 4.0}, {"CPU": 2.0}])
+    assert Share(2, 2, 0.0) == Share(2, 16, 0.0).within([{}, {"CPU": 4.0}, {"CPU": 2.0}])
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (Share(1, 2, 2.0), "a trial takes 1 node with 2 GPUs and a CPU; the Ray cluster has none"),
+        (Share(3, 1, 0.0), "a trial takes 3 nodes with a CPU each; the Ray cluster has 2"),
+    ],
+)
+def test_what_no_node_has_is_refused(share, message):
+    """Ray would wait for ever."""
+    with pytest.raises(UsageError, match=message):
+        share.within([{}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0}])
+
+
+def test_a_node_has_the_drivers_environment_and_versions(monkeypatch):
+    """Variables of normbench are as they are where the run was started; another version is refused."""
+    monkeypatch.setenv("NORMBENCH_TEST_HERE", "driver")
+    home = task.Home.here()
+    monkeypatch.setenv("NORMBENCH_TEST_HERE", "node")
+    monkeypatch.setenv("NORMBENCH_TEST_ELSEWHERE", "node")
+
+    home.settle()
+
+    assert ("driver", None) == (os.environ["NORMBENCH_TEST_HERE"], os.environ.get("NORMBENCH_TEST_ELSEWHERE"))
+    with pytest.raises(UsageError, match=r"torch is .* on node .*, and 1\.0 where the run was started"):
+        task.Home({}, {**home.versions, "torch": "1.0"}).settle()
