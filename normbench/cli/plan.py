@@ -97,7 +97,7 @@ def _total(prepared: Prepared) -> str:
         return f"all {len(prepared.work)} trials are stored in {folder}{rest}"
     seconds = _seconds(prepared)
     time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
-    time += f", {prepared.at_once} at a time" if seconds is not None and prepared.at_once > 1 else ""
+    time += f", {_at_once(prepared)} at a time" if seconds is not None and _at_once(prepared) > 1 else ""
     total = f"{todo} of {len(prepared.work)} trials to run, into {folder}; time: {time}"
     return f"{total}; then {timed}" if sessions else total
 
@@ -105,7 +105,11 @@ def _total(prepared: Prepared) -> str:
 def _seconds(prepared: Prepared) -> float | None:
     """Return how long the trials should take, as many at a time as there are jobs."""
     seconds = seconds_left(prepared.work)
-    return None if seconds is None else seconds / min(prepared.at_once, max(1, len(prepared.todo)))
+    return None if seconds is None else seconds / _at_once(prepared)
+
+
+def _at_once(prepared: Prepared) -> int:
+    return max(1, min(prepared.at_once, len(prepared.todo)))
 
 
 def _duration(seconds: float) -> str:

@@ -81,7 +81,7 @@ class _View:
             console=console,
         )
         self._task: TaskID = self._bar.add_task(
-            "importing torch", total=len(prepared.work), completed=len(prepared.work) - len(prepared.todo)
+            "starting", total=len(prepared.work), completed=len(prepared.work) - len(prepared.todo)
         )
         self._live = Live(self, console=console, refresh_per_second=8, transient=True)
 

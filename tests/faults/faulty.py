@@ -74,6 +74,9 @@ class Faulty(nn.Module):
         self.how, self.at, self.once = how, at, once
 
     def on_step(self, step, steps):
+        if ONCE in os.environ:
+            with Path(os.environ[ONCE]).with_name("steps").open("a") as file:
+                file.write(f"{step} ")
         if step != self.at:
             return
         struck = Path(os.environ[ONCE]) if self.once else None

@@ -97,6 +97,20 @@ def test_a_worker_that_dies_once_costs_its_trial_one_retry(request_for):
     assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
 
 
+def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(request_for, tmp_path):
+    """The second worker takes up the step that the first did not end; nothing is left of the checkpoint afterwards."""
+    norm = 'faulty(how="kill", at=2, once=true)'
+    request = request_for(norm, seeds="1", settings=["rates=0.1"], checkpoint_every=0)
+
+    run(prepare(request))
+
+    [record], [plain] = stored(request, "faulty"), stored(request, "none")
+    dry, *steps = (tmp_path / "steps").read_text().split()
+    assert ("0", ["0", "1", "2", "2"]) == (dry, steps)
+    assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
+    assert [] == list((request.out / "checkpoints").iterdir())
+
+
 @pytest.mark.parametrize("how", ["hang", "print", "child"])
 def test_a_trial_past_its_time_is_killed_with_its_children(request_for, how, tmp_path):
     """It is a `timeout`, which is final unless asked for again; what it started is gone."""

@@ -249,6 +249,35 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
     assert [] == stored(request, "faulty")
 
 
+def test_a_trial_on_two_nodes_is_that_on_two_devices(cluster, request_for, tmp_path):
+    """A rank a node: the same losses and score as that of two ranks on one; and a rank that dies takes no other trial."""
+    one = {"seeds": "1", "settings": ["rates=0.1", "devices=2"], "out": tmp_path / "one", "executor": "serial"}
+    two = request_for('faulty(how="kill")', seeds="1", settings=["rates=0.1", "num_nodes=2"])
+
+    run(prepare(request_for(**one)))
+    run(prepare(two))
+
+    [expected] = stored(request_for(**one))
+    [plain] = stored(two, "none")
+    [faulty] = stored(two, "faulty")
+    assert (expected.score, expected.series, 2) == (plain.score, plain.series, plain.ranks)
+    assert "error" == faulty.outcome
+    assert re.search("its group died twice: rank [01] was killed by SIGKILL", faulty.reason)
+
+
+@pytest.mark.slow
+def test_a_trial_on_two_nodes_past_its_time_is_killed(cluster, request_for, tmp_path):
+    """And what its ranks started, with it."""
+    options = {"seeds": "1", "settings": ["rates=0.1", "num_nodes=2"], "options": executor_options(timeout=20)}
+    request = request_for('faulty(how="child")', **options)
+
+    run(prepare(request))
+
+    [record] = stored(request, "faulty")
+    assert ("timeout", "killed after 20 s") == (record.outcome, record.reason)
+    wait_until(lambda: gone((tmp_path / "child").read_text()))
+
+
 @pytest.mark.slow
 def test_a_ray_started_here_ends_with_the_command(guarded, command, tmp_path):
     """SIGTERM gives the exit status that it gives without Ray; no process is left, and stdout is the result alone."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import normbench
-from normbench_plugins.ray_cluster import task
+from normbench_plugins.ray_cluster import several, task
 from normbench_plugins.ray_cluster.connection import connected
 from normbench_plugins.ray_cluster.share import Share, nodes
 
@@ -26,12 +26,13 @@ LOSSES = 5
 
 @dataclass
 class _Attempt:
-    """A pack, what it takes, how often what it ran on was lost, and the reference to its task's result."""
+    """A pack, what it takes, and how often what it ran on was lost; its task's result, and its place on several nodes."""
 
     pack: Pack
     share: Share
     losses: int = 0
     ref: Any = None
+    placement: Any = None
 
 
 def run(
@@ -62,6 +63,7 @@ class _Crew:
         self._on_outcome = on_outcome
         # Ray would try again by itself, without end where a node ran out of memory.
         self._train = ray.remote(max_retries=0)(task.train)
+        self._lead = ray.remote(max_retries=0, max_calls=1)(several.lead)
         self._home = ray.put(task.Home.here())
         self._again: deque[_Attempt] = deque()
         self._running: dict[Future[list[Outcome]], _Attempt] = {}
@@ -80,6 +82,7 @@ class _Crew:
         finally:
             for attempt in self._running.values():
                 self._ray.cancel(attempt.ref, force=True)
+                self._leave(attempt)
 
     def _fill(self, fresh: Iterator[Pack]) -> None:
         """Give Ray as much as it has room for, and as much again, so that no node waits for the driver."""
@@ -88,10 +91,26 @@ class _Crew:
             if len(self._running) >= (self._jobs or 2 * attempt.share.room(alive)):
                 self._again.appendleft(attempt)
                 return
-            options = {"num_cpus": attempt.share.cpus, "num_gpus": attempt.share.gpus}
-            attempt.ref = self._train.options(**options).remote(attempt.pack, self._timeout, self._home)
+            attempt.ref = self._start(attempt)
             # Not ray.wait: what a handler of SIGTERM raises would be lost in it.
             self._running[attempt.ref.future()] = attempt
+
+    def _start(self, attempt: _Attempt) -> Any:
+        """Give Ray the task of a pack, or of what leads it on several nodes; return the reference to its result."""
+        pack, share = attempt.pack, attempt.share
+        if share.nodes == 1:
+            options = {"num_cpus": share.cpus, "num_gpus": share.gpus}
+            return self._train.options(**options).remote(pack, self._timeout, self._home)
+        bundles = [share.resources] * share.nodes
+        attempt.placement = self._ray.util.placement_group(bundles, strategy="STRICT_SPREAD")
+        leader = self._lead.options(**several.resources(share, attempt.placement))
+        return leader.remote(pack, self._timeout, self._home, share, attempt.placement)
+
+    def _leave(self, attempt: _Attempt) -> None:
+        """Give back the nodes of a pack that has several, and kill what still runs there."""
+        if attempt.placement is not None:
+            self._ray.util.remove_placement_group(attempt.placement)
+            attempt.placement = None
 
     def _next(self, fresh: Iterator[Pack]) -> _Attempt | None:
         if self._again:
@@ -107,6 +126,7 @@ class _Crew:
     def _take(self, future: Future[list[Outcome]], attempt: _Attempt) -> None:
         """Hand over what a pack gave, or give it to another node where what it ran on is gone."""
         errors = self._ray.exceptions
+        self._leave(attempt)
         try:
             outcomes = future.result()
         except errors.RayTaskError as error:

@@ -1,0 +1,147 @@
+"""A trial on several nodes: a task that leads, and torchrun as a task on each node of a placement group."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from normbench_plugins.ray_cluster.share import Share
+from normbench_plugins.ray_cluster.task import Home
+
+if TYPE_CHECKING:
+    from normbench.records import Outcome, Pack
+    from normbench.train.group import Shape
+
+
+def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -> list[Outcome]:
+    """Train a pack on the nodes of a placement group, on the first of which this is; return its outcomes.
+
+    No layer runs in this process: ranks do that. The time counts from here, with the start of the ranks. What has begun
+    may still be at it when this returns: the process is not to be used again.
+    """
+    from normbench.train import fit_pack, group
+
+    home.settle()
+    group.launcher = launcher = Nodes(home, share, placement)
+    result: Future[list[Outcome]] = Future()
+
+    def train() -> None:
+        try:
+            result.set_result(list(fit_pack(pack)))
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=train, daemon=True).start()
+    seconds = timeout * len(pack.trials)
+    if wait([result], seconds or None).done:
+        return result.result()
+    launcher.close()
+    return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
+
+
+class Nodes:
+    """Starts ranks on the nodes of a placement group, until it is closed."""
+
+    def __init__(self, home: Home, share: Share, placement: Any) -> None:
+        self._ray = importlib.import_module("ray")
+        self.host: str = self._ray.util.get_node_ip_address()
+        self._home, self._share, self._placement = home, share, placement
+        self._started: list[Torchruns] = []
+        self._closed = False
+
+    def __call__(self, shape: Shape, environ: Mapping[str, str]) -> Torchruns:
+        """Start torchrun on each node. Raises RuntimeError once this is closed."""
+        if self._closed:
+            raise RuntimeError("the trial has had its time")
+        agent = self._ray.remote(max_retries=0, max_calls=1)(torchrun)
+        meeting = ["--master-addr", self.host, "--master-port", str(_free_port(self.host))]
+        refs = []
+        for node in range(shape.num_nodes):
+            options = ["--nnodes", str(shape.num_nodes), "--node-rank", str(node)]
+            options += ["--nproc-per-node", str(shape.devices), *meeting]
+            placed = agent.options(**resources(self._share, self._placement, node))
+            refs.append(placed.remote(options, dict(environ), self._home))
+        self._started.append(Torchruns(self._ray, refs))
+        return self._started[-1]
+
+    def close(self) -> None:
+        """Kill all ranks, and start no more."""
+        self._closed = True
+        for ranks in self._started:
+            ranks.kill([])
+
+
+class Torchruns:
+    """Ranks on several nodes; they end with the Ray workers that run torchrun."""
+
+    def __init__(self, ray: Any, refs: list[Any]) -> None:
+        self._ray, self._refs = ray, refs
+
+    def process_groups(self, ranks: list[int]) -> list[int]:  # noqa: ARG002 - what a group asks of its ranks
+        """Return none: none of them is to be killed by number on this machine."""
+        return []
+
+    def exits(self, patience: float) -> dict[int, int] | None:
+        """Return how the ranks of the node that was the first to end did so; None where all go on for `patience` s.
+
+        Those of other nodes wait for them. Empty where the node is gone.
+        """
+        ended, _ = self._ray.wait(self._refs, num_returns=1, timeout=patience)
+        if not ended:
+            return None
+        with suppress(self._ray.exceptions.RayError):
+            codes: dict[int, int] = self._ray.get(ended[0])
+            return codes
+        return {}
+
+    def kill(self, ranks: list[int]) -> None:  # noqa: ARG002
+        """Kill torchrun on each node, and the ranks with it."""
+        for ref in self._refs:
+            self._ray.cancel(ref, force=True)
+
+
+def torchrun(options: list[str], environ: dict[str, str], home: Home) -> dict[int, int]:
+    """Run the ranks of this node until they end; return how each that failed ended: a status, or minus a signal."""
+    from normbench.train import launch
+
+    home.settle()
+    with tempfile.TemporaryDirectory(prefix="normbench-") as folder:
+        options = [*options, "--max-restarts", "0", "--monitor-interval", str(launch.INTERVAL), "--log-dir", folder]
+        command = [sys.executable, "-P", launch.__file__, str(os.getpid()), folder, *options]
+        said = subprocess.run(
+            [*command, "-m", "normbench.train.rank"],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            check=False,
+        ).stdout
+    return {int(rank): code for rank, code in json.loads(said or "{}").items()}
+
+
+def resources(share: Share, placement: Any, node: int | None = None) -> dict[str, Any]:
+    """Return the options of a task on a node of a placement group; without `node`, of what leads on the first."""
+    strategies = importlib.import_module("ray.util.scheduling_strategies")
+    strategy = strategies.PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=node or 0)
+    leads = node is None
+    return {
+        "num_cpus": 0 if leads else share.cpus,
+        "num_gpus": 0 if leads else share.gpus,
+        "scheduling_strategy": strategy,
+    }
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
