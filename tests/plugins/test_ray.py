@@ -1,5 +1,6 @@
 """Trials as tasks of a Ray cluster: a head that trains nothing, and two nodes of one CPU."""
 
+import dataclasses
 import os
 import re
 import secrets
@@ -177,7 +178,7 @@ def test_what_a_layer_does_to_its_process_costs_its_own_trials(cluster, request_
 
 
 def test_a_node_removed_while_trials_run_loses_nothing(cluster, request_for, tmp_path):
-    """The trial that it was at hangs there for ever; elsewhere it goes as any other, and each is stored once."""
+    """The trial that it was at would hang there for ever; elsewhere it goes as any other, and each is stored once."""
     request = request_for('faulty(how="hang", once=true)')
     removed = []
 
@@ -249,8 +250,9 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
     assert [] == stored(request, "faulty")
 
 
+@pytest.mark.slow
 def test_a_trial_on_two_nodes_is_that_on_two_devices(cluster, request_for, tmp_path):
-    """A rank a node: the same losses and score as that of two ranks on one; and a rank that dies takes no other trial."""
+    """A rank a node: the same losses and score as of two ranks on one; a rank that dies costs its own trial."""
     one = {"seeds": "1", "settings": ["rates=0.1", "devices=2"], "out": tmp_path / "one", "executor": "serial"}
     two = request_for('faulty(how="kill")', seeds="1", settings=["rates=0.1", "num_nodes=2"])
 
@@ -262,19 +264,20 @@ def test_a_trial_on_two_nodes_is_that_on_two_devices(cluster, request_for, tmp_p
     [faulty] = stored(two, "faulty")
     assert (expected.score, expected.series, 2) == (plain.score, plain.series, plain.ranks)
     assert "error" == faulty.outcome
-    assert re.search("its group died twice: rank [01] was killed by SIGKILL", faulty.reason)
+    assert re.search("its group died twice: rank [01] (died|was killed by SIGKILL)", faulty.reason)
 
 
 @pytest.mark.slow
 def test_a_trial_on_two_nodes_past_its_time_is_killed(cluster, request_for, tmp_path):
     """And what its ranks started, with it."""
-    options = {"seeds": "1", "settings": ["rates=0.1", "num_nodes=2"], "options": executor_options(timeout=20)}
-    request = request_for('faulty(how="child")', **options)
+    options = {"seeds": "1", "settings": ["rates=0.1", "num_nodes=2"], "options": executor_options(timeout=40)}
+    request = request_for(**options)
+    request = dataclasses.replace(request, norms=['faulty(how="child")'])
 
     run(prepare(request))
 
     [record] = stored(request, "faulty")
-    assert ("timeout", "killed after 20 s") == (record.outcome, record.reason)
+    assert ("timeout", "killed after 40 s") == (record.outcome, record.reason)
     wait_until(lambda: gone((tmp_path / "child").read_text()))
 
 
@@ -320,7 +323,9 @@ def test_without_ray_the_message_says_what_to_install(request_for, monkeypatch):
 
 def test_listing_the_executor_does_not_import_ray():
     """Which costs more than a second."""
-    script = "import sys; from normbench import plugins; plugins.current().executor('ray'); sys.exit('ray' in sys.modules)"
+    script = (
+        "import sys; from normbench import plugins; plugins.current().executor('ray'); sys.exit('ray' in sys.modules)"
+    )
 
     assert 0 == subprocess.run([sys.executable, "-c", script], check=False).returncode
 
@@ -328,7 +333,10 @@ def test_listing_the_executor_does_not_import_ray():
 def pack_of(device="cpu", **values):
     """Return a pack of a recipe with these values."""
     values = {"batch_size": 64, "epochs": 1, **values}
-    return Pack(trials=(Trial(task="t", task_version=1, norm="n", recipe=recipe.Recipe(rate=0.1, **values), seed=1),), device=device)
+    return Pack(
+        trials=(Trial(task="t", task_version=1, norm="n", recipe=recipe.Recipe(rate=0.1, **values), seed=1),),
+        device=device,
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ LOSSES = 5
 
 @dataclass
 class _Attempt:
-    """A pack, what it takes, and how often what it ran on was lost; its task's result, and its place on several nodes."""
+    """A pack, what it takes, how often what it ran on was lost; its task's result, its place on several nodes."""
 
     pack: Pack
     share: Share

@@ -13,14 +13,19 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import normbench
 from normbench_plugins.ray_cluster.share import Share
 from normbench_plugins.ray_cluster.task import Home
 
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
     from normbench.train.group import Shape
+
+#: Seconds that ranks have to end by themselves.
+GRACE = 1.0
 
 
 def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -> list[Outcome]:
@@ -44,8 +49,10 @@ def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -
     threading.Thread(target=train, daemon=True).start()
     seconds = timeout * len(pack.trials)
     if wait([result], seconds or None).done:
+        group.close()
         return result.result()
-    launcher.close()
+    launcher.closed = True
+    group.close()
     return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
 
 
@@ -56,29 +63,25 @@ class Nodes:
         self._ray = importlib.import_module("ray")
         self.host: str = self._ray.util.get_node_ip_address()
         self._home, self._share, self._placement = home, share, placement
-        self._started: list[Torchruns] = []
-        self._closed = False
+        #: Whether no more ranks are to be started.
+        self.closed = False
 
     def __call__(self, shape: Shape, environ: Mapping[str, str]) -> Torchruns:
         """Start torchrun on each node. Raises RuntimeError once this is closed."""
-        if self._closed:
+        from normbench.train import launch
+
+        if self.closed:
             raise RuntimeError("the trial has had its time")
         agent = self._ray.remote(max_retries=0, max_calls=1)(torchrun)
         meeting = ["--master-addr", self.host, "--master-port", str(_free_port(self.host))]
         refs = []
         for node in range(shape.num_nodes):
-            options = ["--nnodes", str(shape.num_nodes), "--node-rank", str(node)]
-            options += ["--nproc-per-node", str(shape.devices), *meeting]
+            options = ["--nnodes", str(shape.num_nodes), "--node-rank", str(node), *meeting]
+            options += ["--nproc-per-node", str(shape.devices), "--max-restarts", "0"]
+            options += ["--monitor-interval", str(launch.INTERVAL)]
             placed = agent.options(**resources(self._share, self._placement, node))
             refs.append(placed.remote(options, dict(environ), self._home))
-        self._started.append(Torchruns(self._ray, refs))
-        return self._started[-1]
-
-    def close(self) -> None:
-        """Kill all ranks, and start no more."""
-        self._closed = True
-        for ranks in self._started:
-            ranks.kill([])
+        return Torchruns(self._ray, refs)
 
 
 class Torchruns:
@@ -105,19 +108,27 @@ class Torchruns:
         return {}
 
     def kill(self, ranks: list[int]) -> None:  # noqa: ARG002
-        """Kill torchrun on each node, and the ranks with it."""
+        """Kill torchrun on each node, a little later.
+
+        The group closes its connections now, and a rank that sees that kills all that it started with itself; torchrun
+        would take the ranks alone with it.
+        """
+        timer = threading.Timer(GRACE, self._cancel)
+        timer.daemon = True
+        timer.start()
+
+    def _cancel(self) -> None:
         for ref in self._refs:
             self._ray.cancel(ref, force=True)
 
 
 def torchrun(options: list[str], environ: dict[str, str], home: Home) -> dict[int, int]:
     """Run the ranks of this node until they end; return how each that failed ended: a status, or minus a signal."""
-    from normbench.train import launch
-
     home.settle()
+    # Its file, not its module: that would load torch here for nothing.
+    program = Path(normbench.__file__).parent / "train" / "launch.py"
     with tempfile.TemporaryDirectory(prefix="normbench-") as folder:
-        options = [*options, "--max-restarts", "0", "--monitor-interval", str(launch.INTERVAL), "--log-dir", folder]
-        command = [sys.executable, "-P", launch.__file__, str(os.getpid()), folder, *options]
+        command = [sys.executable, "-P", str(program), str(os.getpid()), folder, *options, "--log-dir", folder]
         said = subprocess.run(
             [*command, "-m", "normbench.train.rank"],
             env={**os.environ, **environ},

@@ -33,7 +33,9 @@ class Share:
         """
         recipe, (kind, _, index) = pack.trials[0].recipe, pack.device.partition(":")
         if index:
-            raise normbench.UsageError(f"--device {pack.device}: Ray gives each trial its GPU; with it, --device is cuda")
+            raise normbench.UsageError(
+                f"--device {pack.device}: Ray gives each trial its GPU; with it, --device is cuda"
+            )
         gpus = 0.0
         if kind == "cuda":
             gpus = float(recipe.devices) if recipe.devices > 1 else _UNIT // per_gpu / _UNIT
@@ -59,7 +61,9 @@ class Share:
 
     def room(self, nodes: Sequence[Mapping[str, float]]) -> int:
         """Return how many such shares the nodes have, at least one."""
-        held = [math.floor(min(node.get(name, 0.0) / amount for name, amount in self.resources.items())) for node in nodes]
+        held = [
+            math.floor(min(node.get(name, 0.0) / amount for name, amount in self.resources.items())) for node in nodes
+        ]
         if self.nodes > 1:
             return max(1, sum(count > 0 for count in held) // self.nodes)
         return max(1, sum(held))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from multiprocessing import connection, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,23 @@ from typing import Any
 PRELOAD = ["normbench.train"]
 
 _starting = threading.Lock()
+
+
+class _Popen(popen_forkserver.Popen):
+    """A process as its parent sees it, whose exit status several threads may ask for.
+
+    It can be read once. Of two threads that ask at the same time, multiprocessing tells one that it is 255.
+    """
+
+    def __init__(self, process_obj: Any) -> None:
+        self._reading = threading.Lock()
+        super().__init__(process_obj)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        if flag != os.WNOHANG:
+            connection.wait([self.sentinel])
+        with self._reading:
+            return super().poll(os.WNOHANG)
 
 
 class _Process(ForkServerProcess):
@@ -27,7 +46,7 @@ class _Process(ForkServerProcess):
             main = sys.modules["__main__"]
             sys.modules["__main__"] = ModuleType("__main__")
             try:
-                return ForkServerProcess._Popen(process_obj)
+                return _Popen(process_obj)
             finally:
                 sys.modules["__main__"] = main
 

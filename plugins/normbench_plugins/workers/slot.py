@@ -10,6 +10,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,6 +22,8 @@ from normbench_plugins.workers.forkserver import Context
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
 
+#: How often a worker is started that dies before it can do anything.
+STARTS = 3
 #: How much of a worker's output is kept, in bytes: a crash quotes its end.
 TAIL = 1 << 14
 #: What Python's fault handler prints before the frame that crashed.
@@ -39,17 +42,25 @@ class Slot:
         self._pool: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
         self._tail: deque[bytes] = deque()
+        self._draining = threading.Thread()
         self._since = 0.0
 
     def open(self) -> None:
-        """Start a worker, and wait until it is there."""
-        output, into = self._context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(1, self._context, worker.begin, (into, {**os.environ, **self._environ}))
-        begun = self._pool.submit(worker.pid).result()
-        into.close()
-        self._process = next(child for child in active_children() if child.pid == begun)
-        self._tail = deque()
-        threading.Thread(target=_drain, args=(output, self._tail), daemon=True).start()
+        """Start a worker, and wait until it is there. Raises RuntimeError where that fails again and again."""
+        for _ in range(STARTS):
+            output, into = self._context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(1, self._context, worker.begin, (into, {**os.environ, **self._environ}))
+            with suppress(BrokenProcessPool):
+                begun = self._pool.submit(worker.pid).result()
+                self._process = next((child for child in active_children() if child.pid == begun), None)
+            into.close()
+            self._tail = deque()
+            self._draining = threading.Thread(target=_drain, args=(output, self._tail), daemon=True)
+            self._draining.start()
+            if self._process is not None:
+                return
+            self.close()  # it was killed as it began
+        raise RuntimeError(f"a worker can't be started: {STARTS} have died at once{self.last_words()}")
 
     def start(self, pack: Pack) -> Future[list[Outcome]]:
         """Begin a pack; the result raises BrokenProcessPool where the worker dies."""
@@ -70,10 +81,13 @@ class Slot:
         return time.monotonic() - self._since
 
     def death(self) -> str:
-        """Return how the worker died, in words."""
-        if self._pool is not None:
-            self._pool.shutdown()  # its thread asks for the exit status, which only one can be told
-        status = self._process.exitcode if self._process is not None else None
+        """Return how the worker died, in words; what it started is killed."""
+        assert self._pool is not None
+        assert self._process is not None
+        self._pool.shutdown()  # its thread asks for the exit status, which only one can be told
+        kill_group(self._process.pid)
+        self._draining.join(1.0)  # which needs everyone gone who could still print
+        status = self._process.exitcode
         if status is None or status >= 0:
             return f"exited with status {status}" + self.last_words()
         name = signal.Signals(-status).name if -status in set(signal.Signals) else ""
@@ -91,16 +105,17 @@ class Slot:
     def close(self) -> None:
         """Kill the worker, and everything that it started."""
         pool, process, self._pool, self._process = self._pool, self._process, None, None
-        if process is not None and process.pid is not None:
+        if process is not None:
             kill_group(process.pid)
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def kill_group(leader: int) -> None:
+def kill_group(leader: int | None) -> None:
     """Kill a process group, if there is any of it left."""
     try:
-        os.killpg(leader, signal.SIGKILL)
+        if leader:
+            os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
         return
 
