@@ -63,7 +63,7 @@ class _Crew:
         self._on_outcome = on_outcome
         # Ray would try again by itself, without end where a node ran out of memory.
         self._train = ray.remote(max_retries=0)(task.train)
-        self._lead = ray.remote(max_retries=0, max_calls=1)(several.lead)
+        self._lead = ray.remote(max_retries=0)(several.lead)
         self._home = ray.put(task.Home.here())
         self._again: deque[_Attempt] = deque()
         self._running: dict[Future[list[Outcome]], _Attempt] = {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,54 +25,53 @@ if TYPE_CHECKING:
     from normbench.train.group import Shape
 
 #: Seconds that ranks have to end by themselves.
-GRACE = 1.0
+GRACE = 2.0
+
+
+class _Expired(Exception):  # noqa: N818 - what happened, not what is wrong
+    """The trial has had its time."""
 
 
 def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -> list[Outcome]:
     """Train a pack on the nodes of a placement group, on the first of which this is; return its outcomes.
 
-    No layer runs in this process: ranks do that. The time counts from here, with the start of the ranks. What has begun
-    may still be at it when this returns: the process is not to be used again.
+    No layer runs in this process: ranks do that. The time counts from here, with the start of the ranks.
     """
     from normbench.train import fit_pack, group
 
     home.settle()
-    group.launcher = launcher = Nodes(home, share, placement)
-    result: Future[list[Outcome]] = Future()
-
-    def train() -> None:
-        try:
-            result.set_result(list(fit_pack(pack)))
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=train, daemon=True).start()
     seconds = timeout * len(pack.trials)
-    if wait([result], seconds or None).done:
+    group.launcher = nodes = Nodes(home, share, placement)
+    signal.signal(signal.SIGALRM, _expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return list(fit_pack(pack))
+    except _Expired:
+        return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         group.close()
-        return result.result()
-    launcher.closed = True
-    group.close()
-    return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
+        nodes.leave()
+
+
+def _expire(*_: object) -> None:
+    raise _Expired
 
 
 class Nodes:
-    """Starts ranks on the nodes of a placement group, until it is closed."""
+    """Starts ranks on the nodes of a placement group."""
 
     def __init__(self, home: Home, share: Share, placement: Any) -> None:
         self._ray = importlib.import_module("ray")
         self.host: str = self._ray.util.get_node_ip_address()
         self._home, self._share, self._placement = home, share, placement
-        #: Whether no more ranks are to be started.
-        self.closed = False
+        self._started: list[Torchruns] = []
 
     def __call__(self, shape: Shape, environ: Mapping[str, str]) -> Torchruns:
-        """Start torchrun on each node. Raises RuntimeError once this is closed."""
+        """Start torchrun on each node."""
         from normbench.train import launch
 
-        if self.closed:
-            raise RuntimeError("the trial has had its time")
-        agent = self._ray.remote(max_retries=0, max_calls=1)(torchrun)
+        agent = self._ray.remote(max_retries=0)(torchrun)
         meeting = ["--master-addr", self.host, "--master-port", str(_free_port(self.host))]
         refs = []
         for node in range(shape.num_nodes):
@@ -81,7 +80,13 @@ class Nodes:
             options += ["--monitor-interval", str(launch.INTERVAL)]
             placed = agent.options(**resources(self._share, self._placement, node))
             refs.append(placed.remote(options, dict(environ), self._home))
-        return Torchruns(self._ray, refs)
+        self._started.append(Torchruns(self._ray, refs))
+        return self._started[-1]
+
+    def leave(self) -> None:
+        """Wait until all that was started has ended, as it does once its group is closed; not for what is stuck."""
+        for ranks in self._started:
+            ranks.join(2 * GRACE)
 
 
 class Torchruns:
@@ -89,6 +94,8 @@ class Torchruns:
 
     def __init__(self, ray: Any, refs: list[Any]) -> None:
         self._ray, self._refs = ray, refs
+        # Not ray.wait: what the alarm raises would be lost in it.
+        self._ends: list[Future[dict[int, int]]] = [ref.future() for ref in refs]
 
     def process_groups(self, ranks: list[int]) -> list[int]:  # noqa: ARG002 - what a group asks of its ranks
         """Return none: none of them is to be killed by number on this machine."""
@@ -99,13 +106,11 @@ class Torchruns:
 
         Those of other nodes wait for them. Empty where the node is gone.
         """
-        ended, _ = self._ray.wait(self._refs, num_returns=1, timeout=patience)
+        ended = wait(self._ends, patience, FIRST_COMPLETED).done
         if not ended:
             return None
-        with suppress(self._ray.exceptions.RayError):
-            codes: dict[int, int] = self._ray.get(ended[0])
-            return codes
-        return {}
+        first = ended.pop()
+        return {} if first.exception() else first.result()
 
     def kill(self, ranks: list[int]) -> None:  # noqa: ARG002
         """Kill torchrun on each node, a little later.
@@ -117,9 +122,14 @@ class Torchruns:
         timer.daemon = True
         timer.start()
 
+    def join(self, patience: float) -> None:
+        """Wait until torchrun has ended on each node, up to `patience` seconds."""
+        wait(self._ends, patience)
+
     def _cancel(self) -> None:
-        for ref in self._refs:
-            self._ray.cancel(ref, force=True)
+        for ref, end in zip(self._refs, self._ends, strict=True):
+            if not end.done():
+                self._ray.cancel(ref, force=True)
 
 
 def torchrun(options: list[str], environ: dict[str, str], home: Home) -> dict[int, int]:
