@@ -25,17 +25,19 @@ TWO_JOBS, SCHEDULED, RESUMED = 0.6, "5 ms a trial", "5 s"
 #: A norm whose trials end before they begin, and a task of milliseconds.
 NOTHING = """
 import normbench
-import torch
-from torch import nn
 
 def layer(site):
     raise normbench.Unsupported("nothing to do")
 
 def data(folder, recipe):
+    import torch
+
     split = (torch.zeros(8, 3), torch.zeros(8, dtype=torch.long))
     return normbench.Splits(split, split, split)
 
 def network(place, recipe):
+    from torch import nn
+
     return nn.Sequential(place(nn.Linear(3, 4), "relu"), nn.Linear(4, 2))
 
 @normbench.hookimpl
