@@ -206,8 +206,8 @@ class Probe:
 
     `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after
     each epoch (counted from 1), the network in training mode; each name it returns becomes a series of the record, one
-    number an epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something from
-    one epoch to the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and tensors.
+    number an epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something
+    from one epoch to the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and tensors.
     """
 
     name: str

@@ -265,7 +265,10 @@ def test_a_folder_without_runs_is_refused(normbench, results):
 
     ran = normbench("throughput", results)
 
-    assert (2, "normbench: results/quick: no run of trials on one device is stored there; give a suite\n") == (ran.status, ran.err)
+    assert (2, "normbench: results/quick: no run of trials on one device is stored there; give a suite\n") == (
+        ran.status,
+        ran.err,
+    )
 
 
 def test_a_folder_of_a_norm_that_is_gone_is_refused(normbench, small, plugin, forget):
