@@ -117,6 +117,8 @@ def prepare(request: Request) -> Prepared:
     suite = suites.changed(suite, norms=request.norms, seeds=request.seeds, settings=request.settings)
     for name in request.probes:
         registry.probe(name, "--probe")
+    if request.checkpoint_every is not None and request.checkpoint_every < 0:
+        raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
     executor = _executor(request, registry)
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""

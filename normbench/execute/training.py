@@ -6,6 +6,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from normbench.errors import UsageError
 from normbench.execute import environment
 from normbench.records import (
     FAILED,
+    FINAL,
     SCHEMA,
     Cell,
     Measure,
@@ -82,6 +84,8 @@ class Training:
         dry = _packs(self._prepared, _first_of_cells(todo), dry=True)
         contract.function(executor.run)(itertools.chain(dry, _packs(self._prepared, todo)), self._take, **asked.params)
         self._begin()
+        with suppress(OSError):  # where it is not empty
+            _checkpoints(self._prepared.store).rmdir()
 
     def _begin(self) -> None:
         """Store the run, once: where the very first steps fail there is none."""
@@ -99,8 +103,9 @@ class Training:
         measure, summary = self._measures[cell.task], self._summary
         probes = self._prepared.request.probes
         self._writer.append(_trial_record(outcome, cell, self._record, self._environment, measure, probes))
-        for checkpoint in _checkpoints(self._prepared.store).glob(f"{key}-*"):
-            shutil.rmtree(checkpoint, ignore_errors=True)
+        if outcome.outcome in FINAL:  # what failed may be tried again, and go on
+            for checkpoint in _checkpoints(self._prepared.store).glob(f"{key}-*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
         summary.ran += 1
         if outcome.outcome in FAILED:
             summary.failed.append(outcome)

@@ -185,6 +185,20 @@ def test_ctrl_c_ends_the_run_and_its_workers(start, tmp_path):
     assert 2 <= len(recorded(tmp_path / "out")[0]) < TRIALS
 
 
+def test_ctrl_c_while_workers_start_ends_at_once(start, tmp_path):
+    """Nothing that was asked for comes later: no worker, and no trace of one that finds its driver gone."""
+    process = start(tmp_path / "out")
+    process.stderr.readline()
+    time.sleep(0.5)
+    below = descendants(process.pid)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert (130, 1) == (process.returncode, said.count("\n")), said
+    assert gone(below)
+
+
 def test_a_second_driver_is_refused(start, tmp_path):
     """It names the first, and the first goes on."""
     first = start(tmp_path / "out", "--seeds", "10")

@@ -117,7 +117,20 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(request_for, tmp_
     dry, *steps = (tmp_path / "steps").read_text().split()
     assert ("0", ["0", "1", "2", "2"]) == (dry, steps)
     assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
-    assert [] == list((request.out / "checkpoints").iterdir())
+    assert not (request.out / "checkpoints").exists()
+
+
+def test_a_trial_that_failed_keeps_its_checkpoint_for_the_next_run(request_for, tmp_path):
+    """What died of its machine, and not of itself, need not begin anew, whether the next run saves or not."""
+    norm = 'faulty(how="kill", at=2)'
+    asked = {"seeds": "1", "settings": ["rates=0.1"]}
+    run(prepare(request_for(norm, checkpoint_every=0, **asked)))
+    before = len((tmp_path / "steps").read_text().split())
+
+    run(prepare(request_for(norm, **asked)))
+
+    dry, *steps = (tmp_path / "steps").read_text().split()[before:]
+    assert ("0", ["2", "2"]) == (dry, steps)
 
 
 @pytest.mark.parametrize("how", ["hang", "print", "child"])

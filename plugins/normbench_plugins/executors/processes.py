@@ -41,8 +41,10 @@ def run(
 
     `per_gpu` trials share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with all it started.
     A worker that dies costs its pack one retry. Trials of one shape (devices, threads) run together, each shape with
-    workers of its own.
+    workers of its own. Raises UsageError where the system has no fork.
     """
+    if not hasattr(os, "fork"):
+        raise normbench.UsageError("--executor processes needs a system that can fork; use --executor serial")
     for shape, attempts in _by_shape(packs):
         room = _room(shape, per_gpu)
         count = min(jobs or len(room), len(attempts))

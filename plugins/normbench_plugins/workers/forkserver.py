@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
-from multiprocessing import connection, popen_forkserver
+from contextlib import suppress
+from multiprocessing import connection, forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
@@ -47,8 +49,19 @@ class _Process(ForkServerProcess):
             sys.modules["__main__"] = ModuleType("__main__")
             try:
                 return _Popen(process_obj)
+            except BaseException:
+                _kill_server()  # it would start later what nobody waits for
+                raise
             finally:
                 sys.modules["__main__"] = main
+
+
+def _kill_server() -> None:
+    """Kill the server, loaded or not; where another process is wanted, another server is started."""
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Context(ForkServerContext):

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -47,12 +46,19 @@ class Slot:
 
     def open(self) -> None:
         """Start a worker, and wait until it is there. Raises RuntimeError where that fails again and again."""
+        others = set(active_children())
         for _ in range(STARTS):
             output, into = self._context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(1, self._context, worker.begin, (into, {**os.environ, **self._environ}))
-            with suppress(BrokenProcessPool):
+            try:
                 begun = self._pool.submit(worker.pid).result()
                 self._process = next((child for child in active_children() if child.pid == begun), None)
+            except BrokenProcessPool:
+                pass
+            except BaseException:
+                for child in set(active_children()) - others:
+                    child.kill()
+                raise
             into.close()
             self._tail = deque()
             self._draining = threading.Thread(target=_drain, args=(output, self._tail), daemon=True)
