@@ -1,17 +1,23 @@
-"""Write docs/benchmarks.md from pytest-benchmark's JSON: python benchmarks/write_docs.py IN.json OUT.md."""
+"""Write docs/benchmarks.md from pytest-benchmark's JSON: python benchmarks/write_docs.py IN.json [MORE.json] OUT.md.
+
+A benchmark that several files have is taken from the last: what a change can't have touched need not be run again.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from sections import hardware
 
 
-def main(source: Path, page: Path) -> None:
+def main(sources: list[Path], page: Path) -> None:
     """Write the page: a row a benchmark, its median and range, n, and what else it measured."""
-    found = json.loads(source.read_text(encoding="utf-8"))
+    entries: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        entries |= {entry["name"]: entry for entry in json.loads(source.read_text(encoding="utf-8"))["benchmarks"]}
     lines = [
         "# Benchmarks",
         "",
@@ -23,7 +29,7 @@ def main(source: Path, page: Path) -> None:
         "| benchmark | median | min–max | rounds | |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for entry in found["benchmarks"]:
+    for entry in entries.values():
         stats = entry["stats"]
         extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
         between = f"{_time(stats['min'])}–{_time(stats['max'])}"
@@ -36,12 +42,17 @@ def main(source: Path, page: Path) -> None:
         "a recipe value; the default is one: two are no faster on a task this small, and one leaves a core to another",
         "trial.",
         "",
+        "The training phase of quick is from its first trial's end to its last's, so that workers are warm: with one",
+        "worker and with two, in turn. Trials that do nothing are of a norm that has no form for its site: handed to a",
+        "worker, taken back and stored, synced. A run that goes on begins with the imports of the server that workers",
+        "are forked from.",
+        "",
         "A step of a layer, in brackets its name, whether torch compiled it, and the shape, is forward and backward",
         "with gamma and beta in float32. Each round times torch's batch norm, not compiled, and then the layer: the",
         "ratio is of their times, below 1 where the layer is faster.",
         "",
     ]
-    devices = {entry["extra_info"].get("device") for entry in found["benchmarks"]} - {None}
+    devices = {entry["extra_info"].get("device") for entry in entries.values()} - {None}
     lines += [f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -51,4 +62,4 @@ def _time(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(source) for source in sys.argv[1:-1]], Path(sys.argv[-1]))
