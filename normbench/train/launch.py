@@ -80,7 +80,9 @@ def main(parent: int, folder: str, arguments: list[str]) -> None:
     try:
         untyped.run(untyped.parse_args(arguments))
     except ChildFailedError as error:
-        os.write(report, json.dumps({rank: failure.exitcode for rank, failure in error.failures.items()}).encode())
+        exits = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        with suppress(BrokenPipeError):  # the parent went first, and the ranks with it
+            os.write(report, json.dumps(exits).encode())
         sys.exit(1)
 
 

@@ -79,7 +79,8 @@ def asked(tmp_path, tiny):
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def made(**options):
-        return Request(str(tmp_path / "tiny.toml"), **{"out": tmp_path / "out", "device": "cpu", **options})
+        made = {"out": tmp_path / "out", "device": "cpu", "executor": "serial", **options}
+        return Request(str(tmp_path / "tiny.toml"), **made)
 
     return made
 
