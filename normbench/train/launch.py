@@ -84,6 +84,9 @@ def main(parent: int, folder: str, arguments: list[str]) -> None:
         with suppress(BrokenPipeError):  # the parent went first, and the ranks with it
             os.write(report, json.dumps(exits).encode())
         sys.exit(1)
+    finally:
+        if os.getppid() != parent:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watch(parent: int, folder: str) -> None:
