@@ -20,6 +20,7 @@ from normbench.records import Stopped, Timed, Trial
 from normbench.stats import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.train import assemble
+from normbench.train.memory import ran_out
 
 #: After these many rounds a session looks whether it may stop: whether all ratios are known to within PRECISION.
 LOOKS = (9, 15, 25, 40, 64, 100)
@@ -185,10 +186,11 @@ def _guarded(entry: Entry) -> Iterator[None]:
         raise
     except Unsupported as error:
         entry.outcome, entry.reason = "unsupported", _in_a_line(error)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        entry.outcome, entry.reason = "oom", _in_a_line(error)
     except (Exception, SystemExit) as error:
-        entry.outcome, entry.reason = "error", f"{type(error).__name__}: {_in_a_line(error)}"
+        if ran_out(error):
+            entry.outcome, entry.reason = "oom", _in_a_line(error)
+        else:
+            entry.outcome, entry.reason = "error", f"{type(error).__name__}: {_in_a_line(error)}"
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from normbench.plugins import Registry
 from normbench.records import Pack, Trial
 from normbench.suites import spelled
 from normbench.train import assemble
+from normbench.train.memory import ran_out
 from normbench.train.ranks import Ranks, joined
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
@@ -44,9 +45,11 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
             _step(trial, registry, device, folder, place, watch, ranks)
     except (UsageError, KeyboardInterrupt):
         raise
-    except (Unsupported, torch.OutOfMemoryError, MemoryError):
+    except Unsupported:
         return False
     except (Exception, SystemExit) as error:
+        if ran_out(error):
+            return False
         kind = "" if isinstance(error, _WrongShapeError) else f"{type(error).__name__}: "
         what = kind + " ".join(str(error).split())
         raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
@@ -56,6 +59,8 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
 def _step(
     trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch, ranks: Ranks
 ) -> None:
+    if device.type == "cpu":
+        torch.set_num_threads(trial.recipe.threads)  # the trial may take over the data that is computed here
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
     data = assemble.data(trial, registry.task(trial.task), folder, device)
     module = assemble.training(eager, registry, data, place, ranks=ranks).to(device)

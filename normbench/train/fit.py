@@ -21,6 +21,7 @@ from normbench.train import assemble, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
+from normbench.train.memory import ran_out
 from normbench.train.module import Training, not_finite, train
 from normbench.train.ranks import joined
 from normbench.train.streams import global_stream
@@ -61,10 +62,8 @@ def fit(
             raise
         except Unsupported as error:
             kind, details = "unsupported", {"reason": str(error)}
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            kind, details = "oom", {"reason": _reason(error)}
         except (Exception, SystemExit) as error:
-            kind, details = "error", {"reason": _reason(error)}
+            kind, details = "oom" if ran_out(error) else "error", {"reason": _reason(error)}
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)

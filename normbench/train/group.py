@@ -147,6 +147,7 @@ def run(pack: Pack) -> Iterator[Outcome]:
     sent = msgspec.structs.replace(pack, registered=pack.registered or plugins.registered())
     for trial in pack.trials[: 1 if pack.dry else None]:
         outcome = _outcome(msgspec.structs.replace(sent, trials=(trial,)), shape)
+        assert outcome is not None or pack.dry, "ranks said nothing of a trial"
         if outcome is not None:
             yield outcome
 

@@ -80,11 +80,14 @@ def _join(kind: str) -> str:
 
 def _answer(pack: Pack) -> Reply:
     """Train a pack of one trial, or try it."""
-    plugins.receive(pack.registered)
+    process = os.getpid()
     try:
+        plugins.receive(pack.registered)
         if pack.dry:
             registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
             stepped = try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
+            if os.getpid() != process:
+                os._exit(0)  # a layer forked, and this is the copy
             return Reply(in_step=stepped)
         [outcome] = fit_here(pack)
     except UsageError as error:

@@ -49,7 +49,12 @@ def _say_and_exit():
     os._exit(3)
 
 
+def _interrupt():
+    raise KeyboardInterrupt
+
+
 FAULTS = {
+    "interrupt": _interrupt,
     "segfault": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(0),

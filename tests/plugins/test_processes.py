@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from torch import nn
 
 import normbench
 from normbench import plugins
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, prepare, run
+from normbench.execute import Request, executor_options, prepare, run, training
 from normbench.store import Store
 from normbench_plugins.executors import processes
 
@@ -61,6 +63,16 @@ def gone(processes):
     return True
 
 
+def ranks():
+    """Return the processes of ranks, and of torchrun above them, that are there."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"normbench.train.rank" in file.read_bytes():
+                found.add(int(file.parent.name))
+    return found
+
+
 def _alive(process):
     try:
         return " Z " not in Path(f"/proc/{process}/stat").read_text()
@@ -79,6 +91,7 @@ def _alive(process):
         ("raise", "error", r"ZeroDivisionError: division by zero \(faulty.py:\d+\)"),
         ("oom", "oom", "OutOfMemoryError: CUDA out of memory"),
         ("fork", "not-trained", ""),
+        ("interrupt", "error", "KeyboardInterrupt"),
     ],
 )
 def test_a_layer_that_harms_its_worker_costs_its_own_trials(request_for, how, outcome, reason):
@@ -203,6 +216,22 @@ def test_an_interrupted_run_leaves_no_worker(request_for):
     assert 1 == len(list(Store(request.out).trials()))
 
 
+def test_the_ranks_of_a_worker_are_killed_with_it(request_for):
+    """A trial on several devices is more than its worker: torchrun, and a process a device."""
+    others, seen = ranks(), set()
+    request = request_for(settings=["rates=0.1", "devices=2"], options=executor_options(jobs=1))
+
+    def stop(progress):
+        seen.update(ranks() - others)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepare(request), stop)
+
+    assert len(seen) >= 3
+    assert gone(seen)
+
+
 def test_a_trial_gives_the_same_bits_wherever_it_runs(request_for, tmp_path):
     """In this process, in one worker, and beside others: the same score and losses to the last bit."""
     found = []
@@ -292,6 +321,24 @@ def test_more_devices_than_there_are_gpus_are_refused(monkeypatch):
 
     with pytest.raises(UsageError, match="devices is 4; torch sees 2 GPUs here"):
         processes._room(processes._Shape("cuda", 4, 1), 1)
+
+
+def test_a_worker_counts_its_gpus_from_0(request_for):
+    """What is asked of the command's second GPU is the worker's first."""
+    [pack, *_] = training._packs(prepare(request_for()), prepare(request_for()).todo)
+
+    [(shape, attempts)] = processes._by_shape([msgspec.structs.replace(pack, device="cuda:1")])
+
+    assert ("cuda:1", "cuda") == (shape.device, attempts[0].pack.device)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"jobs": -1}, {"per_gpu": 0}, {"timeout": -1.0}], ids=["jobs", "per_gpu", "timeout"]
+)
+def test_parameters_that_can_not_be(parameters):
+    """They are refused before anything starts."""
+    with pytest.raises(UsageError, match="jobs and timeout are 0 or more"):
+        processes.run([], print, **parameters)
 
 
 @pytest.mark.parametrize(("devices", "threads", "expected"), [(1, 1, 8), (1, 3, 2), (2, 2, 2), (8, 8, 1)])

@@ -10,6 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 import normbench
 from normbench.execute import environment
 
@@ -39,10 +41,11 @@ def run(
 ) -> None:
     """Train packs in `jobs` workers at a time, or as many as the cores or GPUs have room for.
 
-    `per_gpu` trials share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with all it started.
-    A worker that dies costs its pack one retry. Trials of one shape (devices, threads) run together, each shape with
-    workers of its own. Raises UsageError where the system has no fork.
+    `per_gpu` trials of one device share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with
+    all it started. A worker that dies costs its pack one retry. Trials of one shape (devices, threads) run together,
+    each shape with workers of its own. Raises UsageError where the system has no fork, or a parameter can't be.
     """
+    check(jobs, per_gpu, timeout)
     if not hasattr(os, "fork"):
         raise normbench.UsageError("--executor processes needs a system that can fork; use --executor serial")
     for shape, attempts in _by_shape(packs):
@@ -50,6 +53,15 @@ def run(
         count = min(jobs or len(room), len(attempts))
         crew = _Crew(attempts, [room[i % len(room)] for i in range(count)], timeout, on_outcome)
         crew.run()
+
+
+def check(jobs: int, per_gpu: int, timeout: float) -> None:
+    """Raise UsageError for what can't be."""
+    if jobs < 0 or per_gpu < 1 or timeout < 0:
+        raise normbench.UsageError(
+            f"--executor: jobs is {jobs}, per_gpu {per_gpu}, timeout {timeout:g}; jobs and timeout are 0 or more "
+            "(0 is auto, and none), per_gpu 1 or more"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,9 @@ class _Crew:
                 while self._waiting and self._idle:
                     slot, attempt = self._idle.pop(), self._waiting.popleft()
                     self._running[slot.start(attempt.pack)] = slot, attempt
-                for future in wait(self._running, self._patience(), FIRST_COMPLETED).done:
+                done = wait(self._running, self._patience(), FIRST_COMPLETED).done
+                # What ends the run comes last: the others are finished, and to be stored.
+                for future in sorted(done, key=lambda one: isinstance(one.exception(), normbench.UsageError)):
                     self._take(future, *self._running.pop(future))
                 for future, (slot, attempt) in list(self._running.items()):
                     if self._left(slot, attempt) <= 0 and not future.done():
@@ -141,7 +155,10 @@ def _by_shape(packs: Iterable[Pack]) -> Iterator[tuple[_Shape, list[_Attempt]]]:
     shapes: dict[_Shape, list[_Attempt]] = {}
     for pack in packs:
         recipe = pack.trials[0].recipe
-        shapes.setdefault(_Shape(pack.device, recipe.devices, recipe.threads), []).append(_Attempt(pack))
+        shape = _Shape(pack.device, recipe.devices, recipe.threads)
+        # A worker sees its own GPUs alone, which are numbered from 0 there.
+        own = msgspec.structs.replace(pack, device=environment.kind(pack.device))
+        shapes.setdefault(shape, []).append(_Attempt(own))
     if len(shapes) == 1:
         yield from shapes.items()
         return
@@ -155,10 +172,12 @@ def _room(shape: _Shape, per_gpu: int) -> list[dict[str, str]]:
     if shape.device == "cpu":
         return [{}] * max(1, environment.cores() // (shape.devices * shape.threads))
     gpus = _gpus(shape.device)
+    if ":" in shape.device and shape.devices > 1:
+        raise normbench.UsageError(f"devices is {shape.devices}; with several, --device is cuda, not {shape.device}")
     if shape.devices > len(gpus):
         raise normbench.UsageError(f"devices is {shape.devices}; torch sees {len(gpus)} GPUs here")
     groups = [gpus[i : i + shape.devices] for i in range(0, len(gpus) - shape.devices + 1, shape.devices)]
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups] * per_gpu
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups] * (per_gpu if shape.devices == 1 else 1)
 
 
 def _gpus(device: str) -> list[str]:

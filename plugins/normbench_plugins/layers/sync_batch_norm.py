@@ -41,13 +41,13 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        normalized: Tensor
-        if x.is_cuda:
-            ranks = dist.get_world_size(self.group)
-            normalized = OnCuda.apply(x, self.weight, self.bias, mean, var, self.eps, self.momentum, self.group, ranks)
-        else:
-            normalized = self._reduced(x)
+        normalized: Tensor = self._on_cuda(x) if x.is_cuda else self._reduced(x)
         return normalized
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _on_cuda(self, x: Tensor) -> Any:
+        mean, var, ranks = self.running_mean, self.running_var, dist.get_world_size(self.group)
+        return OnCuda.apply(x, self.weight, self.bias, mean, var, self.eps, self.momentum, self.group, ranks)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _reduced(self, given: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import normbench
+from normbench.execute import environment
 
 #: Seconds in which an address has to answer; Ray on it gets three times as many.
 PATIENCE = 5.0
@@ -50,7 +51,9 @@ def _connect(ray: Any, address: str) -> None:
     answer = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
-            ray.init(address, include_dashboard=False, num_cpus=_cores(), object_store_memory=_STORE, **quiet)
+            ray.init(
+                address, include_dashboard=False, num_cpus=environment.cores(), object_store_memory=_STORE, **quiet
+            )
             return
         _knock(address)
         try:
@@ -87,7 +90,3 @@ def _refused(address: str, reason: str) -> normbench.UsageError:
 
 def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it gave no reason")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import normbench
+from normbench_plugins.executors import processes
 from normbench_plugins.ray_cluster import several, task
 from normbench_plugins.ray_cluster.connection import connected
 from normbench_plugins.ray_cluster.share import Share, nodes
@@ -49,6 +50,7 @@ def run(
     `per_gpu` trials of one device share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with
     all it started. Raises UsageError where Ray is missing, no cluster answers, or no node has what a trial takes.
     """
+    processes.check(jobs, per_gpu, timeout)
     with connected(address) as ray:
         _Crew(ray, jobs, per_gpu, timeout, on_outcome).run(packs)
 

@@ -72,3 +72,9 @@ class Context(ForkServerContext):
     def __init__(self) -> None:
         super().__init__()
         self.set_forkserver_preload(PRELOAD)
+        # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)

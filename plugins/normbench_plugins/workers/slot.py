@@ -10,11 +10,13 @@ import time
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+import normbench
 from normbench_plugins.workers import worker
 from normbench_plugins.workers.forkserver import Context
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 STARTS = 3
 #: How much of a worker's output is kept, in bytes: a crash quotes its end.
 TAIL = 1 << 14
+#: Seconds that a worker that was killed is given to be gone: a GPU's memory takes a while.
+GONE = 10.0
 #: What Python's fault handler prints before the frame that crashed.
 _CRASHED = "Current thread"
 
@@ -40,16 +44,19 @@ class Slot:
         self._context, self._environ = context, environ
         self._pool: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
+        self._groups = context.RawArray("q", worker.GROUPS)
         self._tail: deque[bytes] = deque()
         self._draining = threading.Thread()
         self._since = 0.0
 
     def open(self) -> None:
-        """Start a worker, and wait until it is there. Raises RuntimeError where that fails again and again."""
+        """Start a worker, and wait until it is there. Raises UsageError where that fails again and again."""
         others = set(active_children())
         for _ in range(STARTS):
             output, into = self._context.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(1, self._context, worker.begin, (into, {**os.environ, **self._environ}))
+            self._groups[0] = 0
+            begin = into, self._groups, {**os.environ, **self._environ}
+            self._pool = ProcessPoolExecutor(1, self._context, worker.begin, begin)
             try:
                 begun = self._pool.submit(worker.pid).result()
                 self._process = next((child for child in active_children() if child.pid == begun), None)
@@ -66,7 +73,7 @@ class Slot:
             if self._process is not None:
                 return
             self.close()  # it was killed as it began
-        raise RuntimeError(f"a worker can't be started: {STARTS} have died at once{self.last_words()}")
+        raise normbench.UsageError(f"no worker can be started here: {STARTS} died at once{self.last_words()}")
 
     def start(self, pack: Pack) -> Future[list[Outcome]]:
         """Begin a pack; the result raises BrokenProcessPool where the worker dies."""
@@ -91,7 +98,7 @@ class Slot:
         assert self._pool is not None
         assert self._process is not None
         self._pool.shutdown()  # its thread asks for the exit status, which only one can be told
-        kill_group(self._process.pid)
+        self._kill(self._process)
         self._draining.join(1.0)  # which needs everyone gone who could still print
         status = self._process.exitcode
         if status is None or status >= 0:
@@ -112,18 +119,18 @@ class Slot:
         """Kill the worker, and everything that it started."""
         pool, process, self._pool, self._process = self._pool, self._process, None, None
         if process is not None:
-            kill_group(process.pid)
+            self._kill(process)
+            process.join(GONE)  # until then it has its memory, on the device too
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
-
-def kill_group(leader: int | None) -> None:
-    """Kill a process group, if there is any of it left."""
-    try:
-        if leader:
-            os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
-        return
+    def _kill(self, process: BaseProcess) -> None:
+        """Kill a worker's process group, and those of the ranks that it has: the worker first, which would complain."""
+        for leader in [process.pid, *itertools.takewhile(bool, self._groups)]:
+            # macOS refuses where only zombies are left.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signal.SIGKILL)
+        self._groups[0] = 0
 
 
 def _drain(output: Connection, tail: deque[bytes]) -> None:

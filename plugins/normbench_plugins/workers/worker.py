@@ -7,17 +7,24 @@ import os
 import signal
 import threading
 from multiprocessing import connection, parent_process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import normbench
 
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
 
 
-def begin(output: connection.Connection, environ: dict[str, str]) -> None:
+#: How many process groups a worker can name: of its ranks, and of what started them.
+GROUPS = 256
+
+
+def begin(output: connection.Connection, groups: Any, environ: dict[str, str]) -> None:
     """Make this process a worker: the leader of a process group, which is killed as a whole.
 
     What it prints goes to `output`: stdout is the command's result. Ctrl-C in a terminal does not reach it.
-    `environ` is its whole environment.
+    `environ` is its whole environment. `groups`, numbers shared with the process that started it, are kept to name the
+    process groups of the ranks that it starts, up to the first 0.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -28,6 +35,7 @@ def begin(output: connection.Connection, environ: dict[str, str]) -> None:
     os.environ.clear()  # the server that forked this may be older than what the caller has set since
     os.environ.update(environ)
     faulthandler.enable()
+    _tell_groups(groups)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -37,10 +45,29 @@ def pid() -> int:
 
 
 def work(pack: Pack) -> list[Outcome]:
-    """Train a pack; return its outcomes."""
+    """Train a pack; return its outcomes. Raises UsageError, and nothing else: that would end the run."""
     from normbench.train import fit_pack
 
-    return list(fit_pack(pack))
+    process = os.getpid()
+    try:
+        return list(fit_pack(pack))
+    except normbench.UsageError:
+        raise
+    except BaseException as error:
+        return pack.lost("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # a layer forked, and this is the copy
+
+
+def _tell_groups(groups: Any) -> None:
+    """Keep `groups` up to date with the ranks that this process has."""
+    from normbench.train import group
+
+    def told(leaders: list[int]) -> None:
+        groups[: len(leaders) + 1] = [*leaders, 0]
+
+    group.watchers.append(told)
 
 
 def _end_with_parent() -> None:
