@@ -196,14 +196,14 @@ def test_progress_stands_on_stderr_and_the_result_on_stdout(small, lines):
     """Without a terminal each trial is a line on stderr with its key; stdout holds the tables alone."""
     ran = small("--norm", "none", "--seeds", "2")
 
-    first, second = (record["key"] for record in lines("results/quick"))
+    first, second = lines("results/quick")
     told = ran.err.splitlines()
     assert "2 of 2 trials to run; results go to results/quick" == told[0]
-    assert told[1].startswith(f"[1/2] {first} none at rate 0.1, seed 0: ")
-    assert told[2].startswith(f"[2/2] {second} none at rate 0.1, seed 1: ")
+    assert told[1].startswith(f"[1/2] {first['key']} none at rate 0.1, seed {first['seed']}: ")
+    assert told[2].startswith(f"[2/2] {second['key']} none at rate 0.1, seed {second['seed']}: ")
     assert "2 trials run, 0 were stored before; all in results/quick" == told[3]
     assert ran.out.startswith("accuracy · digits-cnn v1 · epochs=1\n")
-    assert first not in ran.out
+    assert first["key"] not in ran.out
 
 
 def test_a_terminal_shows_trials_and_the_board_so_far(small, monkeypatch):
