@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -118,20 +118,17 @@ def _packs(prepared: Prepared, todo: list[Work], *, dry: bool = False) -> Iterat
     """Cut the trials into packs: of one, as long as `train` has no lanes."""
     request = prepared.request
     here = prepared.registry.executor(prepared.executor.name).in_process
-    registered = b"" if here else plugins.registered()
+    common: dict[str, Any] = {
+        "device": prepared.device,
+        "data_dir": str(prepared.data_dir),
+        "probes": tuple(request.probes),
+        "plugin_files": tuple(str(file.absolute()) for file in request.plugin_files),
+        "registered": b"" if here else plugins.registered(),
+        "dry": dry,
+        "checkpoint_every": math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
+    }
     for item in todo:
-        checkpoint = "" if dry else _checkpoint(prepared, item)
-        yield Pack(
-            trials=(item.trial,),
-            device=prepared.device,
-            data_dir=str(prepared.data_dir),
-            probes=tuple(request.probes),
-            plugin_files=tuple(str(file.absolute()) for file in request.plugin_files),
-            registered=registered,
-            dry=dry,
-            checkpoint=checkpoint,
-            checkpoint_every=math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
-        )
+        yield Pack(trials=(item.trial,), checkpoint="" if dry else _checkpoint(prepared, item), **common)
 
 
 def _checkpoints(store: Store) -> Path:

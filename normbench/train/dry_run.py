@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,26 @@ from normbench.train.sites import Place
 from normbench.train.streams import global_stream
 
 
-def dry_run(packs: Iterable[Pack]) -> None:
-    """Try the first trial of each pack for one step, in training and in evaluation, and keep nothing of it.
+def dry_run(pack: Pack) -> bool:
+    """Try a pack's first trial for one step, in training and in evaluation, and keep nothing of it.
+
+    Return whether it took its step, and was not left to the trial.
 
     Raises UsageError for a layer that raises or whose output has the wrong shape, naming the norm and the site, and for
     a task that can't be built or has no data. What a norm says is unsupported, and a lack of memory, is left to the
     trial, whose outcome it is. A trial of several ranks is tried by `normbench.train.fit_pack`.
     """
-    for pack in packs:
+    process = os.getpid()
+    try:
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
-        try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
+        return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # a layer forked, and this is the copy
 
 
 def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> bool:
-    """Try one trial: see `dry_run`. Return whether it took its step, and was not left to the trial."""
+    """Try one trial: see `dry_run`."""
     ranks = joined(trial.recipe.ranks)
     place = assemble.place_of(trial, registry, ranks)
     watch = _Watch(wraps=registry.norm(trial.norm).placement == "weight")

@@ -79,7 +79,7 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
     if pack.trials[0].recipe.ranks > 1:
         return group.run(pack)
     if pack.dry:
-        dry_run([pack])
+        dry_run(pack)
         return iter(())
     return fit_here(pack)
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Client, Connection
-from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
@@ -21,7 +20,7 @@ from torch import distributed as dist
 from normbench import plugins
 from normbench.errors import UsageError
 from normbench.records import Pack
-from normbench.train.dry_run import try_trial
+from normbench.train.dry_run import dry_run
 from normbench.train.fit import fit_here
 from normbench.train.group import ENVIRON, Hello, Invitation, Reply
 
@@ -80,15 +79,10 @@ def _join(kind: str) -> str:
 
 def _answer(pack: Pack) -> Reply:
     """Train a pack of one trial, or try it."""
-    process = os.getpid()
     try:
         plugins.receive(pack.registered)
         if pack.dry:
-            registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
-            stepped = try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
-            if os.getpid() != process:
-                os._exit(0)  # a layer forked, and this is the copy
-            return Reply(in_step=stepped)
+            return Reply(in_step=dry_run(pack))
         [outcome] = fit_here(pack)
     except UsageError as error:
         return Reply(in_step=False, mistake=str(error))
