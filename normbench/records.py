@@ -174,7 +174,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used."""
+    """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used.
+
+    `looks` are the numbers of seeds at which `--until decided` looks, fixed before the first.
+    """
 
     schema: int
     run: str
@@ -186,6 +189,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     baseline: str
     protocol: Literal["tuned", "published"] = "tuned"
     cells: list[Cell]
+    looks: list[int] = []
 
 
 class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -333,6 +337,52 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def table(self) -> str:
         """What identifies the tables this session stands in, like `Cell.table`."""
         return _table(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+
+class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of fingerprints.jsonl: numbers of a few training steps of one norm, task and condition.
+
+    `numbers` are lists by name, a word in the place of one that is not finite; `digest` is of them rounded. `method`
+    says which way they were taken: two of other methods are not compared.
+    """
+
+    schema: int
+    started: str
+    command: list[str]
+    version: str
+    method: int
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    task_print: str | None = None
+    condition: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    norm_print: str | None = None
+    recipe: Recipe
+    device: str
+    environment: str
+    outcome: Literal["taken", "unsupported", "error"]
+    reason: str = ""
+    digest: str = ""
+    numbers: dict[str, list[float | Literal["nan", "inf", "-inf"]]] = {}
+
+    @property
+    def table(self) -> str:
+        """What identifies the tables of its cell, like `Cell.table`."""
+        return _table(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+    @property
+    def row(self) -> str:
+        """What identifies its cell among those of its tables, like `Cell.row`."""
+        return _row(self.norm, self.params)
+
+    @property
+    def key(self) -> str:
+        """What two fingerprints that can be compared have in common: all but the code, and where it ran."""
+        common = (self.method, self.device, self.table, self.row, self.recipe)
+        return msgspec.json.encode(common, order="sorted").decode()
 
 
 def _table(task: str, version: int, params: dict[str, Any], condition: dict[str, Any], hold_out: bool) -> str:

@@ -20,15 +20,16 @@ from typing import Any, TypeVar
 import filelock
 import msgspec
 
+from normbench import exports
 from normbench.errors import UsageError
-from normbench.records import SCHEMA, Result, RunRecord, SessionRecord, TrialRecord
+from normbench.records import SCHEMA, FingerprintRecord, Result, RunRecord, SessionRecord, TrialRecord
 
-RUNS, TRIALS, SESSIONS = "runs.jsonl", "trials.jsonl", "sessions.jsonl"
+RUNS, TRIALS, SESSIONS, FINGERPRINTS = "runs.jsonl", "trials.jsonl", "sessions.jsonl", "fingerprints.jsonl"
 ENVIRONMENTS, QUARANTINE = "environments.jsonl", "quarantine.jsonl"
 LOCK, OWNER = ".lock", ".lock-owner"
 
 #: Which file has the lines of a kind of record.
-_FILES = {RunRecord: RUNS, TrialRecord: TRIALS, SessionRecord: SESSIONS}
+_FILES = {RunRecord: RUNS, TrialRecord: TRIALS, SessionRecord: SESSIONS, FingerprintRecord: FINGERPRINTS}
 
 Line = TypeVar("Line")
 
@@ -56,16 +57,6 @@ class _EnvironmentHead(_Head):
     environment: str
 
 
-class _Export(msgspec.Struct):
-    """An exported file: the lines of each of a folder's files."""
-
-    schema: int
-    runs: list[msgspec.Raw]
-    trials: list[msgspec.Raw]
-    sessions: list[msgspec.Raw]
-    environments: list[msgspec.Raw]
-
-
 class Store:
     """Reads a results folder, or a file that was exported from one.
 
@@ -75,7 +66,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.unreadable: list[Unreadable] = []
-        self._export: _Export | None = None
+        self._export: dict[str, list[msgspec.Raw]] | None = None
 
     def exists(self) -> bool:
         """Whether there is any run or session, or an exported file."""
@@ -96,6 +87,10 @@ class Store:
     def sessions(self) -> list[SessionRecord]:
         """Return the sessions, oldest first."""
         return list(self._read(SESSIONS, SessionRecord))
+
+    def fingerprints(self) -> list[FingerprintRecord]:
+        """Return the fingerprints, oldest first."""
+        return list(self._read(FINGERPRINTS, FingerprintRecord))
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """Return the environments by their id."""
@@ -136,36 +131,30 @@ class Store:
     def _lines(self, name: str) -> Iterator[tuple[int, bytes]]:
         """Yield the lines of one of a folder's files, or what an exported file has of it, with their numbers."""
         if self.folder.is_file():
-            exported = getattr(self._exported(), name.removesuffix(".jsonl"))
+            exported = self._exported().get(name.removesuffix(".jsonl"), [])
             yield from ((number, bytes(line)) for number, line in enumerate(exported, start=1))
         elif (self.folder / name).exists():
             with (self.folder / name).open("rb") as file:
                 yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
 
-    def _exported(self) -> _Export:
+    def _exported(self) -> dict[str, list[msgspec.Raw]]:
         if self._export is None:
-            try:
-                text = self.folder.read_bytes()
-                if msgspec.json.decode(text, type=_Head).schema > SCHEMA:
-                    raise UsageError(f"{self.folder}: written by a newer normbench")
-                self._export = msgspec.json.decode(text, type=_Export)
-            except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
-                raise UsageError(f"{self.folder}: not a file that normbench export wrote ({error})") from None
+            self._export = exports.read(self.folder)
         return self._export
 
-    def export(self, trials: Sequence[TrialRecord]) -> bytes:
-        """Return one JSON document with the runs, these trials, the sessions and the environments, a line a record."""
+    def export(self, trials: Sequence[TrialRecord], form: str = ".json") -> bytes:
+        """Return a file with these trials and all else that is stored; `form` is one of `exports.FORMS`.
+
+        Of fingerprints that can be compared it has the latest.
+        """
         kept: dict[str, Sequence[object]] = {
             "runs": self.runs(),
             "trials": trials,
             "sessions": self.sessions(),
             "environments": list(self.environments().values()),
+            "fingerprints": list({record.key: record for record in self.fingerprints()}.values()),
         }
-        parts = [b'"schema":%d' % SCHEMA]
-        for name, records in kept.items():
-            lines = b",\n".join(msgspec.json.encode(record) for record in records)
-            parts.append(b'"%s":[\n%s\n]' % (name.encode(), lines))
-        return b"{%s}\n" % b",\n".join(parts)
+        return exports.FORMS[form](kept)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -211,16 +200,21 @@ class Writer:
         self._store = store
         self._open: dict[str, int] = {}
 
-    def append(self, record: RunRecord | TrialRecord | SessionRecord) -> None:
-        """Append a run, a trial or a session.
+    def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord) -> None:
+        """Append a run, a trial, a session or a fingerprint.
 
         Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
         """
         self._append(_FILES[type(record)], record)
 
+    def copy(self, name: str, records: Sequence[object]) -> None:
+        """Append to one of the folder's files what others hold, a thousand records a write."""
+        for begin in range(0, len(records), 1000):
+            self._append(name, *records[begin : begin + 1000])
+
     def environment(self, described: dict[str, Any]) -> str:
-        """Append an environment unless it is stored, and return its id: a hash of what it says."""
-        name = hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
+        """Append an environment unless it is stored, and return its id."""
+        name = environment_id(described)
         if name not in self._store.environments():
             self._append(ENVIRONMENTS, {"schema": SCHEMA, "environment": name, **described})
         return name
@@ -228,7 +222,7 @@ class Writer:
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
         readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
-        for read in [*readers, self._store.sessions, self._store.environments]:
+        for read in [*readers, self._store.sessions, self._store.fingerprints, self._store.environments]:
             read()
         known = self._store.known_unreadable()
         for bad in self._store.unreadable:
@@ -241,13 +235,13 @@ class Writer:
             os.close(descriptor)
         self._open.clear()
 
-    def _append(self, name: str, record: object) -> None:
-        line = msgspec.json.encode(record) + b"\n"
+    def _append(self, name: str, *records: object) -> None:
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
         with _disk(self._store.folder):
             try:
                 descriptor = self._descriptor(name)
-                written = os.write(descriptor, line)
-                if written < len(line):
+                written = os.write(descriptor, lines)
+                if written < len(lines):
                     raise OSError(errno.ENOSPC, "the disk is full")
                 os.fsync(descriptor)
             except OSError:
@@ -264,6 +258,11 @@ class Writer:
             if torn:
                 os.write(self._open[name], b"\n")
         return self._open[name]
+
+
+def environment_id(described: dict[str, Any]) -> str:
+    """Return the id that an environment is stored with: a hash of what it says."""
+    return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
+from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 
@@ -110,14 +112,21 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
         raise UsageError(f"{where}: {readable(error)}") from None
     _check(suite, where)
     _check_published(suite, where)
+    gating.gates(suite.gate, f"{where}: [gate]")
     return suite
 
 
 def changed(
-    suite: Suite, *, norms: Sequence[str] = (), seeds: str | None = None, settings: Sequence[str] = ()
+    suite: Suite,
+    *,
+    norms: Sequence[str] = (),
+    seeds: str | None = None,
+    settings: Sequence[str] = (),
+    gates: Mapping[str, str] = MappingProxyType({}),
 ) -> Suite:
-    """Return the suite as the command line's --norm, --seeds and --set change it."""
-    changes: dict[str, Any] = {}
+    """Return the suite as the command line's --norm, --seeds, --set and --fail change it."""
+    gating.gates(gates, "--fail")
+    changes: dict[str, Any] = {"gate": {**suite.gate, **gates}}
     if norms:
         for text in norms:
             choice(text, "--norm")

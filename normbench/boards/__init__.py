@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from normbench.boards.accuracy import accuracy
+from normbench.boards.aggregate import aggregate
 from normbench.boards.gather import Grid, gather, shown_trials
 from normbench.boards.stability import stability
-from normbench.boards.table import Table
+from normbench.boards.table import Table, by_column
 from normbench.boards.throughput import Used, sessions, throughput
 from normbench.store import Store
 
-__all__ = ["BOARDS", "Grid", "Table", "gather", "shown_trials", "tables"]
+__all__ = ["BOARDS", "Grid", "Table", "by_column", "gather", "shown_trials", "tables"]
 
-#: The boards that are made from trials, and all boards in the order in which they are shown.
+#: The boards that are made from one table's trials, and all boards in the order in which they are shown.
 _OF_TRIALS = {"accuracy": accuracy, "stability": stability}
-BOARDS = (*_OF_TRIALS, "throughput")
+BOARDS = (*_OF_TRIALS, "throughput", "aggregate")
 
 
-def tables(store: Store, boards: tuple[str, ...] = BOARDS, only: frozenset[str] | None = None) -> list[Table]:
-    """Return the tables of a store: for every task and condition, each board that says something there.
+def tables(
+    store: Store,
+    boards: tuple[str, ...] = BOARDS,
+    only: frozenset[str] | None = None,
+    baseline: str | None = None,
+) -> list[Table]:
+    """Return the tables of a store: for every task and condition, each board that says something there; then the whole.
 
-    `only` leaves out all but these tasks and conditions, by `Cell.table`.
+    `only` leaves out all but these tasks and conditions, by `Cell.table`; `baseline` is the label of the norm that
+    others are compared to (left out: the runs' own).
     """
-    grids = {grid.table: grid for grid in gather(store, only)}
-    timed = sessions(store, only) if "throughput" in boards else {}
+    gathered = gather(store, only) if {*_OF_TRIALS, "aggregate"} & set(boards) else []
+    if baseline is not None:
+        gathered = [replace(grid, baseline=baseline) for grid in gathered]
+    grids = {grid.table: grid for grid in gathered}
+    measured = sessions(store, only) if {"throughput", "aggregate"} & set(boards) else {}
+    timed = measured if "throughput" in boards else {}
     environments = store.environments() if timed else {}
     prints = _prints(store) if timed else {}
     found: list[Table | None] = []
     for table in {**grids, **timed}:
-        for board in boards:
-            if board == "throughput":
-                found.append(throughput(timed[table], environments, prints.get(table, {})) if table in timed else None)
-            else:
-                found.append(_OF_TRIALS[board](grids[table]) if table in grids else None)
+        for board, made in _OF_TRIALS.items():
+            if board in boards and table in grids:
+                found.append(made(grids[table]))
+        if table in timed:
+            found.append(throughput(timed[table], environments, prints.get(table, {}), baseline))
+    if "aggregate" in boards:
+        found += aggregate(gathered, measured, baseline)
     return [table for table in found if table is not None]
 
 

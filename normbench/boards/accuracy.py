@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterable, Iterator
 
 from normbench.boards.gather import Grid, Row
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
+from normbench.boards.standing import Standing, rank_notes, standings
+from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.records import Measure, Result
-from normbench.stats import Interval, mean_over_seeds
+from normbench.stats import Interval, clopper_pearson, mean_over_seeds
 from normbench.suites import assignments
 
 #: Validation progress that "epochs to" counts to.
@@ -19,15 +20,11 @@ def accuracy(grid: Grid) -> Table | None:
     """Return the accuracy board of a grid, its norms by their mean test score."""
     sign = 1 if grid.measure.direction == "up" else -1
     spreads = {row.label: _spread(row) for row in grid.rows}
-    entries = []
-    for row in grid.rows:
-        scores = _scores(row.chosen())
-        mean = mean_over_seeds(list(scores.values()))
-        entries.append((sign * mean.centre, row))
-    ranked = ranks([score for score, _ in entries])
+    seeds = [{seed: sign * score for seed, score in _scores(row.chosen()).items()} for row in grid.rows]
+    found = standings([mean_over_seeds(list(scores.values())).centre for scores in seeds], seeds)
     rows = [
-        _row(grid, row, rank, flags=["spread"] if _wide(spreads, row.label) else [])
-        for rank, (_, row) in sorted(zip(ranked, entries, strict=True), key=lambda pair: pair[0])
+        _row(grid, row, standing, flags=["spread"] if _wide(spreads, row.label) else [])
+        for standing, row in sorted(zip(found, grid.rows, strict=True), key=lambda pair: pair[0].rank)
     ]
     return Table(
         board="accuracy",
@@ -50,7 +47,7 @@ def _columns(grid: Grid) -> list[Column]:
     if grid.protocol == "tuned":
         columns.append(Column("rate", "rate", kind="rate"))
         columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
-    columns.append(Column("failed", "failed", kind="text"))
+    columns.append(Column("failed", "failed", better="down", kind="text"))
     difference = "points" if percent else unit
     versus = f"vs {grid.baseline},\n± or (min…max)"
     columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
@@ -59,7 +56,7 @@ def _columns(grid: Grid) -> list[Column]:
     return columns
 
 
-def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
+def _row(grid: Grid, row: Row, standing: Standing, flags: list[str]) -> TableRow:
     chosen = row.chosen()
     scores = _scores(chosen)
     all_trained = all(result.trained for result in chosen.values())
@@ -75,8 +72,8 @@ def _row(grid: Grid, row: Row, rank: int, flags: list[str]) -> TableRow:
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
         "published": Value(_published(grid, row)),
     }
-    flags = [*flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
-    return TableRow(row.label, rank, len(chosen), values, flags)
+    flags = [*standing.flags, *flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
+    return TableRow(row.label, standing.rank, len(chosen), values, flags, standing.ends, standing.group)
 
 
 def _published(grid: Grid, row: Row) -> float | None:
@@ -147,6 +144,7 @@ def _wide(spreads: dict[str, float | None], label: str) -> bool:
 
 
 def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
+    yield from rank_notes(rows, grid.measure.name)
     if grid.protocol == "tuned":
         yield "rate: highest mean validation score; the score is on test, after the last step"
     if any("edge" in row.flags for row in rows):
@@ -154,12 +152,24 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     if any("spread" in row.flags for row in rows):
         wide = ", ".join(row.norm for row in rows if "spread" in row.flags)
         yield f"spread: {wide} varies over seeds more than 4 times as much as the median norm"
+    yield from _failed_note(rows)
     for row in grid.rows:
         if len(row.settings) > 1:
             yield f"{row.label}: chosen on validation {assignments(row.settings[row.setting])}"
     yield from _published_notes(grid, rows)
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline} has no results here"
+
+
+def _failed_note(rows: list[TableRow]) -> Iterator[str]:
+    """Say of the norms that failed at some seeds what share of seeds that may be."""
+    shares = []
+    for row in rows:
+        if failed := int(row.values["failed"].number or 0):
+            share = clopper_pearson(failed, row.seeds)
+            shares.append(f"{row.norm} {100 * share.centre:.0f}% [{100 * share.low:.0f}…{100 * share.high:.0f}]")
+    if shares:
+        yield f"failed: the share of seeds, with its 95% interval: {', '.join(shares)}"
 
 
 def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:

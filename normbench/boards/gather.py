@@ -186,7 +186,7 @@ def _grid(rows: list[Row]) -> Grid | None:
             grid.rows.append(row)
         else:
             grid.apart.append((row.label, _lacks(row)))
-    grid.notes.extend([*_notes(rows, stored), *_seed_note(grid)])
+    grid.notes.extend([*_notes(rows, stored), *seed_note(grid.seeds)])
     return grid
 
 
@@ -198,9 +198,8 @@ def _published(row: Row) -> Published | None:
         return None
 
 
-def _seed_note(grid: Grid) -> Iterator[str]:
-    """Say what varies in every ±, and what these seeds can't see."""
-    n = grid.seeds
+def seed_note(n: int) -> Iterator[str]:
+    """Say what varies in every ±, and what n seeds can't see."""
     if n == 1:
         yield "one seed: nothing here says how much the numbers vary with the seed"
     elif n == 2:

@@ -101,7 +101,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         out = io.StringIO()
         names = [name for column in table.columns for name in _names(column)]
-        writer = csv.DictWriter(out, [*_HEAD, "rank", "norm", "seeds", *names, "flags"], lineterminator="\n")
+        ranked = ["rank", "rank_low", "rank_high", "group"]
+        writer = csv.DictWriter(out, [*_HEAD, *ranked, "norm", "seeds", *names, "flags"], lineterminator="\n")
         writer.writeheader()
         head = {name: getattr(table, name) for name in _HEAD}
         head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
@@ -149,7 +150,8 @@ FORMATS: dict[str, Format] = {
 
 def title(table: Table) -> str:
     """Return the line above a table: the board, the task and its version, the condition, the protocol."""
-    task = f"{table.task} v{table.task_version}" + (f" ({assignments(table.task_params)})" if table.task_params else "")
+    task = table.task + (f" v{table.task_version}" if table.task_version is not None else "")
+    task += f" ({assignments(table.task_params)})" if table.task_params else ""
     parts = [table.board, task, assignments(table.condition)]
     parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
     return " · ".join(part for part in parts if part)
@@ -187,12 +189,14 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     if style != "simple":
         headers = [" ".join(header.split("\n")) for header in headers]
     body = [
-        [str(row.rank or "–"), row.norm, *(_entry(table, column, row, signs) for column in columns)]
+        [_rank(row).translate(signs), row.norm, *(_entry(table, column, row, signs) for column in columns)]
         for row in table.rows
     ]
     if style == "github":
         headers, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
+    if not _ranked(table):
+        headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
     with _without_padding():
         text: str = tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
     return text
@@ -206,6 +210,18 @@ def _without_padding() -> Iterator[None]:
         yield
     finally:
         tabulate.MIN_PADDING = padding
+
+
+def _ranked(table: Table) -> bool:
+    return any(row.rank is not None for row in table.rows)
+
+
+def _rank(row: TableRow) -> str:
+    """Return a rank with its interval; * says without colour that the norm may be best."""
+    if row.rank is None or row.ranks is None:
+        return str(row.rank or "–")
+    low, high = row.ranks
+    return f"{row.rank}{'*' if low == 1 else ''} [{low}…{high}]"
 
 
 def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
@@ -232,7 +248,9 @@ def _spaced(marks: str, grid: Sequence[float]) -> str:
 
 def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
     """Return the columns in groups, each no wider than the terminal beside the norms' names."""
-    fixed = len(str(len(table.rows))) + GAP + max(len("norm"), *(len(row.norm) for row in table.rows))
+    fixed = max(len("norm"), *(len(row.norm) for row in table.rows))
+    if _ranked(table):
+        fixed += GAP + max(len(_rank(row).translate(signs)) for row in table.rows)
     groups: list[list[Column]] = [[]]
     used = fixed
     for column in table.columns:
@@ -251,7 +269,9 @@ def _names(column: Column) -> list[str]:
 
 
 def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
-    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank, "seeds": row.seeds}
+    low, high = row.ranks or (None, None)
+    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank, "rank_low": low, "rank_high": high}
+    entry |= {"group": row.group, "seeds": row.seeds}
     for column in table.columns:
         value = row.values[column.name]
         if column.kind == "text":

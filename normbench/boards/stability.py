@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from normbench.boards.gather import Grid, Row
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
+from normbench.boards.standing import Standing, rank_notes, standings
+from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.records import Measure
 from normbench.stats import mean_over_seeds, median_over_seeds
 
@@ -43,29 +44,31 @@ def stability(grid: Grid) -> Table | None:
         return None
     every = [(row, curves(grid, row)) for row in grid.rows]
     measured = [(row, seeds) for row, seeds in every if seeds]
-    means = [statistics.fmean(over_the_grid(curve.scores, grid.rates) for curve in seeds) for _, seeds in measured]
-    ordered = sorted(zip(ranks(means), measured, strict=True), key=lambda pair: pair[0])
+    areas = [{seed: over_the_grid(curve.scores, grid.rates) for seed, curve in seeds.items()} for _, seeds in measured]
+    found = standings([statistics.fmean(seeds.values()) for seeds in areas], areas)
+    ordered = sorted(zip(found, measured, strict=True), key=lambda pair: pair[0].rank)
+    rows = [_row(grid, row, list(seeds.values()), standing) for standing, (row, seeds) in ordered]
     apart = [(row.label, "no seed has a score at every rate") for row, seeds in every if not seeds]
     return Table(
         board="stability",
         **grid.head,
         columns=_columns(grid.measure),
-        rows=[_row(grid, row, seeds, rank) for rank, (row, seeds) in ordered],
+        rows=rows,
         apart=[*grid.apart, *apart],
-        notes=[*grid.notes, *_notes(grid)],
+        notes=[*grid.notes, *rank_notes(rows, "the score over the grid"), *_notes(grid)],
     )
 
 
-def curves(grid: Grid, row: Row) -> list[Curve]:
-    """Return the curves of the seeds that have a score at every rate, at the norm's chosen setting."""
-    found = []
+def curves(grid: Grid, row: Row) -> dict[int, Curve]:
+    """Return the curve of each seed that has a score at every rate, at the norm's chosen setting."""
+    found = {}
     at_rates = {rate: row.at(rate) for rate in grid.rates}
     for seed in row.complete:
         results = [at_rates[rate].get(seed) for rate in grid.rates]
         scored = [result for result in results if result is not None and result.score is not None]
         if len(scored) == len(grid.rates):
             scores = [_upward(grid.measure, result.score or 0.0) for result in scored]
-            found.append(Curve(scores, [result.trained for result in scored]))
+            found[seed] = Curve(scores, [result.trained for result in scored])
     return found
 
 
@@ -130,7 +133,7 @@ def _columns(measure: Measure) -> list[Column]:
     ]
 
 
-def _row(grid: Grid, row: Row, seeds: list[Curve], rank: int) -> TableRow:
+def _row(grid: Grid, row: Row, seeds: list[Curve], standing: Standing) -> TableRow:
     assert row.rate is not None
     chosen = grid.rates.index(row.rate)
     areas = [over_the_grid(curve.scores, grid.rates) for curve in seeds]
@@ -145,8 +148,8 @@ def _row(grid: Grid, row: Row, seeds: list[Curve], rank: int) -> TableRow:
         "sensitivity": Value.of(sensitivity),
     }
     below = ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
-    flags = [*flags_of(values), *below, *row.failure_flags]
-    return TableRow(row.label, rank, len(seeds), values, flags)
+    flags = [*standing.flags, *flags_of(values), *below, *row.failure_flags]
+    return TableRow(row.label, standing.rank, len(seeds), values, flags, standing.ends, standing.group)
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from normbench.stats import Interval
@@ -38,7 +38,7 @@ class Value:
     number: float | None = None
     low: float | None = None
     high: float | None = None
-    ends: Literal["t", "order", "min-max", ""] = ""
+    ends: Literal["t", "order", "exact", "min-max", ""] = ""
     at_least: bool = False
     low_at_least: bool = False
     high_at_least: bool = False
@@ -61,21 +61,29 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers."""
+    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers.
+
+    `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
+    """
 
     norm: str
     rank: int | None
     seeds: int
     values: dict[str, Value]
     flags: list[str] = field(default_factory=list)
+    ranks: tuple[int, int] | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a table is of: a task, a condition, a protocol, a baseline, a grid of rates."""
+    """What a table is of: a task, a condition, a protocol, a baseline, a grid of rates.
+
+    A table over several tasks names them all in `task`, with their versions, and has no version of its own.
+    """
 
     task: str
-    task_version: int
+    task_version: int | None
     task_params: dict[str, Any]
     condition: dict[str, Any]
     protocol: str
@@ -110,6 +118,26 @@ def flags_of(values: dict[str, Value]) -> list[str]:
     cut += [f"{name}_low:at-least" for name, value in values.items() if value.low_at_least]
     cut += [f"{name}_high:at-least" for name, value in values.items() if value.high_at_least]
     return cut + [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
+
+
+def by_column(table: Table, name: str) -> Table:
+    """Return a table with its rows in the order of a column, best first, or of their norms' names; ranks stay.
+
+    Where a column says nothing of better, less comes first. What has no number comes last. A table without such a
+    column stays as it is.
+    """
+    column = next((column for column in table.columns if column.name == name), None)
+    if name == "norm":
+        return replace(table, rows=sorted(table.rows, key=lambda row: row.norm))
+    if column is None:
+        return table
+    sign = -1 if column.better == "up" else 1
+
+    def place(row: TableRow) -> tuple[bool, float, str]:
+        value = row.values[name]
+        return (False, sign * value.number, "") if value.number is not None else (True, 0.0, value.text)
+
+    return replace(table, rows=sorted(table.rows, key=place))
 
 
 def ranks(scores: list[float]) -> list[int]:

@@ -16,11 +16,12 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class _Figures:
-    """One norm's rounds, in the latest session that measured it."""
+class Figures:
+    """One norm's rounds, in the latest session that measured it, and those of what it is compared to."""
 
     session: SessionRecord
     timing: Timing
+    base: Timing
 
     @property
     def code(self) -> tuple[str | None, str | None]:
@@ -33,8 +34,8 @@ class _Figures:
 
     @property
     def ratio(self) -> Interval:
-        """How many times the baseline's training samples a second, over the rounds."""
-        return ratio_over_rounds(self.session.baseline.train, self.timing.train)
+        """How many times the training samples a second of what it is compared to, over the rounds."""
+        return ratio_over_rounds(self.base.train, self.timing.train)
 
     @property
     def share(self) -> float | None:
@@ -61,32 +62,31 @@ def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list
     return found
 
 
+@dataclass(frozen=True)
+class Joined:
+    """One table's sessions put together: each norm as the latest measured it, and why others are not there.
+
+    Both by `Timing.row`; of the others the label and the reason. `latest` is the latest session that has figures.
+    """
+
+    latest: SessionRecord
+    baseline: str
+    figures: dict[str, Figures]
+    apart: dict[str, tuple[str, str]]
+
+
 def throughput(
     measured: Sequence[SessionRecord],
     environments: dict[str, dict[str, Any]],
     trained: dict[str, Used],
+    baseline: str | None = None,
 ) -> Table:
-    """Return the board of one table's sessions: each norm as the latest session measured it.
+    """Return the board of one table's sessions: each norm as the latest session measured it, beside a baseline.
 
-    `trained` is the code that the latest run of each norm used, by `Cell.row`. Sessions on another kind of
-    device than the latest, or beside another baseline or other code of it or of the task, give no ratio that could
-    stand beside the others: what only they measured stands apart.
+    `trained` is the code that the latest run of each norm used, by `Cell.row`; `joined` says which norms stand apart.
     """
-    latest = next((session for session in reversed(measured) if session.stopped != "failed"), measured[-1])
-    figures: dict[str, _Figures] = {}
-    apart: dict[str, tuple[str, str]] = {}
-    for session in measured:
-        other = _why_other(session, latest)
-        for timing in session.timings:
-            failed = _why_not(session, timing)
-            known = figures.get(timing.row)
-            if not other and not failed:
-                figures[timing.row] = _Figures(session, timing)
-                apart.pop(timing.row, None)
-            elif known is None or not (other or known.has_code_of(timing)):
-                figures.pop(timing.row, None)
-                apart[timing.row] = timing.label, failed or other
-    found = list(figures.values())
+    sessions = joined(measured, baseline)
+    latest, found = sessions.latest, list(sessions.figures.values())
     ranked = ranks([one.ratio.centre for one in found])
     ordered = sorted(zip(ranked, found, strict=True), key=lambda pair: pair[0])
     return Table(
@@ -96,20 +96,64 @@ def throughput(
         task_params=latest.task_params,
         condition=latest.condition,
         protocol="tuned" if latest.recipe.hold_out else "published",
-        baseline=latest.baseline.label,
+        baseline=sessions.baseline,
         rates=[],
-        columns=_columns(latest),
+        columns=_columns(latest, sessions.baseline),
         rows=[_row(one, rank) for rank, one in ordered],
-        apart=list(apart.values()),
-        notes=[*_notes(found, latest, environments), *_edited(found, trained)],
+        apart=list(sessions.apart.values()),
+        notes=[*_notes(sessions, environments), *_edited(found, trained)],
     )
 
 
-def _columns(latest: SessionRecord) -> list[Column]:
+def joined(measured: Sequence[SessionRecord], baseline: str | None = None) -> Joined:
+    """Return the sessions of one table, put together, with ratios to a norm (left out: the sessions' own baseline).
+
+    Sessions on another kind of device than the latest, or beside another baseline or other code of it or of the task,
+    give no ratio that could stand beside the others: what only they measured stands apart. So does what was not
+    measured in the rounds of the norm that is asked for, or beside other code of it.
+    """
+    latest = next((session for session in reversed(measured) if session.stopped != "failed"), measured[-1])
+    figures: dict[str, Figures] = {}
+    apart: dict[str, tuple[str, str]] = {}
+    for session in measured:
+        other = _why_other(session, latest)
+        for timing in session.timings:
+            failed = _why_not(session, timing)
+            known = figures.get(timing.row)
+            if not other and not failed:
+                figures[timing.row] = Figures(session, timing, session.baseline)
+                apart.pop(timing.row, None)
+            elif known is None or not (other or known.has_code_of(timing)):
+                figures.pop(timing.row, None)
+                apart[timing.row] = timing.label, failed or other
+    if baseline not in (None, latest.baseline.label):
+        figures, alone = _beside(figures, baseline)
+        return Joined(latest, baseline, figures, apart | alone)
+    return Joined(latest, latest.baseline.label, figures, apart)
+
+
+def _beside(figures: dict[str, Figures], baseline: str) -> tuple[dict[str, Figures], dict[str, tuple[str, str]]]:
+    """Return figures with ratios to another norm than the sessions' baseline, and whom that leaves out, with why."""
+    latest = next((one for one in figures.values() if one.timing.label == baseline), None)
+    kept: dict[str, Figures] = {}
+    apart: dict[str, tuple[str, str]] = {}
+    for row, one in figures.items():
+        timings = one.session.timings
+        base = next((each for each in timings if each.label == baseline and not _why_not(one.session, each)), None)
+        if base is None:
+            apart[row] = one.timing.label, f"not measured in the same rounds as {baseline}"
+        elif latest is None or not latest.has_code_of(base):
+            apart[row] = one.timing.label, f"measured with other code of {baseline}"
+        else:
+            kept[row] = Figures(one.session, one.timing, base)
+    return kept, apart
+
+
+def _columns(latest: SessionRecord, baseline: str) -> list[Column]:
     columns = [
         Column("train_samples_per_s", "train\nsamples/s", "samples/s", 0, "up"),
         Column("eval_samples_per_s", "eval\nsamples/s", "samples/s", 0, "up"),
-        Column("ratio", f"ratio to\n{latest.baseline.label} [95%]", "", 3, "up", ends=True),
+        Column("ratio", f"ratio to\n{baseline} [95%]", "", 3, "up", ends=True),
         Column("share", "share of\na step, %", "%", 0, "down"),
     ]
     if latest.device == "cuda":
@@ -117,13 +161,13 @@ def _columns(latest: SessionRecord) -> list[Column]:
     return columns
 
 
-def _row(one: _Figures, rank: int) -> TableRow:
+def _row(one: Figures, rank: int) -> TableRow:
     session, timing = one.session, one.timing
     trained, evaluated = session.steps * session.recipe.batch_size, session.batches * session.batch
     values = {
         "train_samples_per_s": Value(statistics.median(trained / seconds for seconds in timing.train)),
         "eval_samples_per_s": Value(statistics.median(evaluated / seconds for seconds in timing.evaluation)),
-        "ratio": Value(1.0) if timing is session.baseline else Value.of(one.ratio),
+        "ratio": Value(1.0) if timing is one.base else Value.of(one.ratio),
         "share": Value(one.share),
         "peak_memory": Value(None if timing.peak_memory is None else timing.peak_memory / MEBIBYTE),
     }
@@ -158,12 +202,13 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
     return ""
 
 
-def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _notes(sessions: Joined, environments: dict[str, dict[str, Any]]) -> Iterator[str]:
+    found = sessions.figures.values()
     shown = list({one.session.session: one.session for one in found}.values())
     if not shown:
         return
     yield (
-        f"ratio: training speed as a multiple of {latest.baseline.label}'s in the same round; the median over the "
+        f"ratio: training speed as a multiple of {sessions.baseline}'s in the same round; the median over the "
         "rounds, with its 95% interval. Compare nothing else between machines"
     )
     if any(one.share is not None for one in found):
@@ -172,14 +217,14 @@ def _notes(found: Sequence[_Figures], latest: SessionRecord, environments: dict[
         yield _described(session, environments)
     if len(shown) > 1:
         yield (
-            f"joined: the norms were measured in {len(shown)} sessions, each beside {latest.baseline.label}; compare "
+            f"joined: the norms were measured in {len(shown)} sessions, each beside {sessions.baseline}; compare "
             "their ratios, not their samples a second"
         )
     if len({session.environment for session in shown}) > 1:
         yield "mixed: sessions in more than one environment (versions or hardware) stand side by side"
 
 
-def _edited(found: Sequence[_Figures], trained: dict[str, Used]) -> Iterator[str]:
+def _edited(found: Sequence[Figures], trained: dict[str, Used]) -> Iterator[str]:
     """Say which norms were trained with other code than they were timed with."""
     older: list[str] = []
     newer: list[str] = []

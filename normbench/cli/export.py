@@ -10,19 +10,21 @@ import typer
 
 from normbench.cli import output
 from normbench.errors import UsageError
+from normbench.exports import FORMS
 from normbench.store import Store
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE.json", help="A results folder, or an export of one.")],
-    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="The file to write.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
+    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json|parquet", help="The file to write.")],
 ) -> None:
     """Write what the boards of a results folder show into one file, which every reporting command reads.
 
-    Trials that were trained again are left out in their older form.
+    Trials that were trained again are left out in their older form. A Parquet file is a table with a row a trial; it
+    needs pyarrow.
     """
-    if file.suffix != ".json":
-        raise UsageError(f"-o {file}: an export ends in .json")
+    if file.suffix not in FORMS:
+        raise UsageError(f"-o {file}: an export ends in {' or '.join(FORMS)}")
     if not file.resolve().parent.is_dir():
         raise UsageError(f"-o {file}: there is no folder {file.parent}")
     from normbench.boards import shown_trials
@@ -30,7 +32,7 @@ def command(
     store = Store(folder)
     output.require_runs(store)
     trials = shown_trials(store)
-    document = store.export(trials)
+    document = store.export(trials, file.suffix)
     output.warn_of_unreadable(store)
     part = file.with_name(f".{file.name}.part")
     try:

@@ -10,7 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from normbench.cli import export, leaderboard, listing, new_plugin, plan, plot, plugins, run, show, throughput
+from normbench.cli import (
+    compare,
+    export,
+    fingerprint,
+    leaderboard,
+    listing,
+    merge,
+    new_plugin,
+    plan,
+    plot,
+    plugins,
+    run,
+    show,
+    throughput,
+)
 from normbench.cli.output import close_quietly, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError
@@ -33,9 +47,12 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.command, "Run what is not stored of a suite; print the leaderboards."),
     "plan": (plan.command, "Say what would run, and how long it takes."),
     "throughput": (throughput.command, "Measure how fast each norm trains; print the leaderboard."),
+    "fingerprint": (fingerprint.command, "Say in seconds whether any number changed."),
     "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
+    "compare": (compare.command, "Say whether one results folder is worse than another."),
     "plot": (plot.command, "Draw accuracy against the rate."),
     "export": (export.command, "Write a results folder into one file."),
+    "merge": (merge.command, "Make one results folder of several."),
     "show": (show.command, "Show all that is stored of one trial."),
     "list": (listing.command, "List norms, tasks, suites, probes or executors."),
     "plugins": (plugins.command, "List plugins, and those that failed."),

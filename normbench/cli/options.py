@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from normbench.errors import UsageError
+
 Suite = Annotated[
     str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
 ]
@@ -78,4 +80,30 @@ Seconds = Annotated[
     float,
     typer.Option("--seconds", metavar="S", min=0, help="The time a throughput session may take, once it has 9 rounds."),
 ]
+Fail = Annotated[
+    list[str] | None,
+    typer.Option("--fail", metavar="METRIC:MARGIN", help="A gate, like accuracy:-0.5pt; may be repeated."),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="decided", help="Buy seeds for the rows that are unclear, up to --max-seeds."),
+]
+MaxSeeds = Annotated[
+    int | None, typer.Option("--max-seeds", metavar="N", min=2, help="The most seeds that --until decided buys.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def looks(until: str | None, max_seeds: int | None) -> list[int]:
+    """Return the looks that --until and --max-seeds ask for; none where they do not. Raises UsageError."""
+    if until is None and max_seeds is None:
+        return []
+    if until != "decided":
+        raise UsageError(
+            "--max-seeds goes with --until decided" if until is None else f"--until {until!r}: say decided"
+        )
+    if max_seeds is None:
+        raise UsageError("--until decided needs --max-seeds N, so that it ends")
+    from normbench.stats.decide import looks_up_to
+
+    return looks_up_to(max_seeds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +62,7 @@ def put_tables(tables: Sequence[Table], form: str) -> None:
     from normbench.boards.render import FORMATS as RENDER
     from normbench.boards.render import github, terminal
 
-    plain = not _speaks_unicode(sys.stdout.encoding)
+    plain = not speaks_unicode()
     text = terminal(tables, ascii_only=plain) if form == "terminal" else RENDER[form](tables)
     if form == "terminal" and _coloured():
         from rich.console import Console
@@ -72,13 +72,24 @@ def put_tables(tables: Sequence[Table], form: str) -> None:
             console.print(coloured(text), end="")
         text = captured.get()
     put(text)
+    if os.environ.get("GITHUB_ACTIONS"):
+        step_summary(lambda: github(tables))
+
+
+def step_summary(text: Callable[[], str]) -> None:
+    """Write Markdown to the summary of a GitHub job's step, where there is one."""
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if os.environ.get("GITHUB_ACTIONS") and summary:
+    if summary:
         try:
             with open(summary, "a", encoding="utf-8") as file:
-                file.write(github(tables) + "\n")
+                file.write(text() + "\n")
         except OSError as error:
             say(f"normbench: GITHUB_STEP_SUMMARY {summary}: can't be written ({error.strerror})")
+
+
+def speaks_unicode() -> bool:
+    """Whether stdout can show more than ASCII."""
+    return _speaks_unicode(sys.stdout.encoding)
 
 
 def coloured(text: str) -> Text:
@@ -112,7 +123,7 @@ def _coloured() -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and _speaks_unicode(sys.stdout.encoding)
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and speaks_unicode()
 
 
 def _encodable(text: str, stream: object) -> str:

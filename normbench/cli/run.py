@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
+from normbench import gates
 from normbench.cli import options, output
 from normbench.cli.output import say
-from normbench.execute import Request, Summary, executor_options, prepare, run, settled
+from normbench.errors import UsageError
+from normbench.execute import Request, Summary, executor_options, prepare, run, settled, until
 from normbench.execute.run import Prepared
 from normbench.execute.sessions import SECONDS
 from normbench.records import FAILED, SessionRecord
 from normbench.store import Store
+
+if TYPE_CHECKING:
+    from normbench.boards.compare import Comparison
 
 #: Exit status where some trials ended in error, oom or timeout, or the disk is full.
 FAILURES = 4
@@ -34,6 +42,9 @@ def command(
     checkpoint_every: options.CheckpointEvery = None,
     probes: options.Probes = None,
     retry: options.Retry = False,
+    fail: options.Fail = None,
+    decided: options.Until = None,
+    max_seeds: options.MaxSeeds = None,
     throughput: options.Throughput = True,
     seconds: options.Seconds = SECONDS,
     form: output.FormatOption = "terminal",
@@ -61,15 +72,22 @@ def command(
         checkpoint_every=checkpoint_every,
         throughput=throughput,
         seconds=seconds,
+        gates=gates.given(fail or ()),
     )
-    prepared = settled(prepare(request))
-    summary = _run(prepared, quiet)
+    looks = options.looks(decided, max_seeds)
+    comparison = _until_decided(request, looks, quiet) if looks else None
+    prepared = settled(prepare(dataclasses.replace(request, seeds=str(looks[0])) if looks else request))
+    summary = runs(prepared, quiet)
     from normbench.boards import tables
 
     store = Store(summary.folder)
     boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
     output.put_tables(boards, form)
+    if comparison is not None and form == "terminal":
+        from normbench.boards.report import terminal
+
+        output.put("\n" + terminal(comparison, ascii_only=not output.speaks_unicode()))
     if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells) and not quiet:
         say("throughput is measured on one device: not of trials on several")
     others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
@@ -78,7 +96,15 @@ def command(
     return _end(summary, quiet)
 
 
-def _run(prepared: Prepared, quiet: bool) -> Summary:
+def _until_decided(request: Request, looks: list[int], quiet: bool) -> Comparison:
+    """Train more and more seeds, until every norm is decided against the baseline."""
+    if request.seeds is not None:
+        raise UsageError(f"--seeds {request.seeds}: with --until decided, --max-seeds says how many")
+    return until.decided_run(request, looks, partial(runs, quiet=quiet))
+
+
+def runs(prepared: Prepared, quiet: bool) -> Summary:
+    """Run what is prepared, and show its progress unless `quiet`."""
     for plugin in prepared.registry.quarantined:
         say(f"normbench: {plugin}")
     if quiet or not (prepared.todo or prepared.sessions):

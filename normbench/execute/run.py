@@ -35,7 +35,7 @@ class Request:
     """What a user asks to run; the fields are the options of `normbench run`.
 
     `options` are parameters of the executor that have an option of their own, like --jobs; `checkpoint_every` is in
-    minutes.
+    minutes. `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks.
     """
 
     suite: str
@@ -53,6 +53,8 @@ class Request:
     checkpoint_every: float | None = None
     throughput: bool = True
     seconds: float = SECONDS
+    gates: Mapping[str, str] = field(default_factory=dict)
+    looks: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,22 @@ class Prepared:
         return [item for item in self.work if not item.done]
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(
+    request: Request, *, suite: Suite | None = None, narrowed: Callable[[Cell], Cell | None] | None = None
+) -> Prepared:
     """Resolve a request and hold it against what is stored; trains nothing, and imports no torch.
+
+    `suite` is one that is resolved already; `narrowed` gives what is wanted of each cell, None for nothing.
 
     Raises UsageError for whatever in the request can't be.
     """
     registry = plugins.current(tuple(request.plugin_files))
-    suite, where = find_suite(request.suite, registry)
-    suite = suites.changed(suite, norms=request.norms, seeds=request.seeds, settings=request.settings)
+    where = f"suite {request.suite}"
+    if suite is None:
+        suite, where = find_suite(request.suite, registry)
+        suite = suites.changed(
+            suite, norms=request.norms, seeds=request.seeds, settings=request.settings, gates=request.gates
+        )
     for name in request.probes:
         registry.probe(name, "--probe")
     if request.checkpoint_every is not None and request.checkpoint_every < 0:
@@ -123,6 +133,8 @@ def prepare(request: Request) -> Prepared:
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
     cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    if narrowed is not None:
+        cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
     if store.folder.is_file():
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
@@ -143,7 +155,9 @@ def settled(prepared: Prepared) -> Prepared:
     device = environment.resolve(prepared.request.device)
     if device == prepared.device:
         return prepared
-    return prepare(dataclasses.replace(prepared.request, device=device))
+    request = dataclasses.replace(prepared.request, device=device)
+    cells = {(cell.table, cell.row): cell for cell in prepared.cells}
+    return prepare(request, suite=prepared.suite, narrowed=lambda cell: cells.get((cell.table, cell.row)))
 
 
 def run(

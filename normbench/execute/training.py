@@ -167,6 +167,7 @@ def run_record(prepared: Prepared) -> RunRecord:
         baseline=prepared.baseline,
         protocol=prepared.suite.protocol,
         cells=prepared.cells,
+        looks=list(prepared.request.looks),
     )
 
 

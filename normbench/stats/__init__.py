@@ -2,6 +2,7 @@
 
 from normbench.stats.intervals import (
     Interval,
+    clopper_pearson,
     mean_over_seeds,
     median_over_rounds,
     median_over_seeds,
@@ -11,6 +12,7 @@ from normbench.stats.intervals import (
 
 __all__ = [
     "Interval",
+    "clopper_pearson",
     "mean_over_seeds",
     "median_over_rounds",
     "median_over_seeds",

@@ -15,12 +15,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A centre with two ends. `kind` says what the ends are: "t" or "order" intervals, or the "min-max"."""
+    """A centre with two ends. `kind` says what the ends are: "t", "order" or "exact" intervals, or the "min-max"."""
 
     centre: float
     low: float
     high: float
-    kind: Literal["t", "order", "min-max"]
+    kind: Literal["t", "order", "exact", "min-max"]
 
 
 def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int = 3) -> Interval:
@@ -92,6 +92,23 @@ def _order(n: int, level: float) -> int:
         if 2 * tail > 1 - level:
             return k
         k += 1
+
+
+def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
+    """Return the share k / n with its Clopper-Pearson interval.
+
+    It covers with probability `level` or more, whatever the true share.
+
+    Raises ValueError unless 0 <= k <= n and n >= 1.
+    """
+    if not 0 <= k <= n or n < 1:
+        raise ValueError(f"{k} of {n} is no share")
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return Interval(k / n, low, high, "exact")
 
 
 def unseen_failures(n: int) -> float:

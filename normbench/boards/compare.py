@@ -1,0 +1,362 @@
+"""Two results folders, row by row: is HEAD worse than BASE by more than a gate allows? docs/metrics.md defines each."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from normbench.boards.contrast import KINDS, Contrast, at_choice, contrasts
+from normbench.boards.gather import Grid, Row, gather
+from normbench.boards.gating import check, could_be_ok, spreads, weak
+from normbench.boards.table import Head
+from normbench.boards.timing import TimedRow, timed
+from normbench.gates import METRICS, Gate
+from normbench.records import Measure
+from normbench.stats import Interval
+from normbench.stats.decide import Decision, Gated, decide, interval
+from normbench.store import Store
+from normbench.suites import assignments, spelled
+
+#: What is said of a row. Gated rows are ok, better, regressed or unclear; of others the interval alone says better,
+#: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
+Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow:
+    """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
+
+    `difference` is signed so that + is better where `signed`, else it is HEAD - BASE; `unit` is that of the numbers.
+    """
+
+    head_of: Head
+    table: str
+    row: str
+    norm: str
+    metric: str
+    unit: str
+    base: float | None = None
+    head: float | None = None
+    difference: Interval | None = None
+    seeds: int = 0
+    identical: int = 0
+    word: Word
+    p: float | None = None
+    gate: Gate | None = None
+    could_be_ok: bool = True
+    flags: list[str] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        """The task with its condition, as messages name it."""
+        task = spelled(self.head_of.task, self.head_of.task_params)
+        return f"{task} ({assignments(self.head_of.condition)})" if self.head_of.condition else task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All rows of a comparison, and what is to be said beside them."""
+
+    base: str
+    head: str
+    gates: dict[str, Gate]
+    rows: list[ComparedRow]
+    notes: list[str]
+    warnings: list[str]
+    crashed: int = 0
+    looks: Sequence[int] = ()
+
+    def count(self, *words: Word) -> int:
+        """Return how many rows have one of these words."""
+        return sum(row.word in words for row in self.rows)
+
+    @property
+    def compared(self) -> int:
+        """How many rows have results on both sides."""
+        return len(self.rows) - self.count("vanished")
+
+    def failing(self, *, strict: bool = False) -> list[ComparedRow]:
+        """Return the rows that fail; strictly also those unclear, where they could be ok, and those that vanished."""
+        found = [row for row in self.rows if row.word == "regressed"]
+        if strict:
+            found += [row for row in self.rows if row.word == "unclear" and row.could_be_ok]
+            found += [row for row in self.rows if row.word == "vanished"]
+        return found
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A row before it is decided."""
+
+    common: dict[str, Any]
+    contrast: Contrast
+    gate: Gate | None
+
+
+def compare(
+    base: Store,
+    head: Store,
+    gates: dict[str, Gate],
+    *,
+    looks: Sequence[int] = (),
+    unchanged: frozenset[tuple[str, str]] = frozenset(),
+) -> Comparison:
+    """Compare two stores. Raises UsageError for a gate that the seeds at hand can't carry, with the number it needs.
+
+    `looks` are those of `--until decided`. `unchanged` are rows, by `Cell.table` and `Cell.row`, whose fingerprints are
+    equal: nothing is asked of HEAD's results there.
+    """
+    grids, others = gather(base), {grid.table: grid for grid in gather(head)}
+    rows: list[ComparedRow] = []
+    opened: list[_Open] = []
+    notes: list[str] = []
+    for grid in grids:
+        other = others.get(grid.table)
+        for row in grid.rows:
+            common: dict[str, Any] = {"head_of": grid, "table": grid.table, "row": row.cell.row, "norm": row.label}
+            if (row.cell.table, row.cell.row) in unchanged:
+                rows.append(ComparedRow(**common, metric="accuracy", unit="", word="unchanged"))
+                continue
+            found, why = _paired(row, other, grid.measure, gates)
+            if not found:
+                rows.append(ComparedRow(**common, metric="accuracy", unit="", word="vanished", why=why))
+            opened += [_Open({**common, "flags": _flags(one)}, one, gates.get(one.metric)) for one in found]
+            notes += [note for note in [why] if note and found]
+    notes += _chosen_anew(grids, others)
+    tables = {grid.table: grid for grid in grids}
+    check([(one.contrast, tables[one.common["table"]]) for one in opened], gates, looks)
+    speeds, said = timed(base, head, gates.get("throughput"))
+    rows += _decided(opened, speeds, gates, tables, looks)
+    rows = _sorted(rows)
+    crashed = sum(
+        sum(count for outcome, count in row.failures.items() if outcome != "unsupported")
+        for grid in others.values()
+        for row in grid.rows
+    ) + sum(" ended in " in why for grid in others.values() for _, why in grid.apart)
+    return Comparison(
+        base=str(base.folder),
+        head=str(head.folder),
+        gates=gates,
+        rows=rows,
+        notes=[*notes, *said, *_environments(base, head), *_new(grids, others), *_beyond(rows)],
+        warnings=weak([one.contrast for one in opened], gates),
+        crashed=crashed,
+        looks=looks,
+    )
+
+
+def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int], *, only: frozenset[str]) -> Comparison:
+    """Compare each norm with the baseline of its table, each at its own choice, as `compare` does two stores."""
+    grids = {grid.table: grid for grid in gather(store, only)}
+    opened = []
+    for grid in grids.values():
+        base = next((row for row in grid.rows if row.label == grid.baseline), None)
+        for row in [row for row in grid.rows if base is not None and row is not base]:
+            assert base is not None
+            for one in contrasts(grid.measure, base, row, gates):
+                common = {"head_of": grid, "table": grid.table, "row": row.cell.row, "norm": row.label}
+                opened.append(_Open({**common, "flags": _flags(one)}, one, gates.get(one.metric)))
+    check([(one.contrast, grids[one.common["table"]]) for one in opened], gates, looks)
+    return Comparison(
+        base="the baseline",
+        head=f"each norm in {store.folder}",
+        gates=gates,
+        rows=_sorted(list(_decided(opened, [], gates, grids, looks))),
+        notes=[],
+        warnings=weak([one.contrast for one in opened], gates),
+        looks=looks,
+    )
+
+
+def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
+    """Return rows by table, then by metric."""
+    order = {table: i for i, table in enumerate(dict.fromkeys(row.table for row in rows))}
+    metrics = list(METRICS)
+    return sorted(rows, key=lambda row: (order[row.table], metrics.index(row.metric)))
+
+
+def _paired(row: Row, other: Grid | None, measure: Measure, gates: dict[str, Gate]) -> tuple[list[Contrast], str]:
+    """Return what a row of BASE and HEAD share at BASE's choice, or why there is nothing; or a remark on what is."""
+    if other is None:
+        return [], "HEAD has no results of this task version and condition"
+    same = next((found for found in other.rows if found.cell.row == row.cell.row), None)
+    if same is None:
+        return [], next((why for norm, why in other.apart if norm == row.label), "HEAD has no results of it")
+    assert row.rate is not None
+    moved = at_choice(same, row.rate, row.settings[row.setting], same.seeds)
+    if moved is None:
+        return [], f"HEAD has no trials at the rate {row.rate:g} that BASE chose"
+    found = list(contrasts(measure, row, moved, gates))
+    if not found:
+        return [], "no seed is whole on both sides"
+    if row.rates != moved.rates:
+        return found, f"{row.label} on {other.task}: the grids differ; only the chosen rate is compared"
+    return found, ""
+
+
+def _flags(contrast: Contrast) -> list[str]:
+    return ["failed-seeds"] * (contrast.failed and contrast.metric != "failure_rate")
+
+
+def _decided(
+    opened: list[_Open],
+    speeds: list[TimedRow],
+    gates: dict[str, Gate],
+    grids: dict[str, Grid],
+    looks: Sequence[int],
+) -> Iterator[ComparedRow]:
+    """Decide the gated rows together, and describe the others."""
+    gated = [one for one in opened if one.gate and one.contrast.seeds]
+    tests = [Gated(KINDS[one.contrast.metric], one.contrast.differences, _margin(one)) for one in gated]
+    gate = gates.get("throughput")
+    held = [one for one in speeds if gate and not one.identical]
+    tests += [Gated("mean", [], gate.margin, one.tested) for one in held if gate]
+    decisions = dict(zip(map(id, [*gated, *held]), decide(tests, looks), strict=True))
+    spread = spreads([one.contrast for one in opened])
+    for one in opened:
+        yield _row(one, decisions.get(id(one)), grids[one.common["table"]], spread.get(one.contrast.metric))
+    for speed in speeds:
+        yield _speed(speed, decisions.get(id(speed)), gate)
+
+
+def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> ComparedRow:
+    """Return a row of throughput: its difference is how many per cent faster HEAD is."""
+    tested = one.tested
+    centre, low, high = (math.expm1(float(end)) for end in (tested.centre, tested.low, tested.high))
+    ends = Interval(centre, low, high, "t")
+    word: Word = decision.verdict if decision else "better" if ends.low > 0 else "worse" if ends.high < 0 else "~"
+    return ComparedRow(
+        head_of=one.head_of,
+        table=one.table,
+        row=one.row,
+        norm=one.norm,
+        metric="throughput",
+        unit="ratio",
+        base=one.base,
+        head=one.head,
+        difference=ends,
+        seeds=one.sessions,
+        word="identical" if one.identical else word,
+        p=decision.p if decision else None,
+        gate=gate,
+        flags=one.flags,
+    )
+
+
+def _margin(one: _Open) -> float:
+    assert one.gate is not None
+    return one.gate.margin
+
+
+def _row(one: _Open, decision: Decision | None, grid: Grid, spread: float | None) -> ComparedRow:
+    contrast = one.contrast
+    differences, metric = contrast.differences, contrast.metric
+    n = len(differences)
+    used = contrast.seeds[: decision.seeds] if decision else contrast.seeds
+    shown = used or sorted(contrast.base)
+    centre = statistics.median_low if metric == "max_trainable_lr" else statistics.fmean
+    ends = decision.interval if decision else interval(KINDS[metric], differences) if n else Interval(0, 0, 0, "t")
+    return ComparedRow(
+        **one.common,
+        metric=metric,
+        unit=_unit(metric, grid.measure, one.gate),
+        base=centre([contrast.base[seed] for seed in shown]),
+        head=centre([contrast.head[seed] for seed in shown]),
+        difference=_as_shown(ends, contrast),
+        seeds=decision.seeds if decision else n,
+        identical=len(contrast.same),
+        word=_word(decision, ends, n),
+        p=decision.p if decision else None,
+        gate=one.gate,
+        could_be_ok=one.gate is None or could_be_ok(KINDS[metric], n, one.gate.margin, spread),
+    )
+
+
+def _word(decision: Decision | None, ends: Interval, n: int) -> Word:
+    if not n:
+        return "identical"
+    if decision is not None:
+        return decision.verdict
+    if ends.kind == "min-max" or not (ends.low > 0 or ends.high < 0):
+        return "~"
+    return "better" if ends.low > 0 else "worse"
+
+
+def _as_shown(ends: Interval, contrast: Contrast) -> Interval:
+    """Return a difference as its column shows it: HEAD - BASE where a metric is better the lower it is."""
+    if contrast.sign > 0 or contrast.metric == "accuracy":
+        return ends
+    return Interval(0.0 - ends.centre, 0.0 - ends.high, 0.0 - ends.low, ends.kind)
+
+
+def _unit(metric: str, measure: Measure, gate: Gate | None) -> str:
+    if metric == "max_trainable_lr":
+        return "step" if gate is None or gate.unit == "step" else "decades"
+    if metric == "failure_rate" or measure.unit == "%":
+        return "%"
+    return measure.unit if metric == "accuracy" else ""
+
+
+def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
+    for grid in grids:
+        other = others.get(grid.table)
+        for row in grid.rows:
+            same = next((found for found in other.rows if found.cell.row == row.cell.row), None) if other else None
+            if same is not None and same.rate != row.rate and same.rate is not None and row.rate is not None:
+                yield (
+                    f"{row.label} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
+                    f"{row.rate:g}, which BASE chose"
+                )
+
+
+def _new(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
+    known = {(grid.table, row.cell.row) for grid in grids for row in grid.rows}
+    found = [
+        f"{row.label} on {grid.task}"
+        for grid in others.values()
+        for row in grid.rows
+        if (grid.table, row.cell.row) not in known
+    ]
+    if found:
+        yield f"in HEAD alone: {', '.join(found)}"
+
+
+def _beyond(rows: Sequence[ComparedRow]) -> Iterator[str]:
+    """Name what is better by more than its margin: a broken measure often looks like that."""
+    for row in rows:
+        if row.gate is None or row.word != "better" or row.difference is None:
+            continue
+        sure = -row.difference.high if METRICS[row.metric].worse == "+" else row.difference.low
+        if sure > row.gate.margin:
+            noun = METRICS[row.metric].noun
+            yield f"{row.norm} on {row.where}: {noun} is better by more than the margin; a broken measure may look so"
+
+
+def _environments(base: Store, head: Store) -> Iterator[str]:
+    """Say in what the environments of two stores differ."""
+    ours, theirs = (list(store.environments().values()) for store in (base, head))
+    if not ours or not theirs:
+        return
+    before, after = _flat(ours[-1]), _flat(theirs[-1])
+    changed = [
+        f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]
+    if changed:
+        yield f"environments differ: {', '.join(changed)}"
+    for store, found, side in ((base, ours, "BASE"), (head, theirs, "HEAD")):
+        used = Counter(result.environment for result in store.results())
+        if len(used) > 1:
+            yield f"{side} has trials of {len(found)} environments"
+
+
+def _flat(environment: dict[str, Any]) -> dict[str, str]:
+    packages = environment.get("packages", {})
+    rest = {key: value for key, value in environment.items() if key not in ("schema", "environment", "packages")}
+    return {key: str(value) for key, value in {**rest, **packages}.items()}

@@ -1,0 +1,95 @@
+"""What the seeds at hand can carry: gates that no row's seeds could ever decide are refused, weak ones warned of."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+from normbench.boards.contrast import KINDS, Contrast
+from normbench.boards.gather import Grid
+from normbench.errors import UsageError
+from normbench.gates import Gate
+from normbench.stats.verdicts import mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
+
+
+def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: Sequence[int]) -> None:
+    """Refuse a gate that no row's seeds can carry, or whose unit is not that of a task's score. Raises UsageError."""
+    gated = [(contrast, grid) for contrast, grid in rows if contrast.metric in gates and contrast.seeds]
+    for metric, gate in gates.items():
+        found = [(contrast, grid) for contrast, grid in gated if contrast.metric == metric]
+        for _, grid in found:
+            _check_unit(gate, grid)
+        if not found:
+            continue
+        most = max([len(contrast.seeds) for contrast, _ in found] + list(looks))
+        needed = 2 if KINDS[metric] == "mean" else seeds_for_sign_test(len(gated))
+        if most < needed:
+            why = "a t test" if KINDS[metric] == "mean" else f"{len(gated)} gated row{'s' * (len(gated) != 1)}"
+            raise UsageError(
+                f"gate {gate}: {most} seed{'s' * (most != 1)} can't carry it; with {why} it needs {needed} seeds"
+            )
+
+
+def _check_unit(gate: Gate, grid: Grid) -> None:
+    unit = grid.measure.unit
+    if gate.metric in ("accuracy", "over_the_grid", "sensitivity") and (gate.unit == "pt") != (unit == "%"):
+        like = "in percentage points, like 0.5pt" if unit == "%" else f"a number, in {unit or 'progress'}"
+        raise UsageError(f"gate {gate}: the margin on {grid.task} is {like}")
+    if gate.unit == "dec" and len(grid.rates) > 1:
+        step = min(math.log10(high / low) for low, high in pairwise(grid.rates))
+        if gate.margin > step + 1e-9:
+            raise UsageError(
+                f"gate {gate}: the smallest step of the grid of {grid.task} is {step:.3f} decades; a margin in decades "
+                "is no larger. Write it in steps, like -1step"
+            )
+
+
+def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate]) -> list[str]:
+    """Warn of gates on means that miss a loss of two margins more often than not, at BASE's spread over the seeds."""
+    found = []
+    gated = [contrast for contrast in contrasts if contrast.metric in gates and contrast.seeds]
+    spread = spreads(contrasts)
+    many = f"{len(gated)} gated row{'s' * (len(gated) != 1)}"
+    for metric, gate in gates.items():
+        rows = [contrast for contrast in gated if contrast.metric == metric]
+        own = [statistics.stdev(one.base.values()) for one in rows if len(one.base) > 1]
+        if KINDS.get(metric) != "mean" or not own:
+            continue
+        n = min(len(one.seeds) for one in rows)
+        # Two trainings that differ in one bit soon differ as those of two seeds do.
+        unpaired = 2**0.5 * statistics.median(own)
+        chance = power(unpaired, gate.margin, n, len(gated))
+        if chance < 0.5:
+            needed = seeds_for_power(unpaired, gate.margin, len(gated))
+            found.append(
+                f"gate {gate}: with {many}, {n} seeds see a loss of twice the margin in {100 * chance:.0f}% of cases; "
+                f"about {needed} seeds see it in half"
+            )
+        if spread.get(metric):
+            none, lost = (seeds_to_decide(spread[metric], gate.margin, loss=loss) for loss in (False, True))
+            if n < none:
+                found.append(f"gate {gate}: decided by about {none} seeds if nothing changed, {lost} if it was lost")
+    return found
+
+
+def could_be_ok(kind: str, n: int, margin: float, spread: float | None) -> bool:
+    """Whether so many seeds could show a row ok where nothing changed; `spread` is the metric's median one."""
+    if kind != "mean":
+        return n >= seeds_for_sign_test()
+    if n < 2 or spread is None:
+        return False
+    # n values whose mean is 0 and whose standard deviation is the spread
+    edge = spread * math.sqrt((n - 1) / 2)
+    centred = mean_test([edge, -edge, *[0.0] * (n - 2)], margin)
+    return float(centred.high) < margin
+
+
+def spreads(contrasts: Sequence[Contrast]) -> dict[str, float]:
+    """Return each metric's median standard deviation of the differences, over its rows."""
+    found: dict[str, list[float]] = {}
+    for contrast in contrasts:
+        if len(contrast.differences) > 1:
+            found.setdefault(contrast.metric, []).append(statistics.stdev(contrast.differences))
+    return {metric: statistics.median(each) for metric, each in found.items()}

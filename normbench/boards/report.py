@@ -1,0 +1,276 @@
+"""A comparison as text: the one model to terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import msgspec
+
+from normbench.boards.compare import ComparedRow, Comparison, Word
+from normbench.boards.render import github as github_tables
+from normbench.boards.render import latex_booktabs as latex_tables
+from normbench.boards.render import terminal as terminal_tables
+from normbench.boards.render import title
+from normbench.boards.table import Column, Table, TableRow, Value, flags_of
+from normbench.gates import METRICS
+from normbench.suites import assignments
+
+#: The order in which words are counted.
+WORDS: tuple[Word, ...] = (
+    "regressed",
+    "worse",
+    "unclear",
+    "vanished",
+    "ok",
+    "better",
+    "~",
+    "identical",
+    "unchanged",
+)
+_SIGNS: dict[Word, str] = {"regressed": "✗", "worse": "✗", "unclear": "?", "vanished": "?"}
+
+_NOTE = (
+    "difference: HEAD less BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
+    "regressed or unclear; the others: better or worse where the interval is on one side of 0, else ~"
+)
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Return what matters in a few lines: what was compared, the counts, each regression, what to know."""
+    gates = ", ".join(str(gate) for gate in comparison.gates.values()) or "none, so nothing can fail"
+    counts = ", ".join(f"{comparison.count(word)} {word}" for word in WORDS if comparison.count(word))
+    lines = [
+        f"BASE {comparison.base}, HEAD {comparison.head}; gates: {gates}",
+        counts.replace(" ~", " without a difference seen") or "nothing to compare",
+    ]
+    lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
+    lines += [f"vanished: {row.norm} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
+    lines += [f"warning: {warning}" for warning in comparison.warnings]
+    unchanged = [row.norm for row in comparison.rows if row.word == "unchanged"]
+    if unchanged:
+        lines.append(f"unchanged by fingerprint, so not trained: {', '.join(unchanged)}")
+    return lines + comparison.notes
+
+
+def sentence(row: ComparedRow) -> str:
+    """Return a row in words: what, where, by how much, and what was allowed."""
+    table = _table([row])
+    column, value = table.columns[2], table.rows[0].values["difference"]
+    from normbench.boards.render import written
+
+    unit = {"points": " points", "%": "%", "decades": " decades", "step": " steps"}.get(column.unit, "")
+    text = written(value, column)
+    number, _, ends = text.partition(" ")
+    margin = f"; allowed {row.gate.text}" if row.gate else ""
+    timed = row.unit in ("ratio", "seconds")
+    seeds = f"{row.seeds} {'session' if timed else 'seed'}{'s' * (row.seeds != 1)}"
+    return f"{noun(row.metric)} of {row.norm} on {row.where}: {number}{unit} {ends}, {seeds}{margin}"
+
+
+def noun(metric: str) -> str:
+    """Return a metric, or a statistic of timings, as messages name it."""
+    return METRICS[metric].noun if metric in METRICS else metric
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Return a table a task, condition and metric."""
+    groups: dict[tuple[str, str], list[ComparedRow]] = {}
+    for row in comparison.rows:
+        if row.difference is not None:
+            groups.setdefault((row.table, row.metric), []).append(row)
+    return [_table(rows) for rows in groups.values()]
+
+
+def _table(rows: Sequence[ComparedRow]) -> Table:
+    first = rows[0]
+    unit, points, digits = {
+        "%": ("%", "points", 1),
+        "ratio": ("", "%", 1),
+        "step": ("", "step", 0),
+        "decades": ("", "decades", 2),
+        "seconds": ("", "%", 1),
+    }.get(first.unit, (first.unit, first.unit, 3))
+    kind: Any = "text" if first.metric == "max_trainable_lr" else "number"
+    shown = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
+    rises = METRICS[first.metric].worse if first.metric in METRICS else "+"
+    worse = "" if rises == "-" else "\n(+ is worse)"
+    own, kind = (3, kind) if first.unit == "ratio" else (digits, "rate") if first.unit == "seconds" else (digits, kind)
+    columns = [
+        Column("base", f"BASE{shown.get(unit, '')}", unit, own, kind=kind),
+        Column("head", f"HEAD{shown.get(unit, '')}", unit, own, kind=kind),
+        Column("difference", f"difference{shown.get(points, '')}{worse}", points, digits, kind="signed", ends=True),
+        Column("verdict", "verdict", kind="text"),
+        Column("seeds", "sessions" if first.unit in ("ratio", "seconds") else "seeds", kind="text"),
+    ]
+    notes = [_NOTE]
+    failed = [row.norm for row in rows if "failed-seeds" in row.flags]
+    if failed:
+        notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
+    if any("within-session" in row.flags for row in rows):
+        notes.append("within session: one session a side; between sessions a ratio moves by 1–2% by itself")
+    head = {**first.head_of.head, "rates": []}
+    lines = [_line(row) for row in rows]
+    return Table(board=f"compare · {noun(first.metric)}", **head, columns=columns, rows=lines, apart=[], notes=notes)
+
+
+def _line(row: ComparedRow) -> TableRow:
+    assert row.difference is not None
+    identical = f" +{row.identical} identical" if row.identical and row.metric != "throughput" else ""
+    verdict = f"{_SIGNS.get(row.word, '')} {row.word}".strip()
+    values = {
+        "base": _number(row, row.base),
+        "head": _number(row, row.head),
+        "difference": Value(0.0) if row.word == "identical" else Value.of(row.difference),
+        "verdict": Value(text=verdict),
+        "seeds": Value(text=f"{row.seeds}{identical}"),
+    }
+    return TableRow(row.norm, None, row.seeds, values, [*row.flags, *flags_of(values)])
+
+
+def _number(row: ComparedRow, number: float | None) -> Value:
+    """Return an entry of BASE or HEAD; of the max trainable lr the rate itself."""
+    if row.metric != "max_trainable_lr" or number is None:
+        return Value(number)
+    rates = row.head_of.rates
+    rate = (rates[int(number)] if number >= 0 else None) if row.unit == "step" else 10**number
+    below = rate is None or rate < rates[0] * (1 - 1e-9)
+    return Value(text="none" if below else f"{rate:g}")
+
+
+def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bool = False) -> str:
+    """Return a comparison for a terminal: its tables, then what matters."""
+    import shutil
+
+    from normbench.boards.render import ASCII
+
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    parts = [terminal_tables(tables(comparison), width, ascii_only=ascii_only), ""] if tables(comparison) else []
+    for line in summary(comparison):
+        text = line.translate(ASCII) if ascii_only else line
+        parts += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def github(comparison: Comparison) -> str:
+    """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
+    first, counts, *rest = summary(comparison)
+    parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
+    bad = {(row.table, row.metric) for row in comparison.rows if row.word == "regressed"}
+    groups = dict.fromkeys((row.table, row.metric) for row in comparison.rows if row.difference is not None)
+    for group, table in zip(groups, tables(comparison), strict=True):
+        opened = " open" if group in bad else ""
+        parts.append(f"<details{opened}><summary>{title(table)}</summary>\n\n{github_tables([table])}\n\n</details>")
+    return "\n\n".join(part for part in parts if part)
+
+
+def latex_booktabs(comparison: Comparison) -> str:
+    """Return a comparison's tables for LaTeX with the package booktabs, the rest as comments."""
+    return "\n".join([latex_tables(tables(comparison)), "", *(f"% {line}" for line in summary(comparison))])
+
+
+def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield the rows for programs; docs/metrics.md gives their keys."""
+    for row in comparison.rows:
+        scale = 100.0 if row.unit == "%" else 1.0
+        spread = 100.0 if row.unit in ("%", "ratio", "seconds") else 1.0
+        ends = row.difference
+        differences = (ends.centre, ends.low, ends.high) if ends else (None, None, None)
+        centre, low, high = (None if number is None else number * spread for number in differences)
+        yield {
+            "task": row.head_of.task,
+            "task_version": row.head_of.task_version,
+            "task_params": row.head_of.task_params,
+            "condition": row.head_of.condition,
+            "protocol": row.head_of.protocol,
+            "norm": row.norm,
+            "metric": row.metric,
+            "unit": {"%": "points", "ratio": "%", "seconds": "%"}.get(row.unit, row.unit),
+            "base": None if row.base is None else row.base * scale,
+            "head": None if row.head is None else row.head * scale,
+            "difference": centre,
+            "difference_low": low,
+            "difference_high": high,
+            "ends": ends.kind if ends else None,
+            "verdict": row.word,
+            "p": row.p,
+            "gate": row.gate.text if row.gate else None,
+            "could_be_ok": row.could_be_ok,
+            "seeds": row.seeds,
+            "identical": row.identical,
+            "flags": row.flags,
+            "why": row.why,
+        }
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return a comparison as the JSON that other programs read."""
+    document = {
+        "schema": 1,
+        "compare": {
+            "base": comparison.base,
+            "head": comparison.head,
+            "gates": {gate.metric: gate.text for gate in comparison.gates.values()},
+            "looks": list(comparison.looks),
+            "counts": {word: comparison.count(word) for word in WORDS},
+            "crashed": comparison.crashed,
+            "rows": list(as_dicts(comparison)),
+            "warnings": comparison.warnings,
+            "notes": comparison.notes,
+        },
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return the rows as CSV with full precision."""
+    out = io.StringIO()
+    rows = [
+        {
+            **row,
+            "task_params": assignments(row["task_params"]),
+            "condition": assignments(row["condition"]),
+            "flags": " ".join(row["flags"]),
+        }
+        for row in as_dicts(comparison)
+    ]
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["task"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def junit(comparison: Comparison) -> str:
+    """Return a comparison as JUnit XML: a test a row; what is unclear or vanished counts as skipped."""
+    root = ElementTree.Element("testsuites", name="normbench compare")
+    suites: dict[str, Any] = {}
+    for row in comparison.rows:
+        if row.table not in suites:
+            suites[row.table] = ElementTree.SubElement(root, "testsuite", name=row.where)
+        name = f"{row.norm} {noun(row.metric)}"
+        case = ElementTree.SubElement(suites[row.table], "testcase", classname=row.where, name=name)
+        said = sentence(row) if row.difference is not None else row.why or row.word
+        if row.word == "regressed":
+            ElementTree.SubElement(case, "failure", message=said, type="regressed")
+        elif row.word in ("unclear", "vanished"):
+            ElementTree.SubElement(case, "skipped", message=f"{row.word}: {said}")
+    for suite in suites.values():
+        suite.set("tests", str(len(suite)))
+        suite.set("failures", str(len(suite.findall("testcase/failure"))))
+        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "terminal": terminal,
+    "github": github,
+    "latex_booktabs": latex_booktabs,
+    "csv": as_csv,
+    "json": as_json,
+    "junit": junit,
+}

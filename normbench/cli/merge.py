@@ -1,0 +1,32 @@
+"""`normbench merge`: several results folders as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench.cli import output
+from normbench.store import RUNS, SESSIONS, TRIALS, Store
+
+
+def command(
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILE...", help="Results folders, or exports of some.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make: new, or empty.")],
+) -> None:
+    """Make one results folder of several: trials, runs, sessions and fingerprints, each once.
+
+    Folders that contradict each other are refused: a trial on a CPU has to give the same wherever it is trained.
+    """
+    from normbench.merging import merge
+
+    stores = [Store(source) for source in sources]
+    for store in stores:
+        output.require_runs(store)
+    held = merge(stores, out)
+    counts = [
+        output.counted(held[name], noun)
+        for name, noun in ((TRIALS, "trial"), (RUNS, "run"), (SESSIONS, "throughput session"))
+    ]
+    output.say(f"{out} written: {', '.join(counts)}, of {output.counted(len(stores), 'source')}")

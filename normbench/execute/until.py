@@ -1,0 +1,166 @@
+"""Buying seeds until a comparison is decided, and only for the rows that are not; training only what changed.
+
+The looks are fixed, and stored with the first run, before anything is looked at: docs/metrics.md says what each spends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from normbench.errors import UsageError
+from normbench.execute import fingerprints
+from normbench.execute.run import Prepared, Request, prepare, settled
+from normbench.gates import Gate, gates
+from normbench.records import Cell, RunRecord
+from normbench.store import Store
+from normbench.suites import Suite
+
+if TYPE_CHECKING:
+    from normbench.boards.compare import Comparison
+
+#: Runs what is prepared; the command line shows its progress.
+Runs: TypeAlias = Callable[[Prepared], object]
+#: A row of a comparison: `Cell.table` and `Cell.row`.
+Key: TypeAlias = tuple[str, str]
+
+
+def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison:
+    """Run a suite with more and more seeds, until every norm is decided against the baseline; say what was decided.
+
+    Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
+    """
+    from normbench.boards.compare import against_baseline
+
+    request = dataclasses.replace(request, looks=looks, throughput=False)
+    whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
+    _check_looks(whole.store, looks, frozenset(whole.tables))
+    held = gates(whole.suite.gate, f"suite {whole.suite.name}")
+    if not held:
+        raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
+    if not any(cell.label == whole.baseline for cell in whole.cells):
+        raise UsageError(f"--until decided: the baseline {whole.baseline} is not among the norms")
+    baseline = {(cell.table, cell.row) for cell in whole.cells if cell.label == whole.baseline}
+    run(settled(whole))
+    for look in looks[1:]:
+        unclear = _unclear(against_baseline(whole.store, held, looks, only=whole.tables))
+        if not unclear:
+            break
+        tables = {table for table, _ in unclear}
+        wanted = unclear | {key for key in baseline if key[0] in tables}
+        run(settled(prepare(dataclasses.replace(request, seeds=str(look)), narrowed=partial(_among, wanted))))
+    return against_baseline(whole.store, held, looks, only=whole.tables)
+
+
+def decided_compare(
+    base: Store,
+    head: Store,
+    held: dict[str, Gate],
+    looks: Sequence[int],
+    request: Request,
+    run: Runs,
+    unchanged: frozenset[Key] = frozenset(),
+) -> Comparison:
+    """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, a look at a time.
+
+    `unchanged` are rows that need no training.
+    """
+    if head.folder.is_file():
+        raise UsageError(f"{head.folder}: a file, which is not written to; --until decided buys seeds for a folder")
+    from normbench.boards.compare import compare
+
+    latest = head.runs()[-1]
+    _check_looks(head, looks, frozenset(cell.table for cell in latest.cells))
+    seeds = _seeds(base)
+    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, looks=looks, throughput=False)
+    suite = _suite(latest)
+    wanted = {(cell.table, cell.row) for cell in latest.cells} & set(seeds) - unchanged
+    for look in looks:
+        if not wanted:
+            break
+
+        def narrowed(cell: Cell, look: int = look, wanted: set[Key] = wanted) -> Cell | None:
+            chosen = _among(wanted, cell)
+            return chosen and msgspec.structs.replace(chosen, seeds=seeds[cell.table, cell.row][:look])
+
+        run(settled(prepare(request, suite=suite, narrowed=narrowed)))
+        wanted &= _unclear(compare(base, head, held, looks=looks, unchanged=unchanged))
+    comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
+    short = {len(found) for found in seeds.values() if len(found) < looks[-1]}
+    if short and _unclear(comparison):
+        note = f"BASE has {min(short)} seeds: more of HEAD can't be paired until BASE has them"
+        return dataclasses.replace(comparison, notes=[*comparison.notes, note])
+    return comparison
+
+
+def fingerprinted(base: Store, head: Store, request: Request, run: Runs) -> frozenset[Key]:
+    """Take fingerprints of the suite that BASE ran last, train in HEAD what changed, and return what did not.
+
+    Rows whose fingerprint BASE lacks count as changed. Raises UsageError where BASE has none at all.
+    """
+    stored = base.fingerprints()
+    latest = base.runs()[-1] if base.runs() else None
+    if latest is None or not stored:
+        name = latest.suite["name"] if latest else "SUITE"
+        raise UsageError(
+            f"{base.folder}: no fingerprints there; in BASE's checkout, normbench fingerprint {name} --out "
+            f"{base.folder} stores them"
+        )
+    suite = _suite(latest)
+    seeds = _seeds(base)
+    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, throughput=False)
+    prepared = settled(prepare(request, suite=suite))
+    taken = fingerprints.take(prepared.cells, prepared.registry, prepared.device, prepared.data_dir)
+    found = fingerprints.held_against(stored, taken)
+    same = {key for key, word in found.items() if word == "same"}
+
+    def narrowed(cell: Cell) -> Cell | None:
+        key = cell.table, cell.row
+        return None if key in same else msgspec.structs.replace(cell, seeds=seeds.get(key, cell.seeds))
+
+    changed = prepare(request, suite=suite, narrowed=narrowed)
+    if changed.cells:
+        run(settled(changed))
+    return frozenset(same)
+
+
+def _seeds(base: Store) -> dict[Key, list[int]]:
+    """Return the seeds that BASE was asked for, by row, ascending."""
+    found: dict[Key, set[int]] = {}
+    for run in base.runs():
+        for cell in run.cells:
+            found.setdefault((cell.table, cell.row), set()).update(cell.seeds)
+    return {key: sorted(seeds) for key, seeds in found.items()}
+
+
+def _suite(run: RunRecord) -> Suite:
+    return msgspec.convert(run.suite, Suite)
+
+
+def _among(wanted: set[Key], cell: Cell) -> Cell | None:
+    return cell if (cell.table, cell.row) in wanted else None
+
+
+def _unclear(comparison: Comparison) -> set[Key]:
+    return {(row.table, row.row) for row in comparison.rows if row.word == "unclear" and row.metric != "throughput"}
+
+
+def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> None:
+    """Refuse to look at other numbers of seeds than those that were fixed before the first look."""
+    for run in _with_looks(store, tables):
+        if list(looks) != run.looks:
+            stored = ", ".join(map(str, run.looks))
+            raise UsageError(
+                f"{store.folder}: looks at {stored} seeds were fixed before the first; go on with --max-seeds "
+                f"{run.looks[-1]}, or name another folder"
+            )
+
+
+def _with_looks(store: Store, tables: frozenset[str]) -> Iterator[RunRecord]:
+    for run in store.runs():
+        if run.looks and any(cell.table in tables for cell in run.cells):
+            yield run

@@ -1,0 +1,148 @@
+"""From the rows of a comparison to verdicts: many rows at once, and looks after more and more seeds.
+
+Each of K looks spends an equal part of alpha (Lan & DeMets 1983): a row's p is K times its smallest so far, and Holm
+over the rows is on these. One look is the ordinary test.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from normbench.stats.intervals import Interval, median_over_seeds
+from normbench.stats.verdicts import ALPHA, Tested, holm, mean_test, most_tolerate, sign_test
+
+Verdict: TypeAlias = Literal["ok", "better", "regressed", "unclear"]
+#: How a row is tested: a paired t test of the mean; an exact sign test with a fall of the median, or of the mean, of at
+#: least the margin.
+Kind: TypeAlias = Literal["mean", "median", "share"]
+
+#: Numbers of seeds after which `--until decided` looks.
+LOOKS = (3, 5, 8, 12, 20)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A row to decide: its differences in the order of seeds, signed so that + is better, and its margin above 0.
+
+    `tested` is given where the row has a test of its own, which is final.
+    """
+
+    kind: Kind
+    differences: Sequence[float]
+    margin: float
+    tested: Tested | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is said of a row: from so many seeds, with p after Holm, and the difference with its ends."""
+
+    verdict: Verdict
+    seeds: int
+    p: float
+    interval: Interval
+
+
+def looks_up_to(most: int) -> list[int]:
+    """Return the looks of `--until decided --max-seeds MOST`: the usual ones below, and the last at `most`."""
+    return [*(look for look in LOOKS if look < most), most]
+
+
+def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> Interval:
+    """Return a difference with its ends, each of which errs at most `alpha`; of a median, as boards have them.
+
+    Fewer than 3 differences, and fewer than 5 of failures, have their lowest and highest.
+    """
+    if kind == "median":
+        return median_over_seeds(list(differences), level=1 - 2 * alpha)
+    if len(differences) < (3 if kind == "mean" else 5):
+        return Interval(statistics.fmean(differences), min(differences), max(differences), "min-max")
+    return mean_test(differences, 1.0, alpha).interval
+
+
+def decide(rows: Sequence[Gated], looks: Sequence[int] = (), alpha: float = ALPHA) -> list[Decision]:
+    """Return the verdicts of rows that are gated together; `looks` are the numbers of seeds looked at, ascending.
+
+    Without looks each row is tested once, on all its seeds. A row that is decided at a look stops there: later seeds of
+    it are not read.
+    """
+    states = [_State(row, looks, alpha, len(rows)) for row in rows]
+    for look in range(max(1, len(looks))):
+        for state in states:
+            state.look(look)
+        adjusted = holm([state.p for state in states]).tolist() if states else []
+        for state, p in zip(states, adjusted, strict=True):
+            state.settle(p, alpha)
+    return [state.decision() for state in states]
+
+
+def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[int]:
+    """Return the looks at which an exact sign test could reject at all: the others spend nothing."""
+    for i, first in enumerate(looks):
+        if 2.0**-first * len(looks[i:]) * rows <= alpha:
+            return list(looks[i:])
+    return []
+
+
+class _State:
+    """One row, from look to look."""
+
+    def __init__(self, row: Gated, looks: Sequence[int], alpha: float, rows: int) -> None:
+        self.p, self._row, self._adjusted = 1.0, row, 1.0
+        self._looks = [len(row.differences)] if not looks or row.tested else list(looks)
+        self._spending = self._looks
+        if len(self._looks) > 1 and row.kind != "mean":
+            self._spending = exact_looks(self._looks, rows, alpha)
+        self._alpha = alpha / max(1, len(self._spending))
+        self._verdict: Verdict = "unclear"
+        self._ok = self._better = False
+        self._fell = False
+        self._seeds = 0
+
+    def look(self, index: int) -> None:
+        """Test the row on the seeds of a look, if it is open and has them."""
+        if index >= len(self._looks) or self._looks[index] > len(self._row.differences) or self._verdict != "unclear":
+            return
+        row, n = self._row, self._looks[index]
+        seen = list(row.differences[:n])
+        self._seeds = n
+        if self._looks[index] not in self._spending:
+            return
+        if row.kind == "mean":
+            if row.tested is None and n < 2:
+                return
+            tested = mean_test(seen, row.margin, self._alpha) if row.tested is None else row.tested
+            p, self._ok, self._better = float(tested.p), bool(tested.ok), bool(tested.low > 0)
+            self._fell = True
+        else:
+            p = float(sign_test(seen))
+            # Of an even number of seeds the middle difference that is the smaller loss must be one of the margin.
+            centre = statistics.median_high(seen) if row.kind == "median" else statistics.fmean(seen)
+            self._fell = centre <= -row.margin * (1 - 1e-9)
+            self._ok = bool(most_tolerate(seen, np.asarray(row.margin), self._alpha)) and not self._fell
+            self._better = float(sign_test([-value for value in seen])) <= self._alpha
+        self.p = min(1.0, self.p, len(self._spending) * p)
+
+    def settle(self, p: float, alpha: float) -> None:
+        """Say what follows, with p after Holm over all rows."""
+        if self._verdict != "unclear":
+            return
+        self._adjusted = p
+        if self._ok:
+            self._verdict = "better" if self._better else "ok"
+        elif p <= alpha and self._fell:
+            self._verdict = "regressed"
+
+    def decision(self) -> Decision:
+        """Return what was said in the end."""
+        row = self._row
+        if row.tested is not None:
+            return Decision(self._verdict, self._seeds, self._adjusted, row.tested.interval)
+        seeds = self._seeds or len(row.differences)
+        ends = interval(row.kind, row.differences[:seeds], self._alpha if self._spending else ALPHA)
+        return Decision(self._verdict, seeds, self._adjusted, ends)

@@ -1,0 +1,192 @@
+"""Is it worse? Tests of "no worse than a margin", on arrays; docs/metrics.md defines each.
+
+Differences are signed so that + is better, and margins are above 0. A test's p is of the hypothesis that the true loss
+is at most half the margin: small where it is surely more. scipy.special is imported where a quantile is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normbench.stats.intervals import Interval
+
+Floats: TypeAlias = NDArray[np.float64]
+
+#: How often each of a gate's two errors may happen: a loss of up to m/2 called regressed, one of m or more called ok.
+ALPHA = 0.05
+
+
+class Tested(NamedTuple):
+    """A centre with its two ends, each of which errs with at most `alpha`; p; and whether "no worse than m" is sure.
+
+    Each is an array, a number a row.
+    """
+
+    centre: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    ok: NDArray[np.bool_]
+
+    @property
+    def interval(self) -> Interval:
+        """Where there is one row: its centre and ends."""
+        return Interval(float(self.centre), float(self.low), float(self.high), "t")
+
+
+def mean_test(differences: Any, margin: Any, alpha: float = ALPHA) -> Tested:
+    """Test means of differences, shape (..., n) with n >= 2, by Student's paired t.
+
+    `ok`: the lower end is above -margin. Raises ValueError for fewer than 2 differences.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    values = np.asarray(differences, dtype=float)
+    n = values.shape[-1]
+    if n < 2:
+        raise ValueError(f"{n} differences; a t test needs 2")
+    mean = values.mean(-1)
+    error = values.std(-1, ddof=1) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 1 - alpha)) * error
+    return Tested(mean, mean - half, mean + half, *_against(mean, error, half, margin, lambda t: stdtr(n - 1, t)))
+
+
+def two_sample_test(base: Sequence[float], head: Sequence[float], margin: float, half: float) -> Tested:
+    """Test the difference head - base of two means by Welch's t; `half` is what counts as half the margin."""
+    from scipy.special import stdtr, stdtrit
+
+    parts = [np.var(side, ddof=1) / len(side) for side in (base, head)]
+    error = math.sqrt(sum(parts))
+    weights = [part**2 / (len(side) - 1) for part, side in zip(parts, (base, head), strict=True)]
+    freedom = sum(parts) ** 2 / sum(weights) if error else math.inf
+    mean = np.asarray(np.mean(head) - np.mean(base))
+    width = float(stdtrit(freedom, 1 - ALPHA)) * error if error else 0.0
+    p, ok = _against(mean, np.asarray(error), width, margin, lambda t: stdtr(freedom, t), half)
+    return Tested(mean, mean - width, mean + width, p, ok)
+
+
+def _against(
+    mean: Floats, error: Floats, half: Any, margin: Any, below: Any, half_margin: Any = None
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return p of a loss of at most half the margin, and whether the lower end is above a loss of the margin."""
+    tolerated = np.asarray(margin) / 2 if half_margin is None else half_margin
+    beyond = mean + tolerated
+    # Differences that are all equal leave no doubt, in either direction.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error > 0, below(beyond / error), np.where(beyond < 0, 0.0, 1.0))
+    return p, np.asarray(mean - half > -np.asarray(margin))
+
+
+def sign_test(differences: Any) -> Floats:
+    """Return p of the exact one-sided sign test, shape (..., n) -> (...): small where most differences are below 0.
+
+    Differences of 0 are dropped.
+    """
+    from scipy.special import bdtr
+
+    values = np.asarray(differences, dtype=float)
+    falls, rises = (values < 0).sum(-1), (values > 0).sum(-1)
+    # P(X >= falls) of as many fair coins as there are differences that are not 0 is P(X <= rises).
+    return np.asarray(bdtr(rises.astype(float), falls + rises, 0.5))
+
+
+def most_tolerate(differences: Any, margin: Any, alpha: float = ALPHA) -> NDArray[np.bool_]:
+    """Return whether surely fewer than half of all seeds lose the margin or more, from differences (..., n).
+
+    The one-sided Clopper-Pearson bound of their share is below 1/2.
+    """
+    from scipy.special import bdtr
+
+    values = np.asarray(differences, dtype=float)
+    n = values.shape[-1]
+    lost = (values <= -np.asarray(margin)[..., None] * (1 - 1e-9)).sum(-1)
+    # The bound is below 1/2 exactly where so few would be a surprise at a share of 1/2.
+    return np.asarray(bdtr(lost.astype(float), n, 0.5) < alpha)
+
+
+def holm(p: Any) -> Floats:
+    """Return p-values adjusted for testing so many at once, shape (..., rows) (Holm 1979)."""
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, axis=-1, kind="stable")
+    rows = values.shape[-1]
+    factors = np.arange(rows, 0, -1)
+    stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * factors, axis=-1)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, np.minimum(stepped, 1.0), axis=-1)
+    return adjusted
+
+
+def hodges_lehmann(base: Sequence[float], head: Sequence[float], margin: float, half: float) -> Tested:
+    """Test the shift head - base of two samples: the median of all differences, by ranks (Hodges & Lehmann 1963).
+
+    The ends are those of the exact Mann-Whitney test; `half` is what counts as half the margin.
+    """
+    shifts = np.sort(np.subtract.outer(np.asarray(head), np.asarray(base)).ravel())
+    left = _left_tails(len(base), len(head))
+    # The largest k with P(U < k) <= alpha: the k-th shift from either end bounds the true one.
+    k = int(np.searchsorted(left, ALPHA, side="right"))
+    low, high = (shifts[k - 1], shifts[-k]) if k else (-math.inf, math.inf)
+    # How many pairs are above a shift of -half: few where the shift is surely below.
+    above = int((shifts > -half).sum())
+    arrays = [np.asarray(value) for value in (np.median(shifts), low, high, left[above], low > -margin)]
+    return Tested(*arrays)
+
+
+@functools.lru_cache(maxsize=64)
+def _left_tails(m: int, n: int) -> Floats:
+    """Return P(U <= u) of the Mann-Whitney statistic for u = 0 ... mn, where both samples are of one distribution."""
+    if m * n > 1600:  # exact no longer differs from the normal approximation where it matters
+        from scipy.special import ndtr
+
+        every = np.arange(m * n + 1)
+        return np.asarray(ndtr((every + 0.5 - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)))
+    # The numbers of orders with each U are the coefficients of a Gaussian binomial, in whole numbers.
+    counts = [1] + [0] * (m * n)
+    for i in range(1, m + 1):
+        for u in range(m * n, n + i - 1, -1):
+            counts[u] -= counts[u - n - i]
+        for u in range(i, m * n + 1):
+            counts[u] += counts[u - i]
+    total = math.comb(m + n, m)
+    sums, tails = 0, []
+    for count in counts:
+        sums += count
+        tails.append(sums / total)
+    return np.asarray(tails)
+
+
+def power(spread: float, margin: float, seeds: int, rows: int = 1) -> float:
+    """Return how often a loss of 2 margins is called regressed, where so many rows are gated.
+
+    `spread` is the standard deviation of the differences.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    if seeds < 2:
+        return 0.0
+    if spread == 0:
+        return 1.0
+    bound = float(stdtrit(seeds - 1, 1 - ALPHA / rows))
+    distance = 1.5 * margin * math.sqrt(seeds) / spread
+    return 1.0 if distance > 30 else float(1 - nctdtr(seeds - 1, distance, bound))
+
+
+def seeds_for_power(spread: float, margin: float, rows: int = 1, wanted: float = 0.5) -> int:
+    """Return how many seeds a loss of 2 margins needs to be called regressed so often."""
+    return next((n for n in range(2, 2000) if power(spread, margin, n, rows) >= wanted), 2000)
+
+
+def seeds_for_sign_test(rows: int = 1, alpha: float = ALPHA) -> int:
+    """Return how many seeds an exact sign test needs before it can reject anything, where so many rows are gated."""
+    return math.ceil(math.log2(rows / alpha))
+
+
+def seeds_to_decide(spread: float, margin: float, loss: bool) -> int:
+    """Return about how many seeds decide a gate on a mean: where nothing changed, or where the loss is the margin."""
+    return math.ceil(((5.0 if loss else 2.5) * spread / margin) ** 2 + 2)
