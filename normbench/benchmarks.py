@@ -1,6 +1,6 @@
-"""Reads the JSON that pytest-benchmark writes, from version 4 on (`--benchmark-json`): times, and where they were taken.
+"""Reads the JSON that pytest-benchmark writes, version 4 or later: each benchmark's times, and where they were taken.
 
-The times are seconds, each a mean over the iterations of a round.
+Times are seconds, each the mean over the iterations of a round.
 """
 
 from __future__ import annotations

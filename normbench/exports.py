@@ -54,10 +54,12 @@ def as_parquet(parts: Parts) -> bytes:
     }
     arrays[RECORD] = arrow.array([msgspec.json.encode(trial).decode() for trial in trials], "string")
     rest = as_json({name: records for name, records in parts.items() if name != "trials"})
-    table = arrow.table(arrays).replace_schema_metadata({_KEY: rest})
-    sink = arrow.BufferOutputStream()
-    # Arrow's own copy of the schema would hold the metadata a second time.
-    parquet.write_table(table, sink, compression="zstd", store_schema=False, write_page_checksum=True)
+    table, sink = arrow.table(arrays), arrow.BufferOutputStream()
+    options = {"compression": "zstd", "store_schema": False, "write_page_checksum": True}
+    with parquet.ParquetWriter(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+        # In the schema's own metadata Arrow would store it twice.
+        writer.add_key_value_metadata({_KEY: rest})
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -72,11 +74,7 @@ def read(file: Path) -> dict[str, list[msgspec.Raw]]:
     """
     try:
         content = file.read_bytes()
-        if not content.startswith(_MAGIC):
-            parts = _parts(content, file)
-        else:
-            _pyarrow(f"{file}: ")
-            parts = _of_parquet(content, file)
+        parts = _of_parquet(content, file) if content.startswith(_MAGIC) else _parts(content, file)
         if missing := [name for name in _REQUIRED if name not in parts]:
             raise ValueError(f"it lacks {', '.join(missing)}")
     except (msgspec.MsgspecError, ValueError, OSError) as error:
@@ -113,7 +111,7 @@ def _parts(document: bytes, file: Path) -> dict[str, list[msgspec.Raw]]:
 
 
 def _of_parquet(content: bytes, file: Path) -> dict[str, list[msgspec.Raw]]:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = _pyarrow(f"{file}: ")
     try:
         source = parquet.ParquetFile(arrow.BufferReader(content), page_checksum_verification=True)
         document = (source.metadata.metadata or {}).get(_KEY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from normbench.boards.contrast import KINDS, Contrast, at_choice, contrasts
 from normbench.boards.gather import Grid, Row, gather
-from normbench.boards.gating import check, could_be_ok, spreads, weak
+from normbench.boards.gating import check, could_be_ok, in_points, spreads, weak
 from normbench.boards.table import Head
 from normbench.boards.timing import TimedRow, timed
 from normbench.gates import METRICS, Gate
@@ -25,12 +26,16 @@ from normbench.suites import assignments, spelled
 #: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
 Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
 
+#: What boards say of a norm that stands apart: how many of its trials have no score, and why.
+_CRASHES = re.compile(r"(\d+) ended in (?:error|oom|timeout)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRow:
     """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
 
-    `difference` is signed so that + is better where `signed`, else it is HEAD - BASE; `unit` is that of the numbers.
+    `difference` is HEAD - BASE; where `signed`, of a score that is better the lower it is, BASE - HEAD: + is better, as
+    in its gate. `unit` is that of the numbers.
     """
 
     head_of: Head
@@ -42,6 +47,7 @@ class ComparedRow:
     base: float | None = None
     head: float | None = None
     difference: Interval | None = None
+    signed: bool = False
     seeds: int = 0
     identical: int = 0
     word: Word
@@ -137,7 +143,7 @@ def compare(
         sum(count for outcome, count in row.failures.items() if outcome != "unsupported")
         for grid in others.values()
         for row in grid.rows
-    ) + sum(" ended in " in why for grid in others.values() for _, why in grid.apart)
+    ) + sum(int(n) for grid in others.values() for _, why in grid.apart for n in _CRASHES.findall(why))
     return Comparison(
         base=str(base.folder),
         head=str(head.folder),
@@ -228,7 +234,8 @@ def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> Compa
     """Return a row of throughput: its difference is how many per cent faster HEAD is."""
     tested = one.tested
     centre, low, high = (math.expm1(float(end)) for end in (tested.centre, tested.low, tested.high))
-    ends = Interval(centre, low, high, "t")
+    # Of one session a side by ranks: not as wide on both sides, so never written as ±.
+    ends = Interval(centre, low, high, "exact" if one.sessions == 1 else "t")
     word: Word = decision.verdict if decision else "better" if ends.low > 0 else "worse" if ends.high < 0 else "~"
     return ComparedRow(
         head_of=one.head_of,
@@ -268,6 +275,7 @@ def _row(one: _Open, decision: Decision | None, grid: Grid, spread: float | None
         base=centre([contrast.base[seed] for seed in shown]),
         head=centre([contrast.head[seed] for seed in shown]),
         difference=_as_shown(ends, contrast),
+        signed=_is_signed(contrast),
         seeds=decision.seeds if decision else n,
         identical=len(contrast.same),
         word=_word(decision, ends, n),
@@ -287,9 +295,13 @@ def _word(decision: Decision | None, ends: Interval, n: int) -> Word:
     return "better" if ends.low > 0 else "worse"
 
 
+def _is_signed(contrast: Contrast) -> bool:
+    return contrast.sign < 0 and contrast.metric == "accuracy"
+
+
 def _as_shown(ends: Interval, contrast: Contrast) -> Interval:
-    """Return a difference as its column shows it: HEAD - BASE where a metric is better the lower it is."""
-    if contrast.sign > 0 or contrast.metric == "accuracy":
+    """Return a difference as its column shows it: HEAD - BASE, but of a score + is better."""
+    if contrast.sign > 0 or _is_signed(contrast):
         return ends
     return Interval(0.0 - ends.centre, 0.0 - ends.high, 0.0 - ends.low, ends.kind)
 
@@ -297,9 +309,9 @@ def _as_shown(ends: Interval, contrast: Contrast) -> Interval:
 def _unit(metric: str, measure: Measure, gate: Gate | None) -> str:
     if metric == "max_trainable_lr":
         return "step" if gate is None or gate.unit == "step" else "decades"
-    if metric == "failure_rate" or measure.unit == "%":
-        return "%"
-    return measure.unit if metric == "accuracy" else ""
+    if metric == "accuracy":
+        return measure.unit
+    return "%" if metric == "failure_rate" or in_points(measure) else ""
 
 
 def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
@@ -350,10 +362,10 @@ def _environments(base: Store, head: Store) -> Iterator[str]:
     ]
     if changed:
         yield f"environments differ: {', '.join(changed)}"
-    for store, found, side in ((base, ours, "BASE"), (head, theirs, "HEAD")):
+    for store, side in ((base, "BASE"), (head, "HEAD")):
         used = Counter(result.environment for result in store.results())
         if len(used) > 1:
-            yield f"{side} has trials of {len(found)} environments"
+            yield f"{side} has trials of {len(used)} environments"
 
 
 def _flat(environment: dict[str, Any]) -> dict[str, str]:

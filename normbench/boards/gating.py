@@ -11,6 +11,7 @@ from normbench.boards.contrast import KINDS, Contrast
 from normbench.boards.gather import Grid
 from normbench.errors import UsageError
 from normbench.gates import Gate
+from normbench.records import Measure
 from normbench.stats.verdicts import mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
 
 
@@ -20,7 +21,7 @@ def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: 
     for metric, gate in gates.items():
         found = [(contrast, grid) for contrast, grid in gated if contrast.metric == metric]
         for _, grid in found:
-            _check_unit(gate, grid)
+            check_units(gate, grid)
         if not found:
             continue
         most = max([len(contrast.seeds) for contrast, _ in found] + list(looks))
@@ -32,10 +33,13 @@ def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: 
             )
 
 
-def _check_unit(gate: Gate, grid: Grid) -> None:
-    unit = grid.measure.unit
-    if gate.metric in ("accuracy", "over_the_grid", "sensitivity") and (gate.unit == "pt") != (unit == "%"):
-        like = "in percentage points, like 0.5pt" if unit == "%" else f"a number, in {unit or 'progress'}"
+def check_units(gate: Gate, grid: Grid) -> None:
+    """Refuse a margin whose unit is not that of a task's score, or wider than the grid tells. Raises UsageError."""
+    percent = grid.measure.unit == "%" if gate.metric == "accuracy" else in_points(grid.measure)
+    if gate.metric in ("accuracy", "over_the_grid", "sensitivity") and (gate.unit == "pt") != percent:
+        unit = grid.measure.unit or "its own unit"
+        own = unit if gate.metric == "accuracy" or grid.measure.direction == "up" else "progress"
+        like = "in percentage points, like 0.5pt" if percent else f"a number, in {own}"
         raise UsageError(f"gate {gate}: the margin on {grid.task} is {like}")
     if gate.unit == "dec" and len(grid.rates) > 1:
         step = min(math.log10(high / low) for low, high in pairwise(grid.rates))
@@ -44,6 +48,11 @@ def _check_unit(gate: Gate, grid: Grid) -> None:
                 f"gate {gate}: the smallest step of the grid of {grid.task} is {step:.3f} decades; a margin in decades "
                 "is no larger. Write it in steps, like -1step"
             )
+
+
+def in_points(measure: Measure) -> bool:
+    """Whether a mean over the grid is in percentage points: of a score that is better the lower it is in progress."""
+    return measure.unit == "%" and measure.direction == "up"
 
 
 def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate]) -> list[str]:

@@ -98,7 +98,7 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
     kind: Any = "text" if first.metric == "max_trainable_lr" else "number"
     shown = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
     rises = METRICS[first.metric].worse if first.metric in METRICS else "+"
-    worse = "" if rises == "-" else "\n(+ is worse)"
+    worse = "\n(+ is better)" if first.signed else "" if rises == "-" else "\n(+ is worse)"
     own, kind = (3, kind) if first.unit == "ratio" else (digits, "rate") if first.unit == "seconds" else (digits, kind)
     columns = [
         Column("base", f"BASE{shown.get(unit, '')}", unit, own, kind=kind),
@@ -202,7 +202,7 @@ def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "could_be_ok": row.could_be_ok,
             "seeds": row.seeds,
             "identical": row.identical,
-            "flags": row.flags,
+            "flags": [*row.flags, *["plus-is-better"] * row.signed],
             "why": row.why,
         }
 

@@ -64,7 +64,7 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
             notes.append(f"throughput of {before[-1].task} can't be compared: {', '.join(hard)}")
             continue
         rows += _rows(before, after, gate)
-    if gate is not None and gate.margin < SMALLEST and any(row.sessions == 1 for row in rows):
+    if gate is not None and gate.margin < SMALLEST and any(row.sessions == 1 and not row.identical for row in rows):
         raise UsageError(
             f"gate {gate}: one session a side carries a gate of 10% or more; for this it needs {SESSIONS} sessions a "
             "side, of BASE and HEAD by turns"

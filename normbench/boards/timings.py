@@ -93,7 +93,7 @@ def _rows(base: Benchmarks, head: Benchmarks, asked: dict[str, tuple[str, Gate]]
             metric,
             base=_number(ours, metric),
             head=_number(theirs, metric),
-            difference=Interval(centre, low, high, "t"),
+            difference=Interval(centre, low, high, "exact"),
             seeds=1,
             word=word,
             p=decision.p,

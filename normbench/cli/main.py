@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from normbench.cli import (
+    calibrate,
     compare,
     export,
     fingerprint,
@@ -50,6 +51,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "fingerprint": (fingerprint.command, "Say in seconds whether any number changed."),
     "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
     "compare": (compare.command, "Say whether one results folder is worse than another."),
+    "calibrate": (calibrate.command, "Say how often gates would err on results like these."),
     "plot": (plot.command, "Draw accuracy against the rate."),
     "export": (export.command, "Write a results folder into one file."),
     "merge": (merge.command, "Make one results folder of several."),

@@ -12,12 +12,12 @@ from normbench.store import RUNS, SESSIONS, TRIALS, Store
 
 
 def command(
-    sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILE...", help="Results folders, or exports of some.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILE", help="Results folders, or exports of some.")],
     out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make: new, or empty.")],
 ) -> None:
-    """Make one results folder of several: trials, runs, sessions and fingerprints, each once.
+    """Make one results folder of several, with all that they hold, each record once.
 
-    Folders that contradict each other are refused: a trial on a CPU has to give the same wherever it is trained.
+    Folders that contradict each other are refused: in one environment, a trial on a CPU gives the same to the last bit.
     """
     from normbench.merging import merge
 

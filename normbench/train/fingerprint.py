@@ -36,10 +36,10 @@ def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.de
     """Return the numbers of a few training steps of a trial on one device, the same in every process.
 
     They are taken with the trial's first batches, as if they were the steps at `SHARES` of the run and its last: layers
-    are told those steps, and the schedule has their rates. There are the loss, the gradient and each buffer of every
-    step, each parameter after the last, and the outputs on test samples in evaluation mode. The optimizer is given
-    gradients that are made up. `compile` is off, and threads are the recipe's. Global generators and settings are put
-    back as they were.
+    are told those steps, and the schedule has their rates. There are the outputs, the loss, the gradient and each
+    buffer of every step, each parameter after the last, and the outputs on test samples in evaluation mode. The
+    optimizer is given gradients that are made up. `compile` is off, and threads are the recipe's. Global generators and
+    settings are put back as they were.
 
     Raises whatever a layer or the task raises, and UsageError where the data folder lacks the data.
     """
@@ -47,8 +47,10 @@ def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.de
     with _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
         data = assemble.data(eager, registry.task(trial.task), folder, device)
         module = assemble.training(eager, registry, data).to(device)
+        outputs: list[Any] = []
+        module.network.register_forward_hook(lambda network, inputs, output: outputs.append(output))  # noqa: ARG005
         with global_stream(device, trial.seed, "layer"):
-            return _trained(module) | _evaluated(module, data)
+            return _trained(module, outputs) | {"outputs in evaluation": _evaluated(module, data, outputs)}
 
 
 def steps_of(total: int) -> list[int]:
@@ -69,7 +71,7 @@ def projected(values: Iterable[Tensor], *, per_element: bool = True) -> list[Num
     return [worded(x.square().sum().sqrt().item() / root), worded((x * cosines).sum().item() / root)]
 
 
-def _trained(module: Training) -> dict[str, list[Number]]:
+def _trained(module: Training, outputs: list[Any]) -> dict[str, list[Number]]:
     """Take the steps; return the numbers of each, and of the parameters after the last.
 
     The optimizer is given gradients that are made up. In float32 a deep network's own differ by a thousandth from one
@@ -90,6 +92,7 @@ def _trained(module: Training) -> dict[str, list[Number]]:
             torch.autograd.backward(part)
             loss += part.item()
         learning = [value for value in network.parameters() if value.grad is not None]
+        numbers[f"outputs at step {step}"] = _of_outputs(outputs)
         numbers[f"loss at step {step}"] = [worded(loss)]
         numbers[f"{GRADIENT} at step {step}"] = projected([value.grad for value in learning], per_element=False)
         for name, value in network.named_buffers():
@@ -108,12 +111,20 @@ def _made_up(parameter: Tensor, index: int) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluated(module: Training, data: Loaded) -> dict[str, list[Number]]:
+def _evaluated(module: Training, data: Loaded, outputs: list[Any]) -> list[Number]:
     """Return the numbers of the outputs on the first test samples, in evaluation mode."""
+    inputs, targets = data.test
     module.eval()
-    outputs = list(_tensors(module.outputs(data.test[0][:EVALUATED])))
-    means = [worded(_real(output).double().mean().item()) for output in outputs]
-    return {"outputs": [*projected(outputs), *means]}
+    module.scores(inputs[:EVALUATED], targets[:EVALUATED])
+    return _of_outputs(outputs)
+
+
+def _of_outputs(outputs: list[Any]) -> list[Number]:
+    """Take what the network gave since the last time; return its two numbers, and its mean."""
+    tensors = list(_tensors(outputs))
+    outputs.clear()
+    total, count = sum(_real(tensor).double().sum().item() for tensor in tensors), sum(map(torch.numel, tensors))
+    return [*projected(tensors), worded(total / max(1, count))]
 
 
 def _tensors(outputs: Any) -> Iterator[Tensor]:

@@ -147,11 +147,6 @@ class Training(pl.LightningModule):
             scores = self._score(self._outputs(inputs), targets)
         return scores.double().sum()
 
-    def outputs(self, inputs: Tensor) -> Any:
-        """Return what the network gives, in the recipe's precision and memory format."""
-        with self._precision():
-            return self._outputs(inputs)
-
     def progress(self) -> dict[str, Any]:
         """Return what `go_on` needs, after an optimizer step: all but weights, buffers and generators."""
         schedule: Any = self.lr_schedulers()

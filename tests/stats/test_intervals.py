@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from normbench.stats import (
+    clopper_pearson,
     mean_over_seeds,
     median_over_rounds,
     median_over_seeds,
@@ -162,3 +163,22 @@ def test_rounds_that_are_no_pairs_are_refused() -> None:
     """A norm and its baseline have the same rounds."""
     with pytest.raises(ValueError, match="zip"):
         ratio_over_rounds([1.0, 1.0], [1.0])
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 5), (1, 3), (2, 5), (5, 5), (13, 40)])
+def test_share_has_the_interval_of_clopper_and_pearson(k: int, n: int, level: float) -> None:
+    """The exact interval of a share is that of any statistics package, at its ends too."""
+    expected = stats.binomtest(k, n).proportion_ci(level, method="exact")
+
+    interval = clopper_pearson(k, n, level=level)
+
+    assert pytest.approx((expected.low, k / n, expected.high)) == (interval.low, interval.centre, interval.high)
+    assert "exact" == interval.kind
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (3, 2), (-1, 4)])
+def test_what_is_no_share_is_refused(k: int, n: int) -> None:
+    """More than all, or of nothing, is a mistake."""
+    with pytest.raises(ValueError, match="is no share"):
+        clopper_pearson(k, n)

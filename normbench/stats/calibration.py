@@ -1,0 +1,125 @@
+"""How often the gates of `compare` err: many comparisons at once, drawn, and decided by the rules of `decide`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normbench.stats.decide import Kind, exact_looks
+from normbench.stats.verdicts import ALPHA, Floats, holm, mean_test, most_tolerate, sign_test
+
+#: Draws differences of a comparison's rows with mean 0 and standard deviation 1, shape (repetitions, rows, seeds).
+Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, int, int]], Floats]
+
+OPEN, OK, REGRESSED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind and margin, many comparisons at once: differences (repetitions, rows, seeds), + is better."""
+
+    kind: Kind
+    differences: Floats
+    margin: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of repetitions, with the simulation's own standard error."""
+
+    share: float
+    repetitions: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the share."""
+        return math.sqrt(max(self.share * (1 - self.share), 1 / self.repetitions) / self.repetitions)
+
+
+def verdicts(groups: Sequence[Group], looks: Sequence[int] = (), alpha: float = ALPHA) -> NDArray[np.int8]:
+    """Return OPEN, OK or REGRESSED of every row of every comparison, shape (repetitions, rows), as `decide` would."""
+    repetitions, seeds = groups[0].differences.shape[0], groups[0].differences.shape[-1]
+    rows = sum(group.differences.shape[1] for group in groups)
+    looks = list(looks) or [seeds]
+    state = np.zeros((repetitions, rows), dtype=np.int8)
+    smallest = np.ones((repetitions, rows))
+    for look in looks:
+        parts = [_look(group, look, looks, rows, alpha) for group in groups]
+        p, ok, fell = (np.concatenate([part[i] for part in parts], axis=1) for i in range(3))
+        is_open = state == OPEN
+        smallest = np.where(is_open, np.minimum(smallest, p), smallest)
+        adjusted = holm(smallest)
+        state = np.where(is_open & ok, OK, state)
+        state = np.where(is_open & ~ok & fell & (adjusted <= alpha), REGRESSED, state)
+    return state.astype(np.int8)
+
+
+def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float) -> tuple[Any, Any, Any]:
+    """Return p times the number of looks, whether surely ok, and whether the fall is large enough, of one look."""
+    seen = group.differences[:, :, :look]
+    spending = list(looks) if group.kind == "mean" or len(looks) == 1 else exact_looks(looks, rows, alpha)
+    if look not in spending or (group.kind == "mean" and look < 2):
+        shape = seen.shape[:2]
+        return np.ones(shape), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    parts = len(spending)
+    if group.kind == "mean":
+        tested = mean_test(seen, group.margin, alpha / parts)
+        return np.minimum(1.0, parts * tested.p), tested.ok, np.ones(seen.shape[:2], dtype=bool)
+    ordered = np.sort(seen, axis=-1)
+    centre = ordered[..., look // 2] if group.kind == "median" else seen.mean(-1)
+    fell = centre <= -group.margin * (1 - 1e-9)
+    ok = most_tolerate(seen, np.full(seen.shape[:2], group.margin), alpha / parts) & ~fell
+    return np.minimum(1.0, parts * sign_test(seen)), ok, fell
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+    """Draw differences that vary normally; the rows share half of their variance, as norms share seeds."""
+    repetitions, _, seeds = shape
+    shared = rng.standard_normal((repetitions, 1, seeds))
+    return np.asarray((shared + rng.standard_normal(shape)) / math.sqrt(2))
+
+
+def skewed(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+    """Draw differences of scores near saturation on both sides, 1 - Beta(2, 98) each."""
+    return np.asarray((one_sided(rng, shape) - one_sided(rng, shape)) / math.sqrt(2))
+
+
+def one_sided(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+    """Draw differences to a side that does not vary, of scores 1 - Beta(2, 98): long to the left, the worst case."""
+    spread = math.sqrt(2 * 98 / (100**2 * 101))
+    return np.asarray((0.02 - rng.beta(2, 98, shape)) / spread)
+
+
+def shifted(
+    draw: Draw,
+    *,
+    seeds: int,
+    rows: int,
+    spread: float,
+    margin: float,
+    loss: float,
+    one: bool = False,
+    looks: Sequence[int] = (),
+    repetitions: int = 10_000,
+    seed: int = 0,
+) -> NDArray[np.int8]:
+    """Return the verdicts on drawn comparisons in which every row, or `one` alone, truly loses `loss` margins."""
+    rng = np.random.default_rng([seed, seeds, rows, len(looks)])
+    differences = spread * draw(rng, (repetitions, rows, seeds))
+    differences[:, : 1 if one else rows] -= loss * margin
+    return verdicts([Group("mean", differences, margin)], looks)
+
+
+def any_regressed(found: NDArray[np.int8]) -> Rate:
+    """Return how many comparisons have a row that is called regressed."""
+    return Rate(float((found == REGRESSED).any(1).mean()), len(found))
+
+
+def called(found: NDArray[np.int8], word: int, rows: slice = slice(None)) -> Rate:
+    """Return how many rows are called so, of all rows of all comparisons, or of some; the error is that of a row."""
+    return Rate(float((found[:, rows] == word).mean()), len(found))
