@@ -6,6 +6,7 @@ import numpy as np
 from sections import ROOT, replace
 
 from normbench.stats import mean_over_seeds, ratio_over_rounds
+from normbench.stats.ranking import rank_intervals, surely_better
 from normbench.throughput.session import LOOKS, PRECISION
 
 REPETITIONS = 20_000
@@ -19,9 +20,10 @@ def covered(draws: np.ndarray, mean: float) -> float:
 
 
 def main() -> None:
-    """Write the sections `coverage` and `ratios`."""
+    """Write the sections `coverage`, `ratios` and `rank-coverage`."""
     rng = np.random.default_rng(0)
     _ratios(rng)
+    _ranks(np.random.default_rng(0))
     lines = [
         "| seeds | normal | skewed, 1 − Beta(2, 98) | normal, one seed in ten fails unseen |",
         "| --- | --- | --- | --- |",
@@ -61,6 +63,43 @@ def _session(rng: np.random.Generator, correlation: float) -> float:
         if all(low >= 1 - PRECISION and high <= 1 + PRECISION for low, high in ends):
             break
     return sum(one.low <= 1 <= one.high for one in intervals) / NORMS
+
+
+TABLES, NORMS_RANKED = 10_000, (2, 3, 5, 20)
+#: Norms that stand so many standard deviations of a seed from the next pair; 0 where all are equal.
+APART = (0.0, 1.0)
+#: How much one norm in five spreads, where spreads differ.
+WIDE = 4.0
+
+
+def _ranks(rng: np.random.Generator) -> None:
+    """Write how often all rank intervals of a table hold every true rank of their norms."""
+    kinds = ("normal", "skewed", "normal, spreads differ", "skewed, spreads differ")
+    columns = [f"{kind}: {where}" for kind in kinds for where in ("equal", "apart")]
+    lines = [f"| norms | seeds | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
+    for norms in NORMS_RANKED:
+        for seeds in (2, *SEEDS[:-1]):
+            shares = [_ranked(rng, kind, apart, norms, seeds) for kind in kinds for apart in APART]
+            lines.append(f"| {norms} | {seeds} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+    replace(ROOT / "docs" / "metrics.md", "rank-coverage", "\n".join(lines))
+
+
+def _ranked(rng: np.random.Generator, kind: str, apart: float, norms: int, seeds: int) -> float:
+    """Return the share of tables whose intervals hold all ranks from 1 + those truly better to those not worse."""
+    true = apart * (np.arange(norms) // 2)
+    first, last = 1 + (true > true[:, None]).sum(1), norms - (true < true[:, None]).sum(1)
+    held = []
+    # A part at a time: the pairs of 20 norms take room.
+    for _ in range(TABLES // 1000):
+        shape = (1000, norms, seeds)
+        scores = rng.normal(size=shape)
+        if kind.startswith("skewed"):
+            scores = (0.02 - rng.beta(2, 98, size=shape)) / np.sqrt(2 * 98 / (100**2 * 101))
+        if kind.endswith("differ"):
+            scores *= np.where(np.arange(norms) % 5 == 0, WIDE, 1.0)[:, None]
+        low, high = rank_intervals(surely_better(scores + true[:, None]))
+        held.append(((low <= first) & (last <= high)).all(axis=-1).mean())
+    return float(np.mean(held))
 
 
 if __name__ == "__main__":

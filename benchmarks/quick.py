@@ -14,7 +14,7 @@ from normbench.boards.plot import draw
 from normbench.boards.render import terminal
 from normbench.store import Store
 
-WIDTH = 112
+WIDTH = 120
 
 
 def main() -> None:

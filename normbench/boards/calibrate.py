@@ -197,4 +197,5 @@ def _table(name: str, rows: list[TableRow], notes: list[str]) -> Table:
         rows=rows,
         apart=[],
         notes=notes,
+        subject="a side",
     )

@@ -19,12 +19,13 @@ def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: 
     """Refuse a gate that no row's seeds can carry, or whose unit is not that of a task's score. Raises UsageError."""
     gated = [(contrast, grid) for contrast, grid in rows if contrast.metric in gates and contrast.seeds]
     for metric, gate in gates.items():
-        found = [(contrast, grid) for contrast, grid in gated if contrast.metric == metric]
-        for _, grid in found:
+        for grid in [grid for contrast, grid in rows if contrast.metric == metric]:
             check_units(gate, grid)
+        found = [(contrast, grid) for contrast, grid in gated if contrast.metric == metric]
         if not found:
             continue
-        most = max([len(contrast.seeds) for contrast, _ in found] + list(looks))
+        # Seeds that came out the same count: that they leave too few to test is no mistake of the gate's.
+        most = max([len(contrast.base) for contrast, _ in found] + list(looks))
         needed = 2 if KINDS[metric] == "mean" else seeds_for_sign_test(len(gated))
         if most < needed:
             why = "a t test" if KINDS[metric] == "mean" else f"{len(gated)} gated row{'s' * (len(gated) != 1)}"

@@ -19,7 +19,7 @@ from normbench.suites import assignments
 
 #: What a terminal that is not Unicode gets instead.
 ASCII = str.maketrans(
-    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "…": "..", "→": "->"}
+    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "…": "..", "→": "->", "✗": "x"}
 )
 LATEX = str.maketrans(
     {
@@ -31,6 +31,7 @@ LATEX = str.maketrans(
         "◐": r"$\odot$",
         "○": r"$\circ$",
         "×": r"$\times$",
+        "✗": r"$\times$",
         "·": r"$\cdot$",
     }
 )
@@ -185,7 +186,7 @@ def _plain(number: float, column: Column) -> str:
 
 
 def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = MappingProxyType({})) -> str:
-    headers = ["#", "norm", *(_header(table, column, signs) for column in columns)]
+    headers = ["#", table.subject, *(_header(table, column, signs) for column in columns)]
     if style != "simple":
         headers = [" ".join(header.split("\n")) for header in headers]
     body = [
@@ -248,7 +249,7 @@ def _spaced(marks: str, grid: Sequence[float]) -> str:
 
 def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
     """Return the columns in groups, each no wider than the terminal beside the norms' names."""
-    fixed = max(len("norm"), *(len(row.norm) for row in table.rows))
+    fixed = max(len(table.subject), *(len(row.norm) for row in table.rows))
     if _ranked(table):
         fixed += GAP + max(len(_rank(row).translate(signs)) for row in table.rows)
     groups: list[list[Column]] = [[]]

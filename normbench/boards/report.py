@@ -69,7 +69,7 @@ def sentence(row: ComparedRow) -> str:
     margin = f"; allowed {row.gate.text}" if row.gate else ""
     timed = row.unit in ("ratio", "seconds")
     seeds = f"{row.seeds} {'session' if timed else 'seed'}{'s' * (row.seeds != 1)}"
-    return f"{noun(row.metric)} of {row.norm} on {row.where}: {number}{unit} {ends}, {seeds}{margin}"
+    return f"{noun(row.metric)} of {row.norm} on {row.where}: {f'{number}{unit} {ends}'.rstrip()}, {seeds}{margin}"
 
 
 def noun(metric: str) -> str:

@@ -1,4 +1,7 @@
-"""Where each norm stands in a table: its rank with an interval, its group, and what notes say of both."""
+"""Where each norm stands in a table: its rank with an interval, its group, and what notes say of both.
+
+numpy is imported where ranks are: listings print through the same renderer as boards.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
 from normbench.boards.table import TableRow, ranks
-from normbench.stats.ranking import comparable, groups, rank_intervals, surely_better
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ def standings(means: Sequence[float], seeds: Sequence[Mapping[int, float]]) -> l
     Without two norms that share two seeds there are no intervals. A norm whose seeds are others than its neighbour's
     may have a rank that the shared seeds deny: its interval is widened to hold it.
     """
+    import numpy as np
+
+    from normbench.stats.ranking import comparable, groups, rank_intervals, surely_better
+
     placed = ranks(list(means))
     every = sorted({seed for scores in seeds for seed in scores})
     table = np.array([[scores.get(seed, np.nan) for seed in every] for scores in seeds], dtype=np.float64)

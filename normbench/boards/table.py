@@ -98,13 +98,14 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Head):
-    """One board of one task and condition."""
+    """One board of one task and condition; `subject` is what its rows are."""
 
     board: str
     columns: list[Column]
     rows: list[TableRow]
     apart: list[tuple[str, str]]
     notes: list[str]
+    subject: str = "norm"
 
     def __str__(self) -> str:
         from normbench.boards.render import terminal

@@ -57,6 +57,12 @@ def compare(base: Benchmarks, head: Benchmarks, asked: dict[str, tuple[str, Gate
         for name in base.benchmarks
         if name not in head.benchmarks
     ]
+    vanished += [
+        _row(name, metric, word="vanished", why=f"HEAD has no {metric} above 0 of it")
+        for metric in asked
+        for name, ours in base.benchmarks.items()
+        if name in head.benchmarks and _has(ours, metric) and not _has(head.benchmarks[name], metric)
+    ]
     new = [name for name in head.benchmarks if name not in base.benchmarks]
     soft = _changes(base.machine.soft, head.machine.soft)
     notes = [f"times can't be compared: {', '.join(hard)}"] * bool(hard)

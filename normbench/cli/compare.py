@@ -73,6 +73,8 @@ def command(
     if base.is_file() and benchmarks.is_benchmarks(base):
         from normbench.boards import timings
 
+        if decided or fingerprint:
+            raise UsageError(f"{base}: files of benchmarks are only read; --until and --fingerprint train in folders")
         timed = benchmarks.read(base)
         comparison = timings.compare(timed, benchmarks.read(head), timings.gates(given, timed))
         _put(comparison, form, save or [])

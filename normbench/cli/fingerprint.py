@@ -10,14 +10,14 @@ from normbench.cli.run import FAILURES
 from normbench.execute import Request, prepare, settled
 from normbench.execute.fingerprints import Held, held, storing, take
 from normbench.records import FingerprintRecord
-from normbench.stats.fingerprints import RELATIVE
+from normbench.stats.fingerprints import OF_GRADIENTS, RELATIVE
 
 if TYPE_CHECKING:
     from normbench.boards import Table
     from normbench.boards.table import TableRow
     from normbench.execute.run import Prepared
 
-_SAME = f"same: each number of a few training steps lies within {RELATIVE:g} of its scale of what it was"
+_SAME = f"same: each number of a few training steps is what it was, within {RELATIVE:g} ({OF_GRADIENTS:g} of gradients)"
 _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyond the first batches"
 
 

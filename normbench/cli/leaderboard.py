@@ -17,7 +17,7 @@ from normbench.suites import RECIPE_VALUES, assignments, choice
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE.json", help="A results folder, or an export of one.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
     board: Annotated[
         list[str] | None,
         typer.Option(

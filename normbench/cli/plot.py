@@ -15,7 +15,7 @@ SUFFIXES = (".png", ".svg")
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE.json", help="A results folder, or an export of one.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
     file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png|svg", help="The picture to write.")],
 ) -> None:
     """Draw accuracy against the rate: a line a norm, a faint dot a seed, failures marked at the bottom."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from normbench import gates
@@ -75,7 +74,8 @@ def command(
         gates=gates.given(fail or ()),
     )
     looks = options.looks(decided, max_seeds)
-    comparison = _until_decided(request, looks, quiet) if looks else None
+    bought: list[Summary] = []
+    comparison = _until_decided(request, looks, quiet, bought) if looks else None
     prepared = settled(prepare(dataclasses.replace(request, seeds=str(looks[0])) if looks else request))
     summary = runs(prepared, quiet)
     from normbench.boards import tables
@@ -93,14 +93,25 @@ def command(
     others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
     if others and not quiet:
         say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")
-    return _end(summary, quiet)
+    return _end(_together([*bought, summary]), quiet)
 
 
-def _until_decided(request: Request, looks: list[int], quiet: bool) -> Comparison:
-    """Train more and more seeds, until every norm is decided against the baseline."""
+def _until_decided(request: Request, looks: list[int], quiet: bool, bought: list[Summary]) -> Comparison:
+    """Train more and more seeds, until every norm is decided against the baseline; append what each look ran."""
     if request.seeds is not None:
         raise UsageError(f"--seeds {request.seeds}: with --until decided, --max-seeds says how many")
-    return until.decided_run(request, looks, partial(runs, quiet=quiet))
+    return until.decided_run(request, looks, lambda prepared: bought.append(runs(prepared, quiet)))
+
+
+def _together(summaries: Sequence[Summary]) -> Summary:
+    """Return several runs' summaries as that of one: what was stored before the first, each trial that failed once."""
+    latest = {outcome.trial.key: outcome for summary in summaries for outcome in summary.failed}
+    return dataclasses.replace(
+        summaries[-1],
+        ran=sum(summary.ran for summary in summaries),
+        stored_before=summaries[0].stored_before,
+        failed=list(latest.values()),
+    )
 
 
 def runs(prepared: Prepared, quiet: bool) -> Summary:

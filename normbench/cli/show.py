@@ -24,7 +24,7 @@ def command(
         Path | None,
         typer.Option(
             "--in",
-            metavar="DIR|FILE.json",
+            metavar="DIR|FILE",
             help="The results folder, or an export.  [default: each below results, and the current folder]",
             show_default=False,
         ),

@@ -18,8 +18,8 @@ Numbers: TypeAlias = Mapping[str, Sequence[Number]]
 
 #: How the names of gradients begin.
 GRADIENT = "gradient"
-#: How far two numbers may be apart: a share of their scale, and ABSOLUTE besides, because what should be 0 holds rounding
-#: errors of numbers around 1, of some 1e-7 each. docs/architecture.md has what was measured.
+#: How far two numbers may be apart: a share of their scale, and ABSOLUTE besides, because what should be 0 holds
+#: rounding errors of numbers around 1, of some 1e-7 each. docs/architecture.md has what was measured.
 RELATIVE, OF_GRADIENTS, ABSOLUTE = 5e-5, 1e-2, 1e-6
 
 

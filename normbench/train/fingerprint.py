@@ -94,7 +94,8 @@ def _trained(module: Training, outputs: list[Any]) -> dict[str, list[Number]]:
         learning = [value for value in network.parameters() if value.grad is not None]
         numbers[f"outputs at step {step}"] = _of_outputs(outputs)
         numbers[f"loss at step {step}"] = [worded(loss)]
-        numbers[f"{GRADIENT} at step {step}"] = projected([value.grad for value in learning], per_element=False)
+        gradients = (value.grad for value in learning if value.grad is not None)
+        numbers[f"{GRADIENT} at step {step}"] = projected(gradients, per_element=False)
         for name, value in network.named_buffers():
             # Each step's: what ramps is seen on its way, and where nothing is computed with it yet.
             numbers.setdefault(name, []).extend(projected([value]))

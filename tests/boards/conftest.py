@@ -10,7 +10,7 @@ import pytest
 from normbench.boards import Table, tables
 from normbench.boards.table import TableRow
 from normbench.contract import Recipe
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, TrialRecord
+from normbench.records import SCHEMA, Cell, Measure, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.store import Store
 
 #: A score of .5 or more is trained; progress .9 is at .82.
@@ -30,6 +30,8 @@ class Folder:
         self,
         norms: dict[str, Any],
         *,
+        task: str = "spirals",
+        task_version: int = 1,
         measure: Measure = ACCURACY,
         settings: tuple[dict[str, Any], ...] = ({},),
         condition: dict[str, Any] | None = None,
@@ -50,8 +52,8 @@ class Folder:
         columns = [column for given in grids.values() for grid in given for column in grid.items()]
         cells = [
             Cell(
-                task="spirals",
-                task_version=1,
+                task=task,
+                task_version=task_version,
                 norm=norm,
                 label=norm,
                 recipe=Recipe(rate=0.1, batch_size=8, epochs=3, hold_out=protocol == "tuned", **condition or {}),
@@ -85,6 +87,37 @@ class Folder:
                             if given is not None:
                                 writer.append(_record(run, cell, rate, setting, seed, given, measure))
         return self.store
+
+    def time(self, task: str, **speeds: float) -> None:
+        """Store a session of nine rounds of a task: batchnorm, and norms so many times as fast."""
+        base, *norms = (
+            Timing(norm=norm, label=norm, norm_print="norm print", train=[1 / speed] * 9, evaluation=[0.5 / speed] * 9)
+            for norm, speed in {"batchnorm": 1.0, **speeds}.items()
+        )
+        record = SessionRecord(
+            schema=SCHEMA,
+            session=f"session of {task}",
+            started="2024-01-01T00:00:00+00:00",
+            finished="2024-01-01T00:01:00+00:00",
+            command=["normbench"],
+            version="0",
+            task=task,
+            task_version=1,
+            task_print="task print",
+            recipe=Recipe(rate=0.1, batch_size=8, epochs=3),
+            device="cpu",
+            environment="environment 1",
+            rounds=9,
+            steps=20,
+            batches=10,
+            batch=100,
+            stopped="precise",
+            baseline=base,
+            again=base,
+            norms=norms,
+        )
+        with self.store.writer() as writer:
+            writer.append(record)
 
     def table(self, board: str) -> Table:
         """Return the folder's only table of a board."""
@@ -129,6 +162,12 @@ def _record(
 def folder(tmp_path: Path) -> Folder:
     """Return an empty results folder."""
     return Folder(tmp_path / "results")
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Folder:
+    """Return a second empty results folder, to hold against the first."""
+    return Folder(tmp_path / "head")
 
 
 @pytest.fixture

@@ -314,4 +314,16 @@ def test_the_published_protocol_chooses_nothing(folder) -> None:
     assert [("batchnorm", 0.8), ("layer-norm", 0.7)] == [
         (row.norm, pytest.approx(row.values["accuracy"].number)) for row in table.rows
     ]
-    assert all([] == row.flags for row in table.rows)
+    assert [["may-be-best"], ["may-be-best"]] == [row.flags for row in table.rows]
+
+
+def test_differences_are_to_the_baseline_that_is_asked_for(folder) -> None:
+    """Asked for another norm, the board compares with it, names it, and ranks as before."""
+    folder.add({"batchnorm": {0.1: [0.8, 0.7, 0.9]}, "layer-norm": {0.1: [0.6, 0.6, 0.6]}, "none": {0.1: [0.5] * 3}})
+
+    [table] = tables(folder.store, ("accuracy",), baseline="layer-norm")
+
+    differences = {row.norm: row.values["vs_baseline"].number for row in table.rows}
+    assert {"batchnorm": pytest.approx(0.2), "layer-norm": None, "none": pytest.approx(-0.1)} == differences
+    assert ("layer-norm", [1, 2, 3]) == (table.baseline, [row.rank for row in table.rows])
+    assert any("vs layer-norm" in column.title for column in table.columns)

@@ -387,6 +387,9 @@ def test_json_has_every_column(board) -> None:
     assert {
         "norm": "fast",
         "rank": 1,
+        "rank_low": None,
+        "rank_high": None,
+        "group": None,
         "seeds": 1,
         "train_samples_per_s": pytest.approx(TRAINED * 1.1),
         "eval_samples_per_s": pytest.approx(EVALUATED * 2.2),
@@ -403,7 +406,8 @@ def test_csv_has_a_header_and_a_row_a_norm(board) -> None:
     """The board is written as the others are."""
     header, *lines = as_csv([board(session(timing("fast", 2.0)))]).splitlines()
 
-    assert "rank,norm,seeds,train_samples_per_s,eval_samples_per_s,ratio,ratio_low,ratio_high,share,flags" in header
+    assert "rank,rank_low,rank_high,group,norm,seeds,train_samples_per_s,eval_samples_per_s,ratio," in header
+    assert header.endswith("ratio,ratio_low,ratio_high,share,flags")
     assert 2 == len(lines)
 
 
@@ -449,3 +453,43 @@ def test_a_line_whose_rounds_do_not_agree_is_left_out(folder, changes: dict[str,
 
     assert [] == tables(store)
     assert ["has not the seconds of"] == [bad.reason[bad.reason.index("has") :][:22] for bad in store.unreadable]
+
+
+def test_ratios_to_another_baseline_are_of_the_same_rounds(measured) -> None:
+    """Asked for another norm, each ratio is to that norm's speed in the round, and it stands at 1 itself."""
+    speeds = [1.0, 4.0, 2.0, 0.1, 1.0, 0.5, 1.0, 1.0, 1.0]
+    twice = [2 * speed for speed in speeds]
+    store = measured(session(timing("slow", speeds), timing("fast", twice)))
+
+    [table] = tables(store, ("throughput",), baseline="slow")
+
+    found = rows(table)
+    assert ("slow", "ratio to\nslow [95%]") == (table.baseline, table.columns[2].title)
+    assert (1.0, pytest.approx(2.0)) == (found["slow"].values["ratio"].number, found["fast"].values["ratio"].number)
+    assert pytest.approx(1.0) == found["batchnorm"].values["ratio"].number
+    assert "fast" == table.rows[0].norm
+    assert note(table, "ratio: training speed as a multiple of slow's")
+
+
+def test_what_shares_no_rounds_with_another_baseline_stands_apart(measured) -> None:
+    """A norm of a session without that norm, or with other code of it, has no ratio to it."""
+    first = session(timing("slow", 0.5), timing("old", 1.5))
+    edited = session(timing("slow", 0.6, norm_print="edited"), timing("fast", 2.0), session="session 2")
+    last = session(timing("new", 3.0), session="session 3")
+
+    [table] = tables(measured(first, edited, last), ("throughput",), baseline="slow")
+
+    assert ["fast", "slow"] == [row.norm for row in table.rows]
+    assert {
+        "batchnorm": "not measured in the same rounds as slow",
+        "new": "not measured in the same rounds as slow",
+        "old": "measured with other code of slow",
+    } == dict(table.apart)
+
+
+def test_a_baseline_that_no_session_has_leaves_no_ratio(measured) -> None:
+    """Nothing is shown beside a norm that was never timed; every norm says so."""
+    [table] = tables(measured(session(timing("fast", 2.0))), ("throughput",), baseline="absent")
+
+    assert [] == table.rows
+    assert {"not measured in the same rounds as absent"} == {why for _, why in table.apart}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,24 @@ def measured(trained, tmp_path_factory):
     return folder
 
 
+def export(normbench, folder, file):
+    """Export a folder with four trials and a session."""
+    ran = normbench("export", folder, "-o", file)
+    assert (0, "", f"{file} written: 4 trials, 1 throughput session\n") == (ran.status, ran.out, ran.err)
+    return Path(file)
+
+
 @pytest.fixture
 def exported(normbench, measured):
     """Export the folder into all.json."""
-    ran = normbench("export", measured, "-o", "all.json")
-    assert (0, "", "all.json written: 4 trials, 1 throughput session\n") == (ran.status, ran.out, ran.err)
-    return Path("all.json")
+    return export(normbench, measured, "all.json")
+
+
+@pytest.fixture
+def parquet(normbench, measured):
+    """Export the folder into all.parquet."""
+    pytest.importorskip("pyarrow")
+    return export(normbench, measured, "all.parquet")
 
 
 @pytest.mark.parametrize("form", ["terminal", "github", "latex_booktabs", "csv", "json"])
@@ -85,17 +98,78 @@ def test_a_file_exported_again_is_the_same(normbench, exported):
     assert before == Path("again.json").read_bytes() == exported.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["leaderboard", "--format", "json"],
+        ["leaderboard", "--board", "throughput"],
+        ["show", "--json", "--in"],
+    ],
+    ids=" ".join,
+)
+def test_a_parquet_file_reads_as_the_json_file(normbench, measured, exported, parquet, lines, command):
+    """What a command says of one form it says of the other."""
+    key = [lines(measured)[0]["key"]] if command[0] == "show" else []
+
+    of_json, of_parquet = (normbench(command[0], *key, *command[1:], file) for file in (exported, parquet))
+
+    assert (0, "") == (of_parquet.status, of_parquet.err)
+    assert of_json.out == of_parquet.out
+
+
+def test_forms_turn_into_each_other(normbench, exported, parquet):
+    """Parquet made of JSON is the Parquet made of the folder, and back again, byte by byte."""
+    normbench("export", exported, "-o", "again.parquet")
+    normbench("export", parquet, "-o", "again.json")
+
+    assert parquet.read_bytes() == Path("again.parquet").read_bytes()
+    assert exported.read_bytes() == Path("again.json").read_bytes()
+
+
+def test_a_parquet_file_is_a_table(parquet):
+    """It has the columns that `Results.to_pandas` gives, and the same values in them."""
+    pandas = pytest.importorskip("pandas")
+    frame = Results(parquet).to_pandas()
+
+    table = pandas.read_parquet(parquet)
+
+    assert set(frame.columns) <= set(table.columns)
+    for name in ("key", "norm", "seed", "outcome", "score", "validation", "recipe.rate", "recipe.epochs", "seconds"):
+        assert list(frame[name]) == list(table[name])
+    assert list(frame["series"]) == [json.loads(text) for text in table["series"]]
+
+
+def test_parquet_without_pyarrow(normbench, measured, monkeypatch):
+    """What to install is said in one line, and nothing is written."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    ran = normbench("export", measured, "-o", "all.parquet")
+
+    assert (2, "") == (ran.status, ran.out)
+    assert "normbench: Parquet needs pyarrow: pip install 'normbench[parquet]'\n" == ran.err
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("file", ["all.csv", "all", ".parquet", "all.PARQUET"])
+def test_another_ending_is_refused(normbench, measured, file):
+    """The ending says which form is meant."""
+    ran = normbench("export", measured, "-o", file)
+
+    assert (2, f"normbench: -o {file}: an export ends in .json or .parquet\n") == (ran.status, ran.err)
+
+
 def test_a_record_is_a_line(exported):
     """A file is JSON with one record a line, which a diff shows one by one."""
     text = exported.read_text(encoding="utf-8")
     document = json.loads(text)
-    records = [record for name in ("runs", "trials", "sessions", "environments") for record in document[name]]
+    names = ["runs", "trials", "sessions", "environments", "fingerprints"]
+    records = [record for name in names for record in document[name]]
 
     lines = [
         json.loads(line.removesuffix(",")) for line in text.splitlines() if line.startswith("{") and len(line) > 20
     ]
 
-    assert ["schema", "runs", "trials", "sessions", "environments"] == list(document)
+    assert ["schema", *names] == list(document)
     assert records == lines
     assert (4, 1) == (len(document["trials"]), len(document["sessions"]))
 

@@ -7,10 +7,24 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "matplotlib"]
-TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn"]
+HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "matplotlib"]
+TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn", "pyarrow"]
 
-COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
+COMMANDS = [
+    "run",
+    "plan",
+    "throughput",
+    "fingerprint",
+    "leaderboard",
+    "compare",
+    "plot",
+    "export",
+    "merge",
+    "show",
+    "list",
+    "plugins",
+    "new-plugin",
+]
 LISTINGS = [
     ["--help"],
     ["--version"],
@@ -25,7 +39,10 @@ READERS = [
     ["plan", "quick", *OPTIONS],
     ["run", "quick", "--device", "cpu", "--no-throughput", *OPTIONS],
     ["leaderboard", "results/quick"],
+    ["compare", "results/quick", "results/quick", "--fail", "accuracy:-0.5pt"],
     ["plot", "results/quick", "-o", "plot.png"],
+    ["export", "results/quick", "-o", "quick.json"],
+    ["merge", "results/quick", "quick.json", "-o", "merged"],
 ]
 
 # One process for all commands: each is charged with what it was the first to import.

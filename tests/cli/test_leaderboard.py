@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from normbench.store import Store
 
 COLUMNS = {
     "accuracy": {"accuracy", "rate", "vs_baseline", "epochs_to", "failed"},
@@ -168,3 +171,130 @@ def test_a_run_that_stored_nothing_yet_has_no_board(normbench, results):
     assert (2, "") == (told.status, told.out)
     assert "results/quick: no trial is stored there yet" in told.err
     assert (0, {"schema": 1, "boards": []}) == (listed.status, listed.json)
+
+
+@pytest.fixture
+def two_tasks(results):
+    """Return results/quick with what its task gave stored a second time, as that of another task."""
+    store = Store(Path("results/quick"))
+    [run], trials = store.runs(), list(store.trials())
+    cells = [msgspec.structs.replace(cell, task="other-task") for cell in run.cells]
+    keys = {(trial.norm, trial.recipe.rate, trial.seed): trial.key for cell in cells for trial in cell.trials()}
+    with store.writer() as writer:
+        writer.append(msgspec.structs.replace(run, cells=cells))
+        for trial in trials:
+            key = keys[trial.norm, trial.recipe["rate"], trial.seed]
+            writer.append(msgspec.structs.replace(trial, task="other-task", key=key))
+    return store.folder
+
+
+@pytest.fixture
+def conditions(normbench, results):
+    """Return results/quick with a second condition: another batch size."""
+    words = ("--norm", "none", "--norm", "batchnorm", "--seeds", "1", "--set", "rates=[0.1, 1]", "--set", "epochs=1")
+    ran = normbench("run", "quick", *words, "--set", "batch_size=512", "--device", "cpu", "--no-throughput", "--quiet")
+    assert 0 == ran.status
+    return results
+
+
+def test_two_tasks_have_an_aggregate_board_at_the_end(normbench, two_tasks):
+    """After the boards of each task comes the one over both; --board aggregate prints it alone."""
+    every, alone = normbench("leaderboard", two_tasks), normbench("leaderboard", two_tasks, "--board", "aggregate")
+
+    assert "\n\naggregate · digits-cnn v1, other-task v1 · epochs=1\n" in every.out
+    assert every.out.endswith(alone.out[alone.out.index("- progress") :])
+    assert alone.out.startswith("aggregate")
+
+
+def test_one_task_has_no_aggregate_board(normbench, results):
+    """Asked for, it is said not to be there."""
+    ran = normbench("leaderboard", results, "--board", "aggregate")
+
+    assert (2, "normbench: results/quick: nothing is stored there for the board aggregate\n") == (ran.status, ran.err)
+
+
+def test_another_baseline(normbench, results):
+    """--baseline compares with that norm on every board."""
+    ran = normbench("leaderboard", results, "--baseline", "none", "--json")
+
+    assert {"none"} == {board["baseline"] for board in ran.json["boards"]}
+    differences = {row["norm"]: row["vs_baseline"] for row in ran.json["boards"][0]["rows"]}
+    assert (None, True) == (differences["none"], differences["batchnorm"] > 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--baseline", "batchnrm"), "--baseline: no norm 'batchnrm'; did you mean 'batchnorm'?"),
+        (("--baseline", "batchnorm("), "--baseline: 'batchnorm(' is not a name, nor name(param=value)"),
+        (("--sort", "acuracy"), "--sort: no column 'acuracy'; did you mean 'accuracy'?"),
+        (("--board", "accuracy", "--sort", "range"), "--sort: no column 'range'; did you mean 'rate'?"),
+        (("--where", "batch-size=8"), "--where: no recipe value 'batch-size'; did you mean 'batch_size'?"),
+        (("--where", "rate=0.1"), "--where: no recipe value 'rate'"),
+        (("--where", "batch_size"), "--where 'batch_size': write key=value, as in --where batch_size=8"),
+        (("--where", "precision=bf16"), "--where 'precision=bf16': 'bf16' is no TOML value"),
+        (("--where", "batch_size=7"), "--where batch_size=7: no table has it; there is 64"),
+        (("--where", "compile=0"), "--where compile=0: no table has it; there is false"),
+        (("--where", "epochs=1", "--where", "epochs=2"), "--where epochs=2: no table has it; there is 1"),
+    ],
+)
+def test_a_mistake_is_one_line(normbench, results, words, expected):
+    """What is not known, or not there, is refused with what is near, or there."""
+    ran = normbench("leaderboard", results, *words)
+
+    assert (2, "") == (ran.status, ran.out)
+    assert ran.err.startswith(f"normbench: {expected}")
+    assert 1 == ran.err.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("accuracy", ["batchnorm", "none"]), ("rate", ["batchnorm", "none"]), ("sensitivity", ["none", "batchnorm"])],
+)
+def test_rows_in_the_order_of_a_column(normbench, results, column, expected):
+    """--sort puts the best of a column first, on the boards that have it; ranks stay, and so do other boards."""
+    plain = normbench("leaderboard", results, "--json").json["boards"]
+
+    boards = normbench("leaderboard", results, "--sort", column, "--json").json["boards"]
+
+    for before, after in zip(plain, boards, strict=True):
+        here = column in {each["name"] for each in after["columns"]}
+        values = [row[column] for row in after["rows"]] if here else []
+        assert sorted(values, reverse=column == "accuracy") == values
+        assert here or before == after
+        assert {row["norm"]: row["rank"] for row in before["rows"]} == {
+            row["norm"]: row["rank"] for row in after["rows"]
+        }
+
+
+def test_rows_in_the_order_of_names(normbench, results):
+    """`--sort norm` is the alphabet, on every board."""
+    ran = normbench("leaderboard", results, "--sort", "norm", "--json")
+
+    assert {("batchnorm", "none")} == {tuple(row["norm"] for row in board["rows"]) for board in ran.json["boards"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("batch_size=512",), [512]),
+        (("batch_size=64",), [64]),
+        (("epochs=1",), [64, 512]),
+        (("epochs=1", "batch_size=512"), [512]),
+        (("compile=false", "weight_decay=0"), [64, 512]),
+    ],
+)
+def test_tables_of_a_recipe_value(normbench, conditions, words, expected):
+    """--where keeps the tables with a value, be it in their condition or the task's own; several narrow further."""
+    asked = [part for word in words for part in ("--where", word)]
+
+    ran = normbench("leaderboard", conditions, "--board", "accuracy", *asked, "--json")
+
+    assert expected == [board["condition"].get("batch_size", 64) for board in ran.json["boards"]]
+
+
+def test_nothing_left_names_what_there_is(normbench, conditions):
+    """Where no table has the value, all that there are stand in the message."""
+    ran = normbench("leaderboard", conditions, "--where", "batch_size=7")
+
+    assert "normbench: --where batch_size=7: no table has it; there are 512, 64\n" == ran.err

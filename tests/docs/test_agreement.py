@@ -17,7 +17,7 @@ from normbench.boards import tables
 from normbench.boards.render import as_csv, as_json, written
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
 from normbench.contract import Norm, Recipe, Site, Task, Traits
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.records import SCHEMA, Cell, FingerprintRecord, Measure, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.stats import mean_over_seeds, unseen_failures
 from normbench.store import Store
 from normbench.suites import Published, Suite
@@ -160,7 +160,11 @@ def test_parts_of_suites_are_allowed(fragment):
     assert plan.cells(suite, plugins.current(), "shown")
 
 
-@pytest.mark.parametrize("kind", [RunRecord, Cell, TrialRecord, SessionRecord, Timing], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [RunRecord, Cell, TrialRecord, SessionRecord, Timing, FingerprintRecord],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_field_of_a_record_is_explained(kind):
     """docs/architecture.md names all that a line of the store holds."""
     named = set(re.findall(r"`(\w+)`", (DOCS / "architecture.md").read_text(encoding="utf-8")))
@@ -210,9 +214,9 @@ class Example:
             for record in self.records():
                 writer.append(record)
 
-    def records(self) -> Iterator[RunRecord | TrialRecord | SessionRecord]:
+    def records(self, task: str = "digits-cnn") -> Iterator[RunRecord | TrialRecord | SessionRecord]:
         cell = Cell(
-            task="digits-cnn",
+            task=task,
             task_version=1,
             norm="shown",
             label="shown",
@@ -316,7 +320,10 @@ def test_what_the_text_says_of_the_example(example):
 
 def test_columns_and_keys_of_boards_for_programs(example):
     """docs/metrics.md names every column with its ends, and every key of the JSON; the CSV has the same."""
-    found = tables(example.store)
+    with example.store.writer() as writer:
+        for record in example.records("another task"):
+            writer.append(record)
+    found = list({table.board: table for table in tables(example.store)}.values())
     columns = [(table.board, column.name, column.ends) for table in found for column in table.columns]
     stated = [(row[0], row[1].strip("`"), row[3] == "yes") for row in rows(DOCS / "metrics.md", "columns")[1:]]
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
@@ -326,9 +333,9 @@ def test_columns_and_keys_of_boards_for_programs(example):
     own = {name for _, name, _ in columns}
 
     assert columns == stated
-    assert ["accuracy", "stability", "throughput"] == [other["board"] for other in boards]
+    assert ["accuracy", "stability", "throughput", "aggregate"] == [other["board"] for other in boards]
     assert [] == [key for key in [*board, *board["columns"][0]] if f'"{key}"' not in text]
-    assert {"norm", "rank", "seeds", "flags"} == {
+    assert {"norm", "rank", "rank_low", "rank_high", "group", "seeds", "flags"} == {
         key for key in board["rows"][0] if key.removesuffix("_low").removesuffix("_high") not in own
     }
     assert [] == [

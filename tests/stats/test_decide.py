@@ -23,8 +23,8 @@ def shifted(differences, by):
         ("mean", shifted(STEADY, 0.02), 0.01, "better"),
         ("mean", shifted(STEADY, -0.02), 0.01, "regressed"),
         ("mean", WIDE, 0.01, "unclear"),
-        ("mean", shifted(STEADY, -0.008), 0.01, "regressed"),
-        ("mean", shifted(STEADY, -0.005), 0.01, "ok"),
+        ("mean", shifted(STEADY, -0.009), 0.01, "regressed"),
+        ("mean", shifted(STEADY, -0.008), 0.01, "ok"),
         ("median", [0, 0, 0, 0, 0], 1, "ok"),
         ("median", [1, 1, 1, 1, 1], 1, "better"),
         ("median", [-1, -1, -1, -1, -2], 1, "regressed"),
@@ -99,16 +99,15 @@ def test_no_rows_are_no_verdicts():
 
 
 @pytest.mark.parametrize(
-    ("most", "expected"), [(2, [2]), (3, [3]), (4, [3, 4]), (8, [3, 5, 8]), (20, [3, 5, 8, 12, 20]), (30, [3, 5, 8, 12, 20, 30])]
+    ("most", "expected"),
+    [(2, [2]), (3, [3]), (4, [3, 4]), (8, [3, 5, 8]), (20, [3, 5, 8, 12, 20]), (30, [3, 5, 8, 12, 20, 30])],
 )
 def test_looks_end_at_the_most_seeds(most, expected):
     """The usual looks are cut at --max-seeds, which is always one."""
     assert expected == looks_up_to(most)
 
 
-@pytest.mark.parametrize(
-    ("by", "verdict"), [(0.0, "ok"), (0.03, "better"), (-0.03, "regressed")]
-)
+@pytest.mark.parametrize(("by", "verdict"), [(0.0, "ok"), (0.03, "better"), (-0.03, "regressed")])
 def test_a_decided_row_does_not_read_later_seeds(by, verdict):
     """Seeds after the look that decided are not read, whatever they say."""
     first = shifted([0.0003, -0.0002, 0.0001], by)

@@ -31,7 +31,7 @@ def drawn():
 @pytest.mark.parametrize("n", [2, 3, 5, 12])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_the_test_of_a_mean_is_the_paired_t_test(drawn, n, alpha):
-    """p is that of a loss of at most half the margin, and each end errs with at most alpha."""
+    """Its p is that of a loss of at most half the margin, and each end errs with at most alpha."""
     differences = drawn.normal(-0.01, 0.02, size=(7, n))
 
     found = mean_test(differences, MARGIN, alpha)
@@ -46,7 +46,7 @@ def test_the_test_of_a_mean_is_the_paired_t_test(drawn, n, alpha):
 
 
 def test_a_mean_is_surely_worse_than_half_the_margin_where_its_upper_end_is():
-    """p is below alpha exactly where the upper end is below half the margin."""
+    """Its p is below alpha exactly where the upper end is below half the margin."""
     differences = np.random.default_rng(2).normal(-0.02, 0.015, size=(400, 5))
 
     found = mean_test(differences, MARGIN)
@@ -144,7 +144,7 @@ def test_holm_is_its_definition():
 
 @pytest.mark.parametrize("sizes", [(3, 3), (5, 9), (9, 9), (15, 7)])
 def test_the_shift_of_rounds_is_tested_by_the_exact_mann_whitney_test(drawn, sizes):
-    """p is the exact test's of a shift of at most half the margin down; the centre is the median of all differences."""
+    """Its p is the exact test's of a shift of half the margin down; its centre the median of all differences."""
     base, head = drawn.normal(0, 0.05, sizes[0]), drawn.normal(-0.08, 0.05, sizes[1])
 
     found = hodges_lehmann(base, head, 0.1, 0.05)
