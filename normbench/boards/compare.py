@@ -86,6 +86,13 @@ class Comparison:
         """How many rows have results on both sides."""
         return len(self.rows) - self.count("vanished")
 
+    @property
+    def idle(self) -> list[Gate]:
+        """The gates that held no row: they checked nothing."""
+        held = {row.metric for row in self.rows if row.word not in ("vanished", "unchanged")}
+        trained = any(row.word != "unchanged" for row in self.rows)
+        return [gate for metric, gate in self.gates.items() if metric not in held] if trained else []
+
     def failing(self, *, strict: bool = False) -> list[ComparedRow]:
         """Return the rows that fail; strictly also those unclear, where they could be ok, and those that vanished."""
         found = [row for row in self.rows if row.word == "regressed"]

@@ -50,7 +50,8 @@ def summary(comparison: Comparison) -> list[str]:
     ]
     lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
     lines += [f"vanished: {row.norm} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
-    lines += [f"warning: {warning}" for warning in comparison.warnings]
+    idle = [f"gate {gate} checked nothing: no row has it on both sides" for gate in comparison.idle]
+    lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
     unchanged = [row.norm for row in comparison.rows if row.word == "unchanged"]
     if unchanged:
         lines.append(f"unchanged by fingerprint, so not trained: {', '.join(unchanged)}")
@@ -258,7 +259,15 @@ def junit(comparison: Comparison) -> str:
             ElementTree.SubElement(case, "failure", message=said, type="regressed")
         elif row.word in ("unclear", "vanished"):
             ElementTree.SubElement(case, "skipped", message=f"{row.word}: {said}")
+    wrong = [f"{comparison.crashed} trials of HEAD ended in error, oom or timeout"] * bool(comparison.crashed)
+    wrong += ["nothing in common"] * (not comparison.compared)
+    if wrong:
+        suites[""] = ElementTree.SubElement(root, "testsuite", name="normbench")
+    for said in wrong:
+        case = ElementTree.SubElement(suites[""], "testcase", classname="normbench", name=said)
+        ElementTree.SubElement(case, "error", message=said)
     for suite in suites.values():
+        suite.set("errors", str(len(suite.findall("testcase/error"))))
         suite.set("tests", str(len(suite)))
         suite.set("failures", str(len(suite.findall("testcase/failure"))))
         suite.set("skipped", str(len(suite.findall("testcase/skipped"))))

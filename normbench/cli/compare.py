@@ -166,7 +166,7 @@ def status(comparison: Comparison, *, strict: bool) -> int:
     if not comparison.compared:
         say("normbench: nothing in common: no task version, condition, norm and seed is on both sides")
         return INCOMPARABLE
-    return 0
+    return INCOMPARABLE if strict and comparison.idle else 0
 
 
 def _annotate(level: str, title: str, message: str) -> None:

@@ -106,8 +106,9 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs) -> froz
     latest = base.runs()[-1] if base.runs() else None
     if latest is None or not stored:
         name = latest.suite["name"] if latest else "SUITE"
+        plugins = "".join(f" --plugin {file}" for file in request.plugin_files)
         raise UsageError(
-            f"{base.folder}: no fingerprints there; in BASE's checkout, normbench fingerprint {name} --out "
+            f"{base.folder}: no fingerprints there; in BASE's checkout, normbench fingerprint {name}{plugins} --out "
             f"{base.folder} stores them"
         )
     suite = _suite(latest)

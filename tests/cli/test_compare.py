@@ -186,6 +186,29 @@ def test_unclear_rows_fail_strictly(normbench, seeds, margin, expected):
     assert ("unclear" in ran[0].out.partition("gated rows")[0]) == (expected == [0, 1])
 
 
+def test_a_gate_that_held_no_row_is_said_and_fails_strictly(normbench, seeds):
+    """A gate on throughput without a session checks nothing: the table says so, and --strict ends with 3."""
+    base, head = seeds("base", 0), seeds("other", 0)
+
+    found, strict = (
+        normbench("compare", base, head, "--fail", "throughput:-10%", *option) for option in ([], ["--strict"])
+    )
+
+    assert (0, 3) == (found.status, strict.status)
+    assert "gate throughput:-10% checked nothing" in found.out
+
+
+def test_the_junit_report_of_nothing_has_an_error(normbench, pair, edited, tmp_path):
+    """Where nothing is in common, a report that a pipeline shows beside the red job is not green."""
+    other = edited("other", lambda trial: trial, lambda run: {**run, "cells": []})
+
+    found = normbench("compare", pair[0], other, "-o", tmp_path / "report.xml")
+
+    root = ElementTree.parse(tmp_path / "report.xml").getroot()
+    assert 3 == found.status
+    assert ["nothing in common"] == [error.get("message") for error in root.iter("error")]
+
+
 def test_github_gets_annotations_and_a_summary(normbench, seeds, tmp_path, monkeypatch):
     """In a GitHub job regressions are annotations, escaped as commands need, and the report is the step's summary."""
     base, head = seeds("base", 0), seeds("lost", 0.1)
