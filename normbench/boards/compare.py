@@ -142,8 +142,23 @@ def compare(
             notes += [note for note in [why] if note and found]
     notes += _chosen_anew(grids, others)
     tables = {grid.table: grid for grid in grids}
-    check([(one.contrast, tables[one.common["table"]]) for one in opened], gates, looks)
-    speeds, said = timed(base, head, gates.get("throughput"))
+    speeds, lost, said = timed(base, head, gates.get("throughput"))
+    timings = sum(not one.identical for one in speeds) if "throughput" in gates else 0
+    check([(one.contrast, tables[one.common["table"]]) for one in opened], gates, looks, timings)
+    rows += [
+        ComparedRow(
+            head_of=one.head_of,
+            table=one.table,
+            row=one.row,
+            norm=one.norm,
+            metric="throughput",
+            unit="ratio",
+            word="vanished",
+            why=one.why,
+        )
+        for one in lost
+        if (one.table, one.row) not in unchanged
+    ]
     rows += _decided(opened, speeds, gates, tables, looks)
     rows = _sorted(rows)
     crashed = sum(
@@ -151,13 +166,14 @@ def compare(
         for grid in others.values()
         for row in grid.rows
     ) + sum(int(n) for grid in others.values() for _, why in grid.apart for n in _CRASHES.findall(why))
+    crashed += sum(one.crashed for one in lost)
     return Comparison(
         base=str(base.folder),
         head=str(head.folder),
         gates=gates,
         rows=rows,
         notes=[*notes, *said, *_environments(base, head), *_new(grids, others), *_beyond(rows)],
-        warnings=weak([one.contrast for one in opened], gates),
+        warnings=weak([one.contrast for one in opened], gates, timings),
         crashed=crashed,
         looks=looks,
     )
@@ -225,7 +241,7 @@ def _decided(
 ) -> Iterator[ComparedRow]:
     """Decide the gated rows together, and describe the others."""
     gated = [one for one in opened if one.gate and one.contrast.seeds]
-    tests = [Gated(KINDS[one.contrast.metric], one.contrast.differences, _margin(one)) for one in gated]
+    tests = [one.contrast.gated(_margin(one)) for one in gated]
     gate = gates.get("throughput")
     held = [one for one in speeds if gate and not one.identical]
     tests += [Gated("mean", [], gate.margin, one.tested) for one in held if gate]
@@ -335,11 +351,12 @@ def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str
 
 def _new(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
     known = {(grid.table, row.cell.row) for grid in grids for row in grid.rows}
+    known_apart = {(grid.table, norm) for grid in grids for norm, _ in grid.apart}
     found = [
         f"{row.label} on {grid.task}"
         for grid in others.values()
         for row in grid.rows
-        if (grid.table, row.cell.row) not in known
+        if (grid.table, row.cell.row) not in known and (grid.table, row.label) not in known_apart
     ]
     if found:
         yield f"in HEAD alone: {', '.join(found)}"
@@ -348,7 +365,7 @@ def _new(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
 def _beyond(rows: Sequence[ComparedRow]) -> Iterator[str]:
     """Name what is better by more than its margin: a broken measure often looks like that."""
     for row in rows:
-        if row.gate is None or row.word != "better" or row.difference is None:
+        if row.gate is None or row.word != "better" or row.difference is None or row.difference.kind == "min-max":
             continue
         sure = -row.difference.high if METRICS[row.metric].worse == "+" else row.difference.low
         if sure > row.gate.margin:

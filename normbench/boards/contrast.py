@@ -12,7 +12,7 @@ from normbench.boards.gather import Row
 from normbench.boards.stability import Curve, over_the_grid, trains_up_to
 from normbench.gates import Gate
 from normbench.records import Measure, Result
-from normbench.stats.decide import Kind
+from normbench.stats.decide import Gated, Kind
 
 #: How a difference of each metric is tested.
 KINDS: dict[str, Kind] = {
@@ -49,6 +49,17 @@ class Contrast:
         """HEAD less BASE at each tested seed, signed so that + is better."""
         return [self.sign * (self.head[seed] - self.base[seed]) for seed in self.seeds]
 
+    def gated(self, margin: float) -> Gated:
+        """Return what is decided, with the place of each tested seed among all that are paired."""
+        places = {seed: place for place, seed in enumerate(sorted(self.base))}
+        return Gated(
+            KINDS[self.metric],
+            self.differences,
+            margin,
+            places=[places[seed] for seed in self.seeds],
+            paired=len(self.base),
+        )
+
 
 def at_choice(row: Row, rate: float, setting: dict[str, object], seeds: list[int]) -> Row | None:
     """Return a row at another's rate and setting, and of some seeds; None where it has not been there."""
@@ -65,15 +76,16 @@ def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) ->
     assert base.rate is not None
     assert head.rate is not None
     grid = base.rates if base.rates == head.rates else [base.rate]
-    ours, theirs = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
-    seeds = sorted(set(ours) & set(theirs))
-    if not seeds:
-        return
-    same = frozenset(seed for seed in seeds if _same(base, head) and ours[seed] == theirs[seed])
+    whole = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
+    # A norm that can't stand at some rate has an accuracy at the chosen one all the same.
+    chosen = _points(base, [base.rate]), _points(head, [head.rate])
     up = 1 if measure.direction == "up" else -1
     for metric in KINDS:
-        if len(grid) < 2 and metric not in ("accuracy", "failure_rate"):
+        ours, theirs = chosen if metric == "accuracy" else whole
+        seeds = sorted(set(ours) & set(theirs))
+        if not seeds or (len(grid) < 2 and metric not in ("accuracy", "failure_rate")):
             continue
+        same = frozenset(seed for seed in seeds if _same(base, head) and ours[seed] == theirs[seed])
         values = [
             {seed: _value(metric, measure, points[seed], row, gates.get(metric)) for seed in seeds}
             for points, row in ((ours, base), (theirs, head))

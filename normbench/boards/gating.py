@@ -15,9 +15,15 @@ from normbench.records import Measure
 from normbench.stats.verdicts import mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
 
 
-def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: Sequence[int]) -> None:
-    """Refuse a gate that no row's seeds can carry, or whose unit is not that of a task's score. Raises UsageError."""
+def check(
+    rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: Sequence[int], timings: int = 0
+) -> None:
+    """Refuse a gate that no row's seeds can carry, or whose unit is not that of a task's score. Raises UsageError.
+
+    `timings` are rows of throughput that are gated beside them.
+    """
     gated = [(contrast, grid) for contrast, grid in rows if contrast.metric in gates and contrast.seeds]
+    many = len(gated) + timings
     for metric, gate in gates.items():
         for grid in [grid for contrast, grid in rows if contrast.metric == metric]:
             check_units(gate, grid)
@@ -26,9 +32,9 @@ def check(rows: Sequence[tuple[Contrast, Grid]], gates: dict[str, Gate], looks: 
             continue
         # Seeds that came out the same count: that they leave too few to test is no mistake of the gate's.
         most = max([len(contrast.base) for contrast, _ in found] + list(looks))
-        needed = 2 if KINDS[metric] == "mean" else seeds_for_sign_test(len(gated))
+        needed = 2 if KINDS[metric] == "mean" else seeds_for_sign_test(many)
         if most < needed:
-            why = "a t test" if KINDS[metric] == "mean" else f"{len(gated)} gated row{'s' * (len(gated) != 1)}"
+            why = "a t test" if KINDS[metric] == "mean" else f"{many} gated row{'s' * (many != 1)}"
             raise UsageError(
                 f"gate {gate}: {most} seed{'s' * (most != 1)} can't carry it; with {why} it needs {needed} seeds"
             )
@@ -42,6 +48,8 @@ def check_units(gate: Gate, grid: Grid) -> None:
         own = unit if gate.metric == "accuracy" or grid.measure.direction == "up" else "progress"
         like = "in percentage points, like 0.5pt" if percent else f"a number, in {own}"
         raise UsageError(f"gate {gate}: the margin on {grid.task} is {like}")
+    if (gate.unit == "step" and gate.margin > len(grid.rates)) or (gate.metric == "failure_rate" and gate.margin > 1):
+        raise UsageError(f"gate {gate}: nothing on {grid.task} can lose so much; its grid has {len(grid.rates)} rates")
     if gate.unit == "dec" and len(grid.rates) > 1:
         step = min(math.log10(high / low) for low, high in pairwise(grid.rates))
         if gate.margin > step + 1e-9:
@@ -56,12 +64,13 @@ def in_points(measure: Measure) -> bool:
     return measure.unit == "%" and measure.direction == "up"
 
 
-def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate]) -> list[str]:
+def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate], timings: int = 0) -> list[str]:
     """Warn of gates on means that miss a loss of two margins more often than not, at BASE's spread over the seeds."""
     found = []
     gated = [contrast for contrast in contrasts if contrast.metric in gates and contrast.seeds]
     spread = spreads(contrasts)
-    many = f"{len(gated)} gated row{'s' * (len(gated) != 1)}"
+    rows_held = len(gated) + timings
+    many = f"{rows_held} gated row{'s' * (rows_held != 1)}"
     for metric, gate in gates.items():
         rows = [contrast for contrast in gated if contrast.metric == metric]
         own = [statistics.stdev(one.base.values()) for one in rows if len(one.base) > 1]
@@ -70,9 +79,9 @@ def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate]) -> list[str]:
         n = min(len(one.seeds) for one in rows)
         # Two trainings that differ in one bit soon differ as those of two seeds do.
         unpaired = 2**0.5 * statistics.median(own)
-        chance = power(unpaired, gate.margin, n, len(gated))
+        chance = power(unpaired, gate.margin, n, rows_held)
         if chance < 0.5:
-            needed = seeds_for_power(unpaired, gate.margin, len(gated))
+            needed = seeds_for_power(unpaired, gate.margin, rows_held)
             found.append(
                 f"gate {gate}: with {many}, {n} seeds see a loss of twice the margin in {100 * chance:.0f}% of cases; "
                 f"about {needed} seeds see it in half"

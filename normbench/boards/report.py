@@ -98,7 +98,7 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
     }.get(first.unit, (first.unit, first.unit, 3))
     kind: Any = "text" if first.metric == "max_trainable_lr" else "number"
     shown = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
-    rises = METRICS[first.metric].worse if first.metric in METRICS else "+"
+    rises = METRICS[first.metric].worse if first.metric in METRICS else first.gate.text[0] if first.gate else "+"
     worse = "\n(+ is better)" if first.signed else "" if rises == "-" else "\n(+ is worse)"
     own, kind = (3, kind) if first.unit == "ratio" else (digits, "rate") if first.unit == "seconds" else (digits, kind)
     columns = [

@@ -12,7 +12,7 @@ from normbench.boards.table import Head
 from normbench.boards.throughput import sessions
 from normbench.errors import UsageError
 from normbench.gates import Gate
-from normbench.records import SessionRecord, Timing
+from normbench.records import FAILED, SessionRecord, Timing
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test
 from normbench.store import Store
 
@@ -20,6 +20,18 @@ from normbench.store import Store
 SESSIONS = 3
 #: The smallest gate that one session a side can carry: between sessions a ratio moves by 1-2% by itself.
 SMALLEST = 0.10
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A norm whose speed BASE has and HEAD has not; `crashed` where HEAD's session failed on it."""
+
+    head_of: Head
+    table: str
+    row: str
+    norm: str
+    why: str
+    crashed: bool
 
 
 @dataclass(frozen=True)
@@ -42,18 +54,24 @@ class TimedRow:
         return ["within-session"] if self.sessions == 1 else []
 
 
-def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[str]]:
-    """Return the rows of two stores' sessions, and why others can't be compared.
+def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[Lost], list[str]]:
+    """Return the rows of two stores' sessions, those that HEAD lost, and why others can't be compared.
+
+    A table that HEAD has no session of is left out: it was not measured, and nobody said that it should be.
 
     Raises UsageError for a gate below 10% where a side has fewer than 3 sessions.
     """
     ours, theirs = sessions(base), sessions(head)
     known = {**base.environments(), **head.environments()}
     rows: list[TimedRow] = []
+    lost: list[Lost] = []
     notes: list[str] = []
     for table in ours:
         before, after = _like(ours[table]), _like(theirs.get(table, []))
-        if not before or not after:
+        if not before or not theirs.get(table):
+            continue
+        lost += _lost(before, theirs[table][-1], after)
+        if not after:
             continue
         hard = list(_hard_differences(known.get(before[-1].environment, {}), known.get(after[-1].environment, {})))
         if before[-1].device != after[-1].device:
@@ -69,7 +87,30 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
             f"gate {gate}: one session a side carries a gate of 10% or more; for this it needs {SESSIONS} sessions a "
             "side, of BASE and HEAD by turns"
         )
-    return rows, notes
+    return rows, lost, notes
+
+
+def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequence[SessionRecord]) -> Iterator[Lost]:
+    for row in dict.fromkeys(timing.row for session in before for timing in session.norms):
+        ours = _measured(before, row)
+        if ours and not _measured(after, row):
+            session, timing = ours[-1]
+            found = next((other for other in latest.norms if other.row == row), None)
+            crashed = found is not None and found.outcome in FAILED
+            why = f"{found.outcome}: {found.reason}" if found and crashed else "HEAD has no speed of it"
+            yield Lost(_head(session), session.table, row, timing.label, why, crashed)
+
+
+def _head(session: SessionRecord) -> Head:
+    return Head(
+        task=session.task,
+        task_version=session.task_version,
+        task_params=session.task_params,
+        condition=session.condition,
+        protocol="tuned" if session.recipe.hold_out else "published",
+        baseline=session.baseline.label,
+        rates=[],
+    )
 
 
 def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
@@ -109,15 +150,7 @@ def _rows(before: Sequence[SessionRecord], after: Sequence[SessionRecord], gate:
             tested = hodges_lehmann(_logs(*ours[-1]), _logs(*theirs[-1]), lost, half)
         session, timing = ours[-1]
         yield TimedRow(
-            head_of=Head(
-                task=session.task,
-                task_version=session.task_version,
-                task_params=session.task_params,
-                condition=session.condition,
-                protocol="tuned" if session.recipe.hold_out else "published",
-                baseline=session.baseline.label,
-                rates=[],
-            ),
+            head_of=_head(session),
             table=session.table,
             row=row,
             norm=timing.label,

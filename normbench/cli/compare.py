@@ -109,11 +109,11 @@ def _compared(
     unchanged: frozenset[tuple[str, str]] = frozenset()
     run = partial(runs, quiet=quiet)
     if fingerprint:
-        unchanged = until.fingerprinted(ours, theirs, request, run)
+        unchanged = until.fingerprinted(ours, theirs, request, run, looks)
     else:
         output.require_runs(theirs)
     gates = gates_of(ours, theirs, given, quiet)
-    if looks and theirs.exists():
+    if looks and theirs.runs():
         comparison = until.decided_compare(ours, theirs, gates, looks, request, run, unchanged)
     else:
         comparison = compare(ours, theirs, gates, unchanged=unchanged)

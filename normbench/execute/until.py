@@ -40,7 +40,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
     _check_looks(whole.store, looks, frozenset(whole.tables))
     held = gates(whole.suite.gate, f"suite {whole.suite.name}")
-    if not held:
+    if not set(held) - {"throughput"}:
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline} is not among the norms")
@@ -73,6 +73,8 @@ def decided_compare(
         raise UsageError(f"{head.folder}: a file, which is not written to; --until decided buys seeds for a folder")
     from normbench.boards.compare import compare
 
+    if not head.runs():
+        raise UsageError(f"{head.folder}: no run there; normbench run SUITE --out {head.folder} makes one")
     latest = head.runs()[-1]
     _check_looks(head, looks, frozenset(cell.table for cell in latest.cells))
     seeds = _seeds(base)
@@ -97,10 +99,11 @@ def decided_compare(
     return comparison
 
 
-def fingerprinted(base: Store, head: Store, request: Request, run: Runs) -> frozenset[Key]:
+def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: Sequence[int] = ()) -> frozenset[Key]:
     """Take fingerprints of the suite that BASE ran last, train in HEAD what changed, and return what did not.
 
-    Rows whose fingerprint BASE lacks count as changed. Raises UsageError where BASE has none at all.
+    With looks, the seeds of the first are trained. Rows whose fingerprint BASE lacks count as changed. Raises
+    UsageError where BASE has none at all.
     """
     stored = base.fingerprints()
     latest = base.runs()[-1] if base.runs() else None
@@ -113,15 +116,16 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs) -> froz
         )
     suite = _suite(latest)
     seeds = _seeds(base)
-    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, throughput=False)
+    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, looks=looks, throughput=False)
     prepared = settled(prepare(request, suite=suite))
     taken = fingerprints.take(prepared.cells, prepared.registry, prepared.device, prepared.data_dir)
     found = fingerprints.held_against(stored, taken)
     same = {key for key, word in found.items() if word == "same"}
+    first = looks[0] if looks else None
 
     def narrowed(cell: Cell) -> Cell | None:
         key = cell.table, cell.row
-        return None if key in same else msgspec.structs.replace(cell, seeds=seeds.get(key, cell.seeds))
+        return None if key in same else msgspec.structs.replace(cell, seeds=seeds.get(key, cell.seeds)[:first])
 
     changed = prepare(request, suite=suite, narrowed=narrowed)
     if changed.cells:

@@ -29,13 +29,23 @@ LOOKS = (3, 5, 8, 12, 20)
 class Gated:
     """A row to decide: its differences in the order of seeds, signed so that + is better, and its margin above 0.
 
-    `tested` is given where the row has a test of its own, which is final.
+    `tested` is given where the row has a test of its own, which is final. A look counts paired seeds, of which some may
+    be left out of the test for being the same to the last bit: `places` are those of the differences among all
+    `paired`; left out, there are no others.
     """
 
     kind: Kind
     differences: Sequence[float]
     margin: float
     tested: Tested | None = None
+    places: Sequence[int] = ()
+    paired: int = 0
+
+    def seen(self, look: int) -> int | None:
+        """Return how many differences there are of the first `look` paired seeds; None where there are fewer seeds."""
+        if look > max(self.paired, len(self.differences)):
+            return None
+        return sum(place < look for place in self.places) if self.places else look
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class _State:
 
     def __init__(self, row: Gated, looks: Sequence[int], alpha: float, rows: int) -> None:
         self.p, self._row, self._adjusted = 1.0, row, 1.0
-        self._looks = [len(row.differences)] if not looks or row.tested else list(looks)
+        self._looks = [max(row.paired, len(row.differences))] if not looks or row.tested else list(looks)
         self._spending = self._looks
         if len(self._looks) > 1 and row.kind != "mean":
             self._spending = exact_looks(self._looks, rows, alpha)
@@ -106,12 +116,13 @@ class _State:
 
     def look(self, index: int) -> None:
         """Test the row on the seeds of a look, if it is open and has them."""
-        if index >= len(self._looks) or self._looks[index] > len(self._row.differences) or self._verdict != "unclear":
+        row = self._row
+        n = row.seen(self._looks[index]) if index < len(self._looks) else None
+        if n is None or self._verdict != "unclear":
             return
-        row, n = self._row, self._looks[index]
         seen = list(row.differences[:n])
         self._seeds = n
-        if self._looks[index] not in self._spending:
+        if self._looks[index] not in self._spending or not (n or row.tested):
             return
         if row.kind == "mean":
             if row.tested is None and n < 2:
