@@ -34,6 +34,11 @@ WORDS: tuple[Word, ...] = (
 )
 _SIGNS: dict[Word, str] = {"regressed": "✗", "worse": "✗", "unclear": "?", "vanished": "?"}
 
+#: Below tables of times.
+_TIMED = (
+    "difference: HEAD over BASE; […] by the ranks of the rounds, each end errs in 5% of cases; numbers of extra_info "
+    "are exact"
+)
 _NOTE = (
     "difference: HEAD less BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
     "regressed or unclear; the others: better or worse where the interval is on one side of 0, else ~"
@@ -48,6 +53,11 @@ def summary(comparison: Comparison) -> list[str]:
         f"BASE {comparison.base}, HEAD {comparison.head}; gates: {gates}",
         counts.replace(" ~", " without a difference seen") or "nothing to compare",
     ]
+    if comparison.looks:
+        looks = ", ".join(map(str, comparison.looks))
+        lines.append(
+            f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
+        )
     lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
     lines += [f"vanished: {row.norm} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
     idle = [f"gate {gate} checked nothing: no row has it on both sides" for gate in comparison.idle]
@@ -108,7 +118,7 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         Column("verdict", "verdict", kind="text"),
         Column("seeds", "sessions" if first.unit in ("ratio", "seconds") else "seeds", kind="text"),
     ]
-    notes = [_NOTE]
+    notes = [_TIMED if first.unit == "seconds" else _NOTE]
     failed = [row.norm for row in rows if "failed-seeds" in row.flags]
     if failed:
         notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")

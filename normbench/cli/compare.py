@@ -164,7 +164,7 @@ def status(comparison: Comparison, *, strict: bool) -> int:
         say(f"normbench: {comparison.crashed} trials of HEAD have no result (error, oom or timeout)")
         return CRASHED
     if not comparison.compared:
-        say("normbench: nothing in common: no task version, condition, norm and seed is on both sides")
+        say("normbench: nothing in common: nothing on both sides can be held against each other")
         return INCOMPARABLE
     return INCOMPARABLE if strict and comparison.idle else 0
 

@@ -84,7 +84,13 @@ def command(
     boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
     output.put_tables(boards, form)
-    if comparison is not None and form == "terminal":
+    if comparison is not None and form != "terminal":
+        from normbench.boards.report import sentence
+
+        for row in comparison.rows:
+            if row.gate is not None:
+                say(f"{row.word}: {sentence(row)}")
+    elif comparison is not None:
         from normbench.boards.report import terminal
 
         output.put("\n" + terminal(comparison, ascii_only=not output.speaks_unicode()))

@@ -545,3 +545,50 @@ def test_a_comparison_of_nothing_can_be_written_in_every_form(against, folder, h
     assert [] == json.loads(text["json"])["compare"]["rows"]
     assert "nothing to compare" in text["terminal"]
     assert "nothing to compare" in text["github"]
+
+
+def test_a_speed_that_head_lost_has_vanished(folder, head, against):
+    """Where HEAD was timed without a norm that BASE timed, the row is not left out in silence."""
+    session(folder, layer=1.0, other=1.0)
+    session(head, other=1.0)
+
+    found = against({"throughput": "-10%"})
+
+    assert {"layer": "vanished", "other": "ok"} == {row.norm: row.word for row in found.rows}
+    assert ["layer"] == [row.norm for row in found.failing(strict=True)]
+
+
+def test_accuracy_is_held_though_another_rate_is_not_supported(folder, head, against):
+    """A norm that can't stand at some rate, on either side, still has its accuracy at the chosen one."""
+    unsupported = ["unsupported"] * 3
+    folder.add({"layer": {0.1: [0.9, 0.91, 0.89], 1: unsupported}})
+    head.add({"layer": {0.1: [0.6, 0.61, 0.58], 1: unsupported}})
+
+    found = against({"accuracy": "-2pt"})
+
+    assert [("accuracy", "regressed")] == [(row.metric, row.word) for row in found.rows]
+
+
+@pytest.mark.parametrize("gate", [{"max_trainable_lr": "-5step"}, {"failure_rate": "+101pt"}])
+def test_a_margin_that_nothing_can_lose_is_refused(folder, head, against, gate):
+    """A gate that no change could fail is a mistake."""
+    folder.add({"layer": {0.1: [0.9] * 5, 1: [0.8] * 5}})
+    head.add({"layer": {0.1: [0.2] * 5, 1: [0.1] * 5}})
+
+    with pytest.raises(UsageError, match="nothing on spirals can lose so much; its grid has 2 rates"):
+        against(gate)
+
+
+def test_gates_on_throughput_count_among_the_rows(folder, head, against):
+    """Five seeds carry one row of failures; with a row of throughput beside it, it takes six, as Holm does."""
+    folder.add({"layer": {0.1: [0.9] * 5, 1: [0.8] * 5}})
+    head.add({"layer": {0.1: [0.85] * 5, 1: [0.1] * 5}})
+    session(folder, layer=1.0)
+    session(head, layer=0.99)
+
+    alone = against({"failure_rate": "+10pt"})
+    with pytest.raises(UsageError) as refused:
+        against({"failure_rate": "+10pt", "throughput": "-10%"})
+
+    assert "regressed" == row_of(alone, "failure_rate").word
+    assert "with 2 gated rows it needs 6 seeds" in str(refused.value)

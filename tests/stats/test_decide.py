@@ -203,3 +203,12 @@ def test_the_ends_of_a_difference(kind, n, expected):
     found = interval(kind, [0.1 * i for i in range(n)])
 
     assert expected == found.kind
+
+
+def test_a_look_counts_seeds_that_came_out_the_same():
+    """Five paired seeds are a look at 5, though one of them says nothing: the other four are tested there."""
+    row = Gated("mean", [-0.3, -0.31, -0.29, -0.3], 0.02, places=[0, 1, 3, 4], paired=5)
+
+    [decision] = decide([row], [5])
+
+    assert ("regressed", 4) == (decision.verdict, decision.seeds)
