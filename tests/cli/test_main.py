@@ -82,7 +82,7 @@ MISTAKES = {
         ["leaderboard", "a-file"],
         "a-file: not a file that normbench export wrote (JSON is malformed",
     ),
-    "no folder": (["leaderboard"], "Missing argument 'DIR|FILE.json'"),
+    "no folder": (["leaderboard"], "Missing argument 'DIR|FILE'"),
     "board": (["leaderboard", "folder", "--board", "acuracy"], "no board 'acuracy'; did you mean 'accuracy'?"),
     "format of a board": (["leaderboard", "folder", "--format", "jsn"], "no format 'jsn'; did you mean 'json'?"),
     "exported file": (["export", "folder"], "Missing option '-o'"),
