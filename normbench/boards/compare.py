@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -131,14 +131,14 @@ def compare(
     for grid in grids:
         other = others.get(grid.table)
         for row in grid.rows:
-            common: dict[str, Any] = {"head_of": grid, "table": grid.table, "row": row.cell.row, "norm": row.label}
+            common = _common(grid, row)
             if (row.cell.table, row.cell.row) in unchanged:
                 rows.append(ComparedRow(**common, metric="accuracy", unit="", word="unchanged"))
                 continue
             found, why = _paired(row, other, grid.measure, gates)
             if not found:
                 rows.append(ComparedRow(**common, metric="accuracy", unit="", word="vanished", why=why))
-            opened += [_Open({**common, "flags": _flags(one)}, one, gates.get(one.metric)) for one in found]
+            opened += _opened(grid, row, found, gates)
             notes += [note for note in [why] if note and found]
     notes += _chosen_anew(grids, others)
     tables = {grid.table: grid for grid in grids}
@@ -182,14 +182,12 @@ def compare(
 def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int], *, only: frozenset[str]) -> Comparison:
     """Compare each norm with the baseline of its table, each at its own choice, as `compare` does two stores."""
     grids = {grid.table: grid for grid in gather(store, only)}
-    opened = []
+    opened: list[_Open] = []
     for grid in grids.values():
         base = next((row for row in grid.rows if row.label == grid.baseline), None)
-        for row in [row for row in grid.rows if base is not None and row is not base]:
-            assert base is not None
-            for one in contrasts(grid.measure, base, row, gates):
-                common = {"head_of": grid, "table": grid.table, "row": row.cell.row, "norm": row.label}
-                opened.append(_Open({**common, "flags": _flags(one)}, one, gates.get(one.metric)))
+        for row in grid.rows:
+            if base is not None and row is not base:
+                opened += _opened(grid, row, contrasts(grid.measure, base, row, gates), gates)
     check([(one.contrast, grids[one.common["table"]]) for one in opened], gates, looks)
     return Comparison(
         base="the baseline",
@@ -213,11 +211,11 @@ def _paired(row: Row, other: Grid | None, measure: Measure, gates: dict[str, Gat
     """Return what a row of BASE and HEAD share at BASE's choice, or why there is nothing; or a remark on what is."""
     if other is None:
         return [], "HEAD has no results of this task version and condition"
-    same = next((found for found in other.rows if found.cell.row == row.cell.row), None)
+    same = _same_norm(row, other)
     if same is None:
         return [], next((why for norm, why in other.apart if norm == row.label), "HEAD has no results of it")
     assert row.rate is not None
-    moved = at_choice(same, row.rate, row.settings[row.setting], same.seeds)
+    moved = at_choice(same, row.rate, row.settings[row.setting])
     if moved is None:
         return [], f"HEAD has no trials at the rate {row.rate:g} that BASE chose"
     found = list(contrasts(measure, row, moved, gates))
@@ -228,8 +226,18 @@ def _paired(row: Row, other: Grid | None, measure: Measure, gates: dict[str, Gat
     return found, ""
 
 
-def _flags(contrast: Contrast) -> list[str]:
-    return ["failed-seeds"] * (contrast.failed and contrast.metric != "failure_rate")
+def _same_norm(row: Row, other: Grid) -> Row | None:
+    return next((found for found in other.rows if found.cell.row == row.cell.row), None)
+
+
+def _common(grid: Grid, row: Row) -> dict[str, Any]:
+    return {"head_of": grid, "table": grid.table, "row": row.cell.row, "norm": row.label}
+
+
+def _opened(grid: Grid, row: Row, found: Iterable[Contrast], gates: dict[str, Gate]) -> Iterator[_Open]:
+    for one in found:
+        flags = ["failed-seeds"] * (one.failed and one.metric != "failure_rate")
+        yield _Open({**_common(grid, row), "flags": flags}, one, gates.get(one.metric))
 
 
 def _decided(
@@ -341,7 +349,7 @@ def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str
     for grid in grids:
         other = others.get(grid.table)
         for row in grid.rows:
-            same = next((found for found in other.rows if found.cell.row == row.cell.row), None) if other else None
+            same = _same_norm(row, other) if other else None
             if same is not None and same.rate != row.rate and same.rate is not None and row.rate is not None:
                 yield (
                     f"{row.label} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
@@ -378,18 +386,22 @@ def _environments(base: Store, head: Store) -> Iterator[str]:
     ours, theirs = (list(store.environments().values()) for store in (base, head))
     if not ours or not theirs:
         return
-    before, after = _flat(ours[-1]), _flat(theirs[-1])
-    changed = [
-        f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
-        for key in {**before, **after}
-        if before.get(key) != after.get(key)
-    ]
+    changed = changes(_flat(ours[-1]), _flat(theirs[-1]))
     if changed:
         yield f"environments differ: {', '.join(changed)}"
     for store, side in ((base, "BASE"), (head, "HEAD")):
         used = Counter(result.environment for result in store.results())
         if len(used) > 1:
             yield f"{side} has trials of {len(used)} environments"
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return in what two environments differ, each as "what before → after"."""
+    return [
+        f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]
 
 
 def _flat(environment: dict[str, Any]) -> dict[str, str]:

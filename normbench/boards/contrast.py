@@ -61,11 +61,11 @@ class Contrast:
         )
 
 
-def at_choice(row: Row, rate: float, setting: dict[str, object], seeds: list[int]) -> Row | None:
-    """Return a row at another's rate and setting, and of some seeds; None where it has not been there."""
+def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
+    """Return a row at another's rate and setting; None where it has not been there."""
     if rate not in row.rates or setting not in row.settings:
         return None
-    return replace(row, rate=rate, setting=row.settings.index(setting), seeds=seeds)
+    return replace(row, rate=rate, setting=row.settings.index(setting))
 
 
 def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) -> Iterator[Contrast]:

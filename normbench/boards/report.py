@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from xml.etree import ElementTree
 import msgspec
 
 from normbench.boards.compare import ComparedRow, Comparison, Word
+from normbench.boards.render import ASCII, title, written
 from normbench.boards.render import github as github_tables
 from normbench.boards.render import latex_booktabs as latex_tables
 from normbench.boards.render import terminal as terminal_tables
-from normbench.boards.render import title
 from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.gates import METRICS
 from normbench.suites import assignments
@@ -72,8 +73,6 @@ def sentence(row: ComparedRow) -> str:
     """Return a row in words: what, where, by how much, and what was allowed."""
     table = _table([row])
     column, value = table.columns[2], table.rows[0].values["difference"]
-    from normbench.boards.render import written
-
     unit = {"points": " points", "%": "%", "decades": " decades", "step": " steps"}.get(column.unit, "")
     text = written(value, column)
     number, _, ends = text.partition(" ")
@@ -155,10 +154,6 @@ def _number(row: ComparedRow, number: float | None) -> Value:
 
 def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bool = False) -> str:
     """Return a comparison for a terminal: its tables, then what matters."""
-    import shutil
-
-    from normbench.boards.render import ASCII
-
     width = width or shutil.get_terminal_size((100, 24)).columns
     parts = [terminal_tables(tables(comparison), width, ascii_only=ascii_only), ""] if tables(comparison) else []
     for line in summary(comparison):

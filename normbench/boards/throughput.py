@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of, ranks
+from normbench.boards.table import Column, Head, Table, TableRow, Value, flags_of, ranks
 from normbench.records import SessionRecord, Timing
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
@@ -91,17 +91,24 @@ def throughput(
     ordered = sorted(zip(ranked, found, strict=True), key=lambda pair: pair[0])
     return Table(
         board="throughput",
-        task=latest.task,
-        task_version=latest.task_version,
-        task_params=latest.task_params,
-        condition=latest.condition,
-        protocol="tuned" if latest.recipe.hold_out else "published",
-        baseline=sessions.baseline,
-        rates=[],
+        **head_of(latest, sessions.baseline).head,
         columns=_columns(latest, sessions.baseline),
         rows=[_row(one, rank) for rank, one in ordered],
         apart=list(sessions.apart.values()),
         notes=[*_notes(sessions, environments), *_edited(found, trained)],
+    )
+
+
+def head_of(session: SessionRecord, baseline: str) -> Head:
+    """Return what a session's table is of, beside a baseline."""
+    return Head(
+        task=session.task,
+        task_version=session.task_version,
+        task_params=session.task_params,
+        condition=session.condition,
+        protocol="tuned" if session.recipe.hold_out else "published",
+        baseline=baseline,
+        rates=[],
     )
 
 

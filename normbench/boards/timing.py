@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normbench.boards.table import Head
-from normbench.boards.throughput import sessions
+from normbench.boards.throughput import head_of, sessions
 from normbench.errors import UsageError
 from normbench.gates import Gate
 from normbench.records import FAILED, SessionRecord, Timing
@@ -98,19 +98,7 @@ def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequenc
             found = next((other for other in latest.norms if other.row == row), None)
             crashed = found is not None and found.outcome in FAILED
             why = f"{found.outcome}: {found.reason}" if found and crashed else "HEAD has no speed of it"
-            yield Lost(_head(session), session.table, row, timing.label, why, crashed)
-
-
-def _head(session: SessionRecord) -> Head:
-    return Head(
-        task=session.task,
-        task_version=session.task_version,
-        task_params=session.task_params,
-        condition=session.condition,
-        protocol="tuned" if session.recipe.hold_out else "published",
-        baseline=session.baseline.label,
-        rates=[],
-    )
+            yield Lost(head_of(session, session.baseline.label), session.table, row, timing.label, why, crashed)
 
 
 def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
@@ -150,7 +138,7 @@ def _rows(before: Sequence[SessionRecord], after: Sequence[SessionRecord], gate:
             tested = hodges_lehmann(_logs(*ours[-1]), _logs(*theirs[-1]), lost, half)
         session, timing = ours[-1]
         yield TimedRow(
-            head_of=_head(session),
+            head_of=head_of(session, session.baseline.label),
             table=session.table,
             row=row,
             norm=timing.label,

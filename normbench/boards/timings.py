@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from normbench.benchmarks import Benchmark, Benchmarks, Stats
-from normbench.boards.compare import ComparedRow, Comparison, Word
+from normbench.boards.compare import ComparedRow, Comparison, Word, changes
 from normbench.boards.table import Head
 from normbench.boards.timing import SMALLEST
 from normbench.errors import UsageError, unknown
@@ -52,7 +52,7 @@ def compare(base: Benchmarks, head: Benchmarks, asked: dict[str, tuple[str, Gate
 
     Raises UsageError for a gate that the rounds can't carry.
     """
-    hard = _changes(base.machine.hard, head.machine.hard)
+    hard = changes(base.machine.hard, head.machine.hard)
     rows = list(_rows(base, head, {name: way for name, way in _ways(asked).items() if not hard or name != MEDIAN}))
     vanished = [
         _row(name, next(iter(asked), MEDIAN), word="vanished", why="HEAD has no such benchmark")
@@ -66,7 +66,7 @@ def compare(base: Benchmarks, head: Benchmarks, asked: dict[str, tuple[str, Gate
         if name in head.benchmarks and _has(ours, metric) and not _has(head.benchmarks[name], metric)
     ]
     new = [name for name in head.benchmarks if name not in base.benchmarks]
-    soft = _changes(base.machine.soft, head.machine.soft)
+    soft = changes(base.machine.soft, head.machine.soft)
     notes = [f"times can't be compared: {', '.join(hard)}"] * bool(hard)
     notes += [f"environments differ: {', '.join(soft)}"] * bool(soft)
     notes += [f"in HEAD alone: {', '.join(new)}"] * bool(new)
@@ -180,12 +180,3 @@ def _has(one: Benchmark, metric: str) -> bool:
 
 def _number(one: Benchmark, metric: str) -> float:
     return one.stats.median if metric == MEDIAN else one.numbers[metric]
-
-
-def _changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    keys = {**before, **after}
-    return [
-        f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
-        for key in keys
-        if before.get(key) != after.get(key)
-    ]

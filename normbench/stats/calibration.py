@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from normbench.stats.decide import Kind, exact_looks
-from normbench.stats.verdicts import ALPHA, Floats, holm, mean_test, most_tolerate, sign_test
+from normbench.stats.decide import Kind, exact_looks, try_rows
+from normbench.stats.verdicts import ALPHA, Floats, holm
 
 #: Draws differences of a comparison's rows with mean 0 and standard deviation 1, shape (repetitions, rows, seeds).
 Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, int, int]], Floats]
@@ -66,15 +66,8 @@ def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float
     if look not in spending or (group.kind == "mean" and look < 2):
         shape = seen.shape[:2]
         return np.ones(shape), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    parts = len(spending)
-    if group.kind == "mean":
-        tested = mean_test(seen, group.margin, alpha / parts)
-        return np.minimum(1.0, parts * tested.p), tested.ok, np.ones(seen.shape[:2], dtype=bool)
-    ordered = np.sort(seen, axis=-1)
-    centre = ordered[..., look // 2] if group.kind == "median" else seen.mean(-1)
-    fell = centre <= -group.margin * (1 - 1e-9)
-    ok = most_tolerate(seen, np.full(seen.shape[:2], group.margin), alpha / parts) & ~fell
-    return np.minimum(1.0, parts * sign_test(seen)), ok, fell
+    p, ok, fell = try_rows(group.kind, seen, group.margin, alpha / len(spending))
+    return np.minimum(1.0, len(spending) * p), ok, fell
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normbench.stats.intervals import Interval, median_over_seeds
-from normbench.stats.verdicts import ALPHA, Tested, holm, mean_test, most_tolerate, sign_test
+from normbench.stats.verdicts import ALPHA, Floats, Tested, holm, mean_test, most_tolerate, sign_test
 
 Verdict: TypeAlias = Literal["ok", "better", "regressed", "unclear"]
 #: How a row is tested: a paired t test of the mean; an exact sign test with a fall of the median, or of the mean, of at
@@ -99,6 +100,27 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
     return []
 
 
+def try_rows(
+    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return p, whether surely ok, and whether the fall is large enough to regress, of differences (..., n)."""
+    values = np.asarray(seen, dtype=float)
+    if kind == "mean":
+        tested = mean_test(values, margin, alpha)
+        return tested.p, tested.ok, np.ones(tested.p.shape, dtype=bool)
+    # Of an even number of seeds the middle difference that is the smaller loss must be one of the margin.
+    centre = np.sort(values, axis=-1)[..., values.shape[-1] // 2] if kind == "median" else values.mean(-1)
+    fell = np.asarray(centre <= -margin * (1 - 1e-9))
+    return sign_test(values), most_tolerate(values, np.full(centre.shape, margin), alpha) & ~fell, fell
+
+
+def _gains(kind: Kind, seen: Sequence[float], alpha: float) -> bool:
+    """Whether a difference is surely above 0."""
+    if kind == "mean":
+        return bool(mean_test(seen, 1.0, alpha).low > 0)
+    return float(sign_test([-value for value in seen])) <= alpha
+
+
 class _State:
     """One row, from look to look."""
 
@@ -124,20 +146,16 @@ class _State:
         self._seeds = n
         if self._looks[index] not in self._spending or not (n or row.tested):
             return
-        if row.kind == "mean":
-            if row.tested is None and n < 2:
-                return
-            tested = mean_test(seen, row.margin, self._alpha) if row.tested is None else row.tested
-            p, self._ok, self._better = float(tested.p), bool(tested.ok), bool(tested.low > 0)
-            self._fell = True
+        if row.tested is not None:
+            p, self._ok, self._fell = row.tested.p, bool(row.tested.ok), True
+            self._better = bool(row.tested.low > 0)
+        elif row.kind == "mean" and n < 2:
+            return
         else:
-            p = float(sign_test(seen))
-            # Of an even number of seeds the middle difference that is the smaller loss must be one of the margin.
-            centre = statistics.median_high(seen) if row.kind == "median" else statistics.fmean(seen)
-            self._fell = centre <= -row.margin * (1 - 1e-9)
-            self._ok = bool(most_tolerate(seen, np.asarray(row.margin), self._alpha)) and not self._fell
-            self._better = float(sign_test([-value for value in seen])) <= self._alpha
-        self.p = min(1.0, self.p, len(self._spending) * p)
+            p, ok, fell = try_rows(row.kind, seen, row.margin, self._alpha)
+            self._ok, self._fell = bool(ok), bool(fell)
+            self._better = _gains(row.kind, seen, self._alpha)
+        self.p = min(1.0, self.p, len(self._spending) * float(p))
 
     def settle(self, p: float, alpha: float) -> None:
         """Say what follows, with p after Holm over all rows."""
