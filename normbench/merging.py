@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from normbench.errors import UsageError
-from normbench.records import FINAL, RunRecord, SessionRecord, TrialRecord
-from normbench.store import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, TRIALS, Store
+from normbench.records import FINAL, RunRecord, SessionRecord, SourcesRecord, TrialRecord
+from normbench.store import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS, Store
 
 
 class _Claim(NamedTuple):
@@ -43,6 +43,10 @@ def _run(record: RunRecord) -> _Claim:
     return _Claim(record.run, f"run {record.run}", msgspec.to_builtins(record))
 
 
+def _sources(record: SourcesRecord) -> _Claim:
+    return _Claim(record.sources, f"list of files {record.sources}", msgspec.to_builtins(record))
+
+
 def _session(record: SessionRecord) -> _Claim:
     return _Claim(record.session, f"session {record.session}", msgspec.to_builtins(record))
 
@@ -52,7 +56,7 @@ def _trial(record: TrialRecord) -> _Claim | None:
 
     A failure of the run says nothing of the trial.
     """
-    code = (record.norm_print, record.task_print)
+    code = (record.norm_print, record.task_print, record.sources)
     if None in code or record.device != "cpu" or record.outcome not in FINAL:
         return None
     of = (record.key, code, record.environment, record.threads, record.lanes, record.ranks)
@@ -64,6 +68,7 @@ def _trial(record: TrialRecord) -> _Claim | None:
 #: In the order in which they are written: a folder counts as one of results by its runs.
 _KINDS = (
     _Kind(ENVIRONMENTS, lambda store: store.environments().values(), claim=_environment),
+    _Kind(SOURCES, Store.source_records, claim=_sources),
     _Kind(FINGERPRINTS, Store.fingerprints, "started"),
     _Kind(TRIALS, Store.trials, "finished", _trial),
     _Kind(SESSIONS, Store.sessions, "finished", _session),

@@ -9,9 +9,10 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +20,14 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from normbench import hookspecs, suites
-from normbench.contract import Executor, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench import digests, hookspecs, loading, suites
+from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
 
 GROUP = "normbench"
+#: The plugin that has what `register` was given.
+SESSION = "session"
 ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
 
 Thing = TypeVar("Thing")
@@ -39,6 +43,20 @@ class Plugin:
     version: str = ""
     module: ModuleType | None = None
     offers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with normbench."""
+        return self.distribution == GROUP
+
+    @property
+    def base(self) -> Path | None:
+        """The folder below which its own modules lie: that of its package, or of its single file."""
+        if self.module is None or not self.module.__file__:
+            return None
+        file = Path(self.module.__file__).resolve()
+        package = top_folder(self.module.__name__.partition(".")[0]) if self.distribution else None
+        return package.parent if package else file.parent
 
 
 @dataclass(frozen=True)
@@ -64,10 +82,14 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Offered(Generic[Thing]):
-    """Something that a plugin offers, and the plugin."""
+    """Something that a plugin offers, and the plugin.
+
+    `code` is a hash of what was registered in a session; None where it can't be hashed, and for all other plugins.
+    """
 
     thing: Thing
     plugin: Plugin
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +146,35 @@ class Registry:
         }
 
 
+def top_folder(top: str) -> Path | None:
+    """Return the folder of a top-level package, without importing it; None for a single file."""
+    spec = importlib.util.find_spec(top)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(locations[0]).resolve() if locations else None
+
+
 _KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
-_session: list[Norm | Task | Probe] = []
+
+
+@dataclass(frozen=True)
+class _Registered:
+    """What `register` was given, as it was then: itself, packed for another process, and a hash of what it computes.
+
+    Where it can't be packed, `error` says why.
+    """
+
+    thing: Norm | Task | Probe
+    packed: bytes
+    code: str | None
+    error: str = ""
+
+    @property
+    def of(self) -> tuple[type, str]:
+        """What it replaces, and what would replace it."""
+        return type(self.thing), self.thing.name
+
+
+_session: list[_Registered] = []
 #: What `_session` held when it was last packed for another process, or unpacked from one.
 _packed = b""
 
@@ -147,20 +196,40 @@ def strict() -> bool:
     return os.environ.get(STRICT, "") not in ("", "0")
 
 
+def refresh(files: Sequence[Path]) -> None:
+    """Let `current` load plugins' files anew where one was edited since it was loaded."""
+    if any(file.is_file() and loading.is_stale(file) for file in files):
+        current.cache_clear()
+
+
 def register(thing: Norm | Task | Probe) -> None:
     """Register a norm, a task or a probe in this session; a second one of the same name replaces the first.
+
+    It is taken as it is now: what its code refers to may change afterwards without an effect on it.
 
     Raises UsageError where a plugin has that name already, or for anything else than these three.
     """
     if not isinstance(thing, Norm | Task | Probe):
         raise UsageError(f"register takes a normbench.Norm, Task or Probe, not {thing!r}")
-    before = list(_session)
-    _session[:] = [other for other in _session if (type(other), other.name) != (type(thing), thing.name)] + [thing]
-    failed = [plugin for plugin in load().quarantined if plugin.origin == "session"]
+    before, new = list(_session), _registered(thing)
+    _session[:] = [other for other in _session if other.of != new.of] + [new]
+    failed = [plugin for plugin in load().quarantined if plugin.origin == SESSION]
     if failed:
         _session[:] = before
         raise UsageError(failed[0].error)
     current.cache_clear()
+
+
+def _registered(thing: Norm | Task | Probe) -> _Registered:
+    import cloudpickle
+
+    code = digests.digest(thing, version_of)
+    try:
+        packed: bytes = cloudpickle.dumps(thing)
+        return _Registered(cloudpickle.loads(packed), packed, code)
+    except Exception as error:
+        # What it computes with can't be kept as it is: the object itself is used, and nothing vouches for it.
+        return _Registered(thing, b"", None, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def registered() -> bytes:
@@ -169,21 +238,14 @@ def registered() -> bytes:
     Raises UsageError for what can't travel.
     """
     global _packed
-    if not _session:
-        return b""
-    import cloudpickle
-
-    for thing in _session:
-        try:
-            cloudpickle.dumps(thing)
-        except Exception as error:
+    for one in _session:
+        if one.error:
             raise UsageError(
-                f"{thing.name} was registered in this session, and can't be sent to another process "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
-            ) from None
-    packed: bytes = cloudpickle.dumps(_session)
-    _packed = packed
-    return packed
+                f"{one.thing.name} was registered in this session, and can't be sent to another process ({one.error}); "
+                "use --executor serial, or a plugin's file"
+            )
+    _packed = pickle.dumps([(one.packed, one.code) for one in _session]) if _session else b""
+    return _packed
 
 
 def receive(packed: bytes) -> None:
@@ -195,8 +257,10 @@ def receive(packed: bytes) -> None:
     if packed and packed != _packed:
         import cloudpickle
 
+        loading.watch()
         try:
-            _session[:] = cloudpickle.loads(packed)
+            with loading.asking(SESSION):
+                _session[:] = [_Registered(cloudpickle.loads(one), one, code) for one, code in pickle.loads(packed)]
         except Exception as error:
             raise UsageError(
                 "what was registered in the session that runs this can't be loaded in a worker "
@@ -218,13 +282,16 @@ def load(files: Sequence[Path] = ()) -> Registry:
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
             found = Plugin(point.name, point.value, distribution, version)
+            if not found.built_in:
+                loading.watch()
             _add(registry, manager, found, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
             raise UsageError(f"--plugin {file}: there is no such file")
-        _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: _import_file(file))  # type: ignore[misc]
+        _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: loading.load_file(file))  # type: ignore[misc]
     if _session:
-        _add(registry, manager, Plugin("session", "session"), lambda: _SessionPlugin(list(_session)))
+        things = [one.thing for one in _session]
+        _add(registry, manager, Plugin(SESSION, SESSION), lambda: _SessionPlugin(things))
     return registry
 
 
@@ -286,8 +353,20 @@ def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_
         {kind: tuple(named) for kind, named in offers.items() if named},
     )
     registry.plugins.append(plugin)
+    codes = {one.of: one.code for one in _session}
     for kind, named in offers.items():
-        registry._tables()[kind].update({name: Offered(thing, plugin) for name, thing in named.items()})
+        for name, thing in named.items():
+            registry._tables()[kind][name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
+
+
+def _in_place(thing: Any, plugin: Plugin) -> Any:
+    """Return what a plugin's file offers, its strings "module:name" changed to where `load_file` puts that module."""
+    if plugin.distribution or plugin.module is None or isinstance(thing, SuiteFile):
+        return thing
+    strings = {name: getattr(thing, name, None) for name in FUNCTIONS}
+    home = plugin.module.__name__
+    changed = {name: loading.in_namespace(home, value) for name, value in strings.items() if isinstance(value, str)}
+    return replace(thing, **changed) if changed else thing
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
@@ -333,31 +412,3 @@ def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
         for name in offers[kind]:
             if name in table:
                 raise ValueError(f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already")
-
-
-def _import_file(file: Path) -> ModuleType:
-    """Import a plugin's file under its own name, with its folder on the path, as a script would be."""
-    path = file.resolve()
-    if "." in path.stem:
-        raise ImportError(f"{file.name} can't be imported under its name; rename the file, without the dots")
-    taken = sys.modules.get(path.stem)
-    if taken is not None:
-        if getattr(taken, "__file__", None) == str(path):
-            return taken
-        raise ImportError(f"the name {path.stem!r} is taken by another module; rename the file")
-    installed = importlib.util.find_spec(path.stem)
-    if installed is not None and installed.origin != str(path):
-        raise ImportError(f"the name {path.stem!r} is taken by an installed module; rename the file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
-    return module

@@ -76,6 +76,39 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a trial was made from, and the hash of its content as it was read.
+
+    `at` says where `path` begins: "plugin NAME" at the folder of a plugin, "folder" at the working directory, "home" at
+    the user's. It is "module" where `path` is a module's name, and "" where only the file's name is known.
+    """
+
+    at: str
+    path: str
+    sha256: str
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """What identifies the file in every list that has it."""
+        return self.at, self.path
+
+
+class SourcesRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of sources.jsonl: a list of files that trials were made from, by its hash."""
+
+    schema: int
+    sources: str
+    files: list[Source]
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial was made from, as the process that trained it had loaded it: the code prints, and the files."""
+
+    norm_print: str | None
+    task_print: str | None
+    files: tuple[Source, ...] = ()
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
 
@@ -208,6 +241,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     seed: int
     norm_print: str | None = None
     task_print: str | None = None
+    sources: str = ""
     device: str
     environment: str
     outcome: Kind
@@ -246,6 +280,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     measure: Measure
     norm_print: str | None = None
     task_print: str | None = None
+    sources: str = ""
     reason: str = ""
     score: float | None = None
     validation: float | None = None
@@ -277,11 +312,17 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     params: dict[str, Any] = {}
     label: str
     norm_print: str | None = None
+    sources: str = ""
     outcome: Timed = "measured"
     reason: str = ""
     train: list[float] = []
     evaluation: list[float] = []
     peak_memory: int | None = None
+
+    @property
+    def code(self) -> tuple[str | None, str]:
+        """What identifies the code that was timed: the norm's print, and the list of what it and the task read."""
+        return self.norm_print, self.sources
 
     @property
     def row(self) -> str:
@@ -360,6 +401,7 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     params: dict[str, Any] = {}
     label: str
     norm_print: str | None = None
+    sources: str = ""
     recipe: Recipe
     device: str
     environment: str

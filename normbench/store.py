@@ -22,10 +22,19 @@ import msgspec
 
 from normbench import exports
 from normbench.errors import UsageError
-from normbench.records import SCHEMA, FingerprintRecord, Result, RunRecord, SessionRecord, TrialRecord
+from normbench.records import (
+    SCHEMA,
+    FingerprintRecord,
+    Result,
+    RunRecord,
+    SessionRecord,
+    Source,
+    SourcesRecord,
+    TrialRecord,
+)
 
 RUNS, TRIALS, SESSIONS, FINGERPRINTS = "runs.jsonl", "trials.jsonl", "sessions.jsonl", "fingerprints.jsonl"
-ENVIRONMENTS, QUARANTINE = "environments.jsonl", "quarantine.jsonl"
+ENVIRONMENTS, SOURCES, QUARANTINE = "environments.jsonl", "sources.jsonl", "quarantine.jsonl"
 LOCK, OWNER = ".lock", ".lock-owner"
 
 #: Which file has the lines of a kind of record.
@@ -96,6 +105,16 @@ class Store:
         """Return the environments by their id."""
         return {line["environment"]: line for line in self._read(ENVIRONMENTS, dict[str, Any])}
 
+    def sources(self) -> dict[str, dict[tuple[str, str], str]]:
+        """Return the lists of files that trials were made from, by their key: of each file the hash."""
+        return {
+            record.sources: {source.file: source.sha256 for source in record.files} for record in self.source_records()
+        }
+
+    def source_records(self) -> list[SourcesRecord]:
+        """Return the lists of files that trials were made from."""
+        return list(self._read(SOURCES, SourcesRecord))
+
     def known_unreadable(self) -> set[str]:
         """Return the hashes of lines that a writer has set aside already."""
         path = self.folder / QUARANTINE
@@ -152,6 +171,7 @@ class Store:
             "trials": trials,
             "sessions": self.sessions(),
             "environments": list(self.environments().values()),
+            "sources": self.source_records(),
             "fingerprints": list({record.key: record for record in self.fingerprints()}.values()),
         }
         return exports.FORMS[form](kept)
@@ -199,6 +219,7 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._open: dict[str, int] = {}
+        self._sources: set[str] = set()
 
     def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord) -> None:
         """Append a run, a trial, a session or a fingerprint.
@@ -219,10 +240,26 @@ class Writer:
             self._append(ENVIRONMENTS, {"schema": SCHEMA, "environment": name, **described})
         return name
 
+    def sources(self, files: Sequence[Source]) -> str:
+        """Append a list of files unless it is stored, and return its key; "" for an empty list."""
+        key = sources_key(files)
+        if key and key not in self._sources:
+            self._sources.update(record.sources for record in self._store.source_records())
+            if key not in self._sources:
+                self._append(SOURCES, SourcesRecord(schema=SCHEMA, sources=key, files=list(files)))
+                self._sources.add(key)
+        return key
+
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
         readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
-        for read in [*readers, self._store.sessions, self._store.fingerprints, self._store.environments]:
+        for read in [
+            *readers,
+            self._store.sessions,
+            self._store.fingerprints,
+            self._store.environments,
+            self._store.sources,
+        ]:
             read()
         known = self._store.known_unreadable()
         for bad in self._store.unreadable:
@@ -263,6 +300,11 @@ class Writer:
 def environment_id(described: dict[str, Any]) -> str:
     """Return the id that an environment is stored with: a hash of what it says."""
     return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
+
+
+def sources_key(files: Sequence[Source]) -> str:
+    """Return what a list of files is stored by: a hash of it, "" for an empty one."""
+    return hashlib.sha256(msgspec.json.encode(files)).hexdigest()[:16] if files else ""
 
 
 @contextmanager

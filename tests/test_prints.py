@@ -11,7 +11,7 @@ import types
 
 import pytest
 
-from normbench import plugins, prints
+from normbench import distributions, plugins, prints
 from normbench.contract import Norm, Recipe, Task, Traits
 from normbench.plugins import Offered, Plugin
 
@@ -43,7 +43,8 @@ IMPORTS = {
 
 def forget():
     """Forget what was read, as a new process does."""
-    for read in (prints._owners, prints._version, prints._hashed, prints._imports):
+    prints.read_anew()
+    for read in (distributions.owners, distributions.version_of):
         read.cache_clear()
 
 

@@ -12,6 +12,7 @@ from normbench.boards.gather import Row
 from normbench.boards.stability import Curve, over_the_grid, trains_up_to
 from normbench.gates import Gate
 from normbench.records import Measure, Result
+from normbench.sources import agree
 from normbench.stats.decide import Gated, Kind
 
 #: How a difference of each metric is tested.
@@ -123,7 +124,8 @@ def _point(result: Result) -> _Point:
 
 def _same(base: Row, head: Row) -> bool:
     prints = base.cell.norm_print, base.cell.task_print
-    return None not in prints and prints == (head.cell.norm_print, head.cell.task_print)
+    same = None not in prints and prints == (head.cell.norm_print, head.cell.task_print)
+    return same and agree(base.files, head.files)
 
 
 def _value(metric: str, measure: Measure, points: dict[float, _Point], row: Row, gate: Gate | None) -> float:

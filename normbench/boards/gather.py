@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from normbench.boards.table import Head
 from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.sources import Files, agree
 from normbench.stats import unseen_failures
 from normbench.store import Store
 from normbench.suites import Published
+
+#: A point of a row's grid: the seed, the tuned setting's number, and the rate.
+Point: TypeAlias = tuple[int, int, float]
+Record = TypeVar("Record", Result, TrialRecord)
 
 
 @dataclass
@@ -27,14 +33,21 @@ class Row:
     seeds: list[int]
     settings: list[dict[str, Any]]
     rates: list[float]
-    results: dict[tuple[int, int, float], Result] = field(default_factory=dict)
+    results: dict[Point, Result] = field(default_factory=dict)
     setting: int = 0
     rate: float | None = None
+    #: The files that the newest of the results was made from, and how many were left out because theirs were others.
+    files: Files | None = None
+    edited: int = 0
 
     @property
     def label(self) -> str:
         """The norm as boards name it."""
         return self.cell.label
+
+    def points(self) -> Iterator[Point]:
+        """Yield the points of the grid, a seed at a time."""
+        return itertools.product(self.seeds, range(len(self.settings)), self.rates)
 
     @property
     def planned(self) -> int:
@@ -93,21 +106,16 @@ def gather(store: Store, only: frozenset[str] | None = None) -> list[Grid]:
     """
     planned = [rows for rows in _planned(store.runs()) if only is None or rows[0].cell.table in only]
     rows = [row for group in planned for row in group]
-    _fill(rows, store.results())
+    for row, found in _shown(rows, store.results(), store.sources()):
+        row.results = found
     return [grid for grid in (_grid(group) for group in planned) if grid is not None]
 
 
 def shown_trials(store: Store) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show."""
     rows = [row for group in _planned(store.runs()) for row in group]
-    wanted = _wanted(rows)
     # A trial may stand in two tables, whose latest runs used other code, or another device.
-    latest: dict[tuple[str, int], TrialRecord] = {}
-    for record in store.trials():
-        for place, (row, _) in enumerate(wanted.get(record.key, [])):
-            if _matches(record, row):
-                latest[record.key, place] = record
-    shown = [latest[key, i] for key, places in wanted.items() for i in range(len(places)) if (key, i) in latest]
+    shown = (record for _, found in _shown(rows, store.trials(), store.sources()) for record in found.values())
     return list({id(record): record for record in shown}.values())
 
 
@@ -133,30 +141,53 @@ def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:
         ]
 
 
-def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, tuple[int, int, float]]]]:
-    wanted: dict[str, list[tuple[Row, tuple[int, int, float]]]] = {}
+def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, Point]]]:
+    wanted: dict[str, list[tuple[Row, Point]]] = {}
     for row in rows:
-        for seed in row.seeds:
-            for setting, values in enumerate(row.settings):
-                for rate in row.rates:
-                    key = row.cell.trial(rate, values, seed).key
-                    wanted.setdefault(key, []).append((row, (seed, setting, rate)))
+        for point in row.points():
+            seed, setting, rate = point
+            key = row.cell.trial(rate, row.settings[setting], seed).key
+            wanted.setdefault(key, []).append((row, point))
     return wanted
 
 
-def _matches(result: Result | TrialRecord, row: Row) -> bool:
-    """Whether a stored result is what the latest run of a row used: its code, and its kind of device."""
-    prints = (row.cell.norm_print, row.cell.task_print)
-    same_code = result.run == row.run.run if None in prints else (result.norm_print, result.task_print) == prints
-    return same_code and result.device == row.run.device
+def _shown(
+    rows: list[Row], records: Iterable[Record], lists: Mapping[str, Files]
+) -> Iterator[tuple[Row, dict[Point, Record]]]:
+    """Yield each row with the records that it shows: of each trial the latest, made like the row's newest.
 
-
-def _fill(rows: list[Row], results: Iterable[Result]) -> None:
+    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
+    """
     wanted = _wanted(rows)
-    for result in results:
-        for row, point in wanted.get(result.key, []):
-            if _matches(result, row):
-                row.results[point] = result
+    candidates: dict[int, list[tuple[Point, Record]]] = {}
+    for record in records:
+        for row, point in wanted.get(record.key, []):
+            if _is_of(record, row):
+                candidates.setdefault(id(row), []).append((point, record))
+    for row in rows:
+        found = candidates.get(id(row), [])
+        newest = found[-1][1] if found else None
+        row.files = lists.get(newest.sources) if newest else None
+        alike = {point: record for point, record in found if newest and _made_alike(record, newest, lists)}
+        row.edited = len({point for point, _ in found} - set(alike))
+        yield row, {point: alike[point] for point in row.points() if point in alike}
+
+
+def _is_of(record: Record, row: Row) -> bool:
+    """Whether a record is of the latest run of a row: of its kind of device, and its code, or trained by it.
+
+    What a worker loaded may be newer than what the run planned.
+    """
+    prints = (row.cell.norm_print, row.cell.task_print)
+    own = record.run == row.run.run
+    same_code = own if None in prints else own or (record.norm_print, record.task_print) == prints
+    return same_code and record.device == row.run.device
+
+
+def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
+    """Whether two records have the same code prints, and the same content of each file that the lists of both have."""
+    prints = (one.norm_print, one.task_print), (other.norm_print, other.task_print)
+    return prints[0] == prints[1] and agree(lists.get(one.sources), lists.get(other.sources))
 
 
 def _grid(rows: list[Row]) -> Grid | None:
@@ -245,6 +276,11 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
     if len(stored) < planned:
         yield f"{len(stored)} of {planned} trials are stored; a seed counts for a norm once all its rates are"
     for row in rows:
+        if row.edited:
+            yield (
+                f"{row.label!r}: {row.edited} of {row.planned} trials were made from other files than its newest, and "
+                "are left out; run the suite again"
+            )
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
             yield f"{row.label}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"

@@ -30,7 +30,7 @@ class Figures:
 
     def has_code_of(self, timing: Timing) -> bool:
         """Whether this was measured with the code that another session had: what failed there says nothing of it."""
-        return None is not self.timing.norm_print == timing.norm_print
+        return None not in timing.code and self.timing.code == timing.code
 
     @property
     def ratio(self) -> Interval:
@@ -204,8 +204,8 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
         return f"measured on {session.device} alone; the others on {latest.device}"
     if ours.row != theirs.row:
         return f"measured beside {ours.label}, not beside {theirs.label}"
-    if (ours.norm_print, session.task_print) != (theirs.norm_print, latest.task_print):
-        return f"measured with other code of {theirs.label if ours.norm_print != theirs.norm_print else 'the task'}"
+    if (ours.code, session.task_print) != (theirs.code, latest.task_print):
+        return f"measured with other code of {theirs.label if ours.code != theirs.code else 'the task'}"
     return ""
 
 

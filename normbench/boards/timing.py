@@ -106,8 +106,8 @@ def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
     usable = [session for session in found if session.stopped != "failed"]
 
     def kind(session: SessionRecord) -> tuple[Any, ...]:
-        prints = session.task_print, session.baseline.norm_print
-        return session.device, session.environment, session.baseline.row, prints
+        code = session.task_print, *session.baseline.code
+        return session.device, session.environment, session.baseline.row, code
 
     return [session for session in usable if kind(session) == kind(usable[-1])]
 
@@ -158,7 +158,7 @@ def _measured(found: Sequence[SessionRecord], row: str) -> list[tuple[SessionRec
         for timing in session.norms
         if timing.row == row and timing.outcome == "measured" and row != session.baseline.row
     ]
-    return [pair for pair in pairs if pair[1].norm_print == pairs[-1][1].norm_print]
+    return [pair for pair in pairs if pair[1].code == pairs[-1][1].code]
 
 
 def _logs(session: SessionRecord, timing: Timing) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from normbench import contract, plan, plugins, suites
+from normbench import contract, plan, plugins, prints, suites
 from normbench.errors import UsageError
 from normbench.execute import environment
 from normbench.execute.sessions import SECONDS, OnSession, Session, measure_all, missing, printed, sessions
@@ -26,6 +26,7 @@ from normbench.records import (
     Result,
     Trial,
 )
+from normbench.sources import AtHand, require_unedited
 from normbench.store import Store
 from normbench.suites import Choice, Suite
 
@@ -118,6 +119,8 @@ def prepare(
 
     Raises UsageError for whatever in the request can't be.
     """
+    plugins.refresh(request.plugin_files)
+    prints.read_anew()
     registry = plugins.current(tuple(request.plugin_files))
     where = f"suite {request.suite}"
     if suite is None:
@@ -133,6 +136,8 @@ def prepare(
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
     cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    if registry.executor(executor.name).in_process:
+        require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
@@ -140,7 +145,7 @@ def prepare(
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
-    work = list(_held_against(store, cells, environment.kind(device), request))
+    work = list(_held_against(store, cells, environment.kind(device), request, registry))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), retry=request.retry)
@@ -252,7 +257,7 @@ def _length(trial: Trial) -> int:
     return trial.recipe.steps or trial.recipe.epochs
 
 
-def _held_against(store: Store, cells: list[Cell], device: str, request: Request) -> Iterator[Work]:
+def _held_against(store: Store, cells: list[Cell], device: str, request: Request, registry: Registry) -> Iterator[Work]:
     wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
     # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
     order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
@@ -262,8 +267,13 @@ def _held_against(store: Store, cells: list[Cell], device: str, request: Request
     for result in store.results():
         if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
             stored[result.key] = result
+    at_hand, lists = AtHand(registry), store.sources()
+    edited = {key: at_hand.changed(files) for key, files in lists.items()}
     for cell, trial in wanted:
-        yield _work(cell, trial, stored.get(trial.key), request)
+        found = stored.get(trial.key)
+        if found is not None and edited.get(found.sources):
+            found = None
+        yield _work(cell, trial, found, request)
 
 
 def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> Work:

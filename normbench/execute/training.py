@@ -22,6 +22,7 @@ from normbench.records import (
     FINAL,
     SCHEMA,
     Cell,
+    Made,
     Measure,
     Outcome,
     Pack,
@@ -102,7 +103,10 @@ class Training:
         self._begin()
         measure, summary = self._measures[cell.task], self._summary
         probes = self._prepared.request.probes
-        self._writer.append(_trial_record(outcome, cell, self._record, self._environment, measure, probes))
+        made = outcome.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
+        key_of_files = self._writer.sources(made.files)
+        record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)
+        self._writer.append(record)
         if outcome.outcome in FINAL:  # what failed may be tried again, and go on
             for checkpoint in _checkpoints(self._prepared.store).glob(f"{key}-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
@@ -172,7 +176,7 @@ def run_record(prepared: Prepared) -> RunRecord:
 
 
 def _trial_record(
-    outcome: Outcome, cell: Cell, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
+    outcome: Outcome, made: Made, sources: str, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
 ) -> TrialRecord:
     trial = outcome.trial
     series, flags = without_nonfinite(outcome.series)
@@ -188,8 +192,9 @@ def _trial_record(
         params=trial.params,
         recipe=msgspec.to_builtins(trial.recipe),
         seed=trial.seed,
-        norm_print=cell.norm_print,
-        task_print=cell.task_print,
+        norm_print=made.norm_print,
+        task_print=made.task_print,
+        sources=sources,
         device=run.device,
         environment=env,
         outcome=outcome.outcome,

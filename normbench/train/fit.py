@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from normbench import plugins
+from normbench import loading, plugins, prints
 from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
-from normbench.records import Kind, Measure, Outcome, Pack, Trial
+from normbench.records import Kind, Made, Measure, Outcome, Pack, Trial
+from normbench.sources import made_from
 from normbench.train import assemble, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
@@ -57,7 +58,8 @@ def fit(
             own = Path(checkpoint) / trial.key
             saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where)
         try:
-            kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
+            with loading.asking(plugins.SESSION):
+                kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
         except (UsageError, KeyboardInterrupt):
             raise
         except Unsupported as error:
@@ -67,7 +69,7 @@ def fit(
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
-        yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
+        yield Outcome(trial=trial, outcome=kind, seconds=seconds, made=_made(trial, registry), **details)
 
 
 def fit_pack(pack: Pack) -> Iterator[Outcome]:
@@ -76,6 +78,7 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
     A trial of several ranks is trained by a group of processes, which is kept for the next.
     """
     plugins.receive(pack.registered)
+    loading.leave_out(pack.data_dir, pack.checkpoint)
     if pack.trials[0].recipe.ranks > 1:
         return group.run(pack)
     if pack.dry:
@@ -95,6 +98,18 @@ def fit_here(pack: Pack) -> Iterator[Outcome]:
         probes=pack.probes,
         checkpoint=pack.checkpoint,
         checkpoint_every=pack.checkpoint_every,
+    )
+
+
+def _made(trial: Trial, registry: Registry) -> Made | None:
+    """Return what a trial was made from, as it was loaded here; None where all of it is built in."""
+    norm, task = registry.norms[trial.norm], registry.tasks[trial.task]
+    if norm.plugin.built_in and task.plugin.built_in:
+        return None
+    return Made(
+        norm_print=prints.norm_print(norm, trial.params),
+        task_print=prints.task_print(task),
+        files=made_from(norm, task),
     )
 
 

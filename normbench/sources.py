@@ -1,0 +1,143 @@
+"""What a trial was made from: the files that its norm and its task really read, and whether they are as they were.
+
+`loading` records what modules read; here that becomes a list whose paths mean the same on another machine, and a stored
+list is held against the files at hand. That imports nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from normbench import loading
+from normbench.contract import Norm, Task
+from normbench.errors import UsageError
+from normbench.plugins import SESSION, Offered, Registry
+from normbench.records import Source
+
+#: A list, as it is compared with others: the hash of each file.
+Files = Mapping[tuple[str, str], str]
+
+
+def made_from(*offered: Offered[Norm] | Offered[Task]) -> tuple[Source, ...]:
+    """Return the list of what a norm or a task, or both, have read in this process; empty for what is built in."""
+    found: dict[tuple[str, str], Source] = {}
+    plugins = {one.plugin.name: one.plugin for one in offered if not one.plugin.built_in}
+    bases = {f"plugin {name}": base for name, plugin in plugins.items() if (base := plugin.base) is not None}
+    for path, (module, digest) in loading.read(_roots(offered)).items():
+        at, relative = _placed(Path(path), module, bases)
+        source = Source(at=at, path=relative, sha256=digest)
+        found[source.file] = source
+    return tuple(sorted(found.values(), key=lambda source: source.file))
+
+
+def require_unedited(offered: Iterable[Offered[Norm] | Offered[Task]]) -> None:
+    """Raise UsageError where a file was edited since this process loaded it: it can't be loaded a second time."""
+    path = loading.edited(_roots(offered))
+    if path is not None:
+        raise UsageError(
+            f"{path}: edited since this process loaded it; start Python anew, or train in workers, which load it fresh "
+            "(--executor processes)"
+        )
+
+
+def agree(one: Files | None, other: Files | None) -> bool:
+    """Whether two lists have the same content of each file that both have. None stands for a record without a list."""
+    if not one or not other:
+        return True
+    return all(other.get(file, digest) == digest for file, digest in one.items())
+
+
+class AtHand:
+    """The files at hand, each read once: says of stored lists whether they are as they were."""
+
+    def __init__(self, registry: Registry) -> None:
+        bases = [(f"plugin {plugin.name}", plugin.base) for plugin in registry.plugins if not plugin.built_in]
+        self._bases = {at: base for at, base in bases if base is not None}
+        self._hash_of = functools.cache(loading.hash_of)
+        self._module = functools.cache(_module_file)
+
+    def changed(self, files: Files) -> str | None:
+        """Return the path of the first file that is not what it was, or is not found; None where all are."""
+        return next((path for (at, path), digest in files.items() if not self._has(at, path, digest)), None)
+
+    def _has(self, at: str, path: str, digest: str) -> bool:
+        return any(self._hash_of(str(file)) == digest for file in self._places(at, path))
+
+    def _places(self, at: str, path: str) -> Iterator[Path]:
+        """Yield where a file may lie: one place, but for a file of which only the name is known."""
+        if at == "module":
+            file = self._module(path)
+            yield from [file] if file else []
+        elif at == "folder":
+            yield Path.cwd() / path
+        elif at == "home":
+            yield Path.home() / path
+        elif at in self._bases:
+            yield self._bases[at] / path
+        elif not at:
+            yield from (folder / path for folder in [*self._bases.values(), Path.cwd(), *map(Path, sys.path)])
+
+
+def _roots(offered: Iterable[Offered[Norm] | Offered[Task]]) -> set[str]:
+    """Return the modules that descriptions begin with: a plugin's own, and those of the functions that it names."""
+    found = set()
+    for one in offered:
+        if one.plugin.built_in:
+            continue
+        if one.plugin.name == SESSION:
+            found.add(SESSION)
+        if one.plugin.module is not None:
+            found.add(one.plugin.module.__name__)
+        found |= {module for function in _functions(one.thing) for module in _modules(function)}
+    return found - {"__main__"}
+
+
+def _functions(thing: Norm | Task) -> list[Any]:
+    if isinstance(thing, Norm):
+        return [thing.layer, *([thing.traits] if callable(thing.traits) else [])]
+    return [one for one in (thing.data, thing.network, thing.loss, thing.score, thing.augment) if one is not None]
+
+
+def _modules(function: Callable[..., Any] | str) -> Iterator[str]:
+    """Yield the modules of a function, of what it wraps, and of the object whose method it is."""
+    if isinstance(function, str):
+        yield function.partition(":")[0]
+        return
+    while isinstance(function, functools.partial):
+        function = function.func
+    yield type(function).__module__
+    for named in (function, type(getattr(function, "__self__", None))):
+        module = getattr(named, "__module__", None)
+        if isinstance(module, str):
+            yield module
+
+
+def _placed(path: Path, module: str, bases: Mapping[str, Path]) -> tuple[str, str]:
+    """Return where a file lies, so that neither a machine nor a person is named."""
+    for at, base in bases.items():
+        if path.is_relative_to(base):
+            return at, path.relative_to(base).as_posix()
+    if module and not module.startswith(loading.NAMESPACE):
+        return "module", module
+    for at, base in (("folder", Path.cwd()), ("home", Path.home())):
+        # From the root, or the folder of all homes, a path would have a person's name.
+        if path.is_relative_to(base) and base not in Path.home().parents:
+            return at, path.relative_to(base).as_posix()
+    return "", path.name
+
+
+def _module_file(name: str) -> Path | None:
+    """Return the file of a module that can be imported, without importing it or a package above it."""
+    top, *inner = name.split(".")
+    spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(top, None)) is not None), None)
+    for i in range(len(inner)):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(".".join([top, *inner[: i + 1]]), list(spec.submodule_search_locations))
+    return Path(os.path.realpath(spec.origin)) if spec and spec.origin and spec.has_location else None
