@@ -52,7 +52,7 @@ class _Graph:
 
     def __init__(self) -> None:
         self.nodes: defaultdict[str, _Node] = defaultdict(_Node)
-        #: Files that this process wrote: what is read back from them is no source.
+        #: Files that plugins wrote: what is read back from them is no source.
         self.written: set[str] = set()
         #: Folders of data and results, which are in no list.
         self.left_out: set[str] = set()
@@ -369,7 +369,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 def _opened(path: str, mode: str | None, flags: int | None) -> None:
     if (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR):
-        _graph.written.add(path)
+        if _readers():
+            _graph.written.add(path)
         return
     if path.startswith(_never()) or path.endswith((".pyc", os.sep)) or any(map(path.startswith, _graph.left_out)):
         return

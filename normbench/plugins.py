@@ -223,13 +223,19 @@ def register(thing: Norm | Task | Probe) -> None:
 def _registered(thing: Norm | Task | Probe) -> _Registered:
     import cloudpickle
 
-    code = digests.digest(thing, version_of)
+    code = digests.digest(_computing(thing), version_of)
     try:
         packed: bytes = cloudpickle.dumps(thing)
         return _Registered(cloudpickle.loads(packed), packed, code)
     except Exception as error:
         # What it computes with can't be kept as it is: the object itself is used, and nothing vouches for it.
         return _Registered(thing, b"", None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _computing(thing: Norm | Task | Probe) -> list[Any]:
+    """Return what of a description decides numbers; words do not, and what is in a trial's key need not."""
+    names = ("placement", "layouts", "traits", "params", "augment_draws", *FUNCTIONS)
+    return [(name, getattr(thing, name)) for name in names if hasattr(thing, name)]
 
 
 def registered() -> bytes:
@@ -363,9 +369,12 @@ def _in_place(thing: Any, plugin: Plugin) -> Any:
     """Return what a plugin's file offers, its strings "module:name" changed to where `load_file` puts that module."""
     if plugin.distribution or plugin.module is None or isinstance(thing, SuiteFile):
         return thing
-    strings = {name: getattr(thing, name, None) for name in FUNCTIONS}
-    home = plugin.module.__name__
-    changed = {name: loading.in_namespace(home, value) for name, value in strings.items() if isinstance(value, str)}
+    changed = {}
+    for name in FUNCTIONS:
+        value = getattr(thing, name, None)
+        if isinstance(value, str):
+            module, _, function = value.partition(":")
+            changed[name] = f"{loading.in_namespace(plugin.module.__name__, module)}:{function}"
     return replace(thing, **changed) if changed else thing
 
 

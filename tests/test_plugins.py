@@ -1,6 +1,7 @@
 """The plugin host: a bad plugin costs only itself, and says what is wrong with it."""
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -306,17 +307,17 @@ def test_file_that_is_missing(tmp_path):
         plugins.load([tmp_path / "missing.py"])
 
 
-def test_file_with_the_name_of_an_installed_module(tmp_path, install):
-    """A file whose name an installed module has is refused, loaded or not: imports would find the wrong one."""
+@pytest.mark.parametrize("name", ["ours.py", "json.py", "my-norms v1.2.py"])
+def test_file_of_any_name(tmp_path, install, name):
+    """A file may have the name of an installed module, or one that Python could not import: nobody else imports it."""
     install("ours", "raise RuntimeError('imported')", entry="other", value="no_such_module")
-    for name in ("ours", "json"):
-        (tmp_path / f"{name}.py").write_text(HEAD, encoding="utf-8")
+    (tmp_path / name).write_text(HEAD + THEIRS, encoding="utf-8")
 
-    registry = plugins.load([tmp_path / "ours.py", tmp_path / "json.py"])
+    registry = plugins.load([tmp_path / name])
 
-    errors = {plugin.name: plugin.error for plugin in registry.quarantined}
-    assert "ImportError: the name 'ours' is taken by an installed module; rename the file" == errors["ours"]
-    assert "ImportError: the name 'json' is taken by another module; rename the file" == errors["json"]
+    assert ["other"] == [plugin.name for plugin in registry.quarantined]
+    assert "Theirs" == registry.norm("theirs").summary
+    assert json is sys.modules["json"]
 
 
 def test_file_that_fails_can_be_mended(tmp_path):

@@ -1,0 +1,265 @@
+"""What a trial was made from: files that were really read, however they were; and whether they are as they were."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from normbench import loading, plugins, prints, sources
+from normbench.errors import UsageError
+
+HEAD = """
+import normbench
+from torch import nn
+
+@normbench.hookimpl
+def normbench_norms():
+    yield normbench.Norm("mine", layer, summary="A norm of the tests")
+
+"""
+
+LAYER = """
+def layer(site):
+    return nn.Identity()
+"""
+
+#: How a plugin reads what decides its numbers: its file, the other files, and the one that is edited.
+READS = {
+    "its own file": (LAYER, {}, "mine.py"),
+    "a factory's argument": (
+        "from functools import partial\nfrom helper import build\nlayer = partial(build, eps=1e-5)\n",
+        {"helper.py": "def build(site, eps): return site"},
+        "mine.py",
+    ),
+    "a callable object of a helper": (
+        "from helper import Build\nbuilt = Build(1e-5)\ndef layer(site): return built(site)\n",
+        {"helper.py": "class Build:\n    def __init__(self, eps): pass\n    def __call__(self, site): return site"},
+        "helper.py",
+    ),
+    "a helper under a decorator": (
+        "import functools\nfrom helper import build\n@functools.lru_cache\ndef layer(site): return build(site)\n",
+        {"helper.py": "import functools\n@functools.lru_cache\ndef build(site): return site"},
+        "helper.py",
+    ),
+    "a package's __init__": (
+        "import package.inner\ndef layer(site): return package.inner.build(site)\n",
+        {"package/__init__.py": "EPS = 1", "package/inner.py": "from package import EPS\ndef build(site): return site"},
+        "package/__init__.py",
+    ),
+    "a computed name": (
+        "import importlib\ndef layer(site): return importlib.import_module('hel' + 'per').build(site)\n",
+        {"helper.py": "def build(site): return site"},
+        "helper.py",
+    ),
+    "a string": ("layer = 'helper:build'\n", {"helper.py": "def build(site): return site"}, "helper.py"),
+    "a helper's helper": (
+        "from helper import build\ndef layer(site): return build(site)\n",
+        {
+            "helper.py": "def build(site):\n    import deep\n    return deep.build(site)",
+            "deep.py": "def build(site): return site",
+        },
+        "deep.py",
+    ),
+    "a JSON file": (
+        "import pathlib\ndef layer(site): return pathlib.Path(__file__).with_name('it.json').read_text()\n",
+        {"it.json": "{}"},
+        "it.json",
+    ),
+    "code that is executed": (
+        "import pathlib\nexec(pathlib.Path(__file__).with_name('code.txt').read_text())\n",
+        {"code.txt": "def layer(site): return site"},
+        "code.txt",
+    ),
+    "an array": (
+        "import numpy, os\ndef layer(site): return numpy.load(os.path.join(os.path.dirname(__file__), 'it.npy'))\n",
+        {"it.npy": None},
+        "it.npy",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def untouched(tmp_path, monkeypatch):
+    """Leave the path, the modules and the session as they were."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(plugins, "_session", [])
+    plugins.current.cache_clear()
+    yield
+    plugins.current.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+            loading._graph.nodes.pop(name, None)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes files into a folder of the test's, and returns the folder."""
+
+    def put(files, folder="plugin"):
+        for name, text in files.items():
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text is None:
+                import numpy
+
+                numpy.save(path, numpy.zeros(3))
+            else:
+                path.write_text(dedent(text), encoding="utf-8")
+        return tmp_path / folder
+
+    return put
+
+
+def loaded(file):
+    """Return the registry of a plugin's file, its norm, and the norm's layer, built once."""
+    prints.read_anew()
+    registry = plugins.load([file])
+    assert [] == registry.quarantined
+    offered = registry.norms["mine"]
+    with loading.asking(plugins.SESSION):
+        built = offered.thing.build(None, {})
+    return registry, offered, built
+
+
+def files_of(offered):
+    return {source.file: source.sha256 for source in sources.made_from(offered)}
+
+
+@pytest.mark.parametrize(("source", "others", "edited"), READS.values(), ids=READS)
+def test_what_was_read_is_in_the_list(write, source, others, edited):
+    """However a plugin reads a file that decides its numbers, an edit of it is seen, by importing nothing."""
+    folder = write({"mine.py": HEAD + source, **others})
+    registry, offered, _ = loaded(folder / "mine.py")
+    files = files_of(offered)
+    assert ("plugin mine", edited) in files
+    assert sources.AtHand(registry).changed(files) is None
+
+    path = folder / edited
+    content = path.read_bytes()
+    before = path.stat()
+    path.write_bytes(content.replace(b"site", b"Site") if b"site" in content else b" " * len(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert edited == sources.AtHand(registry).changed(files)
+
+
+def test_nothing_of_a_person_or_machine_is_in_the_list(write, tmp_path):
+    """Paths begin at the plugin's folder, or another that is no person's."""
+    folder = write({"mine.py": HEAD + READS["a JSON file"][0], "it.json": "{}"})
+    _, offered, _ = loaded(folder / "mine.py")
+
+    assert [("plugin mine", "it.json"), ("plugin mine", "mine.py")] == sorted(files_of(offered))
+
+
+def test_what_is_installed_is_in_no_list(write):
+    """What a distribution installed, like torch, counts by its version, in the print."""
+    _, offered, _ = loaded(write({"mine.py": HEAD + "import torch.fft, json, sklearn.cluster\n" + LAYER}) / "mine.py")
+
+    assert [("plugin mine", "mine.py")] == list(files_of(offered))
+
+
+def test_module_on_the_path(write, monkeypatch):
+    """A module from elsewhere on the path is found by its name, wherever it lies then."""
+    write({"pathhelper/__init__.py": "", "pathhelper/deep.py": "def build(site): return site"}, "elsewhere")
+    folder = write({"mine.py": HEAD + "from pathhelper.deep import build\ndef layer(site): return build(site)\n"})
+    sys.path.append(str(folder.parent / "elsewhere"))
+    registry, offered, _ = loaded(folder / "mine.py")
+    files = files_of(offered)
+    assert {("plugin mine", "mine.py"), ("module", "pathhelper"), ("module", "pathhelper.deep")} == set(files)
+
+    moved = folder.parent / "moved"
+    shutil.move(folder.parent / "elsewhere", moved)
+    sys.path[-1] = str(moved)
+    assert sources.AtHand(registry).changed(files) is None
+    (moved / "pathhelper" / "deep.py").write_text("def build(site): return 1")
+
+    assert "pathhelper.deep" == sources.AtHand(registry).changed(files)
+
+
+def test_compiled_module(write):
+    """A C extension that was built anew is seen."""
+    markupsafe = pytest.importorskip("markupsafe._speedups")
+    built = Path(markupsafe.__file__)
+    folder = write({"mine.py": HEAD + "import _speedups\n" + LAYER})
+    shutil.copy(built, folder / built.name)
+    registry, offered, _ = loaded(folder / "mine.py")
+    files = files_of(offered)
+    assert ("plugin mine", built.name) in files
+
+    with (folder / built.name).open("ab") as file:
+        file.write(b"\0")
+
+    assert built.name == sources.AtHand(registry).changed(files)
+
+
+def test_two_plugins_with_a_layer_beside_each(write):
+    """Each gets its own, and lists its own."""
+    text = HEAD + "from beside import build\ndef layer(site): return build()\n"
+    folders = [write({"mine.py": text, "beside.py": f"def build(): return {i}"}, f"plugin{i}") for i in range(2)]
+
+    found = [loaded(folder / "mine.py") for folder in folders]
+
+    assert [0, 1] == [built for _, _, built in found]
+    assert 2 == len({files_of(offered)["plugin mine", "beside.py"] for _, offered, _ in found})
+    assert all(len(files_of(offered)) == 2 for _, offered, _ in found)
+
+
+def test_edited_plugin_is_loaded_anew(write):
+    """In one process, the next request has the plugin as it is then, and what lies beside it."""
+    folder = write({"mine.py": HEAD + "from beside import build\ndef layer(site): return build()\n"})
+    write({"beside.py": "def build(): return 1"})
+    first = loaded(folder / "mine.py")[2]
+    before = (folder / "beside.py").stat()
+
+    write({"beside.py": "def build(): return 2"})
+    os.utime(folder / "beside.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert (1, 2) == (first, loaded(folder / "mine.py")[2])
+
+
+def test_edit_of_what_this_process_trains_with(write):
+    """A file that can't be loaded a second time here is named, with what to do."""
+    folder = write({"mine.py": HEAD + LAYER})
+    _, offered, _ = loaded(folder / "mine.py")
+    sources.require_unedited([offered])
+
+    write({"mine.py": HEAD + LAYER + "# edited\n"})
+
+    with pytest.raises(UsageError, match=r"mine\.py: edited since this process loaded it; start Python anew"):
+        sources.require_unedited([offered])
+
+
+def test_data_and_results_are_in_no_list(write, tmp_path):
+    """What is read below a folder that was left out, or what was written before, is no source."""
+    reading = (
+        "import pathlib\ndef layer(site): return (pathlib.Path(__file__).parent / 'data' / 'it.json').read_text()\n"
+    )
+    folder = write({"data/it.json": "{}", "mine.py": HEAD + reading})
+    loading.leave_out(folder / "data")
+    _, offered, _ = loaded(folder / "mine.py")
+
+    assert [("plugin mine", "mine.py")] == list(files_of(offered))
+
+
+def test_built_in_has_no_list():
+    """What comes with normbench is pinned by versions."""
+    assert () == sources.made_from(plugins.current().norms["batchnorm"], plugins.current().tasks["digits-cnn"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agreeing"),
+    [
+        ({"a": "1"}, {"a": "1", "b": "2"}, True),
+        ({"a": "1"}, {"a": "2"}, False),
+        ({"a": "1"}, {"b": "2"}, True),
+        (None, {"a": "1"}, True),
+    ],
+    ids=["more was read", "a file was edited", "nothing in common", "no list"],
+)
+def test_lists_that_agree(one, other, agreeing):
+    """Lists agree where no file that both have differs."""
+    assert agreeing == sources.agree(one, other) == sources.agree(other, one)
