@@ -141,18 +141,15 @@ def _unnoticed() -> Iterator[None]:
 def load_file(file: Path) -> ModuleType:
     """Import a plugin's file, and with it what it imports from its folder, under names that no other plugin has.
 
-    The folder is a package of a name of its own, so that two plugins may each have a `layer.py` beside them. Where the
-    file, or one that it has read, was edited since it was loaded, it is loaded anew. Raises whatever the file raises.
+    The folder is a package of a name of its own, so that two plugins may each have a `layer.py` beside them. A file is
+    loaded once, until `forget_edited`. Raises whatever the file raises.
     """
     path = file.resolve()
     watch()
     name = _module_name(path)
-    space = _space_of(name)
-    loaded = sys.modules.get(name)
-    if loaded is not None and edited([name]) is None:
-        return loaded
-    _forget(space)
-    _make_package(space, path.parent)
+    if name in sys.modules:
+        return sys.modules[name]
+    _make_package(_space_of(name), path.parent)
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
@@ -166,10 +163,18 @@ def load_file(file: Path) -> ModuleType:
     return module
 
 
-def is_stale(file: Path) -> bool:
-    """Whether a plugin's file was loaded, and was edited since, or something that it has read."""
-    name = _module_name(file.resolve())
-    return name in sys.modules and edited([name]) is not None
+def forget_edited(files: Iterable[Path]) -> bool:
+    """Let plugins' files be loaded anew, with all of their folders, where one or what it read was edited since.
+
+    Returns whether there was any.
+    """
+    names = [name for name in (_module_name(file.resolve()) for file in files) if name in sys.modules]
+    spaces = {_space_of(name) for name in names if edited([name]) is not None}
+    for known in [*sys.modules, *_graph.nodes]:
+        if _space_of(known) in spaces:
+            sys.modules.pop(known, None)
+            _graph.nodes.pop(known, None)
+    return bool(spaces)
 
 
 def in_namespace(module: str, name: str) -> str:
@@ -181,14 +186,6 @@ def in_namespace(module: str, name: str) -> str:
 def without_namespace(text: str) -> str:
     """Return a text with the names of modules as their files have them."""
     return _NAMESPACED.sub("", text)
-
-
-def _forget(space: str) -> None:
-    """Forget a plugin file's folder, so that its modules are loaded anew."""
-    for name in [*sys.modules, *_graph.nodes]:
-        if name == space or name.startswith(f"{space}."):
-            sys.modules.pop(name, None)
-            _graph.nodes.pop(name, None)
 
 
 def _module_name(file: Path) -> str:
@@ -203,6 +200,8 @@ def _short(text: str) -> str:
 
 
 def _make_package(space: str, folder: Path) -> None:
+    if space in sys.modules:
+        return
     package = ModuleType(space)
     package.__path__ = [str(folder)]
     package.__spec__ = ModuleSpec(space, None, is_package=True)
@@ -333,24 +332,23 @@ def _readers() -> list[str]:
     """Return the nodes for which something is read now.
 
     That is the module that is being loaded, or else the modules whose functions are being called, of one plugin: what
-    one plugin's layer reads inside another's network is its own. Where a library is being loaded, what it reads is the
+    one plugin's layer reads inside another's network is its own. What a library reads while it is being loaded is the
     library's. Where no module is known, it is `asking`.
     """
     found: list[str] = []
-    home = ""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__") or ""
-        loading = frame.f_code.co_name == "<module>" and frame.f_globals is frame.f_locals
+        loading = frame.f_code.co_name == "<module>" and name in sys.modules and frame.f_globals is frame.f_locals
         if name in _graph.nodes:
-            top = name.partition(".")[0]
-            if home and top != home:
+            if found and name.partition(".")[0] != found[0].partition(".")[0]:
                 break
-            home = top
             found.append(name)
             if loading:
                 break
-        elif loading and not _is_ours(name) and name != "__main__":
+        elif name != __name__ and _is_ours(name):
+            break  # what called the plugin
+        elif loading:
             return found
         frame = frame.f_back
     return found or _graph.asking[-1:]

@@ -198,7 +198,7 @@ def strict() -> bool:
 
 def refresh(files: Sequence[Path]) -> None:
     """Let `current` load plugins' files anew where one was edited since it was loaded."""
-    if any(file.is_file() and loading.is_stale(file) for file in files):
+    if loading.forget_edited(files):
         current.cache_clear()
 
 

@@ -114,11 +114,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
-    loss was finite and a weight or buffer was not.
+    loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died.
     """
 
     trial: Trial
     outcome: Kind
+    made: Made | None = None
     reason: str = ""
     score: float | None = None
     validation: float | None = None

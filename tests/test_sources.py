@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from normbench import loading, plugins, prints, sources
+from normbench import loading, plugins, sources
 from normbench.errors import UsageError
 
 HEAD = """
@@ -116,7 +116,7 @@ def write(tmp_path):
 
 def loaded(file):
     """Return the registry of a plugin's file, its norm, and the norm's layer, built once."""
-    prints.read_anew()
+    loading.forget_edited([file])
     registry = plugins.load([file])
     assert [] == registry.quarantined
     offered = registry.norms["mine"]
