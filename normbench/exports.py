@@ -119,6 +119,8 @@ def _of_parquet(content: bytes, file: Path) -> dict[str, list[msgspec.Raw]]:
             raise ValueError("its metadata is another's")
         parts = _parts(document, file)
         records = source.read(columns=[RECORD]).column(RECORD).to_pylist()
+        if len(records) != source.metadata.num_rows:  # a page's header has no checksum
+            raise ValueError(f"it has {len(records)} of {source.metadata.num_rows} trials")
     except (arrow.ArrowException, KeyError) as error:
         raise ValueError(error) from None
     return {**parts, "trials": [msgspec.Raw((record or "").encode()) for record in records]}

@@ -38,7 +38,13 @@ ENVIRONMENTS, SOURCES, QUARANTINE = "environments.jsonl", "sources.jsonl", "quar
 LOCK, OWNER = ".lock", ".lock-owner"
 
 #: Which file has the lines of a kind of record.
-_FILES = {RunRecord: RUNS, TrialRecord: TRIALS, SessionRecord: SESSIONS, FingerprintRecord: FINGERPRINTS}
+_FILES = {
+    RunRecord: RUNS,
+    TrialRecord: TRIALS,
+    SessionRecord: SESSIONS,
+    FingerprintRecord: FINGERPRINTS,
+    SourcesRecord: SOURCES,
+}
 
 Line = TypeVar("Line")
 
@@ -221,8 +227,8 @@ class Writer:
         self._open: dict[str, int] = {}
         self._sources: set[str] = set()
 
-    def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord) -> None:
-        """Append a run, a trial, a session or a fingerprint.
+    def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord | SourcesRecord) -> None:
+        """Append a run, a trial, a session, a fingerprint or a list of sources.
 
         Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
         """
@@ -246,7 +252,7 @@ class Writer:
         if key and key not in self._sources:
             self._sources.update(record.sources for record in self._store.source_records())
             if key not in self._sources:
-                self._append(SOURCES, SourcesRecord(schema=SCHEMA, sources=key, files=list(files)))
+                self.append(SourcesRecord(schema=SCHEMA, sources=key, files=list(files)))
                 self._sources.add(key)
         return key
 

@@ -10,8 +10,19 @@ import pytest
 from normbench.contract import Recipe
 from normbench.errors import UsageError
 from normbench.merging import merge
-from normbench.records import SCHEMA, Cell, FingerprintRecord, Measure, RunRecord, SessionRecord, Timing, TrialRecord
-from normbench.store import ENVIRONMENTS, FINGERPRINTS, LOCK, RUNS, SESSIONS, TRIALS, Store, Writer
+from normbench.records import (
+    SCHEMA,
+    Cell,
+    FingerprintRecord,
+    Measure,
+    RunRecord,
+    SessionRecord,
+    Source,
+    SourcesRecord,
+    Timing,
+    TrialRecord,
+)
+from normbench.store import ENVIRONMENTS, FINGERPRINTS, LOCK, RUNS, SESSIONS, SOURCES, TRIALS, Store, Writer
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 TASK = {"schema": SCHEMA, "task": "toy", "task_version": 1, "device": "cpu"}
@@ -41,6 +52,11 @@ def session(name="s", finished="10:00", **changed):
 def fingerprint(started="10:00", **changed):
     given = {"method": 1, "norm": "none", "label": "none", "recipe": RECIPE, "environment": "env", "outcome": "taken"}
     return FingerprintRecord(**{**TASK, **CALL, "started": started, **given, **changed})
+
+
+def sources(name="list", sha256="1"):
+    files = [Source(at="plugin mine", path="mine.py", sha256=sha256)]
+    return SourcesRecord(schema=SCHEMA, sources=name, files=files)
 
 
 @pytest.fixture
@@ -79,14 +95,16 @@ def content(store):
 def test_all_that_the_folders_hold_is_merged(folder, tmp_path):
     """Every kind of record of every folder is there, and they are counted."""
     env = {"environment": "env", "cores": 2}
-    a = folder("a", run("r1"), trial("a"), session("s1"), fingerprint(norm="x"), env)
-    b = folder("b", run("r2"), trial("b"), session("s2"), fingerprint(norm="y"), {**env, "environment": "other"})
+    a = folder("a", run("r1"), trial("a"), session("s1"), fingerprint(norm="x"), sources(), env)
+    b = folder(
+        "b", run("r2"), trial("b"), session("s2"), fingerprint(norm="y"), sources("other"), {**env, "environment": "o"}
+    )
 
     counts = merge([a, b], tmp_path / "merged")
 
     found = Store(tmp_path / "merged")
-    assert {RUNS: 2, TRIALS: 2, SESSIONS: 2, FINGERPRINTS: 2, ENVIRONMENTS: 2} == counts
-    for read in (Store.runs, Store.trials, Store.sessions, Store.fingerprints):
+    assert {RUNS: 2, TRIALS: 2, SESSIONS: 2, FINGERPRINTS: 2, SOURCES: 2, ENVIRONMENTS: 2} == counts
+    for read in (Store.runs, Store.trials, Store.sessions, Store.fingerprints, Store.source_records):
         assert [*read(a), *read(b)] == list(read(found))
     assert a.environments() | b.environments() == found.environments()
     assert [] == found.unreadable
@@ -295,7 +313,7 @@ def test_a_merge_that_is_killed_leaves_no_folder(folder, tmp_path):
         patch.setattr(Writer, "copy", look)
         merge([a], tmp_path / "merged")
 
-    assert [(ENVIRONMENTS, False, False), (FINGERPRINTS, False, False)] == seen[:2]
+    assert [(ENVIRONMENTS, False, False), (SOURCES, False, False)] == seen[:2]
     assert [(TRIALS, False, False), (SESSIONS, False, False), (RUNS, False, True)] == seen[2:]
     assert ["a", "merged"] == sorted(path.name for path in tmp_path.iterdir())
 
