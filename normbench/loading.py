@@ -80,7 +80,7 @@ def leave_out(*folders: Path | str) -> None:
 
 
 class asking:  # noqa: N801 - used like a function
-    """While this is entered, what is read by no module that is known counts for the node `name`."""
+    """While this is entered a plugin is loaded or used: what no known module reads counts for the node `name`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -367,7 +367,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 def _opened(path: str, mode: str | None, flags: int | None) -> None:
     if (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR):
-        if _readers():
+        if _graph.asking and _readers():
             _graph.written.add(path)
         return
     if path.startswith(_never()) or path.endswith((".pyc", os.sep)) or any(map(path.startswith, _graph.left_out)):

@@ -50,6 +50,11 @@ class Plugin:
         return self.distribution == GROUP
 
     @property
+    def has_files(self) -> bool:
+        """Whether what it reads is recorded: what is built in, or was registered in a session, may read nothing."""
+        return not self.built_in and self.name != SESSION
+
+    @property
     def base(self) -> Path | None:
         """The folder below which its own modules lie: that of its package, or of its single file."""
         if self.module is None or not self.module.__file__:
@@ -330,7 +335,8 @@ def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_
     names: set[str] = set()
     tried = False
     try:
-        module = load_module()
+        with loading.asking(found.name):
+            module = load_module()
         if manager.has_plugin(found.name):
             raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")
         tried = True

@@ -314,7 +314,8 @@ def test_a_merge_that_is_killed_leaves_no_folder(folder, tmp_path):
         merge([a], tmp_path / "merged")
 
     assert [(ENVIRONMENTS, False, False), (SOURCES, False, False)] == seen[:2]
-    assert [(TRIALS, False, False), (SESSIONS, False, False), (RUNS, False, True)] == seen[2:]
+    assert [(FINGERPRINTS, False, False), (TRIALS, False, False)] == seen[2:4]
+    assert [(SESSIONS, False, False), (RUNS, False, True)] == seen[4:]
     assert ["a", "merged"] == sorted(path.name for path in tmp_path.iterdir())
 
 

@@ -60,6 +60,9 @@ def command(
     if trials:
         output.put("\n".join(["", *(_line(item) for item in prepared.work)]))
     output.put(f"\n{_total(prepared)}")
+    if prepared.on_prints_alone:
+        stored = output.counted(prepared.on_prints_alone, "stored trial")
+        output.put(f"{stored} rest on code prints alone: no list of the files that were read is stored")
 
 
 def _table(prepared: Prepared) -> str:
@@ -126,6 +129,7 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         "folder": str(prepared.store.folder),
         "trials": len(prepared.work),
         "to_run": len(prepared.todo),
+        "on_prints_alone": prepared.on_prints_alone,
         "seconds": _seconds(prepared),
         "sessions": len(prepared.sessions),
         "work": [

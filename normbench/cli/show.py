@@ -85,10 +85,18 @@ def _lines(store: Store, record: TrialRecord, environment: dict[str, Any]) -> li
     lines += [
         ("environment", f"{hardware}; Python {environment.get('python', 'unknown')}; {packages}"),
         ("code", f"norm {record.norm_print or 'not printable'}, task {record.task_print or 'not printable'}"),
+        *_files(store, record),
         ("stored", f"{record.finished} by run {record.run}"),
         ("run it with", _again(store, record)),
     ]
     return lines
+
+
+def _files(store: Store, record: TrialRecord) -> list[tuple[str, str]]:
+    """Return the files that a trial was made from, one per line."""
+    read = [source for stored in store.source_records() for source in stored.files if stored.sources == record.sources]
+    named = [f"{source.path}  {source.sha256[:12]}  {source.at or 'elsewhere'}" for source in read]
+    return list(zip(["files", *[""] * len(named)], named, strict=False))
 
 
 def _score(score: float, unit: str) -> str:

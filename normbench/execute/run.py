@@ -105,6 +105,13 @@ class Prepared:
         return max(1, environment.cores() // (recipe.devices * recipe.threads))
 
     @property
+    def on_prints_alone(self) -> int:
+        """How many trials are done by their code prints alone: of plugins, stored before files were recorded."""
+        norms, tasks = self.registry.norms, self.registry.tasks
+        done = [item.cell for item in self.work if item.done and item.stored is not None and not item.stored.sources]
+        return sum(norms[cell.norm].plugin.has_files or tasks[cell.task].plugin.has_files for cell in done)
+
+    @property
     def todo(self) -> list[Work]:
         """The trials that are not done."""
         return [item for item in self.work if not item.done]

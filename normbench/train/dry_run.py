@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from normbench import plugins
+from normbench import loading, plugins
 from normbench.contract import Site, Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -35,7 +35,8 @@ def dry_run(pack: Pack) -> bool:
     process = os.getpid()
     try:
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
-        return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
+        with loading.asking(plugins.SESSION):
+            return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
     finally:
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy

@@ -1,6 +1,7 @@
 """What a run does with a store: what is done, what is tried again, in which order, and what is recorded."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 import normbench
 from normbench import plugins, prints
+from normbench.boards.gather import gather
 from normbench.errors import UsageError
 from normbench.execute import Request, environment, prepare, run
 from normbench.execute.run import data_dir, seconds_left
@@ -244,3 +246,72 @@ def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(tmp_path
         data_dir(tmp_path / "absent")
     monkeypatch.delenv("NORMBENCH_DATA")
     assert "normbench" in str(data_dir(None))
+
+
+PLUGIN = """
+import pathlib
+import normbench
+from torch import nn
+
+def layer(site):
+    return nn.BatchNorm1d(site.channels, eps=float(pathlib.Path(__file__).with_name("eps.txt").read_text()))
+
+@normbench.hookimpl
+def normbench_norms():
+    yield normbench.Norm("mine", layer, summary="Reads a file beside it")
+"""
+
+
+@pytest.fixture
+def reading(request_for, tmp_path):
+    """Return a function that makes a request for a norm that reads a file, which has a value."""
+
+    def made(eps, **options):
+        (tmp_path / "mine.py").write_text(PLUGIN)
+        (tmp_path / "eps.txt").write_text(eps)
+        return request_for(norms=["fine", "mine"], plugin_files=[tmp_path / "mine.py"], **options)
+
+    return made
+
+
+def test_edited_file_that_a_layer_reads(reading):
+    """What no code print sees is seen all the same; the other norm is not trained again, nor is the same value."""
+    ran = [run(prepare(reading(eps, seeds="1"))).ran for eps in ("1e-5", "1e-5", "100", "100")]
+
+    assert [4, 0, 2, 0] == ran
+
+
+def test_board_of_a_file_that_was_edited(reading):
+    """Trials of other files than the newest's are left out, and counted."""
+    run(prepare(reading("1e-5", seeds="0,1")))
+    run(prepare(reading("100", seeds="0,")))
+
+    [grid] = gather(Store(reading("100").out))
+
+    assert [{0, 1}, {0}] == [{seed for seed, _, _ in row.results} for row in grid.rows]
+    assert "'mine': 2 of 4 trials were made from other files than its newest" in "; ".join(grid.notes)
+
+
+def test_file_that_is_edited_during_a_run(reading, tmp_path):
+    """What was loaded is what the record says: the rest of the run is of the old code, and the next one trains anew."""
+    request = reading("1e-5", seeds="1")
+    edits = iter([PLUGIN.replace("BatchNorm1d(site.channels", "BatchNorm1d(site.channels, momentum=0.5")])
+
+    run(prepare(request), on_progress=lambda _: (tmp_path / "mine.py").write_text(next(edits, PLUGIN + "# again\n")))
+    store = Store(request.out)
+    prints_of = {(trial.norm_print, trial.sources) for trial in store.trials() if trial.norm == "mine"}
+
+    assert 1 == len(prints_of)
+    assert 2 == len(prepare(request).todo)
+
+
+def test_record_without_a_list_is_done_by_its_prints(reading):
+    """Trials that were stored before files were recorded stay done, and `plan` counts them."""
+    request = reading("1e-5", seeds="1")
+    run(prepare(request))
+    trials = request.out / "trials.jsonl"
+    trials.write_text(re.sub(r'"sources":"[0-9a-f]+",', "", trials.read_text()))
+
+    prepared = prepare(request)
+
+    assert (0, 2) == (len(prepared.todo), prepared.on_prints_alone)
