@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from normbench.errors import UsageError
 
+#: What Linux says of this process.
+_PROCESS = Path("/proc/self")
 _PACKAGES = ("normbench", "torch", "pytorch-lightning", "numpy")
 
 
@@ -35,8 +40,12 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: those that it may run on, or fewer where it is in a container.
+
+    A container's share of the time of all cores is rounded down.
+    """
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([found, *_quotas()])))
 
 
 def new_id(started: datetime) -> str:
@@ -86,6 +95,38 @@ def resolve(device: str) -> str:
 def kind(device: str) -> str:
     """Return the kind of a device, which is part of what makes a trial done: "cpu" or "cuda"."""
     return device.partition(":")[0]
+
+
+def _quotas() -> Iterator[float]:
+    """Yield the cores' worth of time that each control group of this process has: its own, and all that it is in."""
+    try:
+        groups = [line.split(":", 2) for line in (_PROCESS / "cgroup").read_text().splitlines()]
+        mounts = [line.split(" ") for line in (_PROCESS / "mountinfo").read_text(errors="replace").splitlines()]
+    except OSError:
+        return  # there are none but on Linux
+    own = {controller: path for _, controllers, path in groups for controller in controllers.split(",")}
+    for _, _, _, root, point, *_, kind, _, options in mounts:
+        controller = {"cgroup2": "", "cgroup": "cpu"}.get(kind)
+        if controller not in own or (kind == "cgroup" and "cpu" not in options.split(",")):
+            continue
+        top, path = Path(point), PurePosixPath(own[controller])
+        folder = top / path.relative_to(root) if path.is_relative_to(root) else top
+        for group in (folder, *folder.parents):
+            yield _quota(group)
+            if group == top:
+                break
+
+
+def _quota(group: Path) -> float:
+    """Return the cores' worth of time that a control group has; infinite where it has no limit."""
+    with suppress(OSError, ValueError):
+        files = [group / "cpu.max"]  # of version 2; those of version 1 are a number each
+        if not files[0].exists():
+            files = [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
+        quota, period = (float(word) for file in files for word in file.read_text().split())
+        if quota > 0 and period > 0:
+            return quota / period
+    return math.inf
 
 
 def _version(name: str) -> str:

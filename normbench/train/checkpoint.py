@@ -23,14 +23,14 @@ from typing import Any, Final
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
 
 from normbench.records import SCHEMA, Trial
 from normbench.train.module import Training
 from normbench.train.ranks import ALONE
+from normbench.train.state import Marks, copied, freeze, marks, put_back, taken
 
 #: The version of what a file holds.
-FORMAT: Final = 1
+FORMAT: Final = 2
 #: Several ranks ask rank 0 every so many steps whether it is time: to ask at each would make each wait.
 ASKED_EVERY: Final = 16
 
@@ -53,6 +53,7 @@ class Checkpoints(pl.Callback):
         self._ranks = ALONE
         self._started = self._saved = time.monotonic()
         self._resumed: Mapping[str, Any] = {}
+        self._start: Marks = {}
         self._warned = False
 
     def resumed(self, module: Training, start: Callable[[], Training]) -> Training:
@@ -60,15 +61,15 @@ class Checkpoints(pl.Callback):
 
         It is `module`, which is at its start, or what `start` returns, where that was spoilt in the attempt.
         """
-        self._ranks = module.ranks
+        self._ranks, self._start = module.ranks, marks(module.network)
         state = self._newest()
         if state is None:
             return module
         try:
-            _put_back(module.network, state["network"])
+            put_back(module.network, state["network"])
             module.go_on(state["progress"], self._device)
             self.spent = state["spent"]
-            self._resumed = {name: state[name] for name in ("gradients", "generators")}
+            self._resumed = {name: state[name] for name in ("network", "gradients", "generators")}
             spoilt = False
         except Exception as error:
             self._warn("a checkpoint does not fit, and training starts anew", error)
@@ -76,12 +77,15 @@ class Checkpoints(pl.Callback):
         if not self._anywhere(spoilt):
             return module
         self.spent, self._resumed = 0.0, {}
-        return start()
+        fresh = start()
+        self._start = marks(fresh.network)
+        return fresh
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Put back what Lightning cleared, and the generators: nothing draws between this and the next step."""
         assert isinstance(pl_module, Training)
         if self._resumed:
+            freeze(pl_module.network, self._resumed["network"])
             for name, parameter in pl_module.network.named_parameters():
                 gradient = self._resumed["gradients"].get(name)
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
@@ -136,10 +140,10 @@ class Checkpoints(pl.Callback):
     def _state(self, module: Training) -> dict[str, Any]:
         return {
             "identity": self._identity,
-            "network": _network(module.network),
+            "network": taken(module.network, self._start),
             # Until the next backward a layer or a probe may look at them.
             "gradients": {
-                name: _copy(parameter.grad)
+                name: copied(parameter.grad)
                 for name, parameter in module.network.named_parameters()
                 if parameter.grad is not None
             },
@@ -211,57 +215,6 @@ def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
     np.random.set_state(states["numpy"])
     random.setstate(states["python"])
-
-
-def _network(network: nn.Module) -> dict[str, Any]:
-    """Return all that a network keeps from one step to the next."""
-    modules = dict(network.named_modules())
-    return {
-        "parameters": {name: _copy(parameter) for name, parameter in network.named_parameters()},
-        "buffers": {
-            name: {key: None if buffer is None else _copy(buffer) for key, buffer in module._buffers.items()}
-            for name, module in modules.items()
-        },
-        "evaluating": [name for name, module in modules.items() if not module.training],
-        "extra": {name: module.get_extra_state() for name, module in modules.items() if _has_extra_state(module)},
-    }
-
-
-def _put_back(network: nn.Module, saved: Mapping[str, Any]) -> None:
-    """Make a network what it was. Raises ValueError or KeyError where it has other parameters or modules."""
-    parameters, modules = dict(network.named_parameters()), dict(network.named_modules())
-    if {name: value.shape for name, value in parameters.items()} != {
-        name: value.shape for name, value in saved["parameters"].items()
-    }:
-        raise ValueError("the network has other parameters")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(saved["parameters"][name])
-        for name, buffers in saved["buffers"].items():
-            for key, buffer in buffers.items():
-                _put_buffer(modules[name], key, buffer)
-    for name, module in modules.items():
-        module.training = name not in saved["evaluating"]
-    for name, state in saved["extra"].items():
-        modules[name].set_extra_state(state)
-
-
-def _put_buffer(module: nn.Module, name: str, saved: Tensor | None) -> None:
-    """Fill a buffer, which others may refer to; where it was none or of another shape, put another in its place."""
-    own = module._buffers.get(name)
-    if own is not None and saved is not None and (own.shape, own.dtype) == (saved.shape, saved.dtype):
-        own.copy_(saved)
-    else:
-        module.register_buffer(name, saved, persistent=name not in module._non_persistent_buffers_set)
-
-
-def _has_extra_state(module: nn.Module) -> bool:
-    return type(module).get_extra_state is not nn.Module.get_extra_state
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    """Return a copy on the CPU, without what else is in its storage, where it is a view."""
-    return tensor.detach().to("cpu", copy=True)
 
 
 def _write(path: Path, state: Mapping[str, Any], unfinished: Path) -> None:

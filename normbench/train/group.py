@@ -22,7 +22,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -41,6 +40,8 @@ GRACE = 5.0
 #: Called with the process groups of the ranks whenever these change, in the process that owns them: whoever kills this
 #: process has to kill them as well. An empty list says that there are none.
 watchers: list[Callable[[list[int]], None]] = []
+#: Where groups make their folders, if not among the temporary files: whoever kills this process removes it.
+scratch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,17 +211,24 @@ class Group:
 
     def __init__(self, shape: Shape) -> None:
         self.shape, self.owner, self.alive = shape, os.getpid(), True
-        self._folder = Path(tempfile.mkdtemp(prefix="normbench-"))
         key = secrets.token_bytes(32)
         far = launcher if shape.num_nodes > 1 else None
-        self._listener = Listener((far.host, 0) if far else str(self._folder / "parent"), authkey=key)
+        self._folder = ""
+        try:
+            if not far:
+                self._folder = tempfile.mkdtemp(prefix="normbench-", dir=scratch)
+            self._listener = Listener((far.host, 0) if far else f"{self._folder}/parent", authkey=key)
+        except OSError as error:  # a path that is too long for a socket, a disk that is full
+            shutil.rmtree(self._folder, ignore_errors=True)
+            where = f"on {far.host}" if far else f"with temporary files in {scratch or tempfile.gettempdir()} (TMPDIR)"
+            raise UsageError(f"no ranks can be started {where}: {error}") from None
         self._arrivals: queue.SimpleQueue[tuple[Hello, Connection]] = queue.SimpleQueue()
         self._pids: dict[int, int] = {}
         self._connections: dict[int, Connection] = {}
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
         environ = _environ(Invitation(self._listener.address, key, shape.kind), shape)
-        self._ranks: Ranks = far(shape, environ) if far else Launched(shape.devices, environ, str(self._folder))
+        self._ranks: Ranks = far(shape, environ) if far else Launched(shape.devices, environ, self._folder)
         self._tell()
 
     def meet(self) -> None:
@@ -330,9 +338,9 @@ def _environ(invitation: Invitation, shape: Shape) -> dict[str, str]:
     environ = {ENVIRON: invitation.written(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # torchrun sets it to 1 and says so; ranks set their threads for each trial.
     environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    if shape.num_nodes == 1 and shape.kind == "cpu":
-        # gloo takes the address of the machine's name, which need not be one.
-        environ["GLOO_SOCKET_IFNAME"] = os.environ.get(
-            "GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo"
-        )
+    if shape.num_nodes == 1:
+        # Left to themselves, both listen on a network that others are on; and gloo goes by the machine's name, which
+        # need not have an address.
+        name = "NCCL_SOCKET_IFNAME" if shape.kind == "cuda" else "GLOO_SOCKET_IFNAME"
+        environ[name] = os.environ.get(name, "lo0" if sys.platform == "darwin" else "lo")
     return environ

@@ -26,8 +26,8 @@ class Launched:
     """Ranks on this machine, started by torchrun; `folder` is for its logs, and does not outlive this process."""
 
     def __init__(self, devices: int, environ: Mapping[str, str], folder: str) -> None:
-        options = ["--standalone", "--nproc-per-node", str(devices), "--max-restarts", "0"]
-        options += ["--monitor-interval", str(INTERVAL), "--local-addr", "127.0.0.1", "--log-dir", folder]
+        options = ["--rdzv-backend", _Alone.NAME, "--nproc-per-node", str(devices), "--max-restarts", "0"]
+        options += ["--monitor-interval", str(INTERVAL), "--log-dir", folder]
         # -P: the folder of this file has modules that others could mean by another name.
         command = [sys.executable, "-P", __file__, str(os.getpid()), folder, *options, "-m", "normbench.train.rank"]
         self._process = subprocess.Popen(
@@ -65,6 +65,42 @@ class Launched:
         self.exits(patience=60)
 
 
+class _Alone:
+    """torchrun's rendezvous of the one machine that there is.
+
+    torchrun's own, --standalone too, listens on every interface, and unpickles what it is sent.
+    """
+
+    NAME = "alone"
+    use_agent_store = False
+
+    def get_backend(self) -> str:
+        return self.NAME
+
+    def next_rendezvous(self) -> Any:
+        from torch import distributed
+        from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousStoreInfo
+
+        untyped: Any = distributed
+        # Ranks have a store of their own: the port is nobody's.
+        return RendezvousInfo(untyped.HashStore(), 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
+
+    def is_closed(self) -> bool:
+        return False
+
+    def set_closed(self) -> None:
+        pass
+
+    def num_nodes_waiting(self) -> int:
+        return 0
+
+    def get_run_id(self) -> str:
+        return self.NAME
+
+    def shutdown(self) -> bool:
+        return True
+
+
 def main(parent: int, folder: str, arguments: list[str]) -> None:
     """Run torchrun with its arguments until the ranks end or `parent` does; print how ranks failed, as JSON."""
     report = os.dup(1)
@@ -73,8 +109,11 @@ def main(parent: int, folder: str, arguments: list[str]) -> None:
     threading.Thread(target=_watch, args=(parent, folder), daemon=True).start()
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
     untyped: Any = torchrun
+    handlers: Any = rendezvous_handler_registry
+    handlers.register(_Alone.NAME, lambda parameters: _Alone())  # noqa: ARG005 - what the registry calls
     # torchrun's own words on a rank that failed: the parent has better ones.
     logging.disable(logging.CRITICAL)
     try:

@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Client, Connection
+from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import msgspec
 import torch
@@ -42,7 +44,7 @@ def main() -> None:
         sys.exit(1)
     packs: SimpleQueue[Pack] = SimpleQueue()
     threading.Thread(target=_listen, args=(parent, packs), daemon=True).start()
-    device = _join(invitation.kind)
+    device = _join(invitation)
     while True:
         parent.send(_answer(msgspec.structs.replace(packs.get(), device=device)))
 
@@ -66,14 +68,22 @@ def _listen(parent: Connection, packs: SimpleQueue[Pack]) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _join(kind: str) -> str:
+def _join(invitation: Invitation) -> str:
     """Enter the ranks' process group, and return the device of this one."""
-    if kind == "cpu":
-        dist.init_process_group("gloo")
-        return kind
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    place: dict[str, Any] = {}
+    if isinstance(invitation.address, str):
+        # All are on this machine: they meet in a file of their parent's folder. torch's TCP store, which those of
+        # several machines have, lets in whoever reaches its port, on any interface.
+        untyped: Any = dist
+        store = untyped.FileStore(str(Path(invitation.address).with_name("ranks")), size)
+        place = {"store": store, "rank": rank, "world_size": size}
+    if invitation.kind == "cpu":
+        dist.init_process_group("gloo", **place)
+        return invitation.kind
     device = f"cuda:{os.environ['LOCAL_RANK']}"
     torch.cuda.set_device(device)
-    dist.init_process_group("nccl", device_id=torch.device(device))
+    dist.init_process_group("nccl", device_id=torch.device(device), **place)
     return device
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +65,46 @@ class Odd(nn.Module):
         return self.frozen(x - self.seen.mean() + 0.01 * self.unsaved) * self.weight * self.scales[0]
 
 
+class Freezing(nn.Module):
+    """Keeps state in ways that torch has no place for: weights frozen for a while, and what `keep` does in a step."""
+
+    def __init__(self, keep=lambda layer, step: None):
+        super().__init__()
+        self.keep = keep
+        self.weight, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+        self.register_buffer("scale", torch.ones(1))
+        self.inner = nn.Dropout(0.2)
+        self.factor, self.state, self.kept = 1.0, {"shares": [1.0]}, (self.scale, torch.ones(1))
+        self.generator, self.steps = torch.Generator().manual_seed(7), deque()
+
+    def on_step(self, step, steps):
+        self.weight.requires_grad_(step % 4 < 2)
+        self.inner.train(step % 3 == 0)
+        self.keep(self, step)
+
+    def forward(self, x):
+        share = self.state["shares"][-1] + 0.01 * len(self.steps)
+        return self.inner(x) * self.weight * self.factor * share * self.kept[0] * self.kept[1] * self.scale + self.bias
+
+
+def _numbers(layer, step):
+    layer.factor, layer.count = 1 + 0.1 * step, step
+    layer.state["shares"].append(layer.state["shares"][-1] * 0.98)
+    layer.state["step"] = torch.tensor(float(step))
+    layer.kept[0].mul_(1.01)
+    layer.kept[1].mul_(0.97)
+
+
+#: What a layer does in a step that comes back, and what does not.
+KEPT = {"flags": lambda layer, step: None, "plain": _numbers}
+LOST = {
+    "an object": lambda layer, step: layer.steps.append(step) if step > 4 else None,
+    "a generator": lambda layer, step: torch.rand(1, generator=layer.generator) if step > 4 else None,
+    "a hook": lambda layer, step: layer.register_forward_hook(lambda *given: None) if step > 4 else None,
+    "what it lacks": lambda layer, step: vars(layer).pop("generator", None) if step > 4 else None,
+}
+
+
 class Fingerprint:
     """Gives a hash of all weights and buffers, and the number of the epoch."""
 
@@ -118,6 +159,9 @@ def registry(registry):
     registry.tasks["small"] = Offered(small, plugin)
     registry.norms.update(built_in.norms)
     registry.norms["odd"] = Offered(normbench.Norm("odd", lambda site: Odd(), summary="O"), plugin)
+    for name, keep in (KEPT | LOST).items():
+        layer = normbench.Norm(f"keeps-{name.replace(' ', '-')}", lambda site, keep=keep: Freezing(keep), summary="K")
+        registry.norms[layer.name] = Offered(layer, plugin)
     for name, watch in (("fingerprint", Fingerprint), ("summing", Summing)):
         registry.probes[name] = Offered(normbench.Probe(name, watch, summary="P"), plugin)
     return registry
@@ -184,6 +228,36 @@ def test_killed_again_and_again_a_training_ends_as_one_that_was_not(registry, tm
 
     assert measured(whole) == measured(resumed)
     assert whole.steps == saving.saved[-1] == len(saving.saved)
+
+
+@pytest.mark.parametrize("keeps", KEPT)
+def test_what_a_layer_changes_in_its_steps_comes_back(registry, tmp_path, saving, keeps):
+    """Frozen weights, flags of its modules, numbers, and tensors in lists; what other things refer to, still does."""
+    trial = trial_of(f"keeps-{keeps}", momentum=0.9, weight_decay=0.01)
+    whole = outcome_of(trial, registry)
+
+    kill(trial, registry, tmp_path, saving, 1, 3, 4, 7, 11)
+    resumed = outcome_of(trial, registry, tmp_path)
+
+    assert measured(whole) == measured(resumed)
+    assert list(range(1, 13)) == saving.saved
+
+
+@pytest.mark.parametrize("keeps", LOST)
+def test_what_can_not_come_back_is_not_saved(registry, tmp_path, saving, caplog, keeps):
+    """Training goes on from the checkpoint before it changed, and it is said once, with the attribute's name."""
+    trial = trial_of(f"keeps-{keeps.replace(' ', '-')}")
+    whole = outcome_of(trial, registry)
+
+    kill(trial, registry, tmp_path, saving, 8)
+    kept = [path.name for path in (tmp_path / trial.key).iterdir()]
+    resumed = outcome_of(trial, registry, tmp_path)
+
+    assert ["5-0.pt"] == kept
+    assert measured(whole) == measured(resumed)
+    said = [record.getMessage() for record in caplog.records if "no checkpoint can be saved" in record.getMessage()]
+    assert 2 == len(said)
+    assert "changes in training, and is no number, text or tensor" in said[0]
 
 
 @pytest.mark.parametrize("step", range(1, 13))

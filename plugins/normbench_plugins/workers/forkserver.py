@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
-from contextlib import suppress
-from multiprocessing import connection, forkserver, popen_forkserver
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, current_process, forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
+
+import normbench
 
 #: What the server has loaded when it forks: a worker then starts in .04 s, where imports alone would take seconds.
 PRELOAD = ["normbench.train"]
@@ -56,6 +60,30 @@ class _Process(ForkServerProcess):
                 sys.modules["__main__"] = main
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Turn what the system refuses (a socket, a semaphore, a process) into a UsageError, which says where it was."""
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        where = f"with temporary files in {tempfile.gettempdir()} (TMPDIR)"
+        raise normbench.UsageError(f"no worker can be started here, {where}: {error or 'their server died'}") from None
+
+
+def _ensure_running() -> None:
+    """Start the server, if there is none; in a process that was forked from the one that has it, one of its own."""
+    global _starting
+    server: Any = forkserver._forkserver
+    try:
+        forkserver.ensure_running()
+    except ChildProcessError:
+        os.close(server._forkserver_alive_fd)  # or the other's would live as long as this process
+        type(server).__init__(server)
+        _starting = threading.Lock()  # a thread that is not here may have held it
+        forkserver.set_forkserver_preload(PRELOAD)
+        forkserver.ensure_running()
+
+
 def _kill_server() -> None:
     """Kill the server, loaded or not; where another process is wanted, another server is started."""
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
@@ -70,11 +98,18 @@ class Context(ForkServerContext):
     Process = _Process
 
     def __init__(self) -> None:
+        """Start the server. Raises UsageError where that can't be."""
         super().__init__()
+        if current_process().daemon:
+            raise normbench.UsageError(
+                "this process is a daemon of multiprocessing's, as those of its Pool are, and may start no workers: "
+                "use --executor serial"
+            )
         self.set_forkserver_preload(PRELOAD)
         # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            forkserver.ensure_running()
+            with starting():
+                _ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

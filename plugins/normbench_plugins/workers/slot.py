@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections import deque
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import normbench
 from normbench_plugins.workers import worker
-from normbench_plugins.workers.forkserver import Context
+from normbench_plugins.workers.forkserver import Context, starting
 
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
@@ -44,36 +46,45 @@ class Slot:
         self._context, self._environ = context, environ
         self._pool: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
-        self._groups = context.RawArray("q", worker.GROUPS)
+        with starting():
+            self._groups = context.RawArray("q", worker.GROUPS)
+        self._folder = ""
         self._tail: deque[bytes] = deque()
         self._draining = threading.Thread()
         self._since = 0.0
 
     def open(self) -> None:
         """Start a worker, and wait until it is there. Raises UsageError where that fails again and again."""
-        others = set(active_children())
         for _ in range(STARTS):
-            output, into = self._context.Pipe(duplex=False)
-            self._groups[0] = 0
-            begin = into, self._groups, {**os.environ, **self._environ}
-            self._pool = ProcessPoolExecutor(1, self._context, worker.begin, begin)
-            try:
-                begun = self._pool.submit(worker.pid).result()
-                self._process = next((child for child in active_children() if child.pid == begun), None)
-            except BrokenProcessPool:
-                pass
-            except BaseException:
-                for child in set(active_children()) - others:
-                    child.kill()
-                raise
-            into.close()
-            self._tail = deque()
-            self._draining = threading.Thread(target=_drain, args=(output, self._tail), daemon=True)
-            self._draining.start()
+            with starting():
+                self._begin()
             if self._process is not None:
                 return
             self.close()  # it was killed as it began
         raise normbench.UsageError(f"no worker can be started here: {STARTS} died at once{self.last_words()}")
+
+    def _begin(self) -> None:
+        """Start a worker; there is none afterwards where it was killed as it began."""
+        others = set(active_children())
+        output, into = self._context.Pipe(duplex=False)
+        self._groups[0] = 0
+        # What its ranks have on disk: a worker that is killed can't remove it.
+        self._folder = tempfile.mkdtemp(prefix="normbench-")
+        begin = into, self._groups, self._folder, {**os.environ, **self._environ}
+        self._pool = ProcessPoolExecutor(1, self._context, worker.begin, begin)
+        try:
+            begun = self._pool.submit(worker.pid).result()
+            self._process = next((child for child in active_children() if child.pid == begun), None)
+        except BrokenProcessPool:
+            pass
+        except BaseException:
+            for child in set(active_children()) - others:
+                child.kill()
+            raise
+        into.close()
+        self._tail = deque()
+        self._draining = threading.Thread(target=_drain, args=(output, self._tail), daemon=True)
+        self._draining.start()
 
     def start(self, pack: Pack) -> Future[list[Outcome]]:
         """Begin a pack; the result raises BrokenProcessPool where the worker dies."""
@@ -123,6 +134,7 @@ class Slot:
             process.join(GONE)  # until then it has its memory, on the device too
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kill(self, process: BaseProcess) -> None:
         """Kill a worker's process group, and those of the ranks that it has: the worker first, which would complain."""

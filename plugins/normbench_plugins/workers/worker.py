@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import threading
 from multiprocessing import connection, parent_process
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 GROUPS = 256
 
 
-def begin(output: connection.Connection, groups: Any, environ: dict[str, str]) -> None:
+def begin(output: connection.Connection, groups: Any, folder: str, environ: dict[str, str]) -> None:
     """Make this process a worker: the leader of a process group, which is killed as a whole.
 
     What it prints goes to `output`: stdout is the command's result. Ctrl-C in a terminal does not reach it.
     `environ` is its whole environment. `groups`, numbers shared with the process that started it, are kept to name the
-    process groups of the ranks that it starts, up to the first 0.
+    process groups of the ranks that it starts, up to the first 0; `folder` is for what these have on disk.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -35,8 +36,8 @@ def begin(output: connection.Connection, groups: Any, environ: dict[str, str]) -
     os.environ.clear()  # the server that forked this may be older than what the caller has set since
     os.environ.update(environ)
     faulthandler.enable()
-    _tell_groups(groups)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _prepare_ranks(groups, folder)
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
 
 def pid() -> int:
@@ -60,19 +61,21 @@ def work(pack: Pack) -> list[Outcome]:
             os._exit(0)  # a layer forked, and this is the copy
 
 
-def _tell_groups(groups: Any) -> None:
-    """Keep `groups` up to date with the ranks that this process has."""
+def _prepare_ranks(groups: Any, folder: str) -> None:
+    """Keep `groups` up to date with the ranks that this process has, and their files in `folder`."""
     from normbench.train import group
 
     def told(leaders: list[int]) -> None:
         groups[: len(leaders) + 1] = [*leaders, 0]
 
     group.watchers.append(told)
+    group.scratch = folder
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: str) -> None:
     """Wait until the process that started this one is gone, and go with all that was started here."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        shutil.rmtree(folder, ignore_errors=True)
         os.killpg(0, signal.SIGKILL)

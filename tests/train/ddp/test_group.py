@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,56 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert 3 == len(pids)
     assert gone(pids)
     assert [] == list(tmp_path.glob("normbench-*"))
+
+
+def listening(process):
+    """Return the addresses at which a process listens by TCP, in hex as Linux has them."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks sockets up in /proc")
+@pytest.mark.parametrize("recipe", [{"devices": 2}, {"devices": 4, "sync_ranks": 2}], ids=str)
+def test_nobody_else_can_reach_the_ranks(trained, recipe):
+    """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
+    assert trained("sync-batchnorm", **recipe).score is not None
+    kept = group._kept[0]
+
+    found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
+
+    assert [set(), *[{"0100007F"}] * recipe["devices"]] == found
+
+
+def test_folders_of_ranks_go_with_their_group(monkeypatch, tmp_path, trained):
+    """Whatever becomes of it: a rank that died, an interruption, an end in peace."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    group.close()
+    trained("plain", devices=2)
+    during = list(tmp_path.glob("normbench-*"))
+    os.kill(group._kept[0]._pids[0], signal.SIGKILL)
+
+    trained("plain", devices=2)
+    group.close()
+
+    assert (1, []) == (len(during), list(tmp_path.glob("normbench-*")))
+
+
+def test_a_folder_whose_name_is_too_long_is_one_line(monkeypatch, tmp_path, trained):
+    """A socket's path has some hundred characters at most."""
+    (tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    group.close()
+
+    with pytest.raises(
+        UsageError, match=r"^no ranks can be started with temporary files in .*x \(TMPDIR\): .* too long$"
+    ):
+        trained("plain", devices=2)
+
+    assert [] == list((tmp_path / ("x" * 100)).iterdir())
 
 
 def gone(pids):

@@ -1,0 +1,180 @@
+"""All that a network keeps from one step to the next, taken and put back: weights, buffers, flags, plain attributes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+#: Something that is as it was where an attribute is, by module and attribute.
+Marks: TypeAlias = "dict[tuple[str, str], Any]"
+
+_SCALARS = (type(None), bool, int, float, str)
+#: What a module has of torch, and what `compile` adds.
+_OF_TORCH = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def marks(network: nn.Module) -> Marks:
+    """Return a mark of each attribute that is no weight, buffer or module, and of the hooks: what `taken` goes by."""
+    known = frozenset(map(id, (*network.modules(), *network.parameters(), *network.buffers())))
+    found: Marks = {}
+    for name, module in network.named_modules():
+        found |= {(name, key): _mark(value, known) for key, value in _attributes(module).items()}
+        found |= {(name, hooks): tuple(vars(module)[hooks]) for hooks in _HOOKS}
+    return found
+
+
+def taken(network: nn.Module, start: Marks) -> dict[str, Any]:
+    """Return all that a network keeps from one step to the next, as plain values and tensors on the CPU.
+
+    `start` are its marks at the start: of its attributes, those are taken that have changed. Raises ValueError where
+    such a one is no plain value, tensor, or list, tuple or dict of them, unless its module has an extra state.
+    """
+    modules = dict(network.named_modules())
+    extra = {name: module.get_extra_state() for name, module in modules.items() if _has_extra_state(module)}
+    now = marks(network)
+    attributes: dict[str, dict[str, Any]] = {}
+    for name, key in [
+        *(where for where, mark in now.items() if start.get(where) != mark),
+        *(start.keys() - now.keys()),
+    ]:
+        own = modules[name].__dict__ if name in modules else {}
+        if key in own and _is_plain(own[key]):
+            attributes.setdefault(name, {})[key] = _detached(own[key])
+        elif name not in extra or key in _HOOKS:
+            raise ValueError(f"{name}.{key} changes in training, and is no number, text or tensor")
+    return {
+        "parameters": {name: copied(parameter) for name, parameter in network.named_parameters()},
+        "frozen": [name for name, parameter in network.named_parameters() if not parameter.requires_grad],
+        "buffers": {
+            name: {key: None if buffer is None else copied(buffer) for key, buffer in module._buffers.items()}
+            for name, module in modules.items()
+        },
+        "attributes": attributes,
+        "evaluating": [name for name, module in modules.items() if not module.training],
+        "extra": extra,
+    }
+
+
+def put_back(network: nn.Module, saved: Mapping[str, Any]) -> None:
+    """Make a network what it was, but for what `freeze` does.
+
+    Raises ValueError or KeyError where it has other parameters or modules.
+    """
+    parameters, modules = dict(network.named_parameters()), dict(network.named_modules())
+    if {name: (value.shape, value.dtype) for name, value in parameters.items()} != {
+        name: (value.shape, value.dtype) for name, value in saved["parameters"].items()
+    }:
+        raise ValueError("the network has other parameters")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved["parameters"][name])
+        for name, buffers in saved["buffers"].items():
+            for key, buffer in buffers.items():
+                _put_buffer(modules[name], key, buffer)
+        for name, changed in saved["attributes"].items():
+            own = modules[name].__dict__
+            own.update({key: _filled(own.get(key), value) for key, value in changed.items()})
+    for name, module in modules.items():
+        module.training = name not in saved["evaluating"]
+    for name, state in saved["extra"].items():
+        modules[name].set_extra_state(state)
+
+
+def freeze(network: nn.Module, saved: Mapping[str, Any]) -> None:
+    """Have gradients for those weights that had them. Several ranks would not share those that begin without."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in saved["frozen"])
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """Return a copy on the CPU, without what else is in its storage, where it is a view."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
+
+
+class _Marker(pickle.Pickler):
+    """Pickles a value, but not what is in the network's own modules and tensors."""
+
+    def __init__(self, file: io.BytesIO, known: frozenset[int]) -> None:
+        super().__init__(file)
+        self._known = known
+
+    def persistent_id(self, value: Any) -> Any:
+        if id(value) in self._known:
+            return id(value)
+        if isinstance(value, torch.Generator):
+            value = value.get_state()
+        if isinstance(value, Tensor):
+            raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            return str(value.dtype), tuple(value.shape), raw.numpy().tobytes()
+        return None
+
+
+def _mark(value: Any, known: frozenset[int]) -> Any:
+    """Return what is equal as long as a value is; where that can't be seen, as long as it is the same object."""
+    if type(value) in _SCALARS:
+        return type(value), repr(value)
+    content = io.BytesIO()
+    try:
+        _Marker(content, known).dump(value)
+    except Exception:  # whatever an object raises that is not made to be pickled
+        return id(value)
+    return content.getvalue()
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) in _SCALARS and _is_plain(own) for key, own in value.items())
+    return isinstance(value, Tensor) or type(value) in _SCALARS
+
+
+def _detached(value: Any) -> Any:
+    """Return a plain value with copies of its tensors, and of the containers that they are in."""
+    if isinstance(value, Tensor):
+        return copied(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(_detached, value))
+    if type(value) is dict:
+        return {key: _detached(own) for key, own in value.items()}
+    return value
+
+
+def _filled(own: Any, saved: Any) -> Any:
+    """Return what was saved: in the tensor, list or dict that is there, which others may refer to, where that fits."""
+    if isinstance(own, Tensor) and isinstance(saved, Tensor) and (own.shape, own.dtype) == (saved.shape, saved.dtype):
+        return own.copy_(saved)
+    if type(own) is type(saved) is list:
+        own[:] = [_filled(*pair) for pair in zip(own, saved, strict=False)] + saved[len(own) :]
+        return own
+    if type(own) is type(saved) is tuple and len(own) == len(saved):
+        return tuple(_filled(*pair) for pair in zip(own, saved, strict=True))
+    if type(own) is type(saved) is dict:
+        filled = {key: _filled(own.get(key), value) for key, value in saved.items()}
+        own.clear()
+        own.update(filled)
+        return own
+    return saved
+
+
+def _put_buffer(module: nn.Module, name: str, saved: Tensor | None) -> None:
+    """Fill a buffer, which others may refer to; where it was none or of another shape, put another in its place."""
+    own = module._buffers.get(name)
+    if own is not None and saved is not None and (own.shape, own.dtype) == (saved.shape, saved.dtype):
+        own.copy_(saved)
+    else:
+        module.register_buffer(name, saved, persistent=name not in module._non_persistent_buffers_set)
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
