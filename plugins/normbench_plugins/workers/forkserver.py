@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing import connection, forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -65,13 +66,13 @@ def _kill_server() -> None:
 
 
 class Context(ForkServerContext):
-    """multiprocessing's forkserver context, with such processes."""
+    """multiprocessing's forkserver context, with such processes; a server that starts loads `modules` too."""
 
     Process = _Process
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Collection[str] = ()) -> None:
         super().__init__()
-        self.set_forkserver_preload(PRELOAD)
+        self.set_forkserver_preload([*PRELOAD, *modules])
         # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
