@@ -273,6 +273,9 @@ class _SessionPlugin:
 
 def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
     """Load one plugin, and leave the process as it was: what it prints goes to stderr, what it changes is put back."""
+    if found.built_in:
+        _register(registry, manager, found, load_module)
+        return
     with surroundings.kept() as changed, surroundings.on_stderr():
         _register(registry, manager, found, load_module)
     if changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -168,8 +169,8 @@ def _by_shape(packs: Iterable[Pack]) -> Iterator[tuple[_Shape, list[Attempt]]]:
 
 
 def _modules(tasks: Collection[str]) -> list[str]:
-    """Return the modules that built-in tasks import as they read their data: loaded once, and not by every worker."""
-    found: dict[str, None] = {}
+    """Return the modules that every worker would load: what is built in, and what its tasks import to read data."""
+    found = dict.fromkeys(name for name in sys.modules if name.startswith("normbench_plugins."))
     for task in normbench_plugins.normbench_tasks():
         if task.name in tasks and isinstance(task.data, str):
             spec = importlib.util.find_spec(task.data.partition(":")[0])
