@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -90,7 +91,8 @@ def run(
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
-    Raises UsageError for a mistake in the request.
+    Raises UsageError for a mistake in the request. A warning says which norm or plugin changed what all norms share (a
+    setting of torch, say), and was undone.
     """
     request = Request(
         suite=str(suite),
@@ -107,7 +109,11 @@ def run(
         checkpoint_every=checkpoint_every,
         throughput=throughput,
     )
-    return Results(execute.run(execute.settled(execute.prepare(request)), on_progress).folder)
+    prepared = execute.settled(execute.prepare(request))
+    summary = execute.run(prepared, on_progress)
+    for warning in [*prepared.registry.notes, *summary.warnings]:
+        warnings.warn(warning, stacklevel=2)
+    return Results(summary.folder)
 
 
 def layer(

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from normbench import digests, hookspecs, loading, suites
+from normbench import digests, hookspecs, loading, suites, surroundings
 from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
@@ -46,7 +46,7 @@ class Plugin:
 
     @property
     def built_in(self) -> bool:
-        """Whether it comes with normbench."""
+        """Whether it is normbench's own."""
         return self.distribution == GROUP
 
     @property
@@ -108,6 +108,12 @@ class Registry:
     executors: dict[str, Offered[Executor]] = field(default_factory=dict)
     plugins: list[Plugin] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of the plugins: which failed, and which changed what others share."""
+        return [*map(str, self.quarantined), *self.notes]
 
     def norm(self, name: str, where: str = "") -> Norm:
         """Return a norm. Raises UsageError with the nearest names; where its plugin failed, with the reason."""
@@ -185,12 +191,12 @@ _packed = b""
 
 
 @cache
-def current(files: tuple[Path, ...] = ()) -> Registry:
+def current(files: tuple[Path, ...] = (), only: tuple[str, ...] = ()) -> Registry:
     """Return the registry of installed plugins, of those in `files`, and of what was registered in this session.
 
-    Raises UsageError in strict mode where a plugin failed.
+    `only` names those to load beside what is built in, () all. Raises UsageError in strict mode where a plugin failed.
     """
-    registry = load(files)
+    registry = load(files, only)
     if registry.quarantined and strict():
         raise UsageError("; ".join(str(plugin) for plugin in registry.quarantined) + f" ({STRICT} is set)")
     return registry
@@ -281,15 +287,15 @@ def receive(packed: bytes) -> None:
         current.cache_clear()
 
 
-def load(files: Sequence[Path] = ()) -> Registry:
-    """Find and load every plugin, each alone. Raises UsageError where a file is not there."""
+def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
+    """Find and load plugins, each alone, as `current` says. Raises UsageError where a file is not there."""
     registry = Registry()
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    only = os.environ.get(ONLY)
-    wanted = None if only is None else {name.strip() for name in only.split(",") if name.strip()}
+    allowed = os.environ.get(ONLY)
+    wanted = None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=_turn):
-        if wanted is None or point.name in wanted:
+        if (wanted is None or point.name in wanted) and (not only or _own(point) or point.name in only):
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
             found = Plugin(point.name, point.value, distribution, version)
@@ -299,6 +305,8 @@ def load(files: Sequence[Path] = ()) -> Registry:
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
             raise UsageError(f"--plugin {file}: there is no such file")
+        if only and file.stem not in only:
+            continue
         _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: loading.load_file(file))  # type: ignore[misc]
     if _session:
         things = [one.thing for one in _session]
@@ -308,7 +316,11 @@ def load(files: Sequence[Path] = ()) -> Registry:
 
 def _turn(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
     """Order entry points: normbench's own first, so that no other's name for a norm puts them all into quarantine."""
-    return point.dist is None or point.dist.name != GROUP, point.name, point.value
+    return not _own(point), point.name, point.value
+
+
+def _own(point: importlib.metadata.EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == GROUP
 
 
 class _SessionPlugin:
@@ -331,6 +343,18 @@ class _SessionPlugin:
 
 
 def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
+    """Load one plugin, and leave the process as it was: what it prints goes to stderr, what it changes is put back."""
+    if found.built_in:
+        _register(registry, manager, found, load_module)
+        return
+    with surroundings.kept() as changed, surroundings.on_stderr():
+        _register(registry, manager, found, load_module)
+    if changed:
+        what = surroundings.listed(changed)
+        registry.notes.append(f"plugin {found.name!r} changed {what} as it was loaded, which was put back")
+
+
+def _register(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
     """Load one plugin and register all it offers, or put it into quarantine with the reason."""
     names: set[str] = set()
     tried = False

@@ -54,9 +54,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
     """Trials that one worker trains together, and what it needs for that; it travels to workers whole.
 
-    `registered` is what `normbench.register` was given, as `plugins.registered` packs it. A pack that is `dry` is tried
-    for one step, and gives no outcome unless that fails. `checkpoint` is a folder of the pack's own, in which a
-    training is saved every `checkpoint_every` seconds, and from which it goes on; "" for none.
+    `plugins` names those of its norm, task and probes, () for all at hand: a worker loads these, and what is built in.
+    `cell` is "" where they all are built in; packs of another are for another process, so that nothing that a
+    stranger's code leaves behind reaches the next norm. `registered` is what `normbench.register` was given, as
+    `plugins.registered` packs it. A pack that is `dry` is tried for one step, and gives no outcome unless that fails.
+    `checkpoint` is a folder of the pack's own, in which a training is saved every `checkpoint_every` seconds, and from
+    which it goes on; "" for none.
     """
 
     trials: tuple[Trial, ...]
@@ -64,6 +67,8 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str = ""
     probes: tuple[str, ...] = ()
     plugin_files: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    cell: str = ""
     registered: bytes = b""
     dry: bool = False
     checkpoint: str = ""
@@ -114,7 +119,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
-    loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died.
+    loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
+    says what the training changed that all of its process shares, in words; it was put back.
     """
 
     trial: Trial
@@ -130,6 +136,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lanes: int = 1
     seconds: float = 0.0
     dry: bool = False
+    changed: tuple[str, ...] = ()
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,8 +49,8 @@ def command(
         throughput=False,
     )
     prepared = settled(prepare(request))
-    for failed in prepared.registry.quarantined:
-        output.say(f"normbench: {failed}")
+    for warning in prepared.registry.warnings:
+        output.say(f"normbench: {warning}")
     store = prepared.store
     with store.writer() as writer:
         before = store.fingerprints()

@@ -31,8 +31,8 @@ def command(
         output.put(msgspec.json.format(msgspec.json.encode({"schema": 1, kind: entries}), indent=2).decode())
     else:
         output.put("\n".join(_lines(entries)))
-    for failed in registry.quarantined:
-        output.say(f"normbench: {failed}")
+    for warning in registry.warnings:
+        output.say(f"normbench: {warning}")
 
 
 def _norm(norm: Norm, plugin: str) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def command(
             throughput=throughput,
         )
     )
-    for failed in prepared.registry.quarantined:
-        output.say(f"normbench: {failed}")
+    for warning in prepared.registry.warnings:
+        output.say(f"normbench: {warning}")
     output.warn_of_unreadable(prepared.store)
     if json:
         output.put(msgspec.json.format(msgspec.json.encode(_described(prepared)), indent=2).decode())

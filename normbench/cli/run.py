@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -117,25 +119,29 @@ def _together(summaries: Sequence[Summary]) -> Summary:
         ran=sum(summary.ran for summary in summaries),
         stored_before=summaries[0].stored_before,
         failed=list(latest.values()),
+        warnings=list(dict.fromkeys(warning for summary in summaries for warning in summary.warnings)),
     )
 
 
 def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
-    for plugin in prepared.registry.quarantined:
-        say(f"normbench: {plugin}")
-    if quiet or not (prepared.todo or prepared.sessions):
-        return run(prepared)
-    from normbench.cli.progress import shown
+    for warning in prepared.registry.warnings:
+        say(f"normbench: {warning}")
+    with contextlib.redirect_stdout(sys.stderr):  # what a layer prints that trains in this process
+        if quiet or not (prepared.todo or prepared.sessions):
+            return run(prepared)
+        from normbench.cli.progress import shown
 
-    with shown(prepared) as (on_start, on_progress, on_session):
-        return run(prepared, on_progress, on_start, on_session)
+        with shown(prepared) as (on_start, on_progress, on_session):
+            return run(prepared, on_progress, on_start, on_session)
 
 
 def _end(summary: Summary, quiet: bool) -> int:
     if not quiet:
         timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
+    for warning in summary.warnings:
+        say(f"normbench: {warning}")
     untimed = say_untimed(summary.sessions)
     if not summary.failed:
         return FAILURES if untimed else 0
@@ -157,8 +163,9 @@ def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
-    """Say which norms sessions could not measure; return whether there are any."""
-    failed = [(session, timing) for session in sessions for timing in session.timings if timing.outcome in FAILED]
-    for session, timing in failed:
-        say(f"normbench: throughput of {timing.label} on {session.task}: {timing.outcome}: {timing.reason}")
-    return bool(failed)
+    """Say which norms sessions could not measure, and what is to be said of others; return whether there are such."""
+    timings = [(session, timing) for session in sessions for timing in session.timings]
+    for session, timing in timings:
+        if timing.outcome in FAILED or (timing.outcome == "measured" and timing.reason):
+            say(f"normbench: throughput of {timing.label} on {session.task}: {timing.outcome}: {timing.reason}")
+    return any(timing.outcome in FAILED for _, timing in timings)

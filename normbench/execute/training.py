@@ -28,11 +28,13 @@ from normbench.records import (
     Pack,
     RunRecord,
     SessionRecord,
+    Trial,
     TrialRecord,
     without_nonfinite,
 )
 from normbench.store import Store, Writer
 from normbench.suites import spelled
+from normbench.surroundings import listed
 
 if TYPE_CHECKING:
     from normbench.execute.run import Prepared, Work
@@ -52,12 +54,13 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What a run did: trials run and outcomes that were failures of the run, not of a layer."""
+    """What a run did: trials run, outcomes that were failures of the run, not of a layer, and what is to be said."""
 
     folder: Path
     ran: int = 0
     stored_before: int = 0
     failed: list[Outcome] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     sessions: list[SessionRecord] = field(default_factory=list)
 
 
@@ -113,6 +116,10 @@ class Training:
         summary.ran += 1
         if outcome.outcome in FAILED:
             summary.failed.append(outcome)
+        if outcome.changed:
+            warning = _warning(cell, outcome.changed)
+            if warning not in summary.warnings:
+                summary.warnings.append(warning)
         if self._on_progress is not None:
             done = summary.stored_before + summary.ran
             self._on_progress(Progress(done, len(self._prepared.work), cell, key, outcome, measure))
@@ -122,17 +129,49 @@ def _packs(prepared: Prepared, todo: list[Work], *, dry: bool = False) -> Iterat
     """Cut the trials into packs: of one, as long as `train` has no lanes."""
     request = prepared.request
     here = prepared.registry.executor(prepared.executor.name).in_process
+    registered = b"" if here else plugins.registered()
     common: dict[str, Any] = {
         "device": prepared.device,
         "data_dir": str(prepared.data_dir),
         "probes": tuple(request.probes),
         "plugin_files": tuple(str(file.absolute()) for file in request.plugin_files),
-        "registered": b"" if here else plugins.registered(),
         "dry": dry,
         "checkpoint_every": math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
     }
     for item in todo:
-        yield Pack(trials=(item.trial,), checkpoint="" if dry else _checkpoint(prepared, item), **common)
+        used = _plugins(prepared, item.trial)
+        yield Pack(
+            trials=(item.trial,),
+            plugins=() if here else tuple(used),
+            cell=_cell(item, used, dry),
+            registered=registered if plugins.SESSION in used else b"",
+            checkpoint="" if dry else _checkpoint(prepared, item),
+            **common,
+        )
+
+
+def _plugins(prepared: Prepared, trial: Trial) -> dict[str, plugins.Plugin]:
+    """Return the plugins that a trial's norm, task and probes come from, by name: the norm's first."""
+    registry = prepared.registry
+    probes = [registry.probes[name] for name in prepared.request.probes]
+    offered: list[plugins.Offered[Any]] = [registry.norms[trial.norm], registry.tasks[trial.task], *probes]
+    return {one.plugin.name: one.plugin for one in offered}
+
+
+def _cell(item: Work, used: dict[str, plugins.Plugin], dry: bool) -> str:
+    """Return which packs a worker may train after this one: see `Pack`."""
+    if all(plugin.built_in for plugin in used.values()):
+        return ""
+    cell, norm = item.cell, next(iter(used.values()))
+    # What a first step leaves behind is not for the trials either; ranks take too long to start anew for that.
+    apart = dry and item.trial.recipe.ranks == 1
+    return msgspec.json.encode((apart, cell.table, "" if norm.built_in else cell.row)).decode()
+
+
+def _warning(cell: Cell, changed: Sequence[str]) -> str:
+    """Say what a norm's training changed."""
+    where = spelled(cell.task, cell.task_params)
+    return f"training norm {cell.label!r} on {where} changed {listed(changed)}, which was put back after each trial"
 
 
 def _checkpoints(store: Store) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from normbench import surroundings
 from normbench.contract import Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -179,9 +180,11 @@ def _length(block: Callable[[int], float], seconds: float) -> int:
 
 @contextmanager
 def _guarded(entry: Entry) -> Iterator[None]:
-    """Make what is raised the entry's outcome."""
+    """Make what is raised the entry's outcome; what it changes that all share is put back, and is in the reason."""
+    changed: list[str] = []
     try:
-        yield
+        with surroundings.kept() as changed:
+            yield
     except (UsageError, KeyboardInterrupt):
         raise
     except Unsupported as error:
@@ -191,6 +194,8 @@ def _guarded(entry: Entry) -> Iterator[None]:
             entry.outcome, entry.reason = "oom", _in_a_line(error)
         else:
             entry.outcome, entry.reason = "error", f"{type(error).__name__}: {_in_a_line(error)}"
+    if changed and entry.outcome == "measured":
+        entry.reason = f"it changed {surroundings.listed(changed)}, which was put back"
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from normbench import loading, plugins
+from normbench import loading, plugins, surroundings
 from normbench.contract import Site, Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -34,7 +34,7 @@ def dry_run(pack: Pack) -> bool:
     """
     process = os.getpid()
     try:
-        registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
+        registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
         with loading.asking(plugins.SESSION):
             return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
     finally:
@@ -47,8 +47,11 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
     ranks = joined(trial.recipe.ranks)
     place = assemble.place_of(trial, registry, ranks)
     watch = _Watch(wraps=registry.norm(trial.norm).placement == "weight")
+    changed: list[str] = []
+    if device.type == "cpu":
+        torch.set_num_threads(trial.recipe.threads)  # the trial may take over the data that is computed here
     try:
-        with global_stream(device, trial.seed, "layer", *ranks.folded):
+        with surroundings.kept() as changed, global_stream(device, trial.seed, "layer", *ranks.folded):
             _step(trial, registry, device, folder, place, watch, ranks)
     except (UsageError, KeyboardInterrupt):
         raise
@@ -59,6 +62,8 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
             return False
         kind = "" if isinstance(error, _WrongShapeError) else f"{type(error).__name__}: "
         what = kind + " ".join(str(error).split())
+        if changed:
+            what += f"; before that, norm {trial.norm!r} changed {surroundings.listed(changed)}"
         raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
     return True
 
@@ -66,8 +71,6 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
 def _step(
     trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch, ranks: Ranks
 ) -> None:
-    if device.type == "cpu":
-        torch.set_num_threads(trial.recipe.threads)  # the trial may take over the data that is computed here
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
     data = assemble.data(trial, registry.task(trial.task), folder, device)
     module = assemble.training(eager, registry, data, place, ranks=ranks).to(device)

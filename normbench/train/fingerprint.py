@@ -16,6 +16,7 @@ from torch import Tensor
 from normbench.plugins import Registry
 from normbench.records import Trial
 from normbench.stats.fingerprints import GRADIENT, Number, worded
+from normbench.surroundings import kept
 from normbench.train import assemble
 from normbench.train.data import Loaded
 from normbench.train.module import Training
@@ -44,7 +45,7 @@ def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.de
     Raises whatever a layer or the task raises, and UsageError where the data folder lacks the data.
     """
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
-    with _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
+    with kept(), _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
         data = assemble.data(eager, registry.task(trial.task), folder, device)
         module = assemble.training(eager, registry, data).to(device)
         outputs: list[Any] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from normbench import loading, plugins, prints
+from normbench import loading, plugins, prints, surroundings
 from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -54,22 +54,26 @@ def fit(
         kind: Kind
         details: dict[str, Any] = {}
         saved = None
+        changed: list[str] = []
         if checkpoint:
             own = Path(checkpoint) / trial.key
             saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where)
+        if where.type == "cpu":
+            torch.set_num_threads(trial.recipe.threads)
         try:
-            with loading.asking(plugins.SESSION):
+            with loading.asking(plugins.SESSION), surroundings.kept() as changed:
                 kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
         except (UsageError, KeyboardInterrupt):
             raise
         except Unsupported as error:
             kind, details = "unsupported", {"reason": str(error)}
         except (Exception, SystemExit) as error:
-            kind, details = "oom" if ran_out(error) else "error", {"reason": _reason(error)}
+            kind, details = "oom" if ran_out(error) else "error", {"reason": _reason(error, changed)}
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
-        yield Outcome(trial=trial, outcome=kind, seconds=seconds, made=_made(trial, registry), **details)
+        made = _made(trial, registry)
+        yield Outcome(trial=trial, outcome=kind, seconds=seconds, made=made, changed=tuple(changed), **details)
 
 
 def fit_pack(pack: Pack) -> Iterator[Outcome]:
@@ -89,7 +93,7 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
 
 def fit_here(pack: Pack) -> Iterator[Outcome]:
     """Train a pack in this process, which for several ranks is one of theirs."""
-    registry = plugins.current(tuple(Path(file) for file in pack.plugin_files))
+    registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
     return fit(
         pack.trials,
         registry=registry,
@@ -123,8 +127,6 @@ def _fit_one(
 ) -> tuple[Kind, dict[str, Any]]:
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
-    if device.type == "cpu":
-        torch.set_num_threads(trial.recipe.threads)
     data = assemble.data(trial, task, folder, device)
     watches = [function(registry.probe(name).watch) for name in probes]
 
@@ -162,8 +164,9 @@ def _judged(
     return kind, {**common, "score": score, "validation": validation}
 
 
-def _reason(error: BaseException) -> str:
-    """Return what was raised, and where, in one line."""
+def _reason(error: BaseException, changed: Sequence[str]) -> str:
+    """Return what was raised, where, and what had been changed by then that may be why, in one line."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}"
+    before = f"; before that, {surroundings.listed(changed)} had been changed" if changed else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}{before}"

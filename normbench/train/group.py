@@ -1,7 +1,7 @@
 """Trials on several devices: a group of processes under torchrun, one a device, kept for many trials.
 
 This is the parent's side. It sends a trial to every rank, takes what comes of it, and kills the group as a whole:
-where a rank died or left a trial that the others are still in, where another shape is wanted, and at exit.
+where a rank died or left a trial that the others are still in, where another shape or cell is wanted, and at exit.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _outcome(pack: Pack, shape: Shape) -> Outcome | None:
     started, reason = time.perf_counter(), ""
     for _ in range(2):
         try:
-            return _group(shape).train(pack)
+            return _group(shape, pack.cell).train(pack)
         except _Died as death:
             reason = str(death)
             close()
@@ -182,12 +182,12 @@ def _outcome(pack: Pack, shape: Shape) -> Outcome | None:
     return pack.lost("error", f"its group died twice: {reason}", time.perf_counter() - started)[0]
 
 
-def _group(shape: Shape) -> Group:
-    """Return the group of a shape: that which is kept, or a new one in its stead."""
-    wanted = (shape, os.getpid(), True)
-    if not _kept or (_kept[0].shape, _kept[0].owner, _kept[0].alive) != wanted:
+def _group(shape: Shape, cell: str) -> Group:
+    """Return the group of a shape for the packs of a cell: that which is kept, or a new one in its stead."""
+    wanted = (shape, cell, os.getpid(), True)
+    if not _kept or (_kept[0].shape, _kept[0].cell, _kept[0].owner, _kept[0].alive) != wanted:
         close()
-        _kept.append(Group(shape))
+        _kept.append(Group(shape, cell))
         _kept[0].meet()
     return _kept[0]
 
@@ -209,8 +209,8 @@ def _shape(pack: Pack) -> Shape:
 class Group:
     """One process a rank, and the parent's connections to them."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape, self.owner, self.alive = shape, os.getpid(), True
+    def __init__(self, shape: Shape, cell: str = "") -> None:
+        self.shape, self.cell, self.owner, self.alive = shape, cell, os.getpid(), True
         key = secrets.token_bytes(32)
         far = launcher if shape.num_nodes > 1 else None
         self._folder = ""

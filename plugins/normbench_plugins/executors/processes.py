@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 import normbench
+import normbench_plugins
 from normbench.execute import environment
+from normbench_plugins.workers.waiting import Attempt, Waiting
 
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
@@ -21,14 +26,6 @@ if TYPE_CHECKING:
 
 #: How often a pack whose worker died is given to another.
 RETRIES = 1
-
-
-@dataclass
-class _Attempt:
-    """A pack, and how many workers have died of it."""
-
-    pack: Pack
-    deaths: int = 0
 
 
 def run(
@@ -42,8 +39,9 @@ def run(
     """Train packs in `jobs` workers at a time, or as many as the cores or GPUs have room for.
 
     `per_gpu` trials of one device share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with
-    all it started. A worker that dies costs its pack one retry. Trials of one shape (devices, threads) run together,
-    each shape with workers of its own. Raises UsageError where the system has no fork, or a parameter can't be.
+    all it started. A worker that dies costs its pack one retry; one that trained packs of another `cell` is replaced.
+    Trials of one shape (devices, threads) run together, each shape with workers of its own. Raises UsageError where the
+    system has no fork, or a parameter can't be.
     """
     check(jobs, per_gpu, timeout)
     if not hasattr(os, "fork"):
@@ -78,7 +76,7 @@ class _Crew:
 
     def __init__(
         self,
-        attempts: list[_Attempt],
+        attempts: list[Attempt],
         environs: list[dict[str, str]],
         timeout: float,
         on_outcome: Callable[[Outcome], None],
@@ -86,11 +84,11 @@ class _Crew:
         from normbench_plugins.workers.forkserver import Context
         from normbench_plugins.workers.slot import Slot
 
-        context = Context()
+        context = Context(_modules({attempt.pack.trials[0].task for attempt in attempts}))
         self._idle = [Slot(context, environ) for environ in environs]
         self._slots = list(self._idle)
-        self._waiting = deque(attempts)
-        self._running: dict[Future[list[Outcome]], tuple[Slot, _Attempt]] = {}
+        self._waiting = Waiting(attempts)
+        self._running: dict[Future[list[Outcome]], tuple[Slot, Attempt]] = {}
         self._timeout, self._on_outcome = timeout, on_outcome
 
     def run(self) -> None:
@@ -98,7 +96,8 @@ class _Crew:
         try:
             while self._waiting or self._running:
                 while self._waiting and self._idle:
-                    slot, attempt = self._idle.pop(), self._waiting.popleft()
+                    slot = self._idle.pop()
+                    attempt = self._waiting.take(slot.cell, [other.pack.cell for _, other in self._running.values()])
                     self._running[slot.start(attempt.pack)] = slot, attempt
                 done = wait(self._running, self._patience(), FIRST_COMPLETED).done
                 # What ends the run comes last: the others are finished, and to be stored.
@@ -112,7 +111,7 @@ class _Crew:
             for slot in self._slots:
                 slot.close()
 
-    def _take(self, future: Future[list[Outcome]], slot: Slot, attempt: _Attempt) -> None:
+    def _take(self, future: Future[list[Outcome]], slot: Slot, attempt: Attempt) -> None:
         """Hand over what a pack gave, or give it to another worker where this one died."""
         self._idle.append(slot)
         try:
@@ -124,16 +123,18 @@ class _Crew:
             slot.close()
             attempt.deaths += 1
             if attempt.deaths <= RETRIES:
-                self._waiting.appendleft(attempt)
+                self._waiting.again(attempt)
                 return
             outcomes = attempt.pack.lost("error", f"its worker died twice: it {death}", slot.seconds)
-        if attempt.pack.device != "cpu" and any(outcome.outcome in ("oom", "error") for outcome in outcomes):
-            # Memory that an exception still holds, or a context that an illegal access broke: not for the next trial.
+        failed = any(outcome.outcome in ("oom", "error") for outcome in outcomes)
+        if (failed and attempt.pack.device != "cpu") or any(outcome.changed for outcome in outcomes):
+            # Memory that an exception still holds, a context that an illegal access broke, or code that changed what
+            # its process shares, and may think it still is as it left it: not for the next trial.
             slot.close()
         for outcome in outcomes:
             self._on_outcome(outcome)
 
-    def _end(self, slot: Slot, attempt: _Attempt) -> None:
+    def _end(self, slot: Slot, attempt: Attempt) -> None:
         """Kill a pack that has had its time."""
         reason = f"killed after {self._timeout:g} s{slot.last_words()}"
         slot.close()
@@ -141,7 +142,7 @@ class _Crew:
         for outcome in attempt.pack.lost("timeout", reason, slot.seconds):
             self._on_outcome(outcome)
 
-    def _left(self, slot: Slot, attempt: _Attempt) -> float:
+    def _left(self, slot: Slot, attempt: Attempt) -> float:
         return self._timeout * len(attempt.pack.trials) - slot.seconds if self._timeout else 1.0
 
     def _patience(self) -> float | None:
@@ -150,21 +151,33 @@ class _Crew:
         return max(0.0, min(self._left(*running) for running in self._running.values()))
 
 
-def _by_shape(packs: Iterable[Pack]) -> Iterator[tuple[_Shape, list[_Attempt]]]:
+def _by_shape(packs: Iterable[Pack]) -> Iterator[tuple[_Shape, list[Attempt]]]:
     """Yield the packs of each shape; where there are several, the dry ones of all shapes come first."""
-    shapes: dict[_Shape, list[_Attempt]] = {}
+    shapes: dict[_Shape, list[Attempt]] = {}
     for pack in packs:
         recipe = pack.trials[0].recipe
         shape = _Shape(pack.device, recipe.devices, recipe.threads)
         # A worker sees its own GPUs alone, which are numbered from 0 there.
         own = msgspec.structs.replace(pack, device=environment.kind(pack.device))
-        shapes.setdefault(shape, []).append(_Attempt(own))
+        shapes.setdefault(shape, []).append(Attempt(own))
     if len(shapes) == 1:
         yield from shapes.items()
         return
     for dry in (True, False):
         for shape, attempts in shapes.items():
             yield shape, [attempt for attempt in attempts if attempt.pack.dry == dry]
+
+
+def _modules(tasks: Collection[str]) -> list[str]:
+    """Return the modules that every worker would load: what is built in, and what its tasks import to read data."""
+    found = dict.fromkeys(name for name in sys.modules if name.startswith("normbench_plugins."))
+    for task in normbench_plugins.normbench_tasks():
+        if task.name in tasks and isinstance(task.data, str):
+            spec = importlib.util.find_spec(task.data.partition(":")[0])
+            tree = ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else None
+            nodes = ast.walk(tree) if tree else ()
+            found |= {node.module: None for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return list(found)
 
 
 def _room(shape: _Shape, per_gpu: int) -> list[dict[str, str]]:

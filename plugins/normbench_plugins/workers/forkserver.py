@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, current_process, forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -93,19 +93,19 @@ def _kill_server() -> None:
 
 
 class Context(ForkServerContext):
-    """multiprocessing's forkserver context, with such processes."""
+    """multiprocessing's forkserver context, with such processes; a server that starts loads `modules` too."""
 
     Process = _Process
 
-    def __init__(self) -> None:
-        """Start the server. Raises UsageError where that can't be."""
+    def __init__(self, modules: Collection[str] = ()) -> None:
+        """Start the server, with these modules loaded. Raises UsageError where that can't be."""
         super().__init__()
         if current_process().daemon:
             raise normbench.UsageError(
                 "this process is a daemon of multiprocessing's, as those of its Pool are, and may start no workers: "
                 "use --executor serial"
             )
-        self.set_forkserver_preload(PRELOAD)
+        self.set_forkserver_preload([*PRELOAD, *modules])
         # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

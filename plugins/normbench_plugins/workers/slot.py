@@ -38,6 +38,7 @@ _CRASHED = "Current thread"
 class Slot:
     """Holds one worker, and gives it a pack at a time; a worker that is gone is replaced when the next pack comes.
 
+    So is one that trained packs of another `cell`: what a stranger's code left behind would reach the next norm.
     A pool of one worker each, so that its death breaks nothing else. `environ` is what the worker's environment has
     beyond this one's.
     """
@@ -52,6 +53,7 @@ class Slot:
         self._tail: deque[bytes] = deque()
         self._draining = threading.Thread()
         self._since = 0.0
+        self.cell: str | None = None
 
     def open(self) -> None:
         """Start a worker, and wait until it is there. Raises UsageError where that fails again and again."""
@@ -88,6 +90,9 @@ class Slot:
 
     def start(self, pack: Pack) -> Future[list[Outcome]]:
         """Begin a pack; the result raises BrokenProcessPool where the worker dies."""
+        if pack.cell != self.cell:
+            self.close()
+        self.cell = pack.cell
         while True:
             if self._pool is None:
                 self.open()
