@@ -28,6 +28,7 @@ from normbench.errors import UsageError, unknown
 GROUP = "normbench"
 #: The plugin that has what `register` was given.
 SESSION = "session"
+SESSION_NODE = f"{SESSION} at {SESSION}"
 ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
 
 Thing = TypeVar("Thing")
@@ -48,6 +49,11 @@ class Plugin:
     def built_in(self) -> bool:
         """Whether it is normbench's own."""
         return self.distribution == GROUP
+
+    @property
+    def node(self) -> str:
+        """What `loading` calls it, where no module of it is known that reads something."""
+        return f"{self.name} at {self.origin}"
 
     @property
     def has_files(self) -> bool:
@@ -276,7 +282,7 @@ def receive(packed: bytes) -> None:
 
         loading.watch()
         try:
-            with loading.asking(SESSION):
+            with loading.asking(SESSION_NODE):
                 _session[:] = [_Registered(cloudpickle.loads(one), one, code) for one, code in pickle.loads(packed)]
         except Exception as error:
             raise UsageError(
@@ -359,7 +365,7 @@ def _register(registry: Registry, manager: pluggy.PluginManager, found: Plugin, 
     names: set[str] = set()
     tried = False
     try:
-        with loading.asking(found.name):
+        with loading.asking(found.node):
             module = load_module()
         if manager.has_plugin(found.name):
             raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")

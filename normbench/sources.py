@@ -17,7 +17,7 @@ from typing import Any
 from normbench import loading
 from normbench.contract import Norm, Task
 from normbench.errors import UsageError
-from normbench.plugins import SESSION, Offered, Registry
+from normbench.plugins import Offered, Registry
 from normbench.records import Source
 
 #: A list, as it is compared with others: the hash of each file.
@@ -90,8 +90,7 @@ def _roots(offered: Iterable[Offered[Norm] | Offered[Task]]) -> set[str]:
     for one in offered:
         if one.plugin.built_in:
             continue
-        if one.plugin.name == SESSION:
-            found.add(SESSION)
+        found.add(one.plugin.node)
         if one.plugin.module is not None:
             found.add(one.plugin.module.__name__)
         found |= {module for function in _functions(one.thing) for module in _modules(function)}

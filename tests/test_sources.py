@@ -120,7 +120,7 @@ def loaded(file):
     registry = plugins.load([file])
     assert [] == registry.quarantined
     offered = registry.norms["mine"]
-    with loading.asking(plugins.SESSION):
+    with loading.asking(plugins.SESSION_NODE):
         built = offered.thing.build(None, {})
     return registry, offered, built
 

@@ -35,7 +35,7 @@ def dry_run(pack: Pack) -> bool:
     process = os.getpid()
     try:
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
-        with loading.asking(plugins.SESSION):
+        with loading.asking(plugins.SESSION_NODE):
             return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
     finally:
         if os.getpid() != process:

@@ -61,7 +61,7 @@ def fit(
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
         try:
-            with loading.asking(plugins.SESSION), surroundings.kept() as changed:
+            with loading.asking(plugins.SESSION_NODE), surroundings.kept() as changed:
                 kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
         except (UsageError, KeyboardInterrupt):
             raise
