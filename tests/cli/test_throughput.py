@@ -1,9 +1,12 @@
 """`normbench throughput`, and throughput at the end of `normbench run`: what they print, store and end with."""
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress as Bar
 
+from normbench.cli.progress import _Times
 from normbench.store import Store
 from normbench.throughput import session
 
@@ -124,14 +127,27 @@ def test_a_norm_that_fails_is_exit_status_4(small, timed, unlucky):
 
 
 def test_a_terminal_shows_the_rounds(timed, monkeypatch):
-    """On a terminal a run says how far a session is."""
+    """On a terminal a run says how far a session is; the board has the last trial before it begins."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
 
-    ran = timed("--norm", "none")
+    ran = timed("--norm", "none", "--norm", "batchnorm")
 
     assert 0 == ran.status
     assert "throughput of digits-cnn, 2 rounds; trials" in ran.err
+    last_frame = ran.err.partition("0 rounds; trials")[0].rpartition("accuracy")[2]
+    assert [True, True] == [len(re.findall(rf"\d +{norm} ", last_frame)) > 0 for norm in ("none", "batchnorm")]
+
+
+def test_the_clock_goes_on_while_throughput_is_measured():
+    """When all trials are done the time goes on, and what is left is that of the sessions."""
+    now = [100.0]
+    bar = Bar(_Times(lambda: 120.0 - now[0]), get_time=lambda: now[0])
+    task = bar.add_task("trials", total=2, completed=2)
+    now[0] = 115.0
+    bar.update(task, completed=2)
+
+    assert "0:00:15 left 0:00:05" == _Times(lambda: 120.0 - now[0]).render(bar.tasks[0]).plain
 
 
 def test_the_norms_of_a_suite_are_measured_anew(normbench, lines):
