@@ -92,7 +92,7 @@ def run(
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
     `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
-    `throughput` off leaves out the throughput session, which takes up to a minute for each task and condition.
+    `throughput` off leaves out the throughput session, which takes 20 seconds or so for each task and condition.
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
