@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sections import ROOT, replace
 
+from normbench.execute.sessions import ALONE
 from normbench.stats import mean_over_seeds, ratio_over_rounds
 from normbench.stats.ranking import rank_intervals, surely_better
-from normbench.throughput.session import LOOKS, PRECISION
+from normbench.throughput.session import LOOKS
 
 REPETITIONS = 20_000
 SEEDS = (3, 5, 10, 20)
@@ -60,7 +61,7 @@ def _session(rng: np.random.Generator, correlation: float) -> float:
     for rounds in LOOKS:
         intervals = [ratio_over_rounds(baseline[:rounds], norm[:rounds]) for norm in norms]
         ends = [(one.low / one.centre, one.high / one.centre) for one in intervals]
-        if all(low >= 1 - PRECISION and high <= 1 + PRECISION for low, high in ends):
+        if all(low >= 1 - ALONE.precision and high <= 1 + ALONE.precision for low, high in ends):
             break
     return sum(one.low <= 1 <= one.high for one in intervals) / NORMS
 

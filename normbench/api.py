@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -27,21 +29,25 @@ Name = TypeVar("Name", str, str | Path)
 
 
 class Results:
-    """What a results folder, or an export of one, holds.
+    """What a results folder, or an export of one, holds; what `run` returns, of the tables of that run alone.
 
-    `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them.
+    `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them. `only` are the tables that
+    count, by `normbench.records.Cell.table`, where not all do. Raises UsageError where nothing is stored.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, only: frozenset[str] | None = None) -> None:
         self.folder = Path(folder)
+        self._only = only
+        if not Store(self.folder).exists():
+            raise UsageError(f"{folder}: no results there")
 
     def boards(self) -> list[Table]:
         """Return the leaderboards, as the command line prints them."""
-        return boards.tables(Store(self.folder))
+        return boards.tables(Store(self.folder), only=self._only)
 
     def trials(self) -> list[TrialRecord]:
         """Return the trials that the boards show, each as it was stored."""
-        return boards.shown_trials(Store(self.folder))
+        return boards.shown_trials(Store(self.folder), self._only)
 
     def to_pandas(self) -> DataFrame:
         """Return the trials that the boards show, one a row; a recipe's values are columns. Needs normbench[pandas]."""
@@ -87,33 +93,34 @@ def run(
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
     `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
-    `throughput` off leaves out the throughput session, which takes up to a minute for each task and condition.
+    `throughput` off leaves out the throughput session, which takes 20 seconds or so for each task and condition.
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
     Raises UsageError for a mistake in the request. A warning says which norm or plugin changed what all norms share (a
     setting of torch, say), and was undone.
     """
-    request = Request(
-        suite=str(suite),
-        norms=_listed(norms),
-        seeds=_seeds(seeds),
-        settings=[assignments({key: value}) for key, value in (settings or {}).items()],
-        plugin_files=[Path(file) for file in _listed(plugin_files)],
-        out=Path(out) if out is not None else None,
-        data_dir=Path(data_dir) if data_dir is not None else None,
-        device=device,
-        probes=_listed(probes),
-        executor=executor,
-        options=execute.executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
-        checkpoint_every=checkpoint_every,
-        throughput=throughput,
-    )
-    prepared = execute.settled(execute.prepare(request))
-    summary = execute.run(prepared, on_progress)
+    with _in_our_words():
+        request = Request(
+            suite=str(suite),
+            norms=_listed(norms),
+            seeds=_seeds(seeds),
+            settings=[assignments({key: _plain(key, value)}) for key, value in (settings or {}).items()],
+            plugin_files=[Path(file) for file in _listed(plugin_files)],
+            out=Path(out) if out is not None else None,
+            data_dir=Path(data_dir) if data_dir is not None else None,
+            device=device,
+            probes=_listed(probes),
+            executor=executor,
+            options=execute.executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
+            checkpoint_every=checkpoint_every,
+            throughput=throughput,
+        )
+        prepared = execute.settled(execute.prepare(request))
+        summary = execute.run(prepared, on_progress)
     for warning in [*prepared.registry.notes, *summary.warnings]:
         warnings.warn(warning, stacklevel=2)
-    return Results(summary.folder)
+    return Results(summary.folder, only=prepared.tables)
 
 
 def layer(
@@ -148,11 +155,49 @@ def register(thing: Norm | Task | Probe) -> None:
     plugins.register(thing)
 
 
+#: What the options of the command line that messages name are called here.
+_OURS = {
+    "--norm": "norms",
+    "--set": "settings",
+    "--plugin": "plugin_files",
+    "--probe": "probes",
+    "--data-dir": "data_dir",
+    "--per-gpu": "per_gpu",
+    "--checkpoint-every": "checkpoint_every",
+    **{f"--{name}": name for name in ("seeds", "out", "device", "executor", "jobs", "timeout", "address")},
+}
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Name arguments where a user's mistake names options of the command line."""
+    try:
+        yield
+    except UsageError as error:
+        error.args = (re.sub(r"--[a-z-]+", lambda option: _OURS.get(option[0], option[0]), str(error)),)
+        raise
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a setting as TOML can spell it: of what numpy or torch made, the numbers. Raises UsageError."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(key, item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(key, item) for name, item in value.items()}
+    if isinstance(value, str | bool | int | float):
+        return value
+    raise UsageError(f"settings: {key} is {value!r}; a value is a number, true or false, a text, or a list of these")
+
+
 def _listed(names: Name | Sequence[Name]) -> list[Name]:
     return [names] if isinstance(names, str | Path) else list(names)
 
 
-def _seeds(seeds: int | Sequence[int] | None) -> str | None:
+def _seeds(seeds: Any) -> str | None:
+    if hasattr(seeds, "tolist"):  # numpy's
+        seeds = seeds.tolist()
     if seeds is None or isinstance(seeds, int):
         return None if seeds is None else str(seeds)
     return ",".join(str(seed) for seed in seeds) + ("," if len(seeds) == 1 else "")

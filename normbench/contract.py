@@ -10,7 +10,7 @@ import importlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -232,6 +232,10 @@ class Executor:
     "package.module:name", and then `params` declares them with their defaults. `in_process` says that it trains in the
     process that calls it, so that what is registered there need not travel; `several_nodes` that it can give one trial
     several machines.
+
+    `stream(call, **params)` takes those of the parameters that it names, and gives what throughput sessions and
+    fingerprints compute: it carries out a `normbench.records.Call` in a worker, and yields what that yields. Without
+    it they compute in the process that asks for them.
     """
 
     name: str
@@ -241,10 +245,13 @@ class Executor:
     params: Mapping[str, Any] = field(default_factory=dict)
     in_process: bool = False
     several_nodes: bool = False
+    stream: Callable[..., Iterator[Any]] | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a description that contradicts itself, and read the parameters of a callable `run`."""
         _check_head("executor", self.name, self.summary)
+        if self.stream is not None:
+            _check_function("stream", self.stream)
         object.__setattr__(self, "params", _parameters("run", self.run, self.params, ("packs", "on_outcome")))
 
 

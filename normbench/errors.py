@@ -1,9 +1,10 @@
-"""The one exception for users' mistakes, and the words in which a misspelt name is refused."""
+"""The exception for users' mistakes, the words in which a misspelt name is refused, and what a worker's end is."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class UsageError(Exception):
@@ -11,6 +12,15 @@ class UsageError(Exception):
 
     The command line prints it without a trace and ends with exit status 2.
     """
+
+
+class Lost(Exception):  # noqa: N818 - what happened, not what is wrong
+    """A worker ended before what it was asked for: it died ("error"), or was killed when its time was up."""
+
+    def __init__(self, outcome: Literal["error", "timeout"], reason: str) -> None:
+        super().__init__(outcome, reason)
+        self.outcome = outcome
+        self.reason = reason
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "", note: str = "") -> UsageError:

@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout"
 
 #: What came of a norm in a session, and why a session ended: its figures were precise, its time was spent, it had its
 #: rounds, or the baseline failed.
-Timed: TypeAlias = Literal["measured", "unsupported", "oom", "error"]
+Timed: TypeAlias = Literal["measured", "unsupported", "oom", "timeout", "error"]
 Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
 
 #: Outcomes that say something of the layer: a later run does not try again.
@@ -79,6 +79,20 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         return [
             Outcome(trial=trial, outcome=outcome, reason=reason, dry=self.dry, seconds=seconds) for trial in self.trials
         ]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of normbench's, and what it is given: what computes with layers and is no trial. It travels whole.
+
+    `function` is "module:name"; see `normbench.execute.calls`. `registered` is as in a `Pack`.
+    """
+
+    function: str
+    arguments: tuple[Any, ...] = ()
+    device: str = "cpu"
+    data_dir: str = ""
+    plugin_files: tuple[str, ...] = ()
+    registered: bytes = b""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +357,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
     `batch` samples. `again` is the baseline a second time in each round, `without` the norm that normalizes nothing.
+    The ratios were to be known to within `precision`, a share of each.
     """
 
     schema: int
@@ -364,6 +379,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     batches: int
     batch: int
     stopped: Stopped
+    precision: float = 0.03
     baseline: Timing
     again: Timing
     without: Timing | None = None

@@ -141,7 +141,7 @@ def changed(
         if key == "rates":
             changes["rates"] = value if isinstance(value, list | dict) else [value]
         elif key == "rate":
-            raise UsageError("--set rate: the rates are a grid; use --set 'rates=[0.1, 1]'")
+            raise UsageError("--set rate: the rates are a grid, as in 'rates=[0.1, 1]'")
         elif key in RECIPE_VALUES and (taken := _taken(suite, key, replaced.get(key, key))):
             raise UsageError(f"--set {key}: the suite {suite.name!r} has {taken}")
         elif key not in RECIPE_VALUES:
@@ -153,7 +153,7 @@ def changed(
         result = msgspec.convert({**msgspec.to_builtins(suite), **changes}, Suite)
     except msgspec.ValidationError as error:
         raise UsageError(f"--set: {readable(error)}") from None
-    _check(result, f"suite {suite.name} as the command line changes it")
+    _check(result, f"suite {suite.name}, as changed")
     return result
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,6 +81,27 @@ def test_a_folder_is_opened_again(results):
     assert str(results) == str(Results(str(results.folder)))
 
 
+def test_a_folder_that_holds_nothing_is_refused(tmp_path):
+    """A folder that is not there, or has no results, is a mistake, not an empty table."""
+    for folder in ("nowhere", tmp_path):
+        with pytest.raises(normbench.UsageError, match=f"{folder}: no results there"):
+            Results(folder)
+
+
+def test_a_run_gives_its_own_tables_alone(tmp_path):
+    """What another run stored in the same folder, in other tables, is there when the folder is opened."""
+    for epochs in (1, 2):
+        asked = {**SMALL, "settings": {"rates": [0.1], "epochs": epochs}}
+        results = normbench.run("quick", norms=["none"], **asked, executor="serial", out=tmp_path / "both")
+
+    whole = Results(tmp_path / "both")
+
+    assert [{"epochs": 2}] == [board.condition for board in results.boards()]
+    assert [2] == [trial.recipe["epochs"] for trial in results.trials()]
+    assert [1, 2] == sorted(board.condition["epochs"] for board in whole.boards())
+    assert 2 == len(whole.trials())
+
+
 def test_running_again_runs_nothing(results):
     """What is stored is not trained again: nothing is reported to `on_progress`, and the results are the same."""
     seen = []
@@ -111,28 +133,53 @@ def test_settings_are_values_of_python(tmp_path):
     assert [(0.05, 1e-05), (0.1, 1e-05)] == [(one.recipe["rate"], one.recipe["weight_decay"]) for one in found.trials()]
 
 
+def test_settings_are_values_of_numpy():
+    """A number or an array of numpy's is what it holds: the trials are those of Python's numbers."""
+    settings = {"rates": np.array([0.1]), "epochs": np.int64(1), "weight_decay": np.float64(1e-05)}
+    plain = {"rates": [0.1], "epochs": 1, "weight_decay": 1e-05}
+    normbench.run("quick", norms=["none"], **{**SMALL, "settings": plain})
+    seen = []
+
+    asked = {**SMALL, "settings": settings, "seeds": np.arange(1)}
+    normbench.run("quick", norms=["none"], **asked, on_progress=seen.append)
+
+    assert [] == seen
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"suite": "qick"}, "no suite 'qick'; did you mean 'quick'?"),
         ({"norms": ["batchnrm"]}, "no norm 'batchnrm'; did you mean 'batchnorm'"),
-        ({"seeds": []}, "--seeds '': give a number of seeds"),
-        ({"settings": {"epoch": 1}}, "no recipe value 'epoch'; did you mean 'epochs'?"),
-        ({"device": "gpu"}, "--device 'gpu': a device is auto, cpu, cuda or cuda:N"),
-        ({"data_dir": "absent"}, "--data-dir absent: there is no such folder"),
-        ({"probes": ["weight"]}, "no probe 'weight'; did you mean 'weight-norm'?"),
-        ({"plugin_files": ["absent.py"]}, "--plugin absent.py: there is no such file"),
+        ({"seeds": []}, "seeds '': give a number of seeds"),
+        ({"settings": {"epoch": 1}}, "settings: no recipe value 'epoch'; did you mean 'epochs'?"),
+        ({"settings": {"rate": 1}}, "settings rate: the rates are a grid, as in 'rates=[0.1, 1]'"),
+        ({"settings": {"epochs": None}}, "settings: epochs is None; a value is a number, true or false, a text, or"),
+        ({"settings": {"rates": [0.1, object]}}, "settings: rates is <class 'object'>; a value is a number"),
+        ({"settings": {"rates": np.zeros((2, 2))}}, "settings: rates[0]: expected float, got array"),
+        ({"device": "gpu"}, "device 'gpu': a device is auto, cpu, cuda or cuda:N"),
+        ({"data_dir": "absent"}, "data_dir absent: there is no such folder"),
+        ({"probes": ["weight"]}, "probes: no probe 'weight'; did you mean 'weight-norm'?"),
+        ({"plugin_files": ["absent.py"]}, "plugin_files absent.py: there is no such file"),
+        ({"executor": "parallel"}, "executor: no executor 'parallel'"),
+        ({"executor": "serial", "jobs": 2}, "jobs: the executor serial has no such option"),
+        ({"jobs": "two"}, "jobs two: it is auto, or a number of 1 or more"),
+        ({"per_gpu": 0}, "per_gpu 0: it is 1 or more"),
+        ({"timeout": "5x"}, "timeout 5x: a time is a number of seconds, or like 90s, 10m, 2h"),
+        ({"checkpoint_every": -1}, "checkpoint_every -1: it is 0 or more minutes"),
+        ({"out": __file__}, "a file, which is not written to; name a folder"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_mistake_is_a_usage_error(tmp_path, changes, words):
-    """What the command line would refuse is refused in the same words, and nothing is made."""
+    """What the command line would refuse is refused by the names that it has here, and nothing is made."""
     asked = {"suite": "quick", **SMALL, **changes}
 
     with pytest.raises(normbench.UsageError) as refused:
         normbench.run(asked.pop("suite"), **asked)
 
     assert words in str(refused.value)
+    assert "--" not in str(refused.value)
     assert [] == list(tmp_path.iterdir())
 
 

@@ -237,7 +237,7 @@ def test_rates_of_the_command_line(suite, text, expected):
         ({"settings": ["epochs=six"]}, "'six' is no TOML value"),
         ({"settings": ["epoch=6"]}, "--set: no recipe value 'epoch'; did you mean 'epochs'?"),
         ({"settings": ["seeds=6"]}, "--set: no recipe value 'seeds'"),
-        ({"settings": ["rate=6"]}, "--set rate: the rates are a grid; use --set 'rates=[0.1, 1]'"),
+        ({"settings": ["rate=6"]}, "--set rate: the rates are a grid, as in 'rates=[0.1, 1]'"),
         ({"settings": ["batch_size=6"]}, "--set batch_size: the suite 'mine' has it under [vary]"),
         ({"settings": ["weight_decay=0.1"]}, "--set weight_decay: the suite 'mine' has it under [tune]"),
         ({"settings": ["rates=[0.1, -1]"]}, "rates[1] is -1.0; a rate is above 0"),
@@ -265,7 +265,7 @@ def test_command_line_that_is_refused(suite, asked, words):
 
 def test_rates_for_a_published_suite(suite):
     """--set rates is refused where the protocol takes the recipe as it stands."""
-    with pytest.raises(UsageError, match="suite mine as the command line changes it: protocol is"):
+    with pytest.raises(UsageError, match="suite mine, as changed: protocol is"):
         suites.changed(suite(protocol="published", rates=None), settings=["rates=[1]"])
 
 

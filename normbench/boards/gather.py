@@ -111,9 +111,9 @@ def gather(store: Store, only: frozenset[str] | None = None) -> list[Grid]:
     return [grid for grid in (_grid(group) for group in planned) if grid is not None]
 
 
-def shown_trials(store: Store) -> list[TrialRecord]:
-    """Return the whole records of the trials that the boards of a store show."""
-    rows = [row for group in _planned(store.runs()) for row in group]
+def shown_trials(store: Store, only: frozenset[str] | None = None) -> list[TrialRecord]:
+    """Return the whole records of the trials that the boards of a store show, or `only` those of some tables."""
+    rows = [row for group in _planned(store.runs()) for row in group if only is None or row.cell.table in only]
     # A trial may stand in two tables, whose latest runs used other code, or another device.
     shown = (record for _, found in _shown(rows, store.trials(), store.sources()) for record in found.values())
     return list({id(record): record for record in shown}.values())

@@ -97,21 +97,27 @@ _HEAD = ("board", "task", "task_version", "task_params", "condition", "protocol"
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """Return tables as CSV with full precision: a header a table, an empty line between tables."""
-    parts = []
+    """Return tables as CSV with full precision: one header for all tables of a board, an empty line between boards."""
+    of_board: dict[str, list[Table]] = {}
     for table in tables:
-        out = io.StringIO()
-        names = [name for column in table.columns for name in _names(column)]
-        ranked = ["rank", "rank_low", "rank_high", "group"]
-        writer = csv.DictWriter(out, [*_HEAD, *ranked, "norm", "seeds", *names, "flags"], lineterminator="\n")
-        writer.writeheader()
+        of_board.setdefault(table.board, []).append(table)
+    return "\n\n".join(map(_csv_of, of_board.values()))
+
+
+def _csv_of(tables: Sequence[Table]) -> str:
+    """Return the tables of one board; what only some of them have is empty in the rows of the others."""
+    names = dict.fromkeys(name for table in tables for column in table.columns for name in _names(column))
+    ranked = ["rank", "rank_low", "rank_high", "group"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*_HEAD, *ranked, "norm", "seeds", *names, "flags"], lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
         head = {name: getattr(table, name) for name in _HEAD}
         head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
         for row in table.rows:
             values = _json_row(table, row)
             writer.writerow({**head, **values, "flags": " ".join(row.flags)})
-        parts.append(out.getvalue().rstrip("\n"))
-    return "\n\n".join(parts)
+    return out.getvalue().rstrip("\n")
 
 
 def as_json(tables: Sequence[Table]) -> str:

@@ -250,10 +250,11 @@ def _described(session: SessionRecord, environments: dict[str, dict[str, Any]]) 
     environment = environments.get(session.environment, {})
     hardware = environment.get("accelerator") or environment.get("processor") or "unknown hardware"
     threads = f", {session.recipe.threads} thread{'s' * (session.recipe.threads > 1)}" * (session.device == "cpu")
+    known = f"known to ±{100 * session.precision:g}%"
     why = {
-        "precise": "all ratios known to ±3%",
-        "time": "out of time before all ratios were known to ±3%",
-        "rounds": "not all ratios known to ±3%",
+        "precise": f"all ratios {known}",
+        "time": f"out of time before all ratios were {known}",
+        "rounds": f"not all ratios {known}",
     }[session.stopped]
     base = session.baseline.label
     itself = ratio_over_rounds(session.baseline.train, session.again.train)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from normbench.cli import options, output
 from normbench.cli.run import FAILURES
-from normbench.execute import Request, prepare, settled
+from normbench.execute import Request, executor_options, prepare, settled
 from normbench.execute.fingerprints import Held, held, storing, take
 from normbench.records import FingerprintRecord
 from normbench.stats.fingerprints import OF_GRADIENTS, RELATIVE
@@ -29,6 +29,8 @@ def command(
     out: options.Out = None,
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
+    executor: options.Workers = "processes",
+    timeout: options.TurnTimeout = None,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -46,6 +48,8 @@ def command(
         out=out,
         data_dir=data_dir,
         device=device,
+        executor=executor,
+        options=executor_options(timeout=timeout),
         throughput=False,
     )
     prepared = settled(prepare(request))
@@ -55,7 +59,7 @@ def command(
     with store.writer() as writer:
         before = store.fingerprints()
         on_taken = storing(writer, prepared.device)
-        taken = take(prepared.cells, prepared.registry, prepared.device, prepared.data_dir, on_taken)
+        taken = take(prepared.cells, prepared.workplace, on_taken)
     beside = list(zip(taken, held(before, taken), strict=True))
     output.warn_of_unreadable(store)
     output.put_tables(_tables(prepared, beside), form)

@@ -54,6 +54,10 @@ Executor = Annotated[
     str,
     typer.Option("--executor", metavar="NAME[(param=value)]", help="Where trials run: processes, serial, ray."),
 ]
+Workers = Annotated[
+    str,
+    typer.Option("--executor", metavar="NAME[(param=value)]", help="Where norms compute: processes, or serial: here."),
+]
 Jobs = Annotated[
     str | None,
     typer.Option(
@@ -66,6 +70,10 @@ PerGpu = Annotated[
 Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="TIME", help="Kill a trial that takes longer: 90s, 10m, 2h."),
+]
+TurnTimeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="Give up a norm whose turn takes longer: 90s, 10m, 2h."),
 ]
 Address = Annotated[
     str | None, typer.Option("--address", metavar="HOST:PORT", help="The Ray cluster to use, where one is running.")

@@ -94,7 +94,8 @@ def _line(item: Work) -> str:
 
 def _total(prepared: Prepared) -> str:
     todo, sessions, folder = len(prepared.todo), len(prepared.sessions), prepared.store.folder
-    timed = f"{output.counted(sessions, 'throughput session')}, about a minute{' each' * (sessions > 1)}"
+    expected = sum(session.expected(prepared.effort.seconds) for session in prepared.sessions)
+    timed = f"{output.counted(sessions, 'throughput session')}, about {_duration(expected)}"
     if not todo:
         rest = f"; to run: {timed}" if sessions else ": nothing to run"
         return f"all {len(prepared.work)} trials are stored in {folder}{rest}"

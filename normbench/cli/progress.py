@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -61,6 +62,20 @@ def _say_line(progress: Progress) -> None:
     say(f"[{progress.done:{width}}/{progress.total}] {progress.key} {line(progress)}")
 
 
+class _Times(ProgressColumn):
+    """The time a run has taken, and should still take with its sessions: rich's own clocks end with the trials."""
+
+    def __init__(self, sessions_left: Callable[[], float]) -> None:
+        super().__init__()
+        self._sessions_left = sessions_left
+
+    def render(self, task: Task) -> Text:
+        """Return both, "-:--:--" where no trial has ended yet."""
+        trials = task.time_remaining if task.remaining else 0.0
+        left = "-:--:--" if trials is None else timedelta(seconds=int(trials + self._sessions_left()))
+        return Text(f"{timedelta(seconds=int(task.get_time() - (task.start_time or 0.0)))} left {left}")
+
+
 class _View:
     """The live display: rendered anew a few times a second from what has come in."""
 
@@ -68,6 +83,8 @@ class _View:
         self._console = console
         self._store = Store(prepared.store.folder)
         self._tables = prepared.tables
+        self._ahead = deque(session.expected(prepared.effort.seconds) for session in prepared.sessions)
+        self._session, self._session_ends = 0.0, 0.0
         self._last: deque[Text] = deque(maxlen=LAST)
         self._board = ""
         self._next_board = 0.0
@@ -75,9 +92,7 @@ class _View:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Times(self._sessions_left),
             console=console,
         )
         self._task: TaskID = self._bar.add_task(
@@ -107,12 +122,21 @@ class _View:
 
     def on_session(self, session: Session, done: int) -> None:
         """Say how far a session is, and draw that between its rounds: in one, nothing else of ours may compute."""
+        if done == 0:
+            self._session = self._ahead.popleft()
+            self._board = self._so_far()
+        if done <= 1:  # its time begins once it has warmed up
+            self._session_ends = time.monotonic() + self._session
         if self._live.auto_refresh:
             self._live.stop()
             self._live = Live(self, console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         self._bar.update(self._task, description=f"throughput of {session.baseline.task}, {done} rounds; trials")
         self._live.refresh()
+
+    def _sessions_left(self) -> float:
+        """Return about how many seconds sessions should still take."""
+        return sum(self._ahead) + max(0.0, self._session_ends - time.monotonic())
 
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""

@@ -15,7 +15,7 @@ from normbench.cli.output import say
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, executor_options, prepare, run, settled, until
 from normbench.execute.run import Prepared
-from normbench.execute.sessions import SECONDS
+from normbench.execute.sessions import AFTER_RUN
 from normbench.records import FAILED, SessionRecord
 from normbench.store import Store
 
@@ -47,7 +47,7 @@ def command(
     decided: options.Until = None,
     max_seeds: options.MaxSeeds = None,
     throughput: options.Throughput = True,
-    seconds: options.Seconds = SECONDS,
+    seconds: options.Seconds = AFTER_RUN.seconds,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,

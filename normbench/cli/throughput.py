@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,20 @@ from normbench import plugins
 from normbench.cli import options, output
 from normbench.cli.run import FAILURES, say_untimed, sessions_measured
 from normbench.errors import UsageError
-from normbench.execute import Request, Session, environment, measure_all, of_folder, prepare, settled
-from normbench.execute.run import data_dir as resolved_data_dir
-from normbench.execute.sessions import SECONDS
-from normbench.plugins import Registry
-from normbench.records import SessionRecord
+from normbench.execute import (
+    Request,
+    Session,
+    environment,
+    executor_options,
+    measure_all,
+    of_folder,
+    prepare,
+    settled,
+)
+from normbench.execute.calls import Workplace
+from normbench.execute.run import data_dir as data_folder
+from normbench.execute.run import executor_of
+from normbench.execute.sessions import ALONE
 from normbench.store import Store
 
 
@@ -31,7 +40,9 @@ def command(
     out: options.Out = None,
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
-    seconds: options.Seconds = SECONDS,
+    executor: options.Workers = "processes",
+    timeout: options.TurnTimeout = None,
+    seconds: options.Seconds = ALONE.seconds,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -42,67 +53,57 @@ def command(
     machine alone meanwhile.
     """
     form = output.chosen_format(form, json)
+    request = Request(
+        what,
+        norms=norms or (),
+        settings=settings or (),
+        plugin_files=plugin or (),
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        executor=executor,
+        options=executor_options(timeout=timeout),
+    )
     if Path(what).is_file() and Path(what).suffix == ".json":
         raise UsageError(f"{what}: an exported file, which is not written to; give a suite or a results folder")
     if Path(what).is_dir() and Store(Path(what)).exists():
         for option, value in (("--norm", norms), ("--set", settings), ("--out", out)):
             if value:
                 raise UsageError(f"{option}: {what} is a results folder, whose norms are measured as its runs had them")
-        asked = _of_folder(Path(what), tuple(plugin or ()), device)
+        wanted, store, at = _of_folder(Path(what), request)
     else:
-        asked = _of_suite(
-            Request(what, norms=norms or (), settings=settings or (), plugin_files=plugin or (), out=out, device=device)
-        )
-    for warning in asked.registry.warnings:
+        wanted, store, at = _of_suite(request)
+    for warning in at.registry.warnings:
         output.say(f"normbench: {warning}")
-    measured = _measured(asked, resolved_data_dir(data_dir), seconds, quiet)
-    output.warn_of_unreadable(asked.store)
+    from normbench.cli.progress import say_session
+
+    effort = dataclasses.replace(ALONE, seconds=seconds)
+    with store.writer() as writer:
+        measured = list(measure_all(wanted, writer, at, effort, None if quiet else say_session))
+    output.warn_of_unreadable(store)
     from normbench.boards import tables
 
-    store = asked.store
     output.put_tables(tables(Store(store.folder), ("throughput",), frozenset(one.table for one in measured)), form)
     if not quiet:
         output.say(f"{sessions_measured(measured)}; all in {store.folder}")
     return FAILURES if say_untimed(measured) else 0
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The sessions to measure, with what, on what, and where they are stored."""
-
-    wanted: list[Session]
-    registry: Registry
-    device: str
-    store: Store
-
-
-def _of_folder(folder: Path, files: tuple[Path, ...], device: str) -> _Asked:
+def _of_folder(folder: Path, request: Request) -> tuple[list[Session], Store, Workplace]:
+    """Return the sessions of a results folder, where they are stored, and where they are measured."""
+    files = tuple(request.plugin_files)
     registry, store = plugins.current(files), Store(folder)
     wanted = of_folder(store, registry)
     if not wanted:
         output.warn_of_unreadable(store)
         raise UsageError(f"{folder}: no run of trials on one device is stored there; give a suite")
-    return _Asked(wanted, registry, environment.resolve(device), store)
+    executor, data = executor_of(request, registry), data_folder(request.data_dir).absolute()
+    return wanted, store, Workplace(registry, environment.resolve(request.device), data, executor, files)
 
 
-def _of_suite(request: Request) -> _Asked:
+def _of_suite(request: Request) -> tuple[list[Session], Store, Workplace]:
+    """Return the same of a suite."""
     prepared = settled(prepare(request))
     if not prepared.asked_sessions:
         raise UsageError(f"{request.suite}: throughput is measured on one device, and every trial of it takes several")
-    return _Asked(prepared.asked_sessions, prepared.registry, prepared.device, prepared.store)
-
-
-def _measured(asked: _Asked, data_dir: Path, seconds: float, quiet: bool) -> list[SessionRecord]:
-    from normbench.cli.progress import say_session
-
-    with asked.store.writer() as writer:
-        found = measure_all(
-            asked.wanted,
-            writer,
-            registry=asked.registry,
-            device=asked.device,
-            data_dir=str(data_dir),
-            seconds=seconds,
-            on_session=None if quiet else say_session,
-        )
-        return list(found)
+    return prepared.asked_sessions, prepared.store, prepared.workplace

@@ -1,21 +1,20 @@
-"""Fingerprints: a few training steps of every cell, taken in this process, stored, and held against those of before."""
+"""Fingerprints: a few training steps of every cell, taken in a worker, stored, and held against those of before."""
 
 from __future__ import annotations
 
-import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from normbench.contract import Unsupported
-from normbench.errors import UsageError
+from normbench.errors import Lost
 from normbench.execute import environment
-from normbench.plugins import Registry
+from normbench.execute.calls import Workplace
 from normbench.records import SCHEMA, Cell, FingerprintRecord
-from normbench.stats.fingerprints import Difference, digest, largest_difference
+from normbench.stats.fingerprints import METHOD, Difference, Taken, digest, largest_difference
 from normbench.store import Writer, environment_id
 
 #: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
@@ -40,26 +39,39 @@ class Held:
 
 
 def take(
-    cells: Sequence[Cell],
-    registry: Registry,
-    device: str,
-    data_dir: Path,
-    on_taken: Callable[[FingerprintRecord], object] | None = None,
+    cells: Sequence[Cell], at: Workplace, on_taken: Callable[[FingerprintRecord], object] | None = None
 ) -> list[FingerprintRecord]:
     """Return a fingerprint of each cell: of its recipe, at the recipe's own rate, seed 0. Nothing is stored.
 
-    `on_taken` is called with each as it comes; `storing` makes one that stores it. A layer or a task that raises costs
-    its own fingerprint, whose outcome then is "error"; where a norm can't stand, or trials take several devices, it is
-    "unsupported". Raises UsageError where the data folder lacks the data.
+    `on_taken` is called with each as it comes; `storing` makes one that stores it. A layer or a task that raises, or
+    does not let its worker live, costs its own fingerprint, whose outcome then is "error"; where a norm can't stand, or
+    trials take several devices, it is "unsupported". Raises UsageError where the data folder lacks the data.
     """
-    taken = []
-    env = environment_id(environment.describe(device))
-    for cell in cells:
-        record = _taken(cell, registry, device, env, data_dir)
-        taken.append(record)
-        if on_taken is not None:
-            on_taken(record)
-    return taken
+    records = []
+    env = environment_id(environment.describe(at.device))
+    started = datetime.now(UTC)
+    with closing(_all_taken(cells, at)) as found:
+        for cell, taken in zip(cells, found, strict=True):
+            record = _record(cell, taken, at.device, env, started)
+            started = datetime.now(UTC)
+            records.append(record)
+            if on_taken is not None:
+                on_taken(record)
+    return records
+
+
+def _all_taken(cells: Sequence[Cell], at: Workplace) -> Generator[Taken, None, None]:
+    """Yield what came of each cell, in order; after one that its worker did not survive another goes on."""
+    trials = deque(cell.trial(cell.recipe.rate, {}, SEED) for cell in cells)
+    while trials:
+        try:
+            with closing(at.stream("normbench.train.fingerprint:fingerprints", list(trials))) as found:
+                for taken in found:
+                    trials.popleft()
+                    yield taken
+        except Lost as lost:
+            trials.popleft()
+            yield Taken("error", lost.reason)
 
 
 def storing(writer: Writer, device: str) -> Callable[[FingerprintRecord], None]:
@@ -90,28 +102,7 @@ def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Held:
     return Held("same" if same else "changed", before, difference)
 
 
-def _taken(cell: Cell, registry: Registry, device: str, env: str, data_dir: Path) -> FingerprintRecord:
-    import torch
-
-    from normbench.train.fingerprint import METHOD, fingerprint
-
-    found: dict[str, Any]
-    started, process = datetime.now(UTC), os.getpid()
-    trial = cell.trial(cell.recipe.rate, {}, SEED)
-    try:
-        if cell.recipe.ranks > 1:
-            raise Unsupported("a fingerprint is taken on one device, and a trial of this takes several")
-        numbers = fingerprint(trial, registry, data_dir, torch.device(device))
-        found = {"outcome": "taken", "digest": digest(numbers), "numbers": numbers}
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except Unsupported as error:
-        found = {"outcome": "unsupported", "reason": _in_a_line(str(error))}
-    except (Exception, SystemExit) as error:
-        found = {"outcome": "error", "reason": _in_a_line(f"{type(error).__name__}: {error}")}
-    finally:
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy
+def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:
     return FingerprintRecord(
         schema=SCHEMA,
         **environment.origin(started),
@@ -128,9 +119,8 @@ def _taken(cell: Cell, registry: Registry, device: str, env: str, data_dir: Path
         recipe=cell.recipe,
         device=environment.kind(device),
         environment=env,
-        **found,
+        outcome=taken.outcome,
+        reason=textwrap.shorten(taken.reason, LONGEST_REASON, placeholder=" …"),
+        digest=digest(taken.numbers) if taken.outcome == "taken" else "",
+        numbers=taken.numbers,
     )
-
-
-def _in_a_line(text: str) -> str:
-    return textwrap.shorten(text, LONGEST_REASON, placeholder=" …")

@@ -17,7 +17,8 @@ import platformdirs
 from normbench import contract, plan, plugins, prints, suites
 from normbench.errors import UsageError
 from normbench.execute import environment
-from normbench.execute.sessions import SECONDS, OnSession, Session, measure_all, missing, printed, sessions
+from normbench.execute.calls import Workplace
+from normbench.execute.sessions import AFTER_RUN, OnSession, Session, measure_all, missing, printed, sessions
 from normbench.execute.training import Progress, Summary, Training, run_record
 from normbench.plugins import Registry
 from normbench.records import (
@@ -29,6 +30,7 @@ from normbench.records import (
 from normbench.sources import AtHand, require_unedited
 from normbench.store import Store
 from normbench.suites import Choice, Suite
+from normbench.throughput import Effort
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_every: float | None = None
     throughput: bool = True
-    seconds: float = SECONDS
+    seconds: float = AFTER_RUN.seconds
     gates: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[int] = ()
 
@@ -88,6 +90,17 @@ class Prepared:
     def data_dir(self) -> Path:
         """The folder of data, wherever a worker is."""
         return data_dir(self.request.data_dir).absolute()
+
+    @property
+    def workplace(self) -> Workplace:
+        """Where throughput is measured, and fingerprints are taken."""
+        files = tuple(self.request.plugin_files)
+        return Workplace(self.registry, self.device, self.data_dir, self.executor, files)
+
+    @property
+    def effort(self) -> Effort:
+        """When a session at the end of the run may end."""
+        return dataclasses.replace(AFTER_RUN, seconds=self.request.seconds)
 
     @property
     def tables(self) -> frozenset[str]:
@@ -139,7 +152,7 @@ def prepare(
         registry.probe(name, "--probe")
     if request.checkpoint_every is not None and request.checkpoint_every < 0:
         raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
-    executor = _executor(request, registry)
+    executor = executor_of(request, registry)
     data_dir(request.data_dir)
     norms_where = "--norm" if request.norms else ""
     cells = [printed(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
@@ -197,15 +210,7 @@ def run(
             Training(prepared, writer, record, summary, on_progress).run()
         else:
             writer.append(record)
-        summary.sessions += measure_all(
-            prepared.sessions,
-            writer,
-            registry=prepared.registry,
-            device=prepared.device,
-            data_dir=str(prepared.data_dir),
-            seconds=prepared.request.seconds,
-            on_session=on_session,
-        )
+        summary.sessions += measure_all(prepared.sessions, writer, prepared.workplace, prepared.effort, on_session)
     return summary
 
 
@@ -330,7 +335,7 @@ def _time(text: float | str) -> float:
     return seconds
 
 
-def _executor(request: Request, registry: Registry) -> Choice:
+def executor_of(request: Request, registry: Registry) -> Choice:
     """Return the executor that is asked for, with its parameters checked. Raises UsageError for what can't be."""
     asked = suites.choice(request.executor, "--executor")
     executor = registry.executor(asked.name, "--executor")

@@ -5,30 +5,32 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from normbench import plan, prints
-from normbench.errors import UsageError
+from normbench.errors import Lost, UsageError
 from normbench.execute import environment
+from normbench.execute.calls import Workplace
 from normbench.plugins import Registry
 from normbench.records import SCHEMA, Cell, SessionRecord, Timing, Trial
 from normbench.store import Store, Writer
 from normbench.suites import Choice, choice
+from normbench.throughput import Effort, Entry, Measured, Round, Turn
 
-if TYPE_CHECKING:
-    from normbench.throughput import Entry, Measured
-
-#: Called with a session and how many of its rounds are done: 0 before the first.
+#: Called with a session and how many of its rounds are done: 0 before anything of it is.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
 
 #: The norm that normalizes nothing, against which the share of a step is reckoned.
 WITHOUT = "none"
-#: Seconds a session may take, where nothing else is asked for.
-SECONDS = 60.0
+#: When a session may end: at the end of a run, and where throughput alone is asked for.
+AFTER_RUN, ALONE = Effort(20.0, 0.05), Effort(60.0, 0.03)
+#: Seconds that a norm takes in a round, about: as long as the baseline's blocks.
+_TURN = 0.15
 #: Times the recipe's rate: speed does not depend on the rate, and a network that diverged would be no measure.
 RATE = 1e-3
 
@@ -48,6 +50,10 @@ class Session:
         for cell in [*self.cells, self.baseline, *([self.without] if self.without else [])]:
             found.setdefault(cell.row, cell)
         return list(found.values())
+
+    def expected(self, seconds: float) -> float:
+        """Return about how many seconds the session takes, where `seconds` are allowed: it has 10 rounds at least."""
+        return max(seconds, 10 * _TURN * (len(self.entries) + 1))
 
 
 def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: str) -> list[Session]:
@@ -75,9 +81,9 @@ def missing(wanted: Sequence[Session], store: Store, device: str, *, retry: bool
     """Return the sessions with only those cells that no stored session measured, with this code on this kind of device.
 
     They are measured again beside the baseline: figures of two sessions are not compared. A session beside another
-    baseline, or other code of it, does not count. What ran out of memory is tried again with `retry`.
+    baseline, or other code of it, does not count. What ran out of memory or time is tried again with `retry`.
     """
-    final = {"measured", "unsupported"} if retry else {"measured", "unsupported", "oom"}
+    final = {"measured", "unsupported"} | ({"oom", "timeout"} if not retry else set())
     stored = {
         (session.table, session.task_print, *_code(session.baseline), *_code(timing))
         for session in store.sessions()
@@ -99,24 +105,15 @@ def missing(wanted: Sequence[Session], store: Store, device: str, *, retry: bool
 def measure_all(
     wanted: Sequence[Session],
     writer: Writer,
-    *,
-    registry: Registry,
-    device: str,
-    data_dir: str,
-    seconds: float = SECONDS,
+    at: Workplace,
+    effort: Effort = ALONE,
     on_session: OnSession | None = None,
 ) -> Iterator[SessionRecord]:
     """Measure sessions one after another; store each as it ends, and yield it."""
     for session in wanted:
-        record = _measured(
-            session,
-            registry=registry,
-            device=device,
-            env=writer.environment(environment.describe(device)),
-            data_dir=data_dir,
-            seconds=seconds,
-            on_round=functools.partial(on_session, session) if on_session else lambda done: None,  # noqa: ARG005
-        )
+        env = writer.environment(environment.describe(at.device))
+        on_round = functools.partial(on_session, session) if on_session else lambda done: None  # noqa: ARG005
+        record = _measured(session, at, effort, env, on_round)
         writer.append(record)
         yield record
 
@@ -153,49 +150,19 @@ def printed(cell: Cell, registry: Registry, where: str = "") -> Cell:
 
 
 def _measured(
-    session: Session,
-    *,
-    registry: Registry,
-    device: str,
-    env: str,
-    data_dir: str,
-    seconds: float,
-    on_round: Callable[[int], None],
+    session: Session, at: Workplace, effort: Effort, env: str, on_round: Callable[[int], None]
 ) -> SessionRecord:
     """Measure a session; return its record. Where the baseline can't be measured it holds no figures."""
-    from normbench.throughput import Entry, measure
-
     started = datetime.now(UTC)
-    entries = [(cell, Entry(_trial(cell))) for cell in session.entries]
-    again = Entry(_trial(session.baseline))
-    by_row = {cell.row: (cell, entry) for cell, entry in entries}
-    baseline = by_row[session.baseline.row]
-    found = measure(
-        [entry for _, entry in entries] + [again],
-        baseline[1],
-        again,
-        registry=registry,
-        device=device,
-        data_dir=data_dir,
-        seconds=seconds,
-        on_round=on_round,
-    )
-    return _record(session, by_row, again, found, device=device, env=env, started=started)
-
-
-def _record(
-    session: Session,
-    by_row: dict[str, tuple[Cell, Entry]],
-    again: Entry,
-    found: Measured,
-    *,
-    device: str,
-    env: str,
-    started: datetime,
-) -> SessionRecord:
-    first = session.baseline
+    on_round(0)
+    cells = session.entries
+    rows = [cell.row for cell in cells]
+    baseline, again = rows.index(session.baseline.row), len(cells)
+    entries = [Entry(_trial(cell)) for cell in [*cells, session.baseline]]
+    found = _timed(entries, baseline, again, at, effort, on_round)
     failed = found.stopped == "failed"
-    without = by_row.get(session.without.row) if session.without else None
+    timings = {cell.row: _timing(cell, entry, failed) for cell, entry in zip(cells, found.entries, strict=False)}
+    first = session.baseline
     return SessionRecord(
         schema=SCHEMA,
         session=environment.new_id(started),
@@ -207,18 +174,47 @@ def _record(
         task_print=first.task_print,
         condition=first.condition,
         recipe=first.recipe,
-        device=environment.kind(device),
+        device=environment.kind(at.device),
         environment=env,
         rounds=found.rounds,
         steps=found.steps,
         batches=found.batches,
         batch=found.batch,
         stopped=found.stopped,
-        baseline=_timing(*by_row[first.row], failed),
-        again=_timing(first, again, failed),
-        without=_timing(*without, failed) if without else None,
-        norms=[_timing(*by_row[cell.row], failed) for cell in session.cells if cell.row != first.row],
+        precision=effort.precision,
+        baseline=timings[first.row],
+        again=_timing(first, found.entries[again], failed),
+        without=timings[session.without.row] if session.without else None,
+        norms=[timings[cell.row] for cell in session.cells if cell.row != first.row],
     )
+
+
+def _timed(
+    entries: list[Entry], baseline: int, again: int, at: Workplace, effort: Effort, on_round: Callable[[int], None]
+) -> Measured:
+    """Time entries, and fill them in; where a worker does not survive a turn, the others are timed anew without it."""
+    while True:
+        left = [i for i, entry in enumerate(entries) if entry.outcome == "measured"]
+        asked = [entries[i].trial for i in left], left.index(baseline), left.index(again), effort
+        turn = baseline  # to whose account the loading of data goes
+        try:
+            with closing(at.stream("normbench.throughput.session:measure", *asked)) as events:
+                for event in events:
+                    if isinstance(event, Turn):
+                        turn = left[event.entry]
+                    elif isinstance(event, Round):
+                        on_round(event.done)
+                    else:
+                        measured: Measured = event
+        except Lost as lost:
+            for i in (turn, baseline) if turn == again else (turn,):
+                entries[i].outcome, entries[i].reason = lost.outcome, lost.reason
+            if turn in (baseline, again):
+                return Measured(entries)
+            continue
+        for i, entry in zip(left, measured.entries, strict=True):
+            entries[i] = entry
+        return dataclasses.replace(measured, entries=entries)
 
 
 def _code(of: Cell | Timing) -> tuple[str, str | None]:

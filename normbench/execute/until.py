@@ -118,7 +118,7 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
     seeds = _seeds(base)
     request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, looks=looks, throughput=False)
     prepared = settled(prepare(request, suite=suite))
-    taken = fingerprints.take(prepared.cells, prepared.registry, prepared.device, prepared.data_dir)
+    taken = fingerprints.take(prepared.cells, prepared.workplace)
     found = fingerprints.held_against(stored, taken)
     same = {key for key, word in found.items() if word == "same"}
     first = looks[0] if looks else None

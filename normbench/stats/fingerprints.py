@@ -9,18 +9,29 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 #: A number, or the word for one that is not finite.
 Number: TypeAlias = "float | Literal['nan', 'inf', '-inf']"
 Numbers: TypeAlias = Mapping[str, Sequence[Number]]
 
+#: Which way a fingerprint is taken: raised where that changes, so that it is not held against one of another way.
+METHOD = 1
 #: How the names of gradients begin.
 GRADIENT = "gradient"
 #: How far two numbers may be apart: a share of their scale, and ABSOLUTE besides, because what should be 0 holds
 #: rounding errors of numbers around 1, of some 1e-7 each. docs/architecture.md has what was measured.
 RELATIVE, OF_GRADIENTS, ABSOLUTE = 5e-5, 1e-2, 1e-6
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of taking a fingerprint: its numbers, or why there are none."""
+
+    outcome: Literal["taken", "unsupported", "error"]
+    reason: str = ""
+    numbers: dict[str, list[Number]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

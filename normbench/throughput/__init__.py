@@ -1,5 +1,8 @@
-"""Sessions: how many samples a second each norm trains and evaluates, beside a baseline, in rounds."""
+"""Sessions: how many samples a second each norm trains and evaluates, beside a baseline, in rounds.
 
-from normbench.throughput.session import Entry, Measured, measure
+What is said of one is here, without torch; `normbench.throughput.session` measures.
+"""
 
-__all__ = ["Entry", "Measured", "measure"]
+from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
+
+__all__ = ["Effort", "Entry", "Measured", "Round", "Turn"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import msgspec
 import torch
 from torch import Tensor
 
+from normbench.contract import Unsupported
+from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Trial
-from normbench.stats.fingerprints import GRADIENT, Number, worded
+from normbench.stats.fingerprints import GRADIENT, Number, Taken, worded
 from normbench.surroundings import kept
 from normbench.train import assemble
 from normbench.train.data import Loaded
@@ -29,8 +31,22 @@ SHARES = (0.0, 0.1, 0.4, 0.7)
 SIZE = 0.1
 #: Test samples that are evaluated at the end.
 EVALUATED = 256
-#: Which way a fingerprint is taken: raised where that changes, so that it is not held against one of another way.
-METHOD = 1
+
+
+def fingerprints(trials: Sequence[Trial], *, registry: Registry, device: str, data_dir: Path) -> Iterator[Taken]:
+    """Take the fingerprint of each trial. Raises UsageError where the data folder lacks the data."""
+    for trial in trials:
+        try:
+            if trial.recipe.ranks > 1:
+                raise Unsupported("a fingerprint is taken on one device, and a trial of this takes several")
+            taken = Taken("taken", numbers=fingerprint(trial, registry, data_dir, torch.device(device)))
+        except (UsageError, KeyboardInterrupt):
+            raise
+        except Unsupported as error:
+            taken = Taken("unsupported", str(error))
+        except (Exception, SystemExit) as error:
+            taken = Taken("error", f"{type(error).__name__}: {error}")
+        yield taken
 
 
 def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.device) -> dict[str, list[Number]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from normbench.boards import Table, tables
@@ -266,15 +269,37 @@ def test_csv_holds_what_json_holds(every_entry) -> None:
     """Read back by any CSV reader, each row has the numbers of the JSON, in full, with nothing for null."""
     boards = json.loads(as_json(every_entry))["boards"]
 
-    parts = [list(csv.DictReader(part.splitlines())) for part in as_csv(every_entry).split("\n\n")]
-
-    for rows, board in zip(parts, boards, strict=True):
+    for table, board in zip(every_entry, boards, strict=True):
+        rows = list(csv.DictReader(as_csv([table]).splitlines()))
         assert len(board["rows"]) == len(rows)
         for row, stored in zip(rows, board["rows"], strict=True):
             texts = {name: "" if value is None else str(value) for name, value in stored.items() if name != "flags"}
             head = {"board": board["board"], "task": "spirals", "task_version": "1", "task_params": ""}
             head |= {"condition": "momentum=0.9", "protocol": "tuned", "baseline": board["baseline"]}
             assert {**texts, **head, "flags": " ".join(stored["flags"])} == row
+
+
+def test_tables_of_one_board_have_one_header_in_csv(every_entry) -> None:
+    """All tables of a board are read at once by pandas; what only some have is empty in the others' rows."""
+    [accuracy] = [table for table in every_entry if table.board == "accuracy"]
+    fewer = replace(accuracy, task="moons", columns=accuracy.columns[:-1])
+
+    frame = pd.read_csv(io.StringIO(as_csv([fewer, accuracy])))
+
+    first, last = len(fewer.rows), accuracy.columns[-1].name
+    assert ["moons"] * first + ["spirals"] * len(accuracy.rows) == list(frame["task"])
+    assert ["float64"] * 2 == [str(frame[name].dtype) for name in ("accuracy", "accuracy_low")]
+    assert frame[last][:first].isna().all()
+
+
+def test_boards_stand_apart_in_csv(every_entry) -> None:
+    """Each board has its own header, once, and all its tables below it; an empty line is between two."""
+    twice = [table for table in every_entry for _ in range(2)]
+
+    parts = as_csv(twice).split("\n\n")
+
+    kinds = [{row["board"] for row in csv.DictReader(part.splitlines())} for part in parts]
+    assert [{board} for board in dict.fromkeys(table.board for table in twice)] == kinds
 
 
 @pytest.mark.parametrize("name", FORMATS)

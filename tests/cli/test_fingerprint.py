@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-FIRST = ("fingerprint", "quick", "--device", "cpu")
+FIRST = ("fingerprint", "quick", "--device", "cpu", "--executor", "serial")
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ OPTIONS = ["--norm", "none", "--set", "rates=[0.1, 1]", "--set", "epochs=1", "--
 READERS = [
     ["plan", "quick", *OPTIONS],
     ["run", "quick", "--device", "cpu", "--no-throughput", *OPTIONS],
+    ["fingerprint", "quick", "--device", "cpu", "--norm", "none"],
     ["leaderboard", "results/quick"],
     ["compare", "results/quick", "results/quick", "--fail", "accuracy:-0.5pt"],
     ["plot", "results/quick", "-o", "plot.png"],

@@ -1,13 +1,17 @@
 """`normbench throughput`, and throughput at the end of `normbench run`: what they print, store and end with."""
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress as Bar
 
+from normbench.cli.progress import _Times
 from normbench.store import Store
 from normbench.throughput import session
 
-ASKED = ("--device", "cpu", "--set", "epochs=1")
+HERE = ("--device", "cpu", "--executor", "serial")
+ASKED = (*HERE, "--set", "epochs=1")
 TWO = """
 name = "two"
 summary = "A suite of the tests"
@@ -35,7 +39,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def timed(small):
     """Return a function that runs `small` with throughput."""
-    return lambda *args: small("--throughput", *args)
+    return lambda *args: small("--throughput", "--executor", "serial", *args)
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_each_condition_is_measured(normbench, lines):
     """A suite with two conditions has two sessions, and says so."""
     Path("two.toml").write_text(TWO)
 
-    ran = normbench("run", "two.toml", "--device", "cpu", "--json")
+    ran = normbench("run", "two.toml", *HERE, "--json")
 
     assert "2 throughput sessions measured" in ran.err
     assert [32, 64] == [record["recipe"]["batch_size"] for record in lines("results/two", "sessions.jsonl")]
@@ -123,14 +127,27 @@ def test_a_norm_that_fails_is_exit_status_4(small, timed, unlucky):
 
 
 def test_a_terminal_shows_the_rounds(timed, monkeypatch):
-    """On a terminal a run says how far a session is."""
+    """On a terminal a run says how far a session is; the board has the last trial before it begins."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
 
-    ran = timed("--norm", "none")
+    ran = timed("--norm", "none", "--norm", "batchnorm")
 
     assert 0 == ran.status
     assert "throughput of digits-cnn, 2 rounds; trials" in ran.err
+    last_frame = ran.err.partition("0 rounds; trials")[0].rpartition("accuracy")[2]
+    assert [True, True] == [len(re.findall(rf"\d +{norm} ", last_frame)) > 0 for norm in ("none", "batchnorm")]
+
+
+def test_the_clock_goes_on_while_throughput_is_measured():
+    """When all trials are done the time goes on, and what is left is that of the sessions."""
+    now = [100.0]
+    bar = Bar(_Times(lambda: 120.0 - now[0]), get_time=lambda: now[0])
+    task = bar.add_task("trials", total=2, completed=2)
+    now[0] = 115.0
+    bar.update(task, completed=2)
+
+    assert "0:00:15 left 0:00:05" == _Times(lambda: 120.0 - now[0]).render(bar.tasks[0]).plain
 
 
 def test_the_norms_of_a_suite_are_measured_anew(normbench, lines):
@@ -167,7 +184,7 @@ def test_quiet_says_nothing(normbench):
 
 def test_a_folders_norms_are_measured_anew(normbench, results):
     """`throughput DIR` measures every norm of the folder's runs, as they ran, into that folder."""
-    ran = normbench("throughput", results, "--device", "cpu", "--json")
+    ran = normbench("throughput", results, *HERE, "--json")
 
     [stored] = Store(results).sessions()
     assert [("throughput", ["batchnorm", "none"])] == boards(ran)
@@ -177,7 +194,7 @@ def test_a_folders_norms_are_measured_anew(normbench, results):
 
 def test_a_folder_measured_so_is_done(normbench, results, lines):
     """What `throughput DIR` measured, a run does not measure again."""
-    normbench("throughput", results, "--device", "cpu")
+    normbench("throughput", results, *HERE)
 
     words = ("--set", "rates=[0.1, 1]", "--seeds", "1", "--norm", "none", "--norm", "batchnorm", "--json")
     ran = normbench("run", "quick", *ASKED, *words)
@@ -190,7 +207,7 @@ def test_a_failure_of_a_folders_norm_is_exit_status_4(normbench, small, unlucky)
     """A norm that can't be timed is named, and the rest is shown."""
     small("--plugin", unlucky, "--norm", "unlucky")
 
-    ran = normbench("throughput", "results/quick", "--plugin", unlucky, "--device", "cpu", "--quiet")
+    ran = normbench("throughput", "results/quick", "--plugin", unlucky, *HERE, "--quiet")
 
     assert 4 == ran.status
     assert "normbench: throughput of unlucky on digits-cnn: error: RuntimeError: no luck\n" == ran.err
@@ -202,9 +219,7 @@ def test_a_baseline_that_fails_is_named(normbench, plugin):
     suite = TWO.replace("rates = [0.1]", 'rates = [0.1]\nbaseline = "bad"').replace("[32, 64]", "[64]")
     Path("two.toml").write_text(suite)
 
-    ran = normbench(
-        "throughput", "two.toml", "--plugin", plugin("bad", "return x[:1] / 0"), "--device", "cpu", "--quiet"
-    )
+    ran = normbench("throughput", "two.toml", "--plugin", plugin("bad", "return x[:1] / 0"), *HERE, "--quiet")
 
     assert 4 == ran.status
     assert 1 == ran.err.count("\n")
@@ -260,7 +275,7 @@ def test_an_exported_file_is_refused(normbench, results):
 
 def test_a_folder_without_runs_is_refused(normbench, results):
     """Where there are sessions and no run, nobody knows what to measure."""
-    normbench("throughput", results, "--device", "cpu")
+    normbench("throughput", results, *HERE)
     (results / "runs.jsonl").unlink()
 
     ran = normbench("throughput", results)
@@ -285,7 +300,7 @@ def test_a_folder_of_a_norm_that_is_gone_is_refused(normbench, small, plugin, fo
 def test_a_folder_that_another_run_holds_is_refused(normbench, results):
     """One command at a time writes into a folder."""
     with Store(results).writer():
-        ran = normbench("throughput", results, "--device", "cpu")
+        ran = normbench("throughput", results, *HERE)
 
     assert (2, "") == (ran.status, ran.out)
     assert "normbench: results/quick: another run holds this folder" in ran.err
@@ -293,11 +308,11 @@ def test_a_folder_that_another_run_holds_is_refused(normbench, results):
 
 def test_a_line_that_cannot_be_read_is_named(normbench, results):
     """A torn line is named once and costs nothing else."""
-    normbench("throughput", results, "--device", "cpu")
+    normbench("throughput", results, *HERE)
     with (results / "sessions.jsonl").open("a") as file:
         file.write('{"schema": 1, "sess')
 
-    first, second = (normbench("throughput", results, "--device", "cpu") for _ in range(2))
+    first, second = (normbench("throughput", results, *HERE) for _ in range(2))
 
     assert "normbench: results/quick/sessions.jsonl line 2: its end is missing; left out\n" in first.err
     assert "line 2" not in second.err

@@ -11,6 +11,7 @@ import normbench
 from normbench import plugins
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
+from normbench.execute.calls import Workplace
 from normbench.execute.fingerprints import held, held_against, storing, take
 from normbench.store import FINGERPRINTS, Store
 
@@ -62,7 +63,8 @@ def asked(tmp_path, tiny):
 
     def make(*norms, settings=()):
         out = tmp_path / "out"
-        return prepare(Request(str(tmp_path / "tiny.toml"), norms=norms, settings=settings, out=out, device="cpu"))
+        asked = {"norms": norms, "settings": settings, "executor": "serial"}
+        return prepare(Request(str(tmp_path / "tiny.toml"), out=out, device="cpu", **asked))
 
     return make
 
@@ -84,7 +86,7 @@ def taken(asked):
 
     def call(*norms, settings=(), on_taken=None):
         prepared = asked(*norms, settings=settings)
-        return take(prepared.cells, prepared.registry, "cpu", prepared.data_dir, on_taken)
+        return take(prepared.cells, prepared.workplace, on_taken)
 
     return call
 
@@ -148,7 +150,7 @@ def test_missing_data_is_the_users_mistake(asked, monkeypatch):
     )
 
     with pytest.raises(UsageError, match="no data there"):
-        take([broken], plugins.current(), "cpu", prepared.data_dir)
+        take([broken], Workplace(plugins.current(), "cpu", prepared.data_dir))
 
 
 def test_what_is_stored_is_read_back(asked, taken):

@@ -12,6 +12,7 @@ import normbench
 from normbench import plugins, prints
 from normbench.errors import UsageError
 from normbench.execute import Request, measure_all, of_folder, prepare, run, sessions
+from normbench.execute.calls import Workplace
 from normbench.execute.sessions import missing
 from normbench.plugins import Registry
 from normbench.store import SESSIONS, Store
@@ -246,13 +247,13 @@ def test_another_kind_of_device_is_measured_anew(asked):
     assert 1 == len(go(asked()))
 
 
-def test_a_norm_without_a_print_is_always_measured_anew(asked):
+def test_a_norm_without_a_print_is_always_measured_anew(asked, tmp_path):
     """Where nobody can tell whether a norm was edited, its figures count for the run that measured them alone."""
     [wanted] = prepare(asked()).sessions
     blind = dataclasses.replace(wanted, cells=[msgspec.structs.replace(cell, norm_print=None) for cell in wanted.cells])
     store = Store(asked().out)
     with store.writer() as writer:
-        list(measure_all([blind], writer, registry=plugins.current(), device="cpu", data_dir=""))
+        list(measure_all([blind], writer, Workplace(plugins.current(), "cpu", tmp_path)))
 
     [left] = missing([blind], store, "cpu")
 
@@ -269,13 +270,13 @@ def test_a_norm_without_a_print_is_always_measured_anew(asked):
         (normbench.Unsupported("never"), {"retry": True}, 0),
     ],
 )
-def test_only_what_says_nothing_of_the_norm_is_tried_again(asked, error, options, again):
+def test_only_what_says_nothing_of_the_norm_is_tried_again(asked, tmp_path, error, options, again):
     """As with trials: an error is tried again by the next run, a lack of memory with --retry, the unsupported never."""
     failing("bad", error)
     wanted = sessions(prepare(asked(norms=["bad"])).cells, "base", plugins.current(), "")
     store = Store(asked().out)
     with store.writer() as writer:
-        [record] = measure_all(wanted, writer, registry=plugins.current(), device="cpu", data_dir="")
+        [record] = measure_all(wanted, writer, Workplace(plugins.current(), "cpu", tmp_path))
 
     left = prepare(asked(norms=["bad", "base"], **options)).sessions
 
@@ -352,7 +353,7 @@ def test_a_session_moves_no_trial(asked, tmp_path):
     run(prepare(request))
     other = asked(norms=["drawing", "fine"], out=tmp_path / "other")
     with Store(other.out).writer() as writer:
-        list(measure_all(prepare(other).sessions, writer, registry=plugins.current(), device="cpu", data_dir=""))
+        list(measure_all(prepare(other).sessions, writer, Workplace(plugins.current(), "cpu", tmp_path)))
 
     run(prepare(other))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 import normbench
 from normbench.plugins import Offered, Plugin, Registry
 from normbench.records import Trial
-from normbench.throughput import Entry, Measured, measure, session
+from normbench.throughput import Effort, Entry, Measured, Round, session
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,35 @@ class Session:
         self.registry, self.clock, self.paces = registry, clock, paces
         self.rounds: list[int] = []
 
-    def measure(self, seconds: float = 1e9) -> tuple[Measured, dict[str, Entry]]:
+    def measure(self, seconds: float = 1e9, precision: float = 0.03) -> tuple[Measured, dict[str, Entry]]:
         """Measure; return the result, and the entries by norm, the baseline's second one as "again"."""
-        base, entries = next(iter(self.paces)), {norm: Entry(trial(norm)) for norm in self.paces}
-        entries["again"] = Entry(trial(base))
-        found = measure(
-            list(entries.values()),
-            entries[base],
-            entries["again"],
-            registry=self.registry,
-            device="cpu",
-            data_dir="",
-            seconds=seconds,
-            on_round=self.rounds.append,
-        )
-        return found, entries
+        norms = [*self.paces, next(iter(self.paces))]
+        found = _measured(map(trial, norms), self.registry, Effort(seconds, precision), self.rounds.append)
+        return found, dict(zip([*self.paces, "again"], found.entries, strict=True))
 
     def blocks(self) -> list[list[tuple[str, str, int]]]:
         """Return the blocks of each round that counts, where no norm failed."""
         turns = 2 * (len(self.paces) + 1)
         blocks = self.clock.log[-turns * self.rounds[-1] :]
         return [blocks[i : i + turns] for i in range(0, len(blocks), turns)]
+
+
+def _measured(
+    trials: Iterable[Trial],
+    registry: Registry,
+    effort: Effort = Effort(1e9, 0.03),  # noqa: B008 - it is frozen
+    on_round: Callable[[int], None] = lambda done: None,
+    device: str = "cpu",
+) -> Measured:
+    """Measure trials beside the first, which comes last again."""
+    trials = list(trials)
+    options = {"registry": registry, "device": device, "data_dir": Path()}
+    events = list(session.measure(trials, 0, len(trials) - 1, effort, **options))
+    for event in events:
+        if isinstance(event, Round):
+            on_round(event.done)
+    assert isinstance(events[-1], Measured)
+    return events[-1]
 
 
 def trial(norm: str) -> Trial:
@@ -80,6 +89,12 @@ def _data(folder: Any, recipe: normbench.Recipe) -> normbench.Splits:
 
 def _network(place: Any, recipe: normbench.Recipe) -> nn.Module:
     return nn.Sequential(place(nn.Linear(3, 4), "relu"), nn.Linear(4, 2))
+
+
+@pytest.fixture
+def measured() -> Callable[..., Measured]:
+    """Return a function that measures trials beside the first, which comes last again."""
+    return _measured
 
 
 @pytest.fixture

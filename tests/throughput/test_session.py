@@ -12,7 +12,7 @@ from torch import nn
 import normbench
 from normbench.errors import UsageError
 from normbench.stats import ratio_over_rounds
-from normbench.throughput import Entry, measure, session
+from normbench.throughput import session
 
 
 class Watching(nn.Module):
@@ -149,13 +149,23 @@ def test_a_session_says_precise_where_it_is(made_up, slow, rounds, stopped):
     assert (rounds, stopped) == (found.rounds, found.stopped)
 
 
+@pytest.mark.parametrize(("precision", "rounds"), [(0.03, 15), (0.2, 9)])
+def test_a_session_ends_once_its_figures_are_as_precise_as_asked(made_up, precision, rounds):
+    """What is 10% slower in two rounds of nine is known to within a fifth after those, and to 3% only later."""
+    made = made_up(base={}, moody={"seconds": slower_in({1, 2}, by=1.1)})
+
+    found, _ = made.measure(precision=precision)
+
+    assert (rounds, "precise") == (found.rounds, found.stopped)
+
+
 def test_rounds_are_told(made_up):
-    """`on_round` is called with 0 once the data is there, and after each round that counts."""
+    """Each round that counts is told of as it ends."""
     made = made_up(base={}, other={})
 
     made.measure()
 
-    assert list(range(10)) == made.rounds
+    assert list(range(1, 10)) == made.rounds
 
 
 ERRORS = {
@@ -177,6 +187,15 @@ def test_a_norm_that_fails_leaves_and_the_others_go_on(made_up, outcome, block):
     assert (outcome, reason) == (entries["bad"].outcome, entries["bad"].reason)
     assert (9, "precise") == (found.rounds, found.stopped)
     assert {("measured", 9)} == {(entry.outcome, len(entry.train)) for name, entry in entries.items() if name != "bad"}
+
+
+def test_what_a_layer_calls_a_users_mistake_is_its_own(made_up):
+    """Once its network stands, what a norm raises is a fault of the norm, whatever it is called."""
+    made = made_up(base={}, bad={"fails": fails_in(UsageError("no luck"), 3)})
+
+    found, entries = made.measure()
+
+    assert ("precise", "error", "UsageError: no luck") == (found.stopped, entries["bad"].outcome, entries["bad"].reason)
 
 
 def test_a_norm_that_failed_is_not_called_again(made_up):
@@ -207,8 +226,10 @@ def test_without_a_baseline_there_is_nothing_to_compare(made_up, copy, block, ou
     assert (outcome, reason) == (entries["base"].outcome, entries["base"].reason)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), UsageError("no data")], ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("block", [-1, 0, 5])
+@pytest.mark.parametrize(
+    ("error", "block"),
+    [(KeyboardInterrupt(), -1), (KeyboardInterrupt(), 0), (KeyboardInterrupt(), 5), (UsageError("no such recipe"), -1)],
+)
 def test_an_interruption_and_a_users_mistake_end_the_session(made_up, error, block):
     """What is no fault of a norm's goes through."""
     made = made_up(base={}, other={"fails": fails_in(error, block)})
@@ -218,7 +239,7 @@ def test_an_interruption_and_a_users_mistake_end_the_session(made_up, error, blo
 
 
 @pytest.fixture
-def real(registry, monkeypatch):
+def real(registry, measured, monkeypatch):
     """Return a function that measures real networks for a moment, the layer `watching` beside `plain`."""
     monkeypatch.setattr(session, "TRAINING", 1e-3)
     monkeypatch.setattr(session, "EVALUATION", 1e-3)
@@ -237,9 +258,8 @@ def real(registry, monkeypatch):
             normbench.records.Trial(task="tiny", task_version=1, norm=norm, recipe=given, seed=0)
             for norm in ("plain", "watching", "plain")
         ]
-        entries = [Entry(trial) for trial in trials]
-        found = measure(entries, entries[0], entries[2], registry=made, device=device, data_dir="", seconds=1e9)
-        return found, entries, layers
+        found = measured(trials, made, device=device)
+        return found, found.entries, layers
 
     return run
 

@@ -19,11 +19,10 @@ from normbench.train.fingerprint import fingerprint, projected, steps_of
 
 SCRIPT = """
 import json
-from pathlib import Path
 from normbench.execute import Request, fingerprints, prepare
 
 asked = prepare(Request("quick", norms=["batch-renorm"], device="cpu", throughput=False))
-[record] = fingerprints.take(asked.cells, asked.registry, "cpu", Path())
+[record] = fingerprints.take(asked.cells, asked.workplace)
 print(json.dumps([record.outcome, record.digest, record.numbers]))
 """
 

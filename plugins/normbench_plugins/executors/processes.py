@@ -11,18 +11,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 import normbench
 import normbench_plugins
+from normbench.errors import Lost
 from normbench.execute import environment
 from normbench_plugins.workers.waiting import Attempt, Waiting
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
+    from normbench.records import Call, Outcome, Pack
     from normbench_plugins.workers.slot import Slot
+
+Given = TypeVar("Given")
 
 #: How often a pack whose worker died is given to another.
 RETRIES = 1
@@ -44,13 +47,51 @@ def run(
     system has no fork, or a parameter can't be.
     """
     check(jobs, per_gpu, timeout)
-    if not hasattr(os, "fork"):
-        raise normbench.UsageError("--executor processes needs a system that can fork; use --executor serial")
+    _check_system()
     for shape, attempts in _by_shape(packs):
         room = _room(shape, per_gpu)
         count = min(jobs or len(room), len(attempts))
         crew = _Crew(attempts, [room[i % len(room)] for i in range(count)], timeout, on_outcome)
         crew.run()
+
+
+def stream(call: Call, *, timeout: float = 0.0) -> Iterator[Any]:
+    """Carry out a call in a worker, and yield what it yields; between two values the worker waits to be asked on.
+
+    Raises Lost where the worker dies, or gives no value for `timeout` seconds (0 is for ever): it is killed then, with
+    all it started.
+    """
+    from normbench_plugins.workers import worker
+    from normbench_plugins.workers.forkserver import Context
+    from normbench_plugins.workers.slot import Slot
+
+    _check_system()
+    check(0, 1, timeout)
+    slot = Slot(Context(), _room(_Shape(call.device, 1, 1), 1)[0])
+    own = msgspec.structs.replace(call, device=environment.kind(call.device))
+    try:
+        slot.open()
+        _answer(slot, slot.ask(worker.answer, own), timeout)
+        while found := _answer(slot, slot.ask(worker.following), timeout):
+            yield from found
+    except BrokenProcessPool:
+        raise Lost("error", f"its worker {slot.death()}") from None
+    except normbench.UsageError as error:
+        raise normbench.UsageError(str(error)) from None  # without the worker's trace
+    finally:
+        slot.close()
+
+
+def _answer(slot: Slot, future: Future[Given], timeout: float) -> Given:
+    """Return what a worker gives within its time."""
+    if not wait([future], timeout or None).done:
+        raise Lost("timeout", f"killed after {timeout:g} s{slot.last_words()}")
+    return future.result()
+
+
+def _check_system() -> None:
+    if not hasattr(os, "fork"):
+        raise normbench.UsageError("--executor processes needs a system that can fork; use --executor serial")
 
 
 def check(jobs: int, per_gpu: int, timeout: float) -> None:
@@ -209,5 +250,6 @@ EXECUTORS = [
         "normbench_plugins.executors.processes:run",
         summary="Several trials at once, each in a worker process that can be killed",
         params={"jobs": 0, "per_gpu": 1, "timeout": 0.0},
+        stream="normbench_plugins.executors.processes:stream",
     )
 ]

@@ -1,4 +1,4 @@
-"""A place to train in: one worker process at a time, with its share of the machine."""
+"""A place to compute in: one worker process at a time, with its share of the machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import normbench
 from normbench_plugins.workers import worker
@@ -24,6 +25,8 @@ from normbench_plugins.workers.forkserver import Context, starting
 
 if TYPE_CHECKING:
     from normbench.records import Outcome, Pack
+
+Given = TypeVar("Given")
 
 #: How often a worker is started that dies before it can do anything.
 STARTS = 3
@@ -96,17 +99,21 @@ class Slot:
         while True:
             if self._pool is None:
                 self.open()
-            assert self._pool is not None
-            self._tail.clear()
-            self._since = time.monotonic()
             try:
-                return self._pool.submit(worker.work, pack)
+                return self.ask(worker.work, pack)
             except BrokenProcessPool:  # it died while it had nothing to do
                 self.close()
 
+    def ask(self, function: Callable[..., Given], *arguments: Any) -> Future[Given]:
+        """Have the worker that is there call a function. Where it died, this or the result raises BrokenProcessPool."""
+        assert self._pool is not None
+        self._tail.clear()
+        self._since = time.monotonic()
+        return self._pool.submit(function, *arguments)
+
     @property
     def seconds(self) -> float:
-        """How long the pack has been at it."""
+        """How long the worker has been at what it does."""
         return time.monotonic() - self._since
 
     def death(self) -> str:

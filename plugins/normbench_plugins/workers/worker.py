@@ -1,8 +1,9 @@
-"""What happens in a worker: it begins, trains packs, and is gone when the process that started it is."""
+"""What happens in a worker: it begins, trains packs or carries out a call, and is gone when who started it is."""
 
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import shutil
 import signal
@@ -11,11 +12,15 @@ from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, Any
 
 import normbench
+from normbench.errors import Lost
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
+    from collections.abc import Iterator
 
+    from normbench.records import Call, Outcome, Pack
 
+#: What the call that this worker carries out has still to give.
+_values: Iterator[Any] = iter(())
 #: How many process groups a worker can name: of its ranks, and of what started them.
 GROUPS = 256
 
@@ -59,6 +64,25 @@ def work(pack: Pack) -> list[Outcome]:
     finally:
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy
+
+
+def answer(call: Call) -> None:
+    """Begin a call; `following` gives what it yields."""
+    global _values
+    from normbench.execute.calls import carried_out
+
+    _values = carried_out(call)
+
+
+def following() -> tuple[Any, ...]:
+    """Go on with the call until it yields; return that value, nothing at its end.
+
+    Raises Lost for an interruption: the user's does not reach a worker, so that it is a layer's.
+    """
+    try:
+        return tuple(itertools.islice(_values, 1))
+    except KeyboardInterrupt:
+        raise Lost("error", "KeyboardInterrupt") from None
 
 
 def _prepare_ranks(groups: Any, folder: str) -> None:
