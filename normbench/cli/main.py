@@ -28,7 +28,7 @@ from normbench.cli import (
 )
 from normbench.cli.output import close_quietly, say
 from normbench.errors import UsageError
-from normbench.store import DiskFullError
+from normbench.store import DiskFullError, StoreLostError
 
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 
@@ -130,6 +130,9 @@ def status(args: list[str]) -> int:
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
         return run.FAILURES
+    except StoreLostError as error:
+        say(f"normbench: {error}")
+        return {KeyboardInterrupt: INTERRUPTED, Stopped: TERMINATED}.get(type(error.__context__), run.FAILURES)
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
