@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normbench.errors import UsageError
+from normbench.records import storable
 
 _PACKAGES = ("normbench", "torch", "pytorch-lightning", "numpy")
 
@@ -48,7 +49,7 @@ def origin(started: datetime) -> dict[str, Any]:
     """Return what a record says of where it comes from: when it began, the command, and the version of normbench."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [storable(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
         "version": importlib.metadata.version("normbench"),
     }
 
