@@ -14,10 +14,10 @@ def check(files: Iterable[Path], inputs: Sequence[Path] = ()) -> None:
     """Raise UsageError where a file can't be made in its folder, or is one of the command's inputs; before any work."""
     for file in files:
         place = _place(file)
-        if not place.parent.is_dir():
+        if not os.path.isdir(place.parent):
             raise UsageError(f"-o {file}: there is no folder {file.parent}")
         for other in inputs:
-            if _place(other) == place or (other.exists() and place.exists() and other.samefile(place)):
+            if _place(other) == place or (os.path.exists(other) and os.path.exists(place) and other.samefile(place)):
                 raise UsageError(f"-o {file}: it is read by this command; name another file")
 
 

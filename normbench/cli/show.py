@@ -117,7 +117,7 @@ def _again(store: Store, record: TrialRecord) -> str:
     for option in ("--plugin", "--device"):
         for value in given[option]:
             words += [option, value]
-    if not store.folder.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
+    if not store.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
         words += ["--out", str(store.folder)]
     return shlex.join([*words, "--no-throughput"])
 

@@ -69,7 +69,7 @@ def decided_compare(
 
     `unchanged` are rows that need no training.
     """
-    if head.folder.is_file():
+    if head.is_file():
         raise UsageError(f"{head.folder}: a file, which is not written to; --until decided buys seeds for a folder")
     from normbench.boards.compare import compare
 
