@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -147,6 +148,6 @@ def _listed(names: Name | Sequence[Name]) -> list[Name]:
 
 
 def _seeds(seeds: int | Sequence[int] | None) -> str | None:
-    if seeds is None or isinstance(seeds, int):
+    if seeds is None or isinstance(seeds, int | Integral):
         return None if seeds is None else str(seeds)
     return ",".join(str(seed) for seed in seeds) + ("," if len(seeds) == 1 else "")

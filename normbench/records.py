@@ -188,7 +188,7 @@ class _Words(msgspec.Struct, frozen=True):
     vary: dict[str, list[Any]] = {}
     tune: dict[str, list[Any]] = {}
     gate: dict[str, str] = {}
-    published: dict[str, dict[str, Any]] = {}
+    published: dict[str, Any] = {}
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

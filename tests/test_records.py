@@ -339,7 +339,7 @@ def test_a_run_whose_suite_nobody_could_read_is_refused(name, value):
     given = {"schema": 1, "run": "r", "started": "now", "command": [], "version": "1", "device": "cpu", "cells": []}
     line = msgspec.json.encode({**given, "baseline": "none", "suite": {name: value}})
 
-    if isinstance(value, str) and name in ("name", "protocol"):
+    if (isinstance(value, str) and name in ("name", "protocol")) or (name, value) == ("published", {"accuracy": 7}):
         assert {name: value} == msgspec.json.decode(line, type=RunRecord).suite
     else:
         with pytest.raises(msgspec.ValidationError, match=name):

@@ -3,6 +3,7 @@
 import codecs
 
 import msgspec
+import numpy as np
 import pytest
 
 from normbench import suites
@@ -375,3 +376,20 @@ def test_a_name_that_no_folder_can_have_is_refused(suite):
     """Results go to results/NAME, and disks allow 255 bytes."""
     with pytest.raises(UsageError, match="name has 300 characters; it has 200 at most"):
         suite(name="a" * 300)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(0.5), "0.5"),
+        (np.float32(0.5), "0.5"),
+        (np.int64(3), "3"),
+        (np.bool_(True), "true"),
+        (np.array([0.1, 1]), "[0.1, 1.0]"),
+        ([np.float64(0.1)], "[0.1]"),
+    ],
+    ids=repr,
+)
+def test_numbers_of_numpy_are_spelled_as_numbers(value, expected):
+    """A script hands over what it reckoned with."""
+    assert f"x={expected}" == suites.assignments({"x": value})
