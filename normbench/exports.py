@@ -74,10 +74,13 @@ def read(file: Path) -> dict[str, list[msgspec.Raw]]:
     """
     try:
         content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: can't be read ({error.strerror})") from None
+    try:
         parts = _of_parquet(content, file) if content.startswith(_MAGIC) else _parts(content, file)
         if missing := [name for name in _REQUIRED if name not in parts]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-    except (msgspec.MsgspecError, ValueError, OSError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{file}: not a file that normbench export wrote ({reason})") from None
     return parts
@@ -123,7 +126,7 @@ def _of_parquet(content: bytes, file: Path) -> dict[str, list[msgspec.Raw]]:
             raise ValueError(f"it has {len(records)} of {source.metadata.num_rows} trials")
     except (arrow.ArrowException, KeyError) as error:
         raise ValueError(error) from None
-    return {**parts, "trials": [msgspec.Raw((record or "").encode()) for record in records]}
+    return {**parts, "trials": [msgspec.Raw(str(record or "").encode()) for record in records]}
 
 
 def _kind(hint: object) -> object:

@@ -132,12 +132,12 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
 
 def _require_readable(stores: Sequence[Store]) -> None:
     """Raise UsageError where a line can't be read that is not set aside: merging would drop it for good."""
-    bad = [(store.folder, line) for store in stores for line in store.unreadable]
+    bad = [(store, line) for store in stores for line in store.unreadable]
     if bad:
-        folder, line = bad[0]
+        store, line = bad[0]
         more = f" (and {len(bad) - 1} more lines)" if len(bad) > 1 else ""
-        aside = "" if folder.is_file() else "; the next run into this folder sets it aside"
-        raise UsageError(f"{folder / line.file} line {line.line}: {line.reason}{more}; nothing is merged{aside}")
+        aside = "" if store.is_file() else "; the next run into this folder sets it aside"
+        raise UsageError(f"{store.folder / line.file} line {line.line}: {line.reason}{more}; nothing is merged{aside}")
 
 
 def _write(parts: dict[str, list[msgspec.Raw]], out: Path) -> None:

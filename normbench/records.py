@@ -26,6 +26,9 @@ Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout"
 Timed: TypeAlias = Literal["measured", "unsupported", "oom", "timeout", "error"]
 Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
 
+#: Characters of a reason that are kept at its beginning, and at its end.
+_REASON = 980
+
 #: Outcomes that say something of the layer: a later run does not try again.
 FINAL: Final = frozenset({"trained", "not-trained", "diverged", "unsupported"})
 #: Outcomes that have a score.
@@ -152,6 +155,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     dry: bool = False
     changed: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        _cut_reason(self)
+
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """A task's score: its name, its unit ("%" is a share shown as per cent), which way is better, and two anchors."""
@@ -228,6 +235,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             yield self.trial(rate, setting, seed)
 
 
+class _Words(msgspec.Struct, frozen=True):
+    """What boards and commands read of a run's suite, which may lack any of it."""
+
+    name: str = ""
+    protocol: str = ""
+    vary: dict[str, list[Any]] = {}
+    tune: dict[str, list[Any]] = {}
+    gate: dict[str, str] = {}
+    published: dict[str, Any] = {}
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used.
 
@@ -245,6 +263,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     protocol: Literal["tuned", "published"] = "tuned"
     cells: list[Cell]
     looks: list[int] = []
+
+    def __post_init__(self) -> None:
+        """Refuse a suite that nobody could read: a gate of it would hold nothing."""
+        msgspec.convert(self.suite, _Words)
 
 
 class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -341,6 +363,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evaluation: list[float] = []
     peak_memory: int | None = None
 
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        _cut_reason(self)
+
     @property
     def code(self) -> tuple[str | None, str]:
         """What identifies the code that was timed: the norm's print, and the list of what it and the task read."""
@@ -434,6 +460,10 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     digest: str = ""
     numbers: dict[str, list[float | Literal["nan", "inf", "-inf"]]] = {}
 
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        _cut_reason(self)
+
     @property
     def table(self) -> str:
         """What identifies the tables of its cell, like `Cell.table`."""
@@ -457,6 +487,19 @@ def _table(task: str, version: int, params: dict[str, Any], condition: dict[str,
 
 def _row(norm: str, params: dict[str, Any]) -> str:
     return msgspec.json.encode((norm, params), order="sorted").decode()
+
+
+def storable(text: str) -> str:
+    """Return text as JSON can hold it: a lone surrogate, half of a character, is spelled out."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def _cut_reason(record: Outcome | Timing | FingerprintRecord) -> None:
+    """Make a reason text that can be stored, and leave out its middle where it is long: errors may quote megabytes."""
+    text = storable(record.reason)
+    if (left := len(text) - 2 * _REASON) > 40:
+        text = f"{text[:_REASON]} … ({left} characters) … {text[-_REASON:]}"
+    msgspec.structs.force_setattr(record, "reason", text)
 
 
 def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import msgspec
 
 from normbench import exports
 from normbench.errors import UsageError
+from normbench.held import Appended, Folder
 from normbench.records import (
     SCHEMA,
     FingerprintRecord,
@@ -35,22 +37,35 @@ from normbench.records import (
 
 RUNS, TRIALS, SESSIONS, FINGERPRINTS = "runs.jsonl", "trials.jsonl", "sessions.jsonl", "fingerprints.jsonl"
 ENVIRONMENTS, SOURCES, QUARANTINE = "environments.jsonl", "sources.jsonl", "quarantine.jsonl"
-LOCK, OWNER = ".lock", ".lock-owner"
+OWNER = ".lock-owner"
 
-#: Which file has the lines of a kind of record.
-_FILES = {
-    RunRecord: RUNS,
-    TrialRecord: TRIALS,
-    SessionRecord: SESSIONS,
-    FingerprintRecord: FINGERPRINTS,
-    SourcesRecord: SOURCES,
+#: What each file has a line of.
+KINDS: dict[str, Any] = {
+    RUNS: RunRecord,
+    TRIALS: TrialRecord,
+    SESSIONS: SessionRecord,
+    FINGERPRINTS: FingerprintRecord,
+    SOURCES: SourcesRecord,
+    ENVIRONMENTS: dict[str, Any],
 }
+_FILES = {kind: name for name, kind in KINDS.items()}
+
+#: What is nested deeper could end whoever decodes it, or compares it, by exhausting the stack; records are 6 deep.
+DEEPEST = 64
+_TEXT, _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"'), re.compile(rb"[\[\]{}]")
 
 Line = TypeVar("Line")
 
 
 class DiskFullError(OSError):
     """The disk that holds the store is full: what was stored before stays."""
+
+
+class StoreLostError(Exception):
+    """A folder can't be written to any more: its files were moved, replaced or changed by others, or the disk fails.
+
+    It says which file, what became of it, and where that is what the run had stored.
+    """
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +83,15 @@ class _Head(msgspec.Struct):
     schema: int
 
 
-class _EnvironmentHead(_Head):
+class _Environment(_Head):
+    """What boards read of an environment; whatever else is there stays."""
+
     environment: str
+    packages: dict[str, str] = {}
+    python: str = ""
+    platform: str = ""
+    processor: str = ""
+    accelerator: str = ""
 
 
 class Store:
@@ -81,35 +103,42 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.unreadable: list[Unreadable] = []
+        self._named: set[tuple[str, str]] = set()
         self._export: dict[str, list[msgspec.Raw]] | None = None
+
+    def is_file(self) -> bool:
+        """Whether this is an exported file, which is only read."""
+        with _reading(self.folder):
+            return self.folder.is_file()
 
     def exists(self) -> bool:
         """Whether there is any run or session, or an exported file."""
-        return self.folder.is_file() or any((self.folder / name).exists() for name in (RUNS, SESSIONS))
+        with _reading(self.folder):
+            return self.is_file() or any((self.folder / name).exists() for name in (RUNS, SESSIONS))
 
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""
-        return list(self._read(RUNS, RunRecord))
+        return list(self.read(RUNS, RunRecord))
 
     def results(self) -> Iterator[Result]:
         """Yield of every trial's record what boards and plans need, oldest first."""
-        return self._read(TRIALS, Result)
+        return self.read(TRIALS, Result)
 
     def trials(self) -> Iterator[TrialRecord]:
         """Yield every trial's whole record, oldest first."""
-        return self._read(TRIALS, TrialRecord)
+        return self.read(TRIALS, TrialRecord)
 
     def sessions(self) -> list[SessionRecord]:
         """Return the sessions, oldest first."""
-        return list(self._read(SESSIONS, SessionRecord))
+        return list(self.read(SESSIONS, SessionRecord))
 
     def fingerprints(self) -> list[FingerprintRecord]:
         """Return the fingerprints, oldest first."""
-        return list(self._read(FINGERPRINTS, FingerprintRecord))
+        return list(self.read(FINGERPRINTS, FingerprintRecord))
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """Return the environments by their id."""
-        return {line["environment"]: line for line in self._read(ENVIRONMENTS, dict[str, Any])}
+        return {line["environment"]: line for line in self.read(ENVIRONMENTS, dict[str, Any])}
 
     def sources(self) -> dict[str, dict[tuple[str, str], str]]:
         """Return the lists of files that trials were made from, by their key: of each file the hash."""
@@ -119,48 +148,45 @@ class Store:
 
     def source_records(self) -> list[SourcesRecord]:
         """Return the lists of files that trials were made from."""
-        return list(self._read(SOURCES, SourcesRecord))
+        return list(self.read(SOURCES, SourcesRecord))
 
     def known_unreadable(self) -> set[str]:
         """Return the hashes of lines that a writer has set aside already."""
-        path = self.folder / QUARANTINE
-        if not path.exists():
-            return set()
         known = set()
-        for line in path.read_bytes().splitlines():
-            try:
-                known.add(msgspec.json.decode(line, type=Unreadable).sha256)
-            except msgspec.MsgspecError:
-                continue
+        for _, line in self._lines(QUARANTINE):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                known.add(_decoded(msgspec.json.Decoder(Unreadable), line).sha256)
         return known
 
-    def _read(self, name: str, kind: type[Line]) -> Iterator[Line]:
-        decode = msgspec.json.Decoder(kind).decode
+    def read(self, name: str, kind: type[Line]) -> Iterator[Line]:
+        """Yield the records of one of the folder's files, oldest first. Raises UsageError where it can't be opened."""
+        decoder = msgspec.json.Decoder(kind)
         known: set[str] | None = None
         for number, line in self._lines(name):
             try:
-                record = decode(line)
-                head: Any = msgspec.convert(record, _EnvironmentHead) if isinstance(record, dict) else record
+                record = _decoded(decoder, line)
+                head: Any = msgspec.convert(record, _Environment) if isinstance(record, dict) else record
                 if head.schema > SCHEMA:
                     raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 known = self.known_unreadable() if known is None else known
                 bad = _unreadable(name, number, line, error)
                 # Its reason is another for every kind of reading, and its line is named once.
-                named = {(other.file, other.sha256) for other in self.unreadable}
-                if bad.sha256 not in known and (name, bad.sha256) not in named:
+                if bad.sha256 not in known and (name, bad.sha256) not in self._named:
+                    self._named.add((name, bad.sha256))
                     self.unreadable.append(bad)
                 continue
             yield record
 
     def _lines(self, name: str) -> Iterator[tuple[int, bytes]]:
         """Yield the lines of one of a folder's files, or what an exported file has of it, with their numbers."""
-        if self.folder.is_file():
+        if self.is_file():
             exported = self._exported().get(name.removesuffix(".jsonl"), [])
             yield from ((number, bytes(line)) for number, line in enumerate(exported, start=1))
-        elif (self.folder / name).exists():
-            with (self.folder / name).open("rb") as file:
-                yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
+            return
+        path = self.folder / name
+        with _reading(path), suppress(FileNotFoundError), path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
 
     def _exported(self) -> dict[str, list[msgspec.Raw]]:
         if self._export is None:
@@ -188,44 +214,60 @@ class Store:
 
         Raises UsageError where another run holds it, naming that run, or where the folder can't be written.
         """
-        if self.folder.is_file():
+        if self.is_file():
             raise UsageError(f"{self.folder}: a file, which is not written to; name a folder")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / LOCK, timeout=0)
-            lock.acquire()
-        except filelock.Timeout:
-            raise UsageError(f"{self.folder}: another run holds this folder ({self._owner()})") from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DiskFullError(error.errno, "the disk is full", str(self.folder)) from None
-            raise UsageError(f"{self.folder}: can't write results there ({error.strerror})") from None
-        owner = self.folder / OWNER
-        writer = Writer(self)
+        path = self.folder.absolute()
+        mine = f"process {os.getpid()} on {socket.gethostname()}"
         try:
             with _disk(self.folder):
-                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            writer.set_aside()
+                path.mkdir(parents=True, exist_ok=True)
+                folder = Folder(path)
+        except BlockingIOError:
+            raise UsageError(f"{self.folder}: another run holds this folder ({self._owner()})") from None
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+        writer = Writer(self, folder)
+        try:
+            writer.begin(mine)
             yield writer
         finally:
-            writer.close()
-            owner.unlink(missing_ok=True)
-            lock.release()
+            try:
+                writer.require_unchanged()
+            finally:
+                writer.close()
+                if self._owner() == mine:
+                    (path / OWNER).unlink(missing_ok=True)
+                folder.close()
 
     def _owner(self) -> str:
         try:
             return (self.folder / OWNER).read_text(encoding="utf-8")
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return "unnamed"
 
 
 class Writer:
-    """Appends records, each a line, written at once and synced."""
+    """Appends records, each a line, written at once and synced.
 
-    def __init__(self, store: Store) -> None:
+    Before each and at the end, the folder and the files written to have to be those that were opened, and of the size
+    that they were left with. Where one is not, nothing more is written there: StoreLostError.
+    """
+
+    def __init__(self, store: Store, folder: Folder) -> None:
         self._store = store
-        self._open: dict[str, int] = {}
+        self._folder = folder
+        self._files: dict[str, Appended] = {}
         self._sources: set[str] = set()
+        self._lost: StoreLostError | None = None
+
+    def begin(self, owner: str) -> None:
+        """Name the run that holds the folder, and set aside what can't be read of it."""
+        try:
+            with _disk(self._store.folder):
+                (self._folder.path / OWNER).write_text(owner, encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(self._store.folder / OWNER, error) from None
+        self.set_aside()
 
     def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord | SourcesRecord) -> None:
         """Append a run, a trial, a session, a fingerprint or a list of sources.
@@ -258,49 +300,66 @@ class Writer:
 
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
-        readers: list[Callable[[], object]] = [self._store.runs, lambda: list(self._store.trials())]
-        for read in [
-            *readers,
-            self._store.sessions,
-            self._store.fingerprints,
-            self._store.environments,
-            self._store.sources,
-        ]:
-            read()
+        for name, kind in KINDS.items():
+            for _ in self._store.read(name, kind):
+                pass
         known = self._store.known_unreadable()
-        for bad in self._store.unreadable:
-            if bad.sha256 not in known:
-                self._append(QUARANTINE, bad)
+        if bad := [bad for bad in self._store.unreadable if bad.sha256 not in known]:
+            self.copy(QUARANTINE, bad)
+
+    def require_unchanged(self, name: str = "", lines: bytes = b"") -> None:
+        """Raise StoreLostError where the folder or a file is not what this run left, with the lines to come saved."""
+        if self._lost is not None:
+            raise self._lost
+        for held in (self._folder, *self._files.values()):
+            try:
+                why = held.changed()
+            except OSError as error:
+                why = f"can't be looked at ({error.strerror})"
+            if why:
+                raise self._losing(held.path, why, name, lines)
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def _append(self, name: str, *records: object) -> None:
         lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        with _disk(self._store.folder):
-            try:
-                descriptor = self._descriptor(name)
-                written = os.write(descriptor, lines)
-                if written < len(lines):
-                    raise OSError(errno.ENOSPC, "the disk is full")
-                os.fsync(descriptor)
-            except OSError:
-                # What is torn now must not swallow the next line: open anew, which begins one.
-                if name in self._open:
-                    os.close(self._open.pop(name))
-                raise
+        self.require_unchanged(name, lines)
+        try:
+            with _disk(self._store.folder):
+                if name not in self._files:
+                    self._files[name] = Appended(self._folder.path / name)
+                self._files[name].append(lines)
+        except BaseException as error:
+            if isinstance(error, OSError) and not isinstance(error, DiskFullError):
+                why = f"could not be written ({error.strerror})"
+                raise self._losing(self._folder.path / name, why, name, lines) from None
+            # What is torn now must not swallow the next line: open anew, which begins one.
+            if name in self._files:
+                self._files.pop(name).close()
+            raise
 
-    def _descriptor(self, name: str) -> int:
-        if name not in self._open:
-            path = self._store.folder / name
-            torn = _ends_torn(path)
-            self._open[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if torn:
-                os.write(self._open[name], b"\n")
-        return self._open[name]
+    def _losing(self, path: Path, why: str, name: str, lines: bytes) -> StoreLostError:
+        """Return the error that says so, with all that this run has open, and lines to come, saved beside the folder.
+
+        A file that was deleted is whole as long as it is open.
+        """
+        place = self._folder.path.with_name(f"{self._folder.path.name}.saved-{secrets.token_hex(3)}")
+        try:
+            place.mkdir(parents=True)
+            for other, file in self._files.items():
+                file.copy(place / other)
+            if lines:
+                with (place / name).open("ab") as saved:
+                    saved.write(lines)
+            where = f"what it wrote is saved in {place}, which normbench merge can put together with what is left"
+        except OSError as error:
+            where = f"what it wrote can't be saved in {place} ({error.strerror})"
+        self._lost = StoreLostError(f"{path} {why} while a run wrote to it; the run stopped, and {where}")
+        return self._lost
 
 
 def environment_id(described: dict[str, Any]) -> str:
@@ -324,18 +383,35 @@ def _disk(folder: Path) -> Iterator[None]:
         raise
 
 
-def _ends_torn(path: Path) -> bool:
-    if not path.exists() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what keeps a file or folder from being looked at into UsageError, which names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def _unwritable(path: Path, error: OSError) -> Exception:
+    """Return what is said of a folder that can't be written from the start."""
+    return error if isinstance(error, DiskFullError) else UsageError(f"{path}: can't be written ({error.strerror})")
+
+
+def _decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:
+    """Return the record of a line. Raises msgspec's errors, also for what is nested too deep."""
+    if line.count(b"[") + line.count(b"{") > DEEPEST:
+        depth = 0
+        for bracket in _BRACKETS.findall(_TEXT.sub(b"", line)):
+            depth += 1 if bracket in b"[{" else -1
+            if depth > DEEPEST:
+                raise msgspec.ValidationError(f"nested more than {DEEPEST} deep")
+    return decoder.decode(line)
 
 
 def _unreadable(name: str, number: int, line: bytes, error: Exception) -> Unreadable:
     reason = str(error)
     try:
-        if msgspec.json.decode(line, type=_Head).schema > SCHEMA:
+        if _decoded(msgspec.json.Decoder(_Head), line).schema > SCHEMA:
             reason = "written by a newer normbench"
     except (msgspec.MsgspecError, UnicodeDecodeError):
         if not line.endswith(b"\n"):

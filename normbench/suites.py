@@ -5,8 +5,10 @@ This is about the words alone; `plan` resolves them against the norms and tasks 
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +25,9 @@ RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
 
 #: A larger number is a seed by mistake, and would be planned for a long time.
 MOST_SEEDS = 10_000
+
+#: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
+LONGEST_NAME = 200
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
@@ -81,14 +86,26 @@ def read(path: Path) -> Suite:
     """Read a suite's file. Raises UsageError: which file, which key, what is allowed."""
     where = f"suite {path.name}"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: can't be read as text ({error})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        utf16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        why = "it is UTF-16; a suite is saved as UTF-8" if utf16 else error
+        raise UsageError(f"{path}: can't be read as text ({why})") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not TOML: {error}") from None
     return from_table(table, where)
+
+
+def toml(text: str) -> dict[str, Any]:
+    """Return what TOML says. Raises TOMLDecodeError, also for what is nested too deep."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("nested too deep") from None
 
 
 def from_table(table: dict[str, Any], where: str) -> Suite:
@@ -164,12 +181,14 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
         name, label = rest.pop("norm", None), rest.pop("label", "")
         if not isinstance(name, str) or not isinstance(label, str):
             raise UsageError(f'{where}: a table of a norm has norm = "name", its parameters, and perhaps a label')
+        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in label):
+            raise UsageError(f"{where}: label is {label!r}; it is a line of text, without control characters")
         return Choice(name, dict(sorted(rest.items())), label, where)
     match = _SPEC.fullmatch(entry.strip())
     if match is None:
         raise UsageError(f"{where}: {entry!r} is not a name, nor name(param=value)")
     try:
-        params = tomllib.loads(f"x = {{{match['params'] or ''}}}")["x"]
+        params = toml(f"x = {{{match['params'] or ''}}}")["x"]
     except tomllib.TOMLDecodeError:
         raise UsageError(
             f'{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, "text")'
@@ -192,6 +211,8 @@ def _toml(value: Any) -> str:
         return f"{{ {assignments(value)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays are not Python's
+        return _toml(value.tolist())
     return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
 
 
@@ -208,6 +229,8 @@ def readable(error: msgspec.ValidationError) -> str:
 def _check(suite: Suite, where: str) -> None:
     if not _NAME.fullmatch(suite.name):
         raise UsageError(f"{where}: name is {suite.name!r}; it is letters, digits and hyphens, for it names a folder")
+    if len(suite.name) > LONGEST_NAME:
+        raise UsageError(f"{where}: name has {len(suite.name)} characters; it has {LONGEST_NAME} at most")
     for key in ("tasks", "norms"):
         if not getattr(suite, key):
             raise UsageError(f"{where}: {key} is empty; name at least one")
@@ -310,7 +333,7 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"--set {text!r}: write key=value, as in --set epochs=12")
     try:
-        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+        return key.strip(), toml(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
         raise UsageError(
             f'--set {text!r}: {value.strip()!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])'

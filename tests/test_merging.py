@@ -9,6 +9,7 @@ import pytest
 
 from normbench.contract import Recipe
 from normbench.errors import UsageError
+from normbench.held import LOCK
 from normbench.merging import merge
 from normbench.records import (
     SCHEMA,
@@ -22,7 +23,7 @@ from normbench.records import (
     Timing,
     TrialRecord,
 )
-from normbench.store import ENVIRONMENTS, FINGERPRINTS, LOCK, RUNS, SESSIONS, SOURCES, TRIALS, Store, Writer
+from normbench.store import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS, Store, Writer
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 TASK = {"schema": SCHEMA, "task": "toy", "task_version": 1, "device": "cpu"}

@@ -9,7 +9,19 @@ import msgspec
 import pytest
 
 from normbench.contract import Recipe
-from normbench.records import SCHEMA, Cell, Measure, Result, Trial, TrialRecord, without_nonfinite
+from normbench.records import (
+    SCHEMA,
+    Cell,
+    FingerprintRecord,
+    Measure,
+    Outcome,
+    Result,
+    RunRecord,
+    Timing,
+    Trial,
+    TrialRecord,
+    without_nonfinite,
+)
 
 #: sha256, cut to 16 digits, of {"norm":"batchnorm","params":{"a":1,"b":0.5},"recipe":{"batch_size":64,"epochs":6,
 #: "rate":0.1},"seed":0,"task":"toy","task_version":1}, without the line's break.
@@ -272,3 +284,63 @@ def test_table_and_row_of_a_cell(changes, same_table, same_row):
     other = msgspec.structs.replace(cell, **changes)
 
     assert (same_table, same_row) == (cell.table == other.table, cell.row == other.row)
+
+
+def _said(reason):
+    """Return what is kept of a reason for a trial, in a session and for a fingerprint."""
+    recipe = Recipe(rate=0.1, batch_size=64, epochs=6)
+    task = {"task": "toy", "task_version": 1, "norm": "none", "recipe": recipe}
+    place = {"schema": 1, "started": "", "command": [], "version": "", "method": 1, "device": "cpu", "environment": ""}
+    return [
+        Outcome(trial=Trial(seed=0, **task), outcome="error", reason=reason).reason,
+        Timing(norm="none", label="none", outcome="error", reason=reason).reason,
+        FingerprintRecord(label="none", outcome="error", reason=reason, **task, **place).reason,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("RuntimeError: no luck", "RuntimeError: no luck"),
+        ("half of \ud83d a smile", "half of \\ud83d a smile"),
+        ("x" * 1999, "x" * 1999),
+    ],
+    ids=["as it is", "a lone surrogate", "as long as it may be"],
+)
+def test_a_reason_is_kept(reason, expected):
+    """Whatever a layer raised with, what is stored of it is text."""
+    assert [expected] * 3 == _said(reason)
+    assert expected == msgspec.json.decode(msgspec.json.encode(_said(reason)))[0]
+
+
+def test_a_long_reason_keeps_its_ends():
+    """What an error says first and last is kept of 20 MB, and how much is left out; read again, it is no shorter."""
+    long = f"ValueError: {'x' * 20_000_000} (layer.py:7)"
+
+    for said in _said(long):
+        assert len(said) <= 2000
+        assert said.startswith("ValueError: xxx")
+        assert said.endswith("xxx (layer.py:7)")
+        assert f"… ({len(long) - 1960} characters) …" in said
+        assert [said] * 3 == _said(said)
+
+
+def test_what_was_stored_before_keeps_its_length(record):
+    """A trial's reason is cut as it is made, not as it is read: nothing stored is lost."""
+    whole = msgspec.structs.replace(record(outcome="error", score=None), reason="x" * 5000)
+
+    assert whole == msgspec.json.decode(msgspec.json.encode(whole), type=TrialRecord)
+
+
+@pytest.mark.parametrize("name", ["name", "protocol", "vary", "tune", "gate", "published"])
+@pytest.mark.parametrize("value", [7, None, [7], {"accuracy": 7}, "x"], ids=str)
+def test_a_run_whose_suite_nobody_could_read_is_refused(name, value):
+    """A gate that is no gate would hold nothing, in silence."""
+    given = {"schema": 1, "run": "r", "started": "now", "command": [], "version": "1", "device": "cpu", "cells": []}
+    line = msgspec.json.encode({**given, "baseline": "none", "suite": {name: value}})
+
+    if (isinstance(value, str) and name in ("name", "protocol")) or (name, value) == ("published", {"accuracy": 7}):
+        assert {name: value} == msgspec.json.decode(line, type=RunRecord).suite
+    else:
+        with pytest.raises(msgspec.ValidationError, match=name):
+            msgspec.json.decode(line, type=RunRecord)

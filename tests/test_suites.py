@@ -1,6 +1,9 @@
 """Suites: what a TOML file and the command line may say, and the words in which the rest is refused."""
 
+import codecs
+
 import msgspec
+import numpy as np
 import pytest
 
 from normbench import suites
@@ -78,7 +81,9 @@ def test_file_that_is_no_suite(file, text, words):
     assert "mine.toml" in str(refused.value)
 
 
-@pytest.mark.parametrize(("name", "words"), [("nowhere.toml", "there is no such file"), ("", "can't be read as text")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere.toml", "there is no such file"), ("", "can't be read (Is a directory)")]
+)
 def test_file_that_is_not_there(tmp_path, name, words):
     """A suite's file that is missing, or is a folder, is refused by its path."""
     with pytest.raises(UsageError) as refused:
@@ -323,3 +328,68 @@ def test_label_is_shown():
     labelled, bare = Choice("x", {"a": 1}, "mine"), Choice("x", {"a": 1})
 
     assert ("mine", "x(a=1)") == (labelled.shown, bare.shown)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(file):
+    """Editors on Windows write one; it says nothing."""
+    text = 'name = "mine"\r\nsummary = "S"\r\ntasks = ["t"]\r\nnorms = ["none"]\r\nrates = [1]\r\n'
+
+    assert "mine" == suites.read(file(codecs.BOM_UTF8 + text.encode())).name
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_is_told_so(file, encoding):
+    """With its mark it is known for what it is; without, it is no TOML."""
+    with pytest.raises(UsageError, match=r"mine\.toml: .*(UTF-16; a suite is saved as UTF-8|not TOML)"):
+        suites.read(file('name = "mine"'.encode(encoding)))
+
+
+DEEP = "[" * 3000
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda file: suites.read(file(f"a = {DEEP}")),
+        lambda file: suites.choice(f"none(a={DEEP})", "--norm"),
+        lambda file: suites.changed(suites.from_table(TABLE, ""), settings=[f"epochs={DEEP}"]),
+        lambda file: suites.read(file("a = " + "{a = " * 3000)),
+    ],
+    ids=["a file", "a norm", "a setting", "tables"],
+)
+def test_what_is_nested_too_deep_is_refused(file, read):
+    """However deep, it is a mistake and no crash."""
+    with pytest.raises(UsageError):
+        read(file)
+
+
+@pytest.mark.parametrize("label", ["\x1b]0;title\x07", "two\nlines", "a\u2028b", "\x9b31m"])
+def test_a_label_with_control_characters_is_refused(suite, label):
+    """It would be a command to a terminal, or a second line; the message spells it out."""
+    with pytest.raises(UsageError, match=r"label is .*without control characters") as refused:
+        suites.choice({"norm": "none", "label": label}, "suite mine.toml: norms")
+
+    assert str(refused.value).isprintable()
+
+
+def test_a_name_that_no_folder_can_have_is_refused(suite):
+    """Results go to results/NAME, and disks allow 255 bytes."""
+    with pytest.raises(UsageError, match="name has 300 characters; it has 200 at most"):
+        suite(name="a" * 300)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(0.5), "0.5"),
+        (np.float32(0.5), "0.5"),
+        (np.int64(3), "3"),
+        (np.bool_(True), "true"),
+        (np.array([0.1, 1]), "[0.1, 1.0]"),
+        ([np.float64(0.1)], "[0.1]"),
+    ],
+    ids=repr,
+)
+def test_numbers_of_numpy_are_spelled_as_numbers(value, expected):
+    """A script hands over what it reckoned with."""
+    assert f"x={expected}" == suites.assignments({"x": value})

@@ -26,10 +26,11 @@ Record = TypeVar("Record", Result, TrialRecord)
 
 @dataclass
 class Row:
-    """One norm's results in a grid: of each seed, by setting and rate."""
+    """One norm's results in a grid: of each seed, by setting and rate. `order` is that of its run among all."""
 
     cell: Cell
     run: RunRecord
+    order: int
     seeds: list[int]
     settings: list[dict[str, Any]]
     rates: list[float]
@@ -121,18 +122,19 @@ def shown_trials(store: Store, only: frozenset[str] | None = None) -> list[Trial
 
 def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:
     """Yield the rows of each table, without results: its grid is that of its latest run, its norms those of any."""
-    cells: dict[str, dict[str, list[tuple[Cell, RunRecord]]]] = {}
-    latest: dict[str, tuple[Cell, RunRecord]] = {}
-    for run in runs:
+    cells: dict[str, dict[str, list[tuple[Cell, int]]]] = {}
+    latest: dict[str, Cell] = {}
+    for order, run in enumerate(runs):
         for cell in run.cells:
-            cells.setdefault(cell.table, {}).setdefault(cell.row, []).append((cell, run))
-            latest[cell.table] = (cell, run)
+            cells.setdefault(cell.table, {}).setdefault(cell.row, []).append((cell, order))
+            latest[cell.table] = cell
     for table, rows in cells.items():
-        grid = latest[table][0]
+        grid = latest[table]
         yield [
             Row(
                 cell=history[-1][0],
-                run=history[-1][1],
+                run=runs[history[-1][1]],
+                order=history[-1][1],
                 seeds=sorted({seed for cell, _ in history for seed in cell.seeds}),
                 settings=grid.settings,
                 rates=grid.rates,
@@ -195,7 +197,8 @@ def _grid(rows: list[Row]) -> Grid | None:
     stored = [result for row in rows for result in row.results.values()]
     if not stored:
         return None
-    latest = max(rows, key=lambda row: row.run.started)
+    # Not by the time that runs say they began: a clock may have been set back.
+    latest = max(rows, key=lambda row: row.order)
     grid = Grid(
         table=latest.cell.table,
         task=latest.cell.task,

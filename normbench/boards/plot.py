@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normbench.boards.gather import Grid, Row
@@ -17,8 +17,8 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def draw(grids: list[Grid], file: Path) -> None:
-    """Draw a panel a grid into a file, whose suffix says which kind: .png or .svg."""
+def draw(grids: list[Grid], form: str) -> bytes:
+    """Draw a panel a grid, and return the picture: "png" or "svg"."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -32,8 +32,10 @@ def draw(grids: list[Grid], file: Path) -> None:
         )
         for grid, (panel,) in zip(grids, panels, strict=True):
             _panel(grid, panel)
-        figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else {})
+        picture = io.BytesIO()
+        figure.savefig(picture, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
         plt.close(figure)
+    return picture.getvalue()
 
 
 def _panel(grid: Grid, panel: Axes) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from normbench import benchmarks
 from normbench import gates as gating
-from normbench.cli import options, output
+from normbench.cli import options, output, saving
 from normbench.cli.output import say
 from normbench.cli.run import runs
 from normbench.errors import UsageError, unknown
@@ -67,6 +67,7 @@ def command(
     for file in save or ():
         if file.suffix not in ENDINGS:
             raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
+    saving.check(save or (), [base, head])
     given = gating.given(fail or ())
     if not base.exists():
         return _no_baseline(base, head, required=require_baseline)
@@ -186,8 +187,5 @@ def _put(comparison: Comparison, form: str, save: list[Path]) -> None:
         else WRITERS[form](comparison)
     )
     for file in save:
-        try:
-            file.write_text(WRITERS[ENDINGS[file.suffix]](comparison) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
+        saving.save(file, (WRITERS[ENDINGS[file.suffix]](comparison) + "\n").encode())
     output.step_summary(lambda: github(comparison))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from normbench.cli import output
+from normbench.cli import output, saving
 from normbench.errors import UsageError
 from normbench.exports import FORMS
 from normbench.store import Store
@@ -25,8 +24,7 @@ def command(
     """
     if file.suffix not in FORMS:
         raise UsageError(f"-o {file}: an export ends in {' or '.join(FORMS)}")
-    if not file.resolve().parent.is_dir():
-        raise UsageError(f"-o {file}: there is no folder {file.parent}")
+    saving.check([file], [folder])
     from normbench.boards import shown_trials
 
     store = Store(folder)
@@ -34,12 +32,6 @@ def command(
     trials = shown_trials(store)
     document = store.export(trials, file.suffix)
     output.warn_of_unreadable(store)
-    part = file.with_name(f".{file.name}.part")
-    try:
-        part.write_bytes(document)
-        os.replace(part, file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
+    saving.save(file, document)
     sessions = output.counted(len(store.sessions()), "throughput session")
     output.say(f"{file} written: {len(trials)} trials, {sessions}")

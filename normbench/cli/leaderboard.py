@@ -13,7 +13,7 @@ from normbench.cli import output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.store import Store
-from normbench.suites import RECIPE_VALUES, assignments, choice
+from normbench.suites import RECIPE_VALUES, assignments, choice, toml
 
 
 def command(
@@ -73,7 +73,7 @@ def _asked(text: str) -> tuple[str, Any]:
     if key not in RECIPE_VALUES:
         raise unknown("recipe value", key, RECIPE_VALUES, "--where")
     try:
-        return key, tomllib.loads(f"x = {value}")["x"]
+        return key, toml(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
         raise UsageError(f'--where {text!r}: {value!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])') from None
 

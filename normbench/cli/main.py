@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import signal
 import sys
@@ -28,9 +29,12 @@ from normbench.cli import (
 )
 from normbench.cli.output import close_quietly, say
 from normbench.errors import UsageError
-from normbench.store import DiskFullError
+from normbench.store import DiskFullError, StoreLostError
 
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+
+#: What a machine refuses of a file by name, wherever it is met: the user's to mend, and no bug.
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -130,6 +134,13 @@ def status(args: list[str]) -> int:
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
         return run.FAILURES
+    except OSError as error:
+        if error.errno not in _REFUSED or error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: {error.strerror}")
+    except StoreLostError as error:
+        say(f"normbench: {error}")
+        return {KeyboardInterrupt: INTERRUPTED, Stopped: TERMINATED}.get(type(error.__context__), run.FAILURES)
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status

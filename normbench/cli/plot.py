@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import output
+from normbench.cli import output, saving
 from normbench.errors import UsageError
 from normbench.store import Store
 
@@ -21,8 +21,7 @@ def command(
     """Draw accuracy against the rate: a line a norm, a faint dot a seed, failures marked at the bottom."""
     if file.suffix not in SUFFIXES:
         raise UsageError(f"-o {file}: a picture ends in {' or '.join(SUFFIXES)}")
-    if not file.resolve().parent.is_dir():
-        raise UsageError(f"-o {file}: there is no folder {file.parent}")
+    saving.check([file], [folder])
     from normbench.boards import gather
     from normbench.boards.plot import draw
 
@@ -32,8 +31,5 @@ def command(
     output.warn_of_unreadable(store)
     if not grids:
         raise UsageError(f"{folder}: nothing to draw; a curve needs two rates and a seed that has them all")
-    try:
-        draw(grids, file)
-    except OSError as error:
-        raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
+    saving.save(file, draw(grids, file.suffix.removeprefix(".")))
     output.say(f"{file} written")

@@ -111,21 +111,21 @@ def _again(store: Store, record: TrialRecord) -> str:
     """Return the command that runs this trial alone; where the suite varies or tunes values, all of them."""
     run = next((run for run in store.runs() if run.run == record.run), None)
     cell = next((cell for cell in run.cells if _holds(cell, record)), None) if run else None
-    if run is None or cell is None:
+    if run is None or cell is None or "name" not in run.suite:
         return "unknown: the run it belongs to could not be read"
     given = _options(run.command)
     file = next((word for word in run.command if word.endswith(".toml")), None)
     words = ["normbench", "run", file or run.suite["name"], "--norm", spelled(record.norm, record.params)]
     words += ["--seeds", f"{record.seed},"]
-    if run.suite["protocol"] == "tuned":
-        words += ["--set", assignments({"rates": [record.recipe["rate"]]})]
-    varied = {**run.suite["vary"], **run.suite["tune"]}
+    if run.protocol == "tuned":
+        words += ["--set", assignments({"rates": [record.recipe.get("rate", cell.recipe.rate)]})]
+    varied = {**run.suite.get("vary", {}), **run.suite.get("tune", {})}
     for name, value in cell.condition.items():
         words += [] if name in varied else ["--set", assignments({name: value})]
     for option in ("--plugin", "--device"):
         for value in given[option]:
             words += [option, value]
-    if not store.folder.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
+    if not store.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
         words += ["--out", str(store.folder)]
     return shlex.join([*words, "--no-throughput"])
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from normbench.errors import UsageError
+from normbench.records import storable
 
 #: What Linux says of this process.
 _PROCESS = Path("/proc/self")
@@ -57,7 +58,7 @@ def origin(started: datetime) -> dict[str, Any]:
     """Return what a record says of where it comes from: when it began, the command, and the version of normbench."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [storable(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
         "version": importlib.metadata.version("normbench"),
     }
 

@@ -161,7 +161,7 @@ def prepare(
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
-    if store.folder.is_file():
+    if store.is_file():
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)

@@ -69,7 +69,7 @@ def decided_compare(
 
     `unchanged` are rows that need no training.
     """
-    if head.folder.is_file():
+    if head.is_file():
         raise UsageError(f"{head.folder}: a file, which is not written to; --until decided buys seeds for a folder")
     from normbench.boards.compare import compare
 
@@ -78,8 +78,8 @@ def decided_compare(
     latest = head.runs()[-1]
     _check_looks(head, looks, frozenset(cell.table for cell in latest.cells))
     seeds = _seeds(base)
-    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, looks=looks, throughput=False)
-    suite = _suite(latest)
+    suite = _suite(latest, head)
+    request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
     wanted = {(cell.table, cell.row) for cell in latest.cells} & set(seeds) - unchanged
     for look in looks:
         if not wanted:
@@ -108,15 +108,15 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
     stored = base.fingerprints()
     latest = base.runs()[-1] if base.runs() else None
     if latest is None or not stored:
-        name = latest.suite["name"] if latest else "SUITE"
+        name = latest.suite.get("name", "SUITE") if latest else "SUITE"
         plugins = "".join(f" --plugin {file}" for file in request.plugin_files)
         raise UsageError(
             f"{base.folder}: no fingerprints there; in BASE's checkout, normbench fingerprint {name}{plugins} --out "
             f"{base.folder} stores them"
         )
-    suite = _suite(latest)
+    suite = _suite(latest, base)
     seeds = _seeds(base)
-    request = dataclasses.replace(request, suite=latest.suite["name"], out=head.folder, looks=looks, throughput=False)
+    request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
     prepared = settled(prepare(request, suite=suite))
     taken = fingerprints.take(prepared.cells, prepared.workplace)
     found = fingerprints.held_against(stored, taken)
@@ -142,8 +142,11 @@ def _seeds(base: Store) -> dict[Key, list[int]]:
     return {key: sorted(seeds) for key, seeds in found.items()}
 
 
-def _suite(run: RunRecord) -> Suite:
-    return msgspec.convert(run.suite, Suite)
+def _suite(run: RunRecord, store: Store) -> Suite:
+    try:
+        return msgspec.convert(run.suite, Suite)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{store.folder}: the suite of run {run.run} can't be read ({error})") from None
 
 
 def _among(wanted: set[Key], cell: Cell) -> Cell | None:

@@ -41,6 +41,7 @@ class Folder:
         device: str = "cpu",
         baseline: str = "batchnorm",
         suite: dict[str, Any] | None = None,
+        started: str | None = None,
     ) -> Store:
         """Store a run of norms, each a dict {rate: [what each seed gave]}, or a list of them, one a setting.
 
@@ -69,7 +70,7 @@ class Folder:
         run = RunRecord(
             schema=1,
             run=f"run {self._runs}",
-            started=f"2024-01-01T00:00:{self._runs:02}+00:00",
+            started=started or f"2024-01-01T00:00:{self._runs:02}+00:00",
             command=["normbench", "run"],
             version="0",
             device=device,

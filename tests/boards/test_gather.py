@@ -201,6 +201,16 @@ def test_the_grid_is_that_of_the_latest_run(folder) -> None:
     assert [("none", True)] == [(norm, "1 of 3" in why) for norm, why in table.apart]
 
 
+def test_a_clock_that_was_set_back_changes_no_latest_run(folder) -> None:
+    """The later line of runs.jsonl is the later run, whatever its time says."""
+    folder.add({"layer-norm": {0.1: [0.6]}}, baseline="layer-norm", started="2030-01-01T00:00:00+00:00")
+    store = folder.add({"batchnorm": {0.1: [0.8], 1: [0.9]}}, started="1970-01-01T00:00:00+00:00")
+
+    [grid] = gather(store)
+
+    assert ("batchnorm", [0.1, 1]) == (grid.baseline, grid.rates)
+
+
 def test_a_trial_that_was_tried_again_counts_once(folder) -> None:
     """What a failed trial gave when it was run again takes its place."""
     folder.add({"batchnorm": {0.1: [0.8, "error"]}})

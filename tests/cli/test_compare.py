@@ -105,7 +105,7 @@ def test_a_loss_without_a_gate_ends_with_0(normbench, seeds):
         (["--format", "junitt"], "--format: no format 'junitt'; did you mean 'junit'?"),
         (["--max-seeds", "3"], "--max-seeds goes with --until decided"),
         (["--until", "decided"], "--until decided needs --max-seeds N"),
-        (["-o", "missing/table.md"], "-o missing/table.md: can't be written"),
+        (["-o", "missing/table.md"], "-o missing/table.md: there is no folder missing"),
     ],
 )
 def test_mistakes_end_with_2(normbench, pair, options, message):

@@ -1,6 +1,7 @@
 """Every mistake of a user's is one line on stderr and exit status 2; help, version, and pipes that close."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import normbench as package
 from normbench.cli import listing
+from normbench.execute.training import Training
 
 COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
 
@@ -22,7 +24,7 @@ MISTAKES = {
     "suite": (["run", "qick"], "no suite 'qick'; did you mean 'quick'?"),
     "suite to plan": (["plan", "qick"], "no suite 'qick'; did you mean 'quick'?"),
     "suite's file": (["run", "absent.toml"], "absent.toml: there is no such file"),
-    "suite is a folder": (["run", "folder/"], "folder: can't be read as text"),
+    "suite is a folder": (["run", "folder/"], "folder: can't be read (Is a directory)"),
     "norm": (["run", "quick", "--norm", "batchnrm"], "--norm: no norm 'batchnrm'; did you mean 'batchnorm'"),
     "norm's form": (["run", "quick", "--norm", "batchnorm(eps"], "is not a name, nor name(param=value)"),
     "norm empty": (["run", "quick", "--norm", ""], "'' is not a name"),
@@ -93,7 +95,7 @@ MISTAKES = {
     "nothing to measure": (["throughput"], "Missing argument 'SUITE|FILE.toml|DIR'"),
     "suite to measure": (["throughput", "qick"], "no suite 'qick'; did you mean 'quick'?"),
     "norm to measure": (["throughput", "quick", "--norm", "batchnrm"], "--norm: no norm 'batchnrm'; did you mean"),
-    "folder to measure": (["throughput", "folder/"], "folder: can't be read as text"),
+    "folder to measure": (["throughput", "folder/"], "folder: can't be read (Is a directory)"),
     "seconds": (["throughput", "quick", "--seconds", "-1"], "Invalid value for '--seconds'"),
     "seconds of a run": (["run", "quick", "--seconds", "long"], "Invalid value for '--seconds'"),
     "trial": (["show", "0123"], "no trial '0123' in"),
@@ -227,6 +229,33 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch)
     assert full.err.endswith("normbench: out: the disk is full; what was stored before is kept\n")
     assert 0 == again.status
     assert 4 == len({record["key"] for record in lines("out")}) == len(lines("out"))
+
+
+@pytest.mark.parametrize(
+    ("happens", "says"),
+    [
+        (lambda: shutil.rmtree("out"), "out was deleted or moved"),
+        (lambda: shutil.copy(shutil.move("out/trials.jsonl", "kept"), "out/trials.jsonl"), "was replaced by another"),
+    ],
+    ids=["the folder is deleted", "a file is replaced"],
+)
+def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, monkeypatch, happens, says):
+    """Exit status 4 and one line, which names a folder with all that was stored; with it the run goes on."""
+    storing = Training._take
+    asked = ("--norm", "none", "--set", "rates=[0.1, 1]", "--executor", "serial", "--quiet", "--out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_take", lambda self, outcome: (storing(self, outcome), happens()))
+        lost = small(*asked, "out")
+    [saved] = Path().glob("out.saved-*")
+    again = small(*asked, saved)
+
+    assert (4, "") == (lost.status, lost.out)
+    assert says in lost.err
+    assert str(saved) in lost.err
+    assert 1 == lost.err.count("\n")
+    assert 0 == again.status
+    assert 2 == len({record["key"] for record in lines(saved)}) == len(lines(saved))
 
 
 def _no_room(descriptor):

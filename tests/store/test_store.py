@@ -3,87 +3,14 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
+import tracemalloc
 
 import msgspec
 import pytest
 
-from normbench.contract import Recipe
 from normbench.errors import UsageError
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, TrialRecord
-from normbench.store import ENVIRONMENTS, QUARANTINE, RUNS, TRIALS, DiskFullError, Store, Unreadable
-
-HOLD = """
-import sys
-from pathlib import Path
-from normbench.store import Store
-with Store(Path(sys.argv[1])).writer():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def store(tmp_path):
-    """Return a function that opens the store anew, as another command would."""
-    return lambda: Store(tmp_path / "results")
-
-
-@pytest.fixture
-def record():
-    """Return a function that makes a trial's record with a key."""
-
-    def make(key):
-        return TrialRecord(
-            schema=SCHEMA,
-            key=key,
-            run="run",
-            finished="2025-01-01",
-            task="toy",
-            task_version=1,
-            norm="batchnorm",
-            params={"kind": "é"},
-            recipe={"rate": 0.1},
-            seed=0,
-            device="cpu",
-            environment="env",
-            outcome="trained",
-            score=0.9,
-            measure=Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9),
-        )
-
-    return make
-
-
-@pytest.fixture
-def run():
-    """Return a run's record."""
-    recipe = Recipe(rate=1, batch_size=8, epochs=1)
-    cell = Cell(task="toy", task_version=1, norm="none", label="none", recipe=recipe, rates=[1.0], seeds=[0])
-    return RunRecord(
-        schema=1,
-        run="run",
-        started="now",
-        command=[],
-        version="1",
-        device="cpu",
-        suite={},
-        baseline="none",
-        cells=[cell],
-    )
-
-
-@pytest.fixture
-def filled(store, record):
-    """Return a function that appends records of these keys in one run."""
-
-    def put(*keys):
-        with store().writer() as writer:
-            for key in keys:
-                writer.append(record(key))
-
-    return put
+from normbench.records import SCHEMA
+from normbench.store import ENVIRONMENTS, QUARANTINE, RUNS, TRIALS, DiskFullError, Unreadable
 
 
 @pytest.fixture
@@ -104,16 +31,6 @@ def disk(monkeypatch):
         monkeypatch.setattr(os, "write", real if room is None else write)
 
     return leave
-
-
-@pytest.fixture
-def held(tmp_path):
-    """Return another process that holds the folder for writing until its input ends."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "results")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.stdin.close()
 
 
 def _keys(store):
@@ -403,18 +320,19 @@ def test_disk_that_is_full_at_the_sync(store, record, monkeypatch, code):
     assert code == raised.value.errno
 
 
-def test_another_error_of_the_disk(store, record, monkeypatch):
-    """An error of the disk that is no lack of room keeps its own name."""
+def test_a_folder_of_many_trials_is_opened_without_keeping_them(store, filled, record):
+    """Memory does not grow with what is stored: a million trials are opened for writing in as much as ten."""
+    filled("a")
+    with (store().folder / TRIALS).open("ab") as file:
+        file.write((msgspec.json.encode(record("b")) + b"\n") * 5000)
 
-    def fsync(descriptor):
-        raise OSError(errno.EIO, "Input/output error")
+    tracemalloc.start()
+    with store().writer():
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
-    with store().writer() as writer:
-        monkeypatch.setattr(os, "fsync", fsync)
-        with pytest.raises(OSError, match="Input/output") as raised:
-            writer.append(record("a"))
-
-    assert not isinstance(raised.value, DiskFullError)
+    assert peak < 1e6
 
 
 def test_readers_never_write(store, record, run):
