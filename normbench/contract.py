@@ -75,6 +75,7 @@ class Traits:
     dropped. (Layer norm subtracts a mean over channels, which is another thing.)
     `scale_invariant`: rescaling its input changes nothing, up to eps.
     `eval_differs`: evaluation computes something else than training.
+    `eval_batch_dependent`: in evaluation, too, a sample's output depends on the other samples of the batch.
     """
 
     batch_dependent: bool = False
@@ -85,6 +86,8 @@ class Traits:
     centres: bool = False
     scale_invariant: bool = False
     eval_differs: bool = False
+    # Not shown: code prints are made of what is, and it changes no number.
+    eval_batch_dependent: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)

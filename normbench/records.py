@@ -96,6 +96,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lanes: int = 1
     seconds: float = 0.0
     dry: bool = False
+    eval_batch: int = 0
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +228,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     device_batch: int = 0
     sync_ranks: int = 1
     seconds: float = 0.0
+    eval_batch: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a scored outcome without a score: a board could not place it."""
@@ -254,6 +256,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     epoch_steps: int = 0
     seconds: float = 0.0
+    eval_batch: int = 0
 
     @property
     def trained(self) -> bool:
