@@ -81,7 +81,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
-    loss was finite and a weight or buffer was not.
+    loss was finite and a weight or buffer was not. `eval_batch` is how many samples were evaluated at a time, where the
+    evaluation of one depends on the others; else 0.
     """
 
     trial: Trial
