@@ -52,6 +52,8 @@ def command(
     )
     for failed in prepared.registry.quarantined:
         output.say(f"normbench: {failed}")
+    for anew in prepared.always_anew:
+        output.say(f"normbench: {anew}")
     output.warn_of_unreadable(prepared.store)
     if json:
         output.put(msgspec.json.format(msgspec.json.encode(_described(prepared)), indent=2).decode())

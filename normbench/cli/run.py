@@ -124,6 +124,8 @@ def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
     for plugin in prepared.registry.quarantined:
         say(f"normbench: {plugin}")
+    for anew in () if quiet else prepared.always_anew:
+        say(f"normbench: {anew}")
     if quiet or not (prepared.todo or prepared.sessions):
         return run(prepared)
     from normbench.cli.progress import shown

@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
-from torch.utils import deterministic
+from torch.nn.parameter import is_lazy
 
 from normbench import plugins
 from normbench.contract import Site, Unsupported
@@ -91,7 +91,7 @@ def _step(
     data = assemble.data(trial, registry.task(trial.task), folder, device)
     module = assemble.training(eager, registry, data, place, ranks=ranks)
     for site, name, value in named(module.network, place):
-        if isinstance(value, UninitializedTensorMixin):
+        if is_lazy(value):
             raise Refused(site, f"{name} has no shape before the first forward; give it one when it is built")
     _check_modes(module.network, place)
     optimizer = module.to(device).new_optimizer()
@@ -146,15 +146,16 @@ def _check_same(trial: Trial, once: list[Seen], again: list[Seen]) -> None:
 @contextmanager
 def _unset_memory(*, filled: bool) -> Iterator[None]:
     """Let memory that nothing sets hold nan, or what it happens to; and compute in the same way each time."""
-    mode, fill = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deterministic")
         torch.set_deterministic_debug_mode("warn")
-        deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
         try:
             yield
         finally:
-            deterministic.fill_uninitialized_memory = fill
+            memory.fill_uninitialized_memory = fill
             torch.set_deterministic_debug_mode(mode)
 
 

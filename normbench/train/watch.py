@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +86,13 @@ class Watch:
     def see(self, site: Site | None, what: str, value: Tensor) -> None:
         """Note a tensor."""
         value = value.detach()
-        nan = bool(value.isnan().any())
         exact = value.device.type == "cpu"
         if exact:
-            number = float(zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            bits: Any = value.reshape(-1).contiguous().view(torch.uint8).numpy()
+            number = float(zlib.crc32(bits))
         else:
             number = float(value.double().nan_to_num().norm())
-        self.seen.append(Seen(site, what, number, nan, exact))
+        self.seen.append(Seen(site, what, number, bool(value.isnan().any()), exact))
 
     def to_blame(self, error: BaseException) -> Site | None:
         """Return the site whose layer made a step fail, or None where that was none of them."""
@@ -131,7 +131,7 @@ class Watch:
         self._version = given._version
         self.see(None, f"what the norm at site {site.index} is given", given)
         if given.requires_grad:
-            given.register_hook(lambda gradient: self._at(None))  # noqa: ARG005 - a hook's signature
+            _on_gradient(given, lambda: self._at(None))
 
     def _leave(self, site: Site, given: Tensor, output: Any) -> None:
         if not isinstance(output, Tensor):
@@ -142,7 +142,7 @@ class Watch:
         self.see(site, "its output" if torch.is_grad_enabled() else "its output in evaluation", output)
         self.check_trained(output, site)
         if output.requires_grad:
-            output.register_hook(lambda gradient: self._at(site))  # noqa: ARG005 - a hook's signature
+            _on_gradient(output, lambda: self._at(site))
         self.site = None
 
     def _at(self, site: Site | None) -> None:
@@ -172,6 +172,11 @@ def named(network: nn.Module, place: Place) -> Iterator[tuple[Site | None, str, 
                 if id(value) not in known:
                     known.add(id(value))
                     yield site, f"its {kind} {name!r}", value
+
+
+def _on_gradient(value: Tensor, call: Callable[[], None]) -> None:
+    """Call when a tensor's gradient is known."""
+    value.register_hook(lambda gradient: call())  # type: ignore[no-untyped-call]  # noqa: ARG005 - a hook's signature
 
 
 def _check_layout(site: Site, value: Tensor, *, only_axes: bool = False) -> None:
