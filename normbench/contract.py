@@ -78,6 +78,7 @@ class Traits:
     dropped. (Layer norm subtracts a mean over channels, which is another thing.)
     `scale_invariant`: rescaling its input changes nothing, up to eps.
     `eval_differs`: evaluation computes something else than training.
+    `eval_batch_dependent`: in evaluation, too, a sample's output depends on the other samples of the batch.
     """
 
     batch_dependent: bool = False
@@ -88,6 +89,8 @@ class Traits:
     centres: bool = False
     scale_invariant: bool = False
     eval_differs: bool = False
+    # Not shown: code prints are made of what is, and it changes no number.
+    eval_batch_dependent: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Norm:
         _check_head("norm", self.name, self.summary)
         _check_members("layouts", self.layouts, ALL)
         _check_members("placement", [self.placement], PLACEMENTS)
+        if not isinstance(self.traits, Traits) and not callable(self.traits):
+            raise TypeError(f"traits is {self.traits!r}; it is normbench.Traits(...), or a function that returns one")
         object.__setattr__(self, "layouts", frozenset(self.layouts))
         first = ("site", "module") if self.placement == "weight" else ("site",)
         object.__setattr__(self, "params", _parameters("layer", self.layer, self.params, first))
@@ -129,8 +134,22 @@ class Norm:
             raise ValueError(f"parameter {min(reserved)!r} has a name that normbench uses itself")
 
     def traits_with(self, params: Mapping[str, Any]) -> Traits:
-        """Return the traits that the norm claims with these parameters, the others at their defaults."""
-        return self.traits if isinstance(self.traits, Traits) else self.traits(**{**self.params, **params})
+        """Return the traits that the norm claims with these parameters, the others at their defaults.
+
+        Raises UsageError where its function of the parameters raises, or returns something else.
+        """
+        if isinstance(self.traits, Traits):
+            return self.traits
+        try:
+            claimed = self.traits(**{**self.params, **params})
+        except Exception as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UsageError(
+                f"norm {self.name}: its traits, a function of all its parameters, raised {what}"
+            ) from error
+        if not isinstance(claimed, Traits):
+            raise UsageError(f"norm {self.name}: its traits returned {claimed!r}; they return normbench.Traits")
+        return claimed
 
     def build(self, site: Site, params: Mapping[str, Any], *wrapped: nn.Module) -> nn.Module:
         """Return the layer at a site; with placement "weight", the linear or convolution `wrapped` by it."""
@@ -275,27 +294,46 @@ def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
 
 
 def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return parameters as given, in the order of their names, with whole numbers made floats where the default is one.
+    """Return parameters as given, in the order of their names, each in the type of its default.
 
-    Raises UsageError for a parameter that is not `declared`, whose type is not that of its default, or that is not
-    finite; `where` begins the message.
+    A whole number becomes a float where the default is one, and a list, as TOML has arrays, a tuple. Raises UsageError
+    for a parameter that is not `declared`, whose type is not that of its default, or in which a number is not finite;
+    `where` begins the message.
     """
     result: dict[str, Any] = {}
     for name, value in sorted(given.items()):
         if name not in declared:
             raise unknown("parameter", name, declared, where)
         default = declared[name]
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
+        value = _like(default, value)
         if default is not None and type(value) is not type(default):
             kind = type(default).__name__
             kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
             raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
-        if isinstance(value, float) and not math.isfinite(value):
+        if not _finite(value):
             # JSON has no such number, so that a key could not tell inf from nan.
             raise UsageError(f"{where}: {name} is {value}; a number is finite")
         result[name] = value
     return result
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return a value in the type of a default where TOML has no such type, or another spelling of the same."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        kind = default[0] if len({type(item) for item in default}) == 1 else None
+        return tuple(_like(kind, item) for item in value)
+    return value
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number in a value is infinite or nan."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def named_by(fn: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:

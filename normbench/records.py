@@ -137,7 +137,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
-    says what the training changed that all of its process shares, in words; it was put back.
+    says what the training changed that all of its process shares, in words; it was put back. `eval_batch` is how many
+    samples were evaluated at a time, where the evaluation of one depends on the others; else 0.
     """
 
     trial: Trial
@@ -154,6 +155,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     dry: bool = False
     changed: tuple[str, ...] = ()
+    eval_batch: int = 0
 
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""
@@ -305,6 +307,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     device_batch: int = 0
     sync_ranks: int = 1
     seconds: float = 0.0
+    eval_batch: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a scored outcome without a score: a board could not place it."""
@@ -333,6 +336,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     epoch_steps: int = 0
     seconds: float = 0.0
+    eval_batch: int = 0
 
     @property
     def trained(self) -> bool:

@@ -21,6 +21,7 @@ from normbench.contract import (
 from normbench.errors import UsageError
 
 RECIPE = {"rate": 0.1, "batch_size": 64, "epochs": 6}
+INF = float("inf")
 
 
 @pytest.fixture
@@ -228,11 +229,15 @@ def test_traits_may_depend_on_parameters(norm):
         ({"groups": 4, "affine": False, "eps": 0.5}, {"affine": False, "eps": 0.5, "groups": 4}),
         ({"clip": 3}, {"clip": 3}),
         ({"clip": "auto"}, {"clip": "auto"}),
+        ({"betas": [1, 0.5]}, {"betas": (1.0, 0.5)}),
+        ({"shape": [2, 3]}, {"shape": (2, 3)}),
+        ({"most": 7}, {"most": 7.0}),
     ],
 )
 def test_checked_parameters(given, expected):
-    """Parameters come back sorted, with a whole number made a float where the default is one; None takes anything."""
-    found = checked({"groups": 8, "eps": 1e-5, "affine": True, "clip": None}, given, "--norm")
+    """Parameters come back sorted, each in the type of its default where TOML has another; None takes anything."""
+    defaults = {"groups": 8, "eps": 1e-5, "affine": True, "clip": None, "betas": (0.9, 0.99), "shape": (), "most": INF}
+    found = checked(defaults, given, "--norm")
 
     assert list(expected.items()) == list(found.items())
     assert [type(value) for value in expected.values()] == [type(value) for value in found.values()]
@@ -249,14 +254,52 @@ def test_checked_parameters(given, expected):
         ({"eps": "small"}, "eps is 'small'; it takes a float"),
         ({"eps": float("inf")}, "eps is inf; a number is finite"),
         ({"eps": float("nan")}, "eps is nan; a number is finite"),
+        ({"most": INF}, "most is inf; a number is finite"),
+        ({"list": [1.0, INF]}, "list is [1.0, inf]; a number is finite"),
+        ({"any": [{"deep": -INF}]}, "any is [{'deep': -inf}]; a number is finite"),
+        ({"pair": [1.0, float("nan")]}, "pair is (1.0, nan); a number is finite"),
+        ({"pair": 1.0}, "pair is 1.0; it takes a tuple, like its default (0.5, 0.5)"),
     ],
 )
 def test_checked_refuses(given, words):
     """A parameter of another name or type is refused, with the nearest name or what it takes."""
+    defaults = {"groups": 8, "eps": 1e-5, "affine": True, "most": INF, "list": [], "any": None, "pair": (0.5, 0.5)}
+
     with pytest.raises(UsageError) as refused:
-        checked({"groups": 8, "eps": 1e-5, "affine": True}, given, "--norm")
+        checked(defaults, given, "--norm")
 
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("traits", "message"),
+    [
+        (
+            lambda eps: 1 / 0,
+            "norm mine: its traits, a function of all its parameters, raised ZeroDivisionError: division",
+        ),
+        (lambda: Traits(), "norm mine: its traits, a function of all its parameters, raised TypeError: "),
+        (
+            lambda eps: {"centres": True},
+            "norm mine: its traits returned {'centres': True}; they return normbench.Traits",
+        ),
+    ],
+)
+def test_a_mistake_in_traits_is_the_plugins(norm, traits, message):
+    """A function of the parameters that raises, or returns something else, is named in one line."""
+    made = norm(layer=lambda site, eps=1e-5: None, traits=traits)
+
+    with pytest.raises(UsageError) as refused:
+        made.traits_with({"eps": 1e-3})
+
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_traits_are_traits_or_a_function(norm):
+    """Anything else is refused as the norm is described."""
+    with pytest.raises(TypeError, match=r"traits is \{'centres': True\}; it is normbench.Traits\(...\), or a function"):
+        norm(traits={"centres": True})
 
 
 def test_named_by():

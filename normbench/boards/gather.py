@@ -287,6 +287,10 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
             yield f"{row.label}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
+    for row in rows:
+        at_once = max((result.eval_batch for result in row.results.values()), default=0)
+        if at_once:
+            yield f"{row.label}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
     if len({result.environment for result in stored}) > 1:
         yield "mixed: trials of more than one environment (versions or hardware) stand side by side"
     if len({result.device for result in stored}) > 1:

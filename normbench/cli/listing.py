@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Callable
@@ -28,7 +29,9 @@ def command(
     registry = plugins.current(tuple(plugin or ()))
     entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
     if json:
-        output.put(msgspec.json.format(msgspec.json.encode({"schema": 1, kind: entries}), indent=2).decode())
+        output.put(
+            msgspec.json.format(msgspec.json.encode({"schema": 1, kind: _described(entries)}), indent=2).decode()
+        )
     else:
         output.put("\n".join(_lines(entries)))
     for warning in registry.warnings:
@@ -111,9 +114,33 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _assignment(name: str, value: Any) -> str:
+    try:
+        return suites.assignments({name: value})
+    except TypeError:  # no TOML
+        return f"{name}={_name(value)}"
+
+
+def _described(value: Any) -> Any:
+    """Return a value as JSON has it, in words where it has none: a default may be infinite, a function or a class."""
+    if isinstance(value, dict):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else _name(value)
+
+
+def _name(thing: Any) -> str:
+    """Return the name of a function or a class, or of the class of anything else."""
+    name: str = getattr(thing, "__qualname__", type(thing).__qualname__)
+    return name
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return suites.assignments(value)
+        return ", ".join(_assignment(name, item) for name, item in value.items())
     if isinstance(value, list):
         return ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     return str(value)

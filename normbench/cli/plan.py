@@ -50,7 +50,7 @@ def command(
             throughput=throughput,
         )
     )
-    for warning in prepared.registry.warnings:
+    for warning in [*prepared.registry.warnings, *prepared.always_anew]:
         output.say(f"normbench: {warning}")
     output.warn_of_unreadable(prepared.store)
     if json:

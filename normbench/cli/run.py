@@ -127,6 +127,8 @@ def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
     for warning in prepared.registry.warnings:
         say(f"normbench: {warning}")
+    for anew in () if quiet else prepared.always_anew:
+        say(f"normbench: {anew}")
     with contextlib.redirect_stdout(sys.stderr):  # what a layer prints that trains in this process
         if quiet or not (prepared.todo or prepared.sessions):
             return run(prepared)

@@ -125,6 +125,14 @@ class Prepared:
         return sum(norms[cell.norm].plugin.has_files or tasks[cell.task].plugin.has_files for cell in done)
 
     @property
+    def always_anew(self) -> list[str]:
+        """What is to be said of norms that no run finds done, as nothing tells whether their code is the same."""
+        norms = {cell.norm for cell in self.cells if cell.norm_print is None}
+        return [
+            f"norm {name!r} is trained anew by every run: {_unprinted(name, self.registry)}" for name in sorted(norms)
+        ]
+
+    @property
     def todo(self) -> list[Work]:
         """The trials that are not done."""
         return [item for item in self.work if not item.done]
@@ -170,6 +178,16 @@ def prepare(
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), retry=request.retry)
     return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left)
+
+
+def _unprinted(name: str, registry: Registry) -> str:
+    """Say why a norm has no print."""
+    for parameter, default in registry.norm(name).params.items():
+        if callable(default) and not isinstance(default, type):
+            return (
+                f"the default of its parameter {parameter!r} is a {type(default).__name__}, and not a value or a name"
+            )
+    return "its source can't be read, or depends on objects that read differently in every process"
 
 
 def settled(prepared: Prepared) -> Prepared:

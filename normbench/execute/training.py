@@ -253,4 +253,5 @@ def _trial_record(
         device_batch=trial.recipe.device_batch,
         sync_ranks=trial.recipe.sync_ranks or trial.recipe.ranks,
         seconds=round(outcome.seconds, 4),
+        eval_batch=outcome.eval_batch,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normbench.contract import Task, function, named_by
+from normbench.contract import Task, Unsupported, function, named_by
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Trial
@@ -53,7 +53,11 @@ def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.
         isinstance(module, nn.modules.dropout._DropoutNd) for module in built.modules()
     ):
         raise UsageError(f"task {task.name}: dropout is {trial.recipe.dropout}; its network has no dropout")
-    place.initializer.rest(built, place.norms)
+    if not place.layers and place.bare:
+        raise Unsupported(f"{trial.norm} wraps linears; the network of {task.name} has none at its places for norms")
+    if not place.layers:
+        raise UsageError(f"task {task.name}: its network has no norm: it never calls place")
+    place.initializer.rest(built, [layer for _, layer in place.layers])
     return built
 
 
@@ -62,10 +66,13 @@ def training(
     registry: Registry,
     data: Loaded,
     place: Place | None = None,
-    watchers: Callable[[nn.Module], Sequence[Any]] = lambda network: (),  # noqa: ARG005 - a watcher's signature
+    watchers: Callable[[nn.Module], Mapping[str, Any]] = lambda network: {},  # noqa: ARG005 - a watcher's signature
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start; `watchers` gives what watches its network, `ranks` who trains it."""
+    """Return a trial's training, at its start.
+
+    `watchers` gives what watches its network, by the names of the probes; `ranks` are who trains it.
+    """
     task, recipe = registry.task(trial.task), trial.recipe
     if recipe.channels_last and data.train[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")

@@ -1,14 +1,23 @@
-"""One step of every norm before hours of training: a layer that raises, or changes a shape, is named with its site."""
+"""One step of every norm before hours of training: what can't work is named with its site.
+
+The step is taken twice, by two networks built from the same seed. What differs between them depends on something that
+is no part of a layer, and no trial of such a norm could be repeated.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from normbench import loading, plugins, surroundings
 from normbench.contract import Site, Unsupported
@@ -16,11 +25,12 @@ from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Pack, Trial
 from normbench.suites import spelled
-from normbench.train import assemble
+from normbench.train import assemble, blame
 from normbench.train.memory import ran_out
 from normbench.train.ranks import Ranks, joined
 from normbench.train.sites import Place
 from normbench.train.streams import global_stream
+from normbench.train.watch import Refused, Seen, Watch, named
 
 
 def dry_run(pack: Pack) -> bool:
@@ -28,9 +38,11 @@ def dry_run(pack: Pack) -> bool:
 
     Return whether it took its step, and was not left to the trial.
 
-    Raises UsageError for a layer that raises or whose output has the wrong shape, naming the norm and the site, and for
-    a task that can't be built or has no data. What a norm says is unsupported, and a lack of memory, is left to the
-    trial, whose outcome it is. A trial of several ranks is tried by `normbench.train.fit_pack`.
+    Raises UsageError for a layer that raises, whose output has the wrong shape or type, that has weights which are
+    never trained, that ignores the mode it is put into, or that gives other numbers when it is built a second time,
+    naming the norm and the site; and for a task that can't be built or has no data. What a norm says is unsupported,
+    and a lack of memory, is left to the trial, whose outcome it is. A trial of several ranks is tried by
+    `normbench.train.fit_pack`.
     """
     process = os.getpid()
     try:
@@ -45,71 +57,118 @@ def dry_run(pack: Pack) -> bool:
 def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> bool:
     """Try one trial: see `dry_run`."""
     ranks = joined(trial.recipe.ranks)
-    place = assemble.place_of(trial, registry, ranks)
-    watch = _Watch(wraps=registry.norm(trial.norm).placement == "weight")
-    changed: list[str] = []
+    tries: list[list[Seen]] = []
     if device.type == "cpu":
         torch.set_num_threads(trial.recipe.threads)  # the trial may take over the data that is computed here
-    try:
-        with surroundings.kept() as changed, global_stream(device, trial.seed, "layer", *ranks.folded):
-            _step(trial, registry, device, folder, place, watch, ranks)
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except Unsupported:
-        return False
-    except (Exception, SystemExit) as error:
-        if ran_out(error):
+    for filled in (False, True):
+        place = assemble.place_of(trial, registry, ranks)
+        watch = Watch(wraps=registry.norm(trial.norm).placement == "weight", mixed=trial.recipe.precision != 32)
+        changed: list[str] = []
+        try:
+            with (
+                surroundings.kept() as changed,
+                global_stream(device, trial.seed, "layer", *ranks.folded),
+                _unset_memory(filled=filled),
+            ):
+                _step(trial, registry, device, folder, place, watch, ranks)
+        except (UsageError, KeyboardInterrupt):
+            raise
+        except Unsupported:
             return False
-        kind = "" if isinstance(error, _WrongShapeError) else f"{type(error).__name__}: "
-        what = kind + " ".join(str(error).split())
-        if changed:
-            what += f"; before that, norm {trial.norm!r} changed {surroundings.listed(changed)}"
-        raise UsageError(f"{_who(trial, watch.site or place.building)}: {what}") from error
+        except Refused as refused:
+            raise UsageError(f"{_who(trial, refused.site)}: {refused}{_before(trial, changed)}") from None
+        except (Exception, SystemExit) as error:
+            if ran_out(error):
+                return False
+            site = watch.to_blame(error) or place.building
+            what = blame.reason(error, trial, registry) + _before(trial, changed)
+            raise UsageError(f"{_who(trial, site)}: {what}") from error
+        finally:
+            watch.end()
+        tries.append(watch.seen)
+    _check_same(trial, *tries)
     return True
 
 
+def _before(trial: Trial, changed: Sequence[str]) -> str:
+    """Return what the norm had changed by then that all of the process shares, which may be why, for a message."""
+    return f"; before that, norm {trial.norm!r} changed {surroundings.listed(changed)}" if changed else ""
+
+
 def _step(
-    trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: _Watch, ranks: Ranks
+    trial: Trial, registry: Registry, device: torch.device, folder: Path, place: Place, watch: Watch, ranks: Ranks
 ) -> None:
+    """Take a step, and evaluate; what `watch` sees of it is the same in every try."""
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
     data = assemble.data(trial, registry.task(trial.task), folder, device)
-    module = assemble.training(eager, registry, data, place, ranks=ranks).to(device)
-    for site, layer in place.layers:
-        watch.attach(site, layer)
+    module = assemble.training(eager, registry, data, place, ranks=ranks)
+    for site, name, value in named(module.network, place):
+        if is_lazy(value):
+            raise Refused(site, f"{name} has no shape before the first forward; give it one when it is built")
+    _check_modes(module.network, place)
+    optimizer = module.to(device).new_optimizer()
+    watch.begin(place, optimizer)
     inputs, targets, draws = next(iter(module.batches))
-    torch.autograd.backward(module.training_step((inputs, targets, draws)))
+    loss = module.training_step((inputs, targets, draws))
+    watch.see(None, "the loss", loss)
+    watch.check_trained(loss)
+    torch.autograd.backward(loss)
+    for site, name, value in named(module.network, place):
+        if isinstance(value, nn.Parameter) and not watch.trains(value):
+            raise Refused(site, f"{name} is made after the optimizer, and would never be trained; make it in __init__")
+        if value.grad is not None:
+            watch.see(site, f"the gradient of {name}", value.grad)
     module.evaluate((inputs, targets))
+    optimizer.step()
+    for site, name, value in named(module.network, place):
+        watch.see(site, f"{name} after a step", value)
 
 
-class _WrongShapeError(Exception):
-    """A layer's output is not what its site asks for."""
+def _check_modes(network: nn.Module, place: Place) -> None:
+    """Raise Refused for a module that stays in training mode when the network leaves it, or whose own mode is lost."""
+    begun = {module: module.training for module in network.modules()}
+    owners = {module: site for site, layer in place.layers for module in layer.modules()}
+    network.eval()
+    for module in begun:
+        if module.training:
+            what = f"its {type(module).__name__} stays in training mode in evaluation"
+            raise Refused(owners.get(module), f"{what}; where train() is overridden, it calls super().train(mode)")
+    network.train()
+    for module, training in begun.items():
+        if module.training and not training:
+            what = f"its {type(module).__name__} begins in evaluation mode, which does not last"
+            raise Refused(owners.get(module), f"{what}; override train() to keep it")
 
 
-class _Watch:
-    """Knows the site whose layer computes, and compares what goes in with what comes out."""
+def _check_same(trial: Trial, once: list[Seen], again: list[Seen]) -> None:
+    """Raise UsageError for the first thing that two tries did not see alike."""
+    for first, second in itertools.zip_longest(once, again):
+        if first is not None and second is not None and first.same(second):
+            continue
+        seen = first or second
+        source = "something outside of it, like a counter of its class, or a module that several layers share"
+        if first is not None and second is not None and second.nan and not first.nan:
+            source = "memory that nothing has set, like that of torch.empty"
+        raise UsageError(
+            f"{_who(trial, seen.site)}: built twice from one seed it gives other numbers ({seen.what}): they depend on "
+            f"{source}"
+        )
 
-    def __init__(self, wraps: bool) -> None:
-        self.site: Site | None = None
-        self._wraps = wraps
 
-    def attach(self, site: Site, layer: nn.Module) -> None:
-        """Watch the layer of a site."""
-        layer.register_forward_pre_hook(lambda module, inputs: self._enter(site))  # noqa: ARG005 - a hook's signature
-        layer.register_forward_hook(lambda module, inputs, output: self._leave(site, inputs[0], output))  # noqa: ARG005
-
-    def _enter(self, site: Site) -> None:
-        self.site = site
-
-    def _leave(self, site: Site, given: Tensor, output: Any) -> None:
-        if not isinstance(output, Tensor):
-            raise _WrongShapeError(f"the layer returned {type(output).__name__}; it returns a tensor")
-        # A linear has another shape behind it than before it; of a wrapped one only the channels are known.
-        wanted = (*output.shape[:1], site.channels, *output.shape[2:]) if self._wraps else tuple(given.shape)
-        if self._wraps and site.layout == "NLC":
-            wanted = (*output.shape[:-1], site.channels)
-        if tuple(output.shape) != wanted:
-            raise _WrongShapeError(f"the layer returned the shape {tuple(output.shape)}; here it is {wanted}")
-        self.site = None
+@contextmanager
+def _unset_memory(*, filled: bool) -> Iterator[None]:
+    """Let memory that nothing sets hold nan, or what it happens to; and compute in the same way each time."""
+    memory: Any = torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*deterministic")
+        torch.set_deterministic_debug_mode("warn")
+        memory.fill_uninitialized_memory = filled
+        try:
+            yield
+        finally:
+            memory.fill_uninitialized_memory = fill
+            torch.set_deterministic_debug_mode(mode)
 
 
 def _who(trial: Trial, site: Site | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Kind, Made, Measure, Outcome, Pack, Trial
 from normbench.sources import made_from
-from normbench.train import assemble, group
+from normbench.train import assemble, blame, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.memory import ran_out
-from normbench.train.module import Training, not_finite, train
+from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import joined
 from normbench.train.streams import global_stream
 
@@ -68,7 +67,10 @@ def fit(
         except Unsupported as error:
             kind, details = "unsupported", {"reason": str(error)}
         except (Exception, SystemExit) as error:
-            kind, details = "oom" if ran_out(error) else "error", {"reason": _reason(error, changed)}
+            reason = blame.reason(error, trial, registry, probes)
+            if changed:
+                reason += f"; before that, {surroundings.listed(changed)} had been changed"
+            kind, details = "oom" if ran_out(error) else "error", {"reason": reason}
         if os.getpid() != process:
             os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
@@ -128,11 +130,15 @@ def _fit_one(
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
     data = assemble.data(trial, task, folder, device)
-    watches = [function(registry.probe(name).watch) for name in probes]
+    watches = {name: function(registry.probe(name).watch) for name in probes}
 
     def start() -> Training:
         return assemble.training(
-            trial, registry, data, watchers=lambda network: [watch(network) for watch in watches], ranks=ranks
+            trial,
+            registry,
+            data,
+            watchers=lambda network: {name: watch(network) for name, watch in watches.items()},
+            ranks=ranks,
         )
 
     module = start()
@@ -142,7 +148,12 @@ def _fit_one(
     with global_stream(device, trial.seed, "layer", *ranks.folded):
         train(module, device, [saved] if saved else [])
         module.to(device)
-        return _judged(module, Measure.of(task), data, infinite_at_start)
+        kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
+        if kind in ("trained", "not-trained"):
+            claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
+            if claimed or module.depends_on_batch(data.test[0]):
+                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test[0]))
+        return kind, details
 
 
 def _judged(
@@ -162,11 +173,3 @@ def _judged(
     kind: Kind = "trained" if measured.trained(score) else "not-trained"
     validation = series["validation"][-1] if module.validates else None
     return kind, {**common, "score": score, "validation": validation}
-
-
-def _reason(error: BaseException, changed: Sequence[str]) -> str:
-    """Return what was raised, where, and what had been changed by then that may be why, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    before = f"; before that, {surroundings.listed(changed)} had been changed" if changed else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}{before}"

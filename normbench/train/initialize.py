@@ -43,9 +43,12 @@ class Initializer:
         if recipe.init != "default" and isinstance(linear.bias, Tensor):
             linear.bias.zero_()
 
-    def rest(self, network: nn.Module, norms: Collection[nn.Module]) -> None:
-        """Give all other linears and convolutions of a network theirs, apart from those inside of `norms`."""
-        left_alone = {*self._done, *(module for norm in norms for module in norm.modules())}
+    def rest(self, network: nn.Module, layers: Collection[nn.Module]) -> None:
+        """Give all other linears and convolutions of a network theirs, apart from those inside of a norm's `layers`.
+
+        What wraps a linear may be a new one with its weights, which have been given.
+        """
+        left_alone = {*self._done, *(module for layer in layers for module in layer.modules())}
         for module in network.modules():
             if module not in left_alone:
                 self(module)

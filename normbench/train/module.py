@@ -22,8 +22,15 @@ from normbench.train.data import Batches, Split
 from normbench.train.optimize import multiplier
 from normbench.train.ranks import ALONE, Ranks
 
-#: Samples an evaluation takes at once. Evaluation depends on no other sample, so that this changes no score.
+#: Samples an evaluation takes at once. A norm whose evaluation depends on the others of its batch is measured by this.
 EVALUATION_BATCH = 1024
+#: Samples by which it is told whether the evaluation of one depends on the others: of so many together, and of so few.
+TOGETHER, FEW = 32, 2
+#: How far the same output may be off by rounding, relative to the largest.
+ROUNDING = {32: 1e-3, "bf16": 1e-1}
+
+#: Series of the record that are the host's own.
+OWN_SERIES = frozenset({"loss", "validation"})
 
 
 class Training(pl.LightningModule):
@@ -44,7 +51,7 @@ class Training(pl.LightningModule):
         augment: Callable[[Tensor, Tensor], Tensor] | None,
         validation: Split | None,
         batches: Batches,
-        watchers: Sequence[Any],
+        watchers: Mapping[str, Any],
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
@@ -67,6 +74,9 @@ class Training(pl.LightningModule):
         self._resumed: Mapping[str, Any] | None = None
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
+            for module in modules:
+                if isinstance(module, nn.GroupNorm):
+                    module.register_forward_pre_hook(_contiguous)
         if recipe.compile:
             _allow_many_networks()
             network.compile()
@@ -125,9 +135,26 @@ class Training(pl.LightningModule):
             return
         if self._validation is not None:
             self.series.setdefault("validation", []).append(self.evaluate(self._validation))
-        for watcher in self._watchers:
-            for name, value in watcher.on_epoch(len(self.series["loss"])).items():
-                self.series.setdefault(name, []).append(float(value))
+        for name, value in self._watched(len(self.series["loss"])).items():
+            self.series.setdefault(name, []).append(value)
+
+    def _watched(self, epoch: int) -> dict[str, float]:
+        """Return what the probes say of an epoch, counted from 1.
+
+        Raises ValueError for a name that is taken, and where the names are others than in the epochs before.
+        """
+        said: dict[str, float] = {}
+        for probe, watcher in self._watchers.items():
+            for name, value in watcher.on_epoch(epoch).items():
+                if name in OWN_SERIES or name in said:
+                    whose = "normbench's own" if name in OWN_SERIES else "another probe's"
+                    raise ValueError(f"probe {probe!r} returns {name!r}, which is {whose}")
+                said[name] = float(value)
+        before = set(self.series) - OWN_SERIES
+        if epoch > 1 and before != set(said):
+            odd = min(before ^ set(said))
+            raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); each is a number an epoch")
+        return said
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> float:
@@ -142,10 +169,27 @@ class Training(pl.LightningModule):
         return self.ranks.sum(total).item() / len(split[0])
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the sum of the scores of a batch, in double precision."""
+        """Return the sum of the scores of a batch, in double precision. Raises ValueError where they are not (N,)."""
         with self._precision():
             scores = self._score(self._outputs(inputs), targets)
+        if scores.shape != targets.shape[:1]:
+            raise ValueError(f"score returned the shape {tuple(scores.shape)}; it is {tuple(targets.shape[:1])}")
         return scores.double().sum()
+
+    @torch.no_grad()
+    def depends_on_batch(self, inputs: Tensor) -> bool:
+        """Whether the outputs of a sample in evaluation depend on the others of its batch, beyond rounding.
+
+        Outputs are a tensor, samples first; of any other nothing is known. Nothing is compiled for this.
+        """
+        self.network.eval()
+        with self._precision():
+            together, few = (self.network.forward(self._given(inputs[:size])) for size in (TOGETHER, FEW))
+        self.network.train()
+        if not isinstance(few, Tensor) or len(few) != len(inputs[:FEW]):
+            return False
+        off, largest = (together[:FEW] - few).abs().max(), together.abs().max()
+        return bool(off > ROUNDING[self.recipe.precision] * largest)
 
     def progress(self) -> dict[str, Any]:
         """Return what `go_on` needs, after an optimizer step: all but weights, buffers and generators."""
@@ -157,7 +201,7 @@ class Training(pl.LightningModule):
             "losses": torch.stack(self._losses),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict() if schedule else None,
-            "watchers": [watcher.state_dict() for watcher in self._watchers if hasattr(watcher, "state_dict")],
+            "watchers": [watcher.state_dict() for watcher in self._stateful()],
         }
 
     def go_on(self, progress: Mapping[str, Any], device: torch.device) -> None:
@@ -165,14 +209,16 @@ class Training(pl.LightningModule):
         self._resumed = progress
         self.taken, self.series = progress["taken"], progress["series"]
         self._losses = list(progress["losses"].to(device))
-        stateful = [watcher for watcher in self._watchers if hasattr(watcher, "state_dict")]
-        for watcher, state in zip(stateful, progress["watchers"], strict=True):
+        for watcher, state in zip(self._stateful(), progress["watchers"], strict=True):
             watcher.load_state_dict(state)
         # The steps of an epoch are taken before it is measured: at its last one, no batch of it remains.
         epoch = (self.taken - 1) // self.batches.steps
         done = self.taken == self.steps
         self.batches.go_on(epoch, self.batches.steps if done else self.taken - epoch * self.batches.steps)
         self.configure_optimizers()
+
+    def _stateful(self) -> list[Any]:
+        return [watcher for watcher in self._watchers.values() if hasattr(watcher, "state_dict")]
 
     def left(self) -> tuple[int, int]:
         """Return the epochs left to train, counting one that has begun, and the steps; of one of them -1, no limit."""
@@ -187,13 +233,20 @@ class Training(pl.LightningModule):
         self.taken = 0
 
     def _outputs(self, inputs: Tensor) -> Any:
-        if self.recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return self.network(inputs)
+        return self.network(self._given(inputs))
+
+    def _given(self, inputs: Tensor) -> Tensor:
+        """Return inputs in the recipe's memory format."""
+        return inputs.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else inputs
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the recipe's precision, to compute in; Lightning's own would leave evaluation out."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext()
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001 - a hook's
+    """Give torch's group norm its input with channels first: its CPU kernel for the other takes E[x^2] - E[x]^2."""
+    return tuple(given if given.is_cuda else given.contiguous() for given in inputs)
 
 
 def _allow_many_networks() -> None:
@@ -208,6 +261,7 @@ def train(module: Training, device: torch.device, callbacks: Sequence[pl.Callbac
     Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
     """
     epochs, steps = module.left()
+    module.network.train()  # as after each evaluation: a layer may have a mode of its own for some of its parts
     with _quiet():
         trainer = pl.Trainer(
             **_devices(module, device),

@@ -52,6 +52,8 @@ class Place:
         #: The layers built so far, each with its site, and the site whose layer is being built.
         self.layers: list[tuple[Site, nn.Module]] = []
         self.building: Site | None = None
+        #: Whether a place had no linear for a norm that wraps one.
+        self.bare = False
 
     @property
     def norms(self) -> list[nn.Module]:
@@ -67,6 +69,7 @@ class Place:
         the norm can't stand there.
         """
         if self._norm.placement == "weight":
+            self.bare = True
             return activation_module(activation)
         normalized = self._layer(self._site(channels, layout, activation, spatial))
         if self._norm.placement == "before":

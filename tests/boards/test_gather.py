@@ -248,6 +248,15 @@ def test_mixed_environments_are_named(folder) -> None:
     assert any(note.startswith("mixed") and "environment" in note for note in notes)
 
 
+def test_a_norm_whose_evaluation_depends_on_the_batch_is_named(folder) -> None:
+    """Beside its scores stands of how many samples at a time they are; of other norms nothing is said."""
+    folder.add({"batchnorm": {0.1: [0.6, 0.7]}, "of-the-batch": {0.1: [0.6, {"score": 0.7, "eval_batch": 1024}]}})
+
+    notes = [note for note in folder.table("accuracy").notes if "evaluation" in note]
+
+    assert ["of-the-batch: its evaluation depends on the batch; scores are of 1,024 samples at a time"] == notes
+
+
 def test_one_of_everything_is_not_mixed(folder) -> None:
     """Two runs alike make no note."""
     folder.add({"batchnorm": {0.1: [0.6, 0.7]}})

@@ -78,6 +78,50 @@ def test_a_file_joins_the_list(normbench, plugin):
     assert "mine_of_the_tests" == listed["mine"]["plugin"]
 
 
+DEFAULTS = """
+import normbench
+from torch import nn
+
+
+def relu(x):
+    return x
+
+
+def layer(site, act=nn.ReLU, fn=relu, most=float("inf"), shape=(1, 2), clip=None, both=(nn.ReLU, 1)):
+    return nn.Identity()
+
+
+@normbench.hookimpl
+def normbench_norms():
+    yield normbench.Norm("odd", layer, summary="Has defaults of all kinds")
+"""
+
+
+def test_defaults_that_toml_or_json_has_not(normbench):
+    """Classes and functions are listed by name, infinity by its word, a tuple as an array."""
+    Path("odd_defaults.py").write_text(DEFAULTS)
+
+    text = normbench("list", "norms", "--plugin", "odd_defaults.py")
+    listed = normbench("list", "norms", "--plugin", "odd_defaults.py", "--json").json["norms"]
+
+    [odd] = [norm for norm in listed if norm["name"] == "odd"]
+    expected = {"act": "ReLU", "fn": "relu", "most": "inf", "shape": [1, 2], "clip": None, "both": ["ReLU", 1]}
+    assert expected == odd["parameters"]
+    assert "parameters act=ReLU, fn=relu, most=inf, shape=[1, 2], clip=null, both=tuple" in " ".join(text.out.split())
+
+
+def test_a_norm_that_is_always_trained_anew_is_named(normbench):
+    """A function as a default has no value by which a print could tell it: a plan says so, and why."""
+    Path("odd_defaults.py").write_text(DEFAULTS)
+
+    planned = normbench("plan", "quick", "--norm", "odd", "--norm", "none", "--plugin", "odd_defaults.py")
+
+    assert (
+        "normbench: norm 'odd' is trained anew by every run: the default of its parameter 'fn' is a function, "
+        "and not a value or a name\n"
+    ) == planned.err
+
+
 def test_a_plugin_that_failed_is_named_and_the_rest_listed(normbench):
     """A bad plugin costs only itself: stderr names it, stdout has all the others."""
     Path("a_bad_plugin.py").write_text("def normbench_norms(:")

@@ -39,7 +39,7 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str) -> str:
             lines.append("    *,")
         elif isinstance(field, ast.AnnAssign):
             default = f" = {ast.unparse(field.value)}" if field.value else ""
-            default = default.replace("field(default_factory=dict)", "{}")
+            default = re.sub(r"field\(default=(\w+).*\)", r"\1", default.replace("field(default_factory=dict)", "{}"))
             lines.append(f"    {field.target.id}: {ast.unparse(field.annotation)}{default},".replace("'", '"'))
     return "\n".join([*lines, ")"])
 

@@ -457,3 +457,21 @@ def test_traits_are_true():
     through_bias = x.grad.sum((0, 2, 3))
     assert traits.centres == torch.allclose(through_bias, torch.zeros_like(through_bias), atol=1e-12)
     assert set(traits.state) == {name for name, _ in renorm.named_buffers()}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_module_in_half_precision_takes_its_statistics_in_float32(dtype, affine):
+    """A module cast to half precision gives what float32 gives, rounded; its state stays in float32, as steps need."""
+    layer = normbench.layer("batch-renorm", channels=4, layout="NCHW", affine=affine)
+    half = copy.deepcopy(layer).to(dtype)
+    x = draw(0, offset=100.0).to(dtype)
+
+    for mode in (True, False):
+        found, expected = half.train(mode)(x), layer.train(mode)(x.float())
+
+        assert dtype == found.dtype
+        assert torch.equal(expected.to(dtype), found)
+    assert dict(layer.named_buffers()).keys() == dict(half.named_buffers()).keys()
+    for name, value in half.named_buffers():
+        assert torch.equal(value, layer.get_buffer(name))

@@ -1,10 +1,13 @@
 """The built-in norms against their definitions, in float64 and in every layout."""
 
+import copy
+
 import pytest
 import torch
 
 import normbench
 
+FOR_IMAGES = ["batchnorm", "batch-renorm", "layer-norm", "layer-scaling", "online-norm", "sync-batchnorm"]
 SHAPES = {"NC": (6, 4), "NCL": (6, 4, 5), "NCHW": (6, 4, 5, 3), "NLC": (6, 5, 4)}
 
 
@@ -137,3 +140,36 @@ def test_traits_are_true(name, layout):
     trained = layer(x)
     assert traits.eval_differs != torch.allclose(trained, layer.eval()(x), rtol=1e-6, atol=1e-6)
     assert set(traits.state) == {buffer.rpartition(".")[2] for buffer, _ in layer.named_buffers()}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+@pytest.mark.parametrize("name", FOR_IMAGES)
+def test_no_memory_format_changes_a_result_by_more_than_rounding(name, offset, training):
+    """In float32, far from zero too, an image norm gives what it gives in float64, however the input lies in memory."""
+    layer = normbench.layer(name, channels=16, layout="NCHW").train(training)
+    generator = torch.Generator().manual_seed(3)
+    x = offset + 0.1 * torch.randn(8, 16, 24, 24, dtype=torch.float64, generator=generator)
+    expected = copy.deepcopy(layer).double()(x)
+
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        found = copy.deepcopy(layer)(x.float().contiguous(memory_format=memory_format))
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", SHAPES)
+@pytest.mark.parametrize("name", FOR_IMAGES)
+def test_a_batch_without_a_sample_changes_nothing(name, layout, training):
+    """As of torch's batch norm, the output is as empty as the input, no state moves, and gamma's gradient is 0."""
+    layer = normbench.layer(name, channels=4, layout=layout).train(training)
+    empty = torch.zeros(0, *SHAPES[layout][1:], requires_grad=True)
+    before = {key: value.clone() for key, value in layer.named_buffers() if "num_batches" not in key}
+
+    found = layer(empty)
+    found.sum().backward()
+
+    assert empty.shape == found.shape == empty.grad.shape
+    for key, value in before.items():
+        assert torch.equal(value, layer.get_buffer(key))
+    assert all(not parameter.grad.any() for parameter in layer.parameters() if parameter.grad is not None)

@@ -108,6 +108,21 @@ def test_a_layer_that_harms_its_worker_costs_its_own_trials(request_for, how, ou
     assert (8, 0 if how == "fork" else 4) == (summary.ran, len(summary.failed))
 
 
+def test_the_traces_of_workers_are_for_who_asks(request_for, monkeypatch, capfd):
+    """With NORMBENCH_TRACEBACK what a layer raises in a worker is on stderr, whole; else the reason is all."""
+    request = request_for('faulty(how="raise")', seeds="1", settings=["rates=0.1"])
+    run(prepare(request))
+    quiet = capfd.readouterr()
+    monkeypatch.setenv("NORMBENCH_TRACEBACK", "1")
+
+    run(prepare(request))
+
+    assert ("", "") == quiet
+    trace = capfd.readouterr().err
+    assert "Traceback (most recent call last):" in trace
+    assert '"raise": lambda: 1 / 0' in trace
+
+
 def test_a_worker_that_dies_once_costs_its_trial_one_retry(request_for):
     """The second attempt gives what a trial gives that was left in peace."""
     request = request_for('faulty(how="kill", once=true)', seeds="1", settings=["rates=0.1"])
@@ -127,8 +142,8 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(request_for, tmp_
     run(prepare(request))
 
     [record], [plain] = stored(request, "faulty"), stored(request, "none")
-    dry, *steps = (tmp_path / "steps").read_text().split()
-    assert ("0", ["0", "1", "2", "2"]) == (dry, steps)
+    steps = (tmp_path / "steps").read_text().split()
+    assert ["0", "0", "0", "1", "2", "2"] == steps, "two of the dry run, four of the trial"
     assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
     assert not (request.out / "checkpoints").exists()
 
@@ -142,8 +157,8 @@ def test_a_trial_that_failed_keeps_its_checkpoint_for_the_next_run(request_for, 
 
     run(prepare(request_for(norm, **asked)))
 
-    dry, *steps = (tmp_path / "steps").read_text().split()[before:]
-    assert ("0", ["2", "2"]) == (dry, steps)
+    steps = (tmp_path / "steps").read_text().split()[before:]
+    assert ["0", "0", "2", "2"] == steps, "two of the dry run, two of the trial"
 
 
 @pytest.mark.parametrize("how", ["hang", "print", "child"])

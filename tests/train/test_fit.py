@@ -177,6 +177,61 @@ def test_a_probe_adds_a_series_and_changes_nothing(registry, trial):
     assert all(length > 0 for length in watched.series["weight_norm"])
 
 
+@pytest.mark.parametrize(
+    ("build", "traits", "expected"),
+    [
+        (lambda site: nn.BatchNorm1d(5, track_running_stats=False), {}, 8),
+        (lambda site: nn.BatchNorm1d(5), {}, 0),
+        (lambda site: nn.Identity(), {"eval_batch_dependent": True}, 8),
+    ],
+    ids=["found", "independent", "claimed"],
+)
+def test_an_evaluation_that_depends_on_the_batch_is_in_the_outcome(registry, trial, build, traits, expected):
+    """A norm that takes statistics of the batch in evaluation is found out, whatever it claims."""
+    norm = normbench.Norm("mine", build, summary="M", traits=normbench.Traits(**traits))
+    registry.norms["mine"] = Offered(norm, Plugin("t", "t"))
+
+    found = outcome_of(trial("mine"), registry)
+
+    assert expected == found.eval_batch
+
+
+class Saying:
+    """A probe's watcher that says the numbers given to it, by epoch."""
+
+    def __init__(self, *epochs):
+        self.epochs = epochs
+
+    def on_epoch(self, epoch):
+        return dict.fromkeys(self.epochs[epoch - 1], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("probes", "reason"),
+    [
+        ({"one": Saying("v", "v"), "two": Saying("w", "w")}, ""),
+        ({"one": Saying(["validation"])}, "ValueError: probe 'one' returns 'validation', which is normbench's own"),
+        ({"one": Saying(["loss"])}, "ValueError: probe 'one' returns 'loss', which is normbench's own"),
+        ({"one": Saying("v"), "two": Saying("v")}, "ValueError: probe 'two' returns 'v', which is another probe's"),
+        ({"one": Saying("v", "vw")}, "ValueError: probes return 'w' after some epochs only (epoch 2)"),
+        ({"one": Saying("vw", "v")}, "ValueError: probes return 'w' after some epochs only (epoch 2)"),
+    ],
+)
+def test_a_probe_has_series_of_its_own_and_a_number_an_epoch(registry, trial, probes, reason):
+    """What rates are chosen by is no probe's to write, nor what another probe writes; each series is whole."""
+    registry.probes.update(
+        {
+            name: Offered(normbench.Probe(name, lambda network, saying=saying: saying, summary="P"), Plugin("t", "t"))
+            for name, saying in probes.items()
+        }
+    )
+
+    found = outcome_of(trial("plain"), registry, probes=list(probes))
+
+    assert found.reason.startswith(reason)
+    assert bool(reason) == (found.outcome == "error")
+
+
 def test_missing_data_is_the_users_mistake_not_an_outcome(registry, trial):
     """A data folder that lacks the data ends the run: every other trial would meet the same."""
 

@@ -14,7 +14,7 @@ from normbench.train.assemble import network
 from normbench.train.initialize import Initializer
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
-PLACED = ["plain", "before", "after", "fused", "weight", "drawing", "torch-weight-norm"]
+PLACED = ["plain", "before", "after", "fused", "weight", "drawing", "torch-weight-norm", "new-linear"]
 
 
 def layers():
@@ -39,6 +39,16 @@ def weights_of(registry, trial):
         "torch-weight-norm", lambda site, module: Wrapped(module), summary="W", placement="weight"
     )
     registry.norms["torch-weight-norm"] = Offered(wrapping, Plugin("t", "t"))
+
+    class Standing(nn.Linear):
+        """A linear of its own with the weights of the one that it stands for."""
+
+        def __init__(self, linear):
+            super().__init__(linear.in_features, linear.out_features)
+            self.load_state_dict(linear.state_dict())
+
+    new = normbench.Norm("new-linear", lambda site, module: Standing(module), summary="N", placement="weight")
+    registry.norms["new-linear"] = Offered(new, Plugin("t", "t"))
 
     def found(norm, seed=0, **recipe):
         modules = network(trial(norm, seed, **recipe), registry).modules()

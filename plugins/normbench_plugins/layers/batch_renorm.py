@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import normbench
+from normbench_plugins.layers.state import Float32State
 from normbench_plugins.layers.tokens import OverTokens
 
 
-class BatchRenorm(nn.Module):
+class BatchRenorm(Float32State):
     """Batch renorm of inputs (N, C), (N, C, L) or (N, C, H, W): batch norm, corrected towards its running statistics.
 
     Training, with mu_B and sigma_B = sqrt(var_B + eps) of each channel over the batch and space, biased:
@@ -26,9 +27,9 @@ class BatchRenorm(nn.Module):
     y = gamma (x - mu) / sigma + beta.
 
     The limits are r_max and d_max until `on_step` says otherwise. They are part of the state, so that a training that
-    is loaded goes on with the step it would have made, and statistics are computed in the type of the state: under
-    autocast in float32. Raises ValueError for a parameter out of its range, and in training for a batch with one
-    value a channel, where every gradient would be 0.
+    is loaded goes on with the step it would have made. Statistics are computed in the type of the state, which is never
+    half precision. A batch without a sample moves nothing. Raises ValueError for a parameter out of its range, and in
+    training for a batch with one value a channel, where every gradient would be 0.
     """
 
     running_mean: Tensor
@@ -83,6 +84,8 @@ class BatchRenorm(nn.Module):
         return (self._train(values) if self.training else self._evaluate(values)).to(x.dtype)
 
     def _train(self, x: Tensor) -> Tensor:
+        if x.numel() == 0:
+            return functional.batch_norm(x, None, None, *self._affine(x), training=True, eps=self.eps)
         if x.numel() == x.shape[1]:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
         with torch.no_grad():
@@ -93,16 +96,23 @@ class BatchRenorm(nn.Module):
             # Not lerp_, which vmap would compute lane by lane.
             self.running_mean.add_(mean - self.running_mean, alpha=self.momentum)
             self.running_std.add_(std - self.running_std, alpha=self.momentum)
-        if self.weight is None or self.bias is None:
+        weight, bias = self._affine(x)
+        if weight is None or bias is None:
             weight, bias = r, d
         else:
-            weight, bias = self.weight * r, torch.addcmul(self.bias, self.weight, d)
+            weight, bias = weight * r, torch.addcmul(bias, weight, d)
         return functional.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         # batch_norm adds eps to the variance; running_std has it in it.
         var = self.running_std.square() - self.eps
-        return functional.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=self.eps)
+        return functional.batch_norm(x, self.running_mean, var, *self._affine(x), eps=self.eps)
+
+    def _affine(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return gamma and beta in the type of x, or None twice."""
+        if self.weight is None or self.bias is None:
+            return None, None
+        return self.weight.to(x.dtype), self.bias.to(x.dtype)
 
 
 def layer(

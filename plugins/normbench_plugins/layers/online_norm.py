@@ -12,7 +12,6 @@ that costs little, and neither autocast nor TF32 can touch it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,14 +22,12 @@ from torch.nn.functional import hardtanh, hardtanh_
 from normbench_plugins.layers.layer_scaling import layer_scaled
 from normbench_plugins.layers.recurrences import decayed_sums, linear_recurrence
 from normbench_plugins.layers.rows import at_least_float32, check_shape, from_rows, per_channel, to_rows
+from normbench_plugins.layers.state import Float32State
 
 COMPENSATIONS = ("layer-scaling", "clamp", "none")
 
 #: What layer scaling adds to the mean square, in the paper's code.
 SCALING_EPS = 1e-5
-
-#: The buffers that training moves.
-STATE = ("running_mean", "running_var", "u", "v")
 
 
 class Constants(NamedTuple):
@@ -43,7 +40,7 @@ class Constants(NamedTuple):
     clamp: float
 
 
-class OnlineNorm(nn.Module):
+class OnlineNorm(Float32State):
     """Online normalization with gamma and beta, and with a compensation E of the error that the stale statistics leave.
 
     Input and output have the shape that `layout` says: (N, C), (N, C, L), (N, C, H, W) or (N, L, C). A sample is what
@@ -118,16 +115,6 @@ class OnlineNorm(nn.Module):
         elif constants.compensation == "clamp":
             p = hardtanh(p, -constants.clamp, constants.clamp)
         return p.to(x.dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnlineNorm:
-        """Apply `fn` as any module does, but keep the state out of half precision, where its steps would round to 0."""
-        before = {name: getattr(self, name) for name in STATE}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, tensor in before.items():
-            moved = getattr(self, name)
-            if moved.dtype in (torch.float16, torch.bfloat16):
-                setattr(self, name, tensor.to(moved.device, torch.float32))
-        return self
 
     def extra_repr(self) -> str:
         """Return what the layer is made with."""
@@ -317,7 +304,7 @@ def _gain(samples: Samples, gamma: Tensor, beta: Tensor, constants: Constants, l
 
 def _over_features(table: Tensor, lanes: int) -> Tensor:
     """Return the means over the channels of each lane, repeated for each of them: (N, C) as given."""
-    by_lane = table.reshape(len(table), lanes, -1)
+    by_lane = table.reshape(len(table), lanes, table.shape[1] // lanes)  # not -1: there may be no sample
     return by_lane.mean(-1, keepdim=True).expand_as(by_lane).flatten(1)
 
 

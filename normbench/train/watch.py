@@ -1,0 +1,189 @@
+"""What a dry run sees of a network's norms: which of them computes, what goes in and comes out, and what it learns."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from normbench.contract import Site
+from normbench.train.sites import Place
+
+#: How far a number may be off in a second try on a GPU, relative to its size. On a CPU the bits are the same.
+TOLERANCE = 1e-2
+
+
+class Refused(Exception):  # noqa: N818 - what the host says of a layer, not what the layer raised
+    """What is wrong with the layer of a site or, where the site is None, with the task."""
+
+    def __init__(self, site: Site | None, what: str) -> None:
+        super().__init__(what)
+        self.site = site
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor of a dry run: whose it is (None: no layer's), what it is, a number for all it holds, and if some is nan.
+
+    The number is a checksum of the bits on a CPU (`exact`), and elsewhere a length.
+    """
+
+    site: Site | None
+    what: str
+    number: float
+    nan: bool
+    exact: bool
+
+    def same(self, other: Seen) -> bool:
+        """Whether another try saw the same."""
+        if (self.site, self.what, self.nan) != (other.site, other.what, other.nan):
+            return False
+        return self.number == other.number or (
+            not self.exact and math.isclose(self.number, other.number, rel_tol=TOLERANCE, abs_tol=1e-6)
+        )
+
+
+class Watch:
+    """Follows a step through the layers of a network, forward and backward; `wraps`: they are wrapped linears.
+
+    Where `mixed`, a layer may return another type than it is given, as torch's own do under autocast.
+    """
+
+    def __init__(self, *, wraps: bool, mixed: bool) -> None:
+        #: The site whose layer computes.
+        self.site: Site | None = None
+        self.seen: list[Seen] = []
+        self._wraps, self._mixed = wraps, mixed
+        self._overwrites: Site | None = None
+        self._version = 0
+        self._learned: set[int] = set()
+        self._walked: set[Any] = set()
+        self._handles: list[RemovableHandle] = []
+
+    def begin(self, place: Place, optimizer: torch.optim.Optimizer) -> None:
+        """Watch the layers that `place` has built; the weights that are trained are those of the optimizer."""
+        self._learned = {id(value) for group in optimizer.param_groups for value in group["params"]}
+        for site, layer in place.layers:
+            self._attach(site, layer)
+
+    def end(self) -> None:
+        """Leave the layers alone: one may be used again, where it should not be."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _attach(self, site: Site, layer: nn.Module) -> None:
+        self._handles += [
+            layer.register_forward_pre_hook(lambda module, inputs: self._enter(site, inputs[0])),  # noqa: ARG005
+            layer.register_forward_hook(lambda module, inputs, output: self._leave(site, inputs[0], output)),  # noqa: ARG005
+        ]
+
+    def see(self, site: Site | None, what: str, value: Tensor) -> None:
+        """Note a tensor."""
+        value = value.detach()
+        exact = value.device.type == "cpu"
+        if exact:
+            bits: Any = value.reshape(-1).contiguous().view(torch.uint8).numpy()
+            number = float(zlib.crc32(bits))
+        else:
+            number = float(value.double().nan_to_num().norm())
+        self.seen.append(Seen(site, what, number, bool(value.isnan().any()), exact))
+
+    def to_blame(self, error: BaseException) -> Site | None:
+        """Return the site whose layer made a step fail, or None where that was none of them."""
+        if self.site is None and "modified by an inplace operation" in str(error):
+            return self._overwrites
+        return self.site
+
+    def trains(self, parameter: nn.Parameter) -> bool:
+        """Whether the optimizer has a parameter."""
+        return id(parameter) in self._learned
+
+    def check_trained(self, output: Tensor, site: Site | None = None) -> None:
+        """Raise Refused where a weight takes part in an output that the optimizer does not have.
+
+        Of the graph behind it what was looked at before is left out, so that a weight is found behind its own layer.
+        """
+        todo = [output.grad_fn]
+        while todo:
+            node = todo.pop()
+            if node is None or node in self._walked:
+                continue
+            self._walked.add(node)
+            todo += [before for before, _ in node.next_functions]
+            leaf: Any = getattr(node, "variable", None) if type(node).__name__ == "AccumulateGrad" else None
+            if isinstance(leaf, nn.Parameter) and not self.trains(leaf):
+                raise Refused(
+                    site,
+                    f"it computes with a weight of shape {tuple(leaf.shape)} that no optimizer has and nothing trains; "
+                    "make weights in __init__, and keep modules as attributes or in a ModuleList",
+                )
+
+    def _enter(self, site: Site, given: Any) -> None:
+        if not self._wraps:
+            _check_layout(site, given)
+        self.site = site
+        self._version = given._version
+        self.see(None, f"what the norm at site {site.index} is given", given)
+        if given.requires_grad:
+            _on_gradient(given, lambda: self._at(None))
+
+    def _leave(self, site: Site, given: Tensor, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise Refused(site, f"the layer returned {type(output).__name__}; it returns a tensor")
+        self._check_output(site, given, output)
+        if given._version != self._version:
+            self._overwrites = self._overwrites or site
+        self.see(site, "its output" if torch.is_grad_enabled() else "its output in evaluation", output)
+        self.check_trained(output, site)
+        if output.requires_grad:
+            _on_gradient(output, lambda: self._at(site))
+        self.site = None
+
+    def _at(self, site: Site | None) -> None:
+        self.site = site
+
+    def _check_output(self, site: Site, given: Tensor, output: Tensor) -> None:
+        wanted = tuple(given.shape)
+        if self._wraps and output.dim() == given.dim():
+            # A linear has another shape behind it than before it; of a wrapped one only the channels are known.
+            _check_layout(site, output, only_axes=True)
+            channels = site.layout.index("C")
+            wanted = (*output.shape[:channels], site.channels, *output.shape[channels + 1 :])
+        if tuple(output.shape) != wanted:
+            raise Refused(site, f"the layer returned the shape {tuple(output.shape)}; here it is {wanted}")
+        if output.device != given.device:
+            raise Refused(site, f"the layer returned a tensor on {output.device}; here it is on {given.device}")
+        if output.dtype != given.dtype and not self._mixed:
+            raise Refused(site, f"the layer returned {output.dtype}; here it is {given.dtype}, as its input")
+
+
+def named(network: nn.Module, place: Place) -> Iterator[tuple[Site | None, str, Tensor]]:
+    """Yield each parameter and buffer of a network once, with its site (None outside of norms) and what it is."""
+    known: set[int] = set()
+    for site, module in [*place.layers, (None, network)]:
+        for kind, values in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
+            for name, value in values:
+                if id(value) not in known:
+                    known.add(id(value))
+                    yield site, f"its {kind} {name!r}", value
+
+
+def _on_gradient(value: Tensor, call: Callable[[], None]) -> None:
+    """Call when a tensor's gradient is known."""
+    value.register_hook(lambda gradient: call())  # type: ignore[no-untyped-call]  # noqa: ARG005 - a hook's signature
+
+
+def _check_layout(site: Site, value: Tensor, *, only_axes: bool = False) -> None:
+    """Raise Refused, of the task, where what it gives a norm is not what it said of the site."""
+    if value.dim() != len(site.layout) or not (only_axes or value.shape[site.layout.index("C")] == site.channels):
+        raise Refused(
+            None,
+            f"the shape at the norm of site {site.index} is {tuple(value.shape)}; the network says {site.layout} with "
+            f'{site.channels} channels (tokens are layout="NLC")',
+        )
