@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -26,11 +27,11 @@ from normbench.cli import (
     show,
     throughput,
 )
-from normbench.cli.output import close_quietly, say
+from normbench.cli.output import Streams, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError
 
-USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+USAGE, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -106,8 +107,14 @@ def _options(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; docs/cli.md lists them."""
+    streams = Streams()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(status(sys.argv[1:] if args is None else list(args)))
+    found = status(sys.argv[1:] if args is None else list(args))
+    lost = streams.unprinted()
+    if lost is not None:
+        say(f"normbench: the result can't be written to stdout ({lost.strerror})")
+        found = run.FAILURES if found in (0, compare.INCOMPARABLE) else found
+    sys.exit(found)
 
 
 def status(args: list[str]) -> int:
@@ -122,7 +129,8 @@ def status(args: list[str]) -> int:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else "normbench"
         if type(error).__name__ == "NoArgsIsHelpError":
-            say(error.format_message())
+            for line in error.format_message().splitlines():
+                say(line)
             return USAGE
         return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
     except typer.Exit as stop:
@@ -133,12 +141,11 @@ def status(args: list[str]) -> int:
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
-    except SystemExit as stop:
-        # click ends with 1 where a help text meets a closed pipe; here that means a regression.
-        if not isinstance(stop.__context__, BrokenPipeError):
-            raise
-        close_quietly()
-        return 0
+    except Exception:
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        say("normbench: this is a bug in normbench; please report it, with the command and the lines above")
+        return BUG
 
 
 def _refuse(message: str) -> int:
