@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from normbench.boards.table import Head
-from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.records import FAILED, Cell, Measure, Result, RunRecord, TrialRecord
 from normbench.stats import unseen_failures
 from normbench.store import Store
 from normbench.suites import Published
@@ -71,13 +71,17 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Head):
-    """What the boards of one (task, condition) are made from; `table` is what `Cell.table` says of it."""
+    """What the boards of one (task, condition) are made from; `table` is what `Cell.table` says of it.
+
+    `crashed` is how many of its trials ended in error, oom or timeout, of norms that stand apart too.
+    """
 
     table: str
     measure: Measure
     rows: list[Row]
     apart: list[tuple[str, str]]
     notes: list[str]
+    crashed: int
     published: Published | None = None
 
     @property
@@ -178,6 +182,7 @@ def _grid(rows: list[Row]) -> Grid | None:
         rows=[],
         apart=[],
         notes=[],
+        crashed=sum(result.outcome in FAILED for result in stored),
         published=_published(latest),
     )
     for row in rows:
@@ -247,7 +252,7 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
     for row in rows:
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
-            yield f"{row.label}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
+            yield f"{row.label!r}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
     if len({result.environment for result in stored}) > 1:
         yield "mixed: trials of more than one environment (versions or hardware) stand side by side"
     if len({result.device for result in stored}) > 1:

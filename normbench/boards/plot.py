@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from normbench.boards.gather import Grid, Row
 from normbench.suites import assignments
+from normbench.texts import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +25,9 @@ def draw(grids: list[Grid], file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    with plt.rc_context(
-        {"svg.hashsalt": "normbench", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    ):
+    style: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    # A name with $ is no formula.
+    with plt.rc_context({**style, "svg.hashsalt": "normbench", "text.parse_math": False}):
         figure, panels = plt.subplots(
             len(grids), 1, figsize=(7.2, 4.4 * len(grids)), squeeze=False, layout="constrained"
         )
@@ -59,8 +60,8 @@ def _panel(grid: Grid, panel: Axes) -> None:
     panel.annotate(" ×n: n seeds failed", (1, lowest - height * 0.09), **beside)
     panel.set_xlabel("learning rate")
     panel.set_ylabel(f"test {grid.measure.name}, {unit}")
-    condition = f", {assignments(grid.condition)}" if grid.condition else ""
-    panel.set_title(f"{grid.task}{condition}: mean of {grid.seeds} seeds, a dot a seed", fontsize=10, loc="left")
+    named = visible(grid.task + (f", {assignments(grid.condition)}" if grid.condition else ""))
+    panel.set_title(f"{named}: mean of {grid.seeds} seeds, a dot a seed", fontsize=10, loc="left")
     panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.6))
 
 
@@ -75,7 +76,8 @@ def _curve(grid: Grid, row: Row, panel: Axes, scale: float, shift: float, style:
         means.append(statistics.fmean(scores) if scores else float("nan"))
         faint: dict[str, Any] = {"linestyle": "", "alpha": 0.3, "markersize": 4, "markeredgewidth": 0}
         panel.plot([rate * shift] * len(scores), scores, **faint, **style)
-    panel.plot([rate * shift for rate in grid.rates], means, linewidth=1.4, markersize=4.5, label=row.label, **style)
+    shifted, label = [rate * shift for rate in grid.rates], visible(row.label)
+    panel.plot(shifted, means, linewidth=1.4, markersize=4.5, label=label, **style)
 
 
 def _failures(grid: Grid, row: Row, panel: Axes, height: float, shift: float, colour: str) -> None:

@@ -150,13 +150,13 @@ def status(comparison: Comparison, *, strict: bool) -> int:
 
     failing = comparison.failing(strict=strict)
     for row in failing:
-        what = sentence(row) if row.difference is not None else f"{row.norm} on {row.where}: {row.why}"
+        what = sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why}"
         annotate("error", row.word, what)
     for warning in comparison.warnings:
         annotate("warning", "gate", warning)
     for row in comparison.rows:
         if row.word in ("unclear", "vanished") and row not in failing and row.could_be_ok:
-            annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm}: {row.why}")
+            annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm!r}: {row.why}")
     if failing:
         return REGRESSED
     if comparison.crashed:

@@ -15,6 +15,7 @@ from normbench import plugins, suites
 from normbench.cli import options, output
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import unknown
+from normbench.texts import as_json, visible
 
 
 def command(
@@ -28,9 +29,9 @@ def command(
     registry = plugins.current(tuple(plugin or ()))
     entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
     if json:
-        output.put(msgspec.json.format(msgspec.json.encode({"schema": 1, kind: entries}), indent=2).decode())
+        output.put(as_json({"schema": 1, kind: entries}))
     else:
-        output.put("\n".join(_lines(entries)))
+        output.put_lines(_lines(entries))
     for failed in registry.quarantined:
         output.say(f"normbench: {failed}")
 
@@ -102,10 +103,10 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
         rest = {
             key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])
         }
-        details = "; ".join(f"{key} {_plain(value)}" for key, value in rest.items())
+        details = visible("; ".join(f"{key} {_plain(value)}" for key, value in rest.items()))
         indent = " " * name_width
         lines += textwrap.wrap(
-            entry["summary"], width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
+            visible(entry["summary"]), width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
         )
         lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
     return lines

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from normbench import gates
 from normbench.cli import options, output
 from normbench.cli.output import say
+from normbench.cli.trials import Names
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, executor_options, prepare, run, settled, until
 from normbench.execute.run import Prepared
@@ -99,7 +100,7 @@ def command(
     others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
     if others and not quiet:
         say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")
-    return _end(_together([*bought, summary]), quiet)
+    return _end(_together([*bought, summary]), Names(prepared.cells), quiet)
 
 
 def _until_decided(request: Request, looks: list[int], quiet: bool, bought: list[Summary]) -> Comparison:
@@ -132,7 +133,7 @@ def runs(prepared: Prepared, quiet: bool) -> Summary:
         return run(prepared, on_progress, on_start, on_session)
 
 
-def _end(summary: Summary, quiet: bool) -> int:
+def _end(summary: Summary, names: Names, quiet: bool) -> int:
     if not quiet:
         timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
@@ -144,7 +145,7 @@ def _end(summary: Summary, quiet: bool) -> int:
     first = summary.failed[0]
     say(
         f"normbench: {len(summary.failed)} of {summary.ran} trials have no result ({counts}); the first, "
-        f"{first.trial.norm} at rate {first.trial.recipe.rate:g}: {first.reason} "
+        f"{names.of(first.trial)}: {first.reason} "
         f"(normbench show {first.trial.key} --in {summary.folder})"
     )
     return FAILURES
@@ -160,5 +161,5 @@ def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
     """Say which norms sessions could not measure; return whether there are any."""
     failed = [(session, timing) for session in sessions for timing in session.timings if timing.outcome in FAILED]
     for session, timing in failed:
-        say(f"normbench: throughput of {timing.label} on {session.task}: {timing.outcome}: {timing.reason}")
+        say(f"normbench: throughput of {timing.label!r} on {session.task}: {timing.outcome}: {timing.reason}")
     return bool(failed)

@@ -16,6 +16,7 @@ from normbench.errors import UsageError
 from normbench.records import Cell, TrialRecord
 from normbench.store import Store
 from normbench.suites import assignments, spelled
+from normbench.texts import as_json
 
 
 def command(
@@ -36,9 +37,9 @@ def command(
     environment = store.environments().get(record.environment, {})
     if json:
         whole = {**msgspec.to_builtins(record), "environment": environment}
-        output.put(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+        output.put(as_json(whole))
         return
-    output.put("\n".join(f"{name:<12} {text}" for name, text in _lines(store, record, environment)))
+    output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment))
 
 
 def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:

@@ -83,7 +83,7 @@ def test_what_lies_outside_of_our_interval_was_not_reproduced(folder, theirs: fl
 
     says = not_reproduced(folder.table("accuracy"))
 
-    expected = f"not reproduced: batchnorm, published {theirs}, lies outside of 80.03…89.97 here"
+    expected = f"not reproduced: 'batchnorm', published {theirs}, lies outside of 80.03…89.97 here"
     assert ([] if reproduced else [expected]) == says
 
 
@@ -134,7 +134,7 @@ def test_another_unit_is_taken_as_it_is(folder, bits) -> None:
     table = folder.table("accuracy")
 
     assert scores == column(table)
-    assert ["not reproduced: batchnorm, published 1.234, lies outside of 2.252…2.748 here"] == not_reproduced(table)
+    assert ["not reproduced: 'batchnorm', published 1.234, lies outside of 2.252…2.748 here"] == not_reproduced(table)
 
 
 def test_the_latest_runs_figures_are_shown(folder) -> None:

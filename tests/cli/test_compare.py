@@ -83,7 +83,7 @@ def test_a_regression_ends_with_1(normbench, seeds):
     ran = normbench("compare", base, head, "--fail", "accuracy:-1pt")
 
     assert 1 == ran.status
-    assert "regressed: accuracy of batchnorm on digits-cnn (epochs=1): -10.0" in ran.out
+    assert "regressed: accuracy of 'batchnorm' on digits-cnn (epochs=1): -10.0" in ran.out
     assert "allowed -1pt" in ran.out
 
 
@@ -218,7 +218,7 @@ def test_github_gets_annotations_and_a_summary(normbench, seeds, tmp_path, monke
     ran = normbench("compare", base, head, "--fail", "accuracy:-1pt")
 
     [line] = [line for line in ran.err.splitlines() if line.startswith("::error")]
-    assert line.startswith("::error title=normbench regressed::accuracy of batchnorm on digits-cnn (epochs=1): -10.0")
+    assert line.startswith("::error title=normbench regressed::accuracy of 'batchnorm' on digits-cnn (epochs=1): -10.0")
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("### normbench compare: 1 regressed")
 
 

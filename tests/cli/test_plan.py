@@ -82,7 +82,7 @@ def test_trials_lists_each_with_its_key(planned, results, lines):
     ran = planned(2, "--trials")
 
     listed = [line for line in ran.out.splitlines() if " at rate " in line]
-    assert f"{stored[0]['key']}  none at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
+    assert f"{stored[0]['key']}  'none' at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
     assert [True, True, False, False] == ["to run" not in line for line in listed]
 
 

@@ -194,7 +194,7 @@ def test_a_failure_of_a_folders_norm_is_exit_status_4(normbench, small, unlucky)
 
     assert 4 == ran.status
     assert "normbench: throughput of unlucky on digits-cnn: error: RuntimeError: no luck\n" == ran.err
-    assert "- not ranked: unlucky: error: RuntimeError: no luck" in ran.out
+    assert "- not ranked: 'unlucky': error: RuntimeError: no luck" in ran.out
 
 
 def test_a_baseline_that_fails_is_named(normbench, plugin):
@@ -209,7 +209,7 @@ def test_a_baseline_that_fails_is_named(normbench, plugin):
     assert 4 == ran.status
     assert 1 == ran.err.count("\n")
     assert ran.err.startswith("normbench: throughput of bad on digits-cnn: error: ")
-    assert "- not ranked: none: the baseline bad could not be measured" in ran.out
+    assert "- not ranked: 'none': the baseline 'bad' could not be measured" in ran.out
 
 
 def test_a_plugin_that_failed_is_named(normbench):
