@@ -217,7 +217,7 @@ def _notes(sessions: Joined, environments: dict[str, dict[str, Any]]) -> Iterato
     if not shown:
         return
     yield (
-        f"ratio: training speed as a multiple of that of {sessions.baseline!r} in the same round; the median over the "
+        f"ratio: training speed over that of {sessions.baseline!r} in the same round; the median over the "
         "rounds, with its 95% interval. Compare nothing else between machines"
     )
     if any(one.share is not None for one in found):

@@ -94,7 +94,7 @@ def test_the_spread_of_published_runs_is_told(folder) -> None:
 
     [says] = not_reproduced(folder.table("accuracy"))
 
-    assert "batchnorm, published 95 (a standard deviation of 0.58 over runs), lies outside of " in says
+    assert "'batchnorm', published 95 (a standard deviation of 0.58 over runs), lies outside of " in says
 
 
 def test_failed_seeds_count(folder) -> None:

@@ -53,7 +53,7 @@ def test_notes_say_the_groups(board, name: str) -> None:
 
     [groups] = [note for note in notes if note.startswith("groups by")]
     assert 1 == sum(note.startswith("rank [a…b]") and "*: may be best" in note for note in notes)
-    assert groups.endswith("layer-norm | group-norm | none")
+    assert groups.endswith("'layer-norm' | 'group-norm' | 'none'")
 
 
 @pytest.mark.parametrize(

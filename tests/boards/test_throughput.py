@@ -468,7 +468,7 @@ def test_ratios_to_another_baseline_are_of_the_same_rounds(measured) -> None:
     assert (1.0, pytest.approx(2.0)) == (found["slow"].values["ratio"].number, found["fast"].values["ratio"].number)
     assert pytest.approx(1.0) == found["batchnorm"].values["ratio"].number
     assert "fast" == table.rows[0].norm
-    assert note(table, "ratio: training speed as a multiple of that of 'slow'")
+    assert note(table, "ratio: training speed over that of 'slow'")
 
 
 def test_what_shares_no_rounds_with_another_baseline_stands_apart(measured) -> None:
