@@ -5,6 +5,7 @@ Each plugin is loaded alone, and registers everything or nothing, so that a bad 
 
 from __future__ import annotations
 
+import configparser
 import importlib.metadata
 import importlib.util
 import inspect
@@ -22,6 +23,7 @@ import pluggy
 from normbench import hookspecs, suites
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.errors import UsageError, unknown
+from normbench.refusals import RefusedError, at, reason
 
 GROUP = "normbench"
 ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
@@ -54,8 +56,8 @@ class Quarantined:
 
     @property
     def remedy(self) -> str:
-        """The command that removes it, or the option to leave out."""
-        return f"pip uninstall {self.distribution}" if self.distribution else f"leave out --plugin {self.origin}"
+        """The command that removes it."""
+        return f"pip uninstall {self.distribution}"
 
     def __str__(self) -> str:
         title = " ".join(part for part in (self.name, self.version) if part)
@@ -207,13 +209,16 @@ def receive(packed: bytes) -> None:
 
 
 def load(files: Sequence[Path] = ()) -> Registry:
-    """Find and load every plugin, each alone. Raises UsageError where a file is not there."""
+    """Find and load every plugin, each alone.
+
+    What is installed and fails goes into quarantine. A file was asked for by name: raises UsageError, with the line.
+    """
     registry = Registry()
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     only = os.environ.get(ONLY)
     wanted = None if only is None else {name.strip() for name in only.split(",") if name.strip()}
-    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=_turn):
+    for point in sorted(_entry_points(registry), key=_turn):
         if wanted is None or point.name in wanted:
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
@@ -221,11 +226,32 @@ def load(files: Sequence[Path] = ()) -> Registry:
             _add(registry, manager, found, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
-            raise UsageError(f"--plugin {file}: there is no such file")
-        _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: _import_file(file))  # type: ignore[misc]
+            raise UsageError(
+                f"--plugin {file}: {'a folder; name a file' if file.is_dir() else 'there is no such file'}"
+            )
+        found = Plugin(file.stem, str(file))
+        _add(registry, manager, found, lambda file=file: _import_file(file), file)  # type: ignore[misc]
+        if not registry.plugins[-1].offers:
+            raise UsageError(f"--plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
         _add(registry, manager, Plugin("session", "session"), lambda: _SessionPlugin(list(_session)))
     return registry
+
+
+def _entry_points(registry: Registry) -> Iterable[importlib.metadata.EntryPoint]:
+    """Yield the entry points of our group; a distribution whose list of them can't be read goes into quarantine."""
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            if GROUP not in text or distribution.name in seen:
+                continue
+            seen.add(distribution.name)  # of two on the path, the first is imported
+            configparser.ConfigParser(delimiters="=", strict=False, interpolation=None).read_string(text)
+            yield from distribution.entry_points.select(group=GROUP)
+        except Exception as error:
+            name, why = distribution.name, f"its entry_points.txt can't be read ({reason(error)})"
+            registry.quarantined.append(Quarantined(name, "entry_points.txt", name, distribution.version, why))
 
 
 def _turn(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
@@ -252,10 +278,19 @@ class _SessionPlugin:
         return [thing for thing in self._things if isinstance(thing, Probe)]
 
 
-def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
-    """Load one plugin and register all it offers, or put it into quarantine with the reason."""
+def _add(
+    registry: Registry,
+    manager: pluggy.PluginManager,
+    found: Plugin,
+    load_module: Callable[[], Any],
+    file: Path | None = None,
+) -> None:
+    """Load one plugin and register all it offers, or put it into quarantine with the reason.
+
+    Raises UsageError for one that `file` was asked for.
+    """
     names: set[str] = set()
-    tried = False
+    tried, module = False, None
     try:
         module = load_module()
         if manager.has_plugin(found.name):
@@ -270,9 +305,10 @@ def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_
     except (Exception, SystemExit) as error:
         if tried and manager.has_plugin(found.name):
             manager.unregister(name=found.name)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if file is not None:
+            raise UsageError(f"--plugin {at(error, file, module)}: {reason(error)}") from error
         registry.quarantined.append(
-            Quarantined(found.name, found.origin, found.distribution, found.version, reason, frozenset(names))
+            Quarantined(found.name, found.origin, found.distribution, found.version, reason(error), frozenset(names))
         )
         return
     if not isinstance(module, ModuleType):  # an object of a module, or the session
@@ -297,10 +333,10 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
     marked = {caller.name for caller in manager.get_hookcallers(module) or []}
     for name in sorted(marked):
         if name not in known:
-            raise unknown("hook", name, known)
+            raise RefusedError(name, str(unknown("hook", name, known)))
     for name in known:
         if name not in marked and callable(getattr(module, name, None)):
-            raise ValueError(f"{name} is no hook without @normbench.hookimpl above it")
+            raise RefusedError(name, f"{name} is no hook without @normbench.hookimpl above it")
 
 
 def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str, Any]:
@@ -310,29 +346,30 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin_name != plugin:
             continue
-        given = implementation.function()
+        given, wanted = implementation.function(), _KINDS[kind].__name__
         if isinstance(given, _KINDS[kind]):
-            raise TypeError(f"{hook} returned one {_KINDS[kind].__name__}; it yields them, or returns a list")
-        for thing in given or ():
+            raise RefusedError(hook, f"{hook} returned one {wanted}; it yields them, or returns a list")
+        for thing in given if isinstance(given, Iterable) else [given] * (given is not None):
             if not isinstance(thing, _KINDS[kind]):
-                raise TypeError(f"{hook} yielded {thing!r}; it yields normbench.{_KINDS[kind].__name__} objects")
+                raise RefusedError(hook, f"{hook} yielded {thing!r}; it yields normbench.{wanted} objects")
             name = _name(thing)
             if name in named:
-                raise ValueError(f"{hook} yielded {name!r} twice")
+                raise RefusedError(hook, f"{hook} yielded {name!r} twice")
             named[name] = thing
     return named
 
 
 def _name(thing: Any) -> str:
     """Return the name of what a plugin offers; a suite's stands in its file."""
-    return suites.read(thing.path).name if isinstance(thing, SuiteFile) else str(thing.name)
+    return suites.read(Path(thing.path)).name if isinstance(thing, SuiteFile) else str(thing.name)
 
 
 def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
     for kind, table in registry._tables().items():
         for name in offers[kind]:
             if name in table:
-                raise ValueError(f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already")
+                why = f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already"
+                raise RefusedError(f"normbench_{kind}", why)
 
 
 def _import_file(file: Path) -> ModuleType:

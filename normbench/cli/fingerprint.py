@@ -49,8 +49,8 @@ def command(
         throughput=False,
     )
     prepared = settled(prepare(request))
-    for failed in prepared.registry.quarantined:
-        output.say(f"normbench: {failed}")
+    output.warn_of_plugins(prepared.registry)
+    output.warn_of_unused(prepared)
     store = prepared.store
     with store.writer() as writer:
         before = store.fingerprints()

@@ -32,8 +32,7 @@ def command(
         output.put(as_json({"schema": 1, kind: entries}))
     else:
         output.put_lines(_lines(entries))
-    for failed in registry.quarantined:
-        output.say(f"normbench: {failed}")
+    output.warn_of_plugins(registry)
 
 
 def _norm(norm: Norm, plugin: str) -> dict[str, Any]:

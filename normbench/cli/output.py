@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from normbench.boards import Table
+    from normbench.execute.run import Prepared
+    from normbench.plugins import Registry
     from normbench.store import Store
 
 FORMATS = ("terminal", "github", "latex_booktabs", "csv", "json")
@@ -163,6 +165,25 @@ def warn_of_unreadable(store: Store) -> None:
     """Name each line that could not be read, once."""
     for bad in store.unreadable:
         say(f"normbench: {store.folder / bad.file} line {bad.line}: {bad.reason}; left out")
+
+
+def warn_of_plugins(registry: Registry) -> None:
+    """Name each plugin that failed, and is in quarantine."""
+    for failed in registry.quarantined:
+        say(f"normbench: {failed}")
+
+
+def warn_of_unused(prepared: Prepared) -> None:
+    """Say of each --plugin file whose norms are left out, because nobody named one, how to name them."""
+    request = prepared.request
+    used = {prepared.suite.name, *request.probes, *(name for cell in prepared.cells for name in (cell.norm, cell.task))}
+    for plugin in prepared.registry.plugins:
+        norms = plugin.offers.get("norms", ())
+        offered = {name for names in plugin.offers.values() for name in names}
+        asked = plugin.origin in map(str, request.plugin_files)
+        if asked and norms and not request.norms and not offered & used:
+            how = " ".join(f"--norm {name}" for name in norms)
+            say(f"normbench: --plugin {plugin.origin}: no norm of it is in the suite's list; {how} runs it")
 
 
 def require_runs(store: Store) -> None:

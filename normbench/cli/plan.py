@@ -51,8 +51,8 @@ def command(
             throughput=throughput,
         )
     )
-    for failed in prepared.registry.quarantined:
-        output.say(f"normbench: {failed}")
+    output.warn_of_plugins(prepared.registry)
+    output.warn_of_unused(prepared)
     output.warn_of_unreadable(prepared.store)
     if json:
         output.put(as_json(_described(prepared)))

@@ -78,6 +78,7 @@ def command(
     bought: list[Summary] = []
     comparison = _until_decided(request, looks, quiet, bought) if looks else None
     prepared = settled(prepare(dataclasses.replace(request, seeds=str(looks[0])) if looks else request))
+    output.warn_of_unused(prepared)
     summary = runs(prepared, quiet)
     from normbench.boards import tables
 
@@ -123,8 +124,7 @@ def _together(summaries: Sequence[Summary]) -> Summary:
 
 def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
-    for plugin in prepared.registry.quarantined:
-        say(f"normbench: {plugin}")
+    output.warn_of_plugins(prepared.registry)
     if quiet or not (prepared.todo or prepared.sessions):
         return run(prepared)
     from normbench.cli.progress import shown

@@ -53,8 +53,7 @@ def command(
         asked = _of_suite(
             Request(what, norms=norms or (), settings=settings or (), plugin_files=plugin or (), out=out, device=device)
         )
-    for failed in asked.registry.quarantined:
-        output.say(f"normbench: {failed}")
+    output.warn_of_plugins(asked.registry)
     measured = _measured(asked, resolved_data_dir(data_dir), seconds, quiet)
     output.warn_of_unreadable(asked.store)
     from normbench.boards import tables
@@ -87,6 +86,7 @@ def _of_folder(folder: Path, files: tuple[Path, ...], device: str) -> _Asked:
 
 def _of_suite(request: Request) -> _Asked:
     prepared = settled(prepare(request))
+    output.warn_of_unused(prepared)
     if not prepared.asked_sessions:
         raise UsageError(f"{request.suite}: throughput is measured on one device, and every trial of it takes several")
     return _Asked(prepared.asked_sessions, prepared.registry, prepared.device, prepared.store)

@@ -1,5 +1,6 @@
 """The command line, called in this process: a folder of its own for each test, and small runs of real training."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -131,6 +132,22 @@ def plugin(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Return a function that installs a plugin, as pip would: a module of that name, and its entry point."""
+
+    def install(name: str, source: str) -> None:
+        site, info = tmp_path / "site", tmp_path / "site" / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(dedent(source), encoding="utf-8")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[normbench]\n{name} = {name}\n", encoding="utf-8")
+        sys.path.append(str(site))
+        importlib.invalidate_caches()
+
+    return install
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,9 @@ def test_a_trial_that_ends_in_error_is_exit_status_4(small, plugin, lines):
     stored = {record["norm"]: record for record in lines("results/quick")}
     assert "RuntimeError: no luck (broken_of_the_tests.py:11)" == stored["broken"]["reason"]
     last = ran.err.splitlines()[-1]
-    assert "1 of 2 trials have no result (1 error); the first, 'broken' at rate 0.1, seed 0: RuntimeError: no luck" in last
+    assert (
+        "1 of 2 trials have no result (1 error); the first, 'broken' at rate 0.1, seed 0: RuntimeError: no luck" in last
+    )
     assert f"(normbench show {stored['broken']['key']} --in results/quick)" in last
 
 
