@@ -212,14 +212,14 @@ def test_a_baseline_that_fails_is_named(normbench, plugin):
     assert "- not ranked: 'none': the baseline 'bad' could not be measured" in ran.out
 
 
-def test_a_plugin_that_failed_is_named(normbench):
+def test_a_plugin_that_failed_is_named(normbench, installed):
     """A plugin that could not be loaded is told of, and the rest is measured."""
-    Path("a_bad_plugin.py").write_text("raise RuntimeError('no luck')")
+    installed("a_bad_plugin", "raise RuntimeError('no luck')")
 
-    ran = normbench("throughput", "quick", *ASKED, "--norm", "none", "--plugin", "a_bad_plugin.py", "--quiet")
+    ran = normbench("throughput", "quick", *ASKED, "--norm", "none", "--quiet")
 
     assert 0 == ran.status
-    assert ran.err.startswith("normbench: plugin a_bad_plugin failed: RuntimeError: no luck; ")
+    assert ran.err.startswith("normbench: plugin a_bad_plugin 1.0 failed: RuntimeError: no luck; ")
 
 
 @pytest.mark.parametrize(
