@@ -42,8 +42,8 @@ def fit(
     With `checkpoint`, a folder, a training is saved there every `checkpoint_every` seconds, at 0 after every optimizer
     step, and goes on from what is there.
 
-    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only UsageError, for what every other trial
-    would meet too (a data folder that lacks the data, say), and an interruption go through.
+    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only an interruption goes through, and before
+    the first step UsageError, for what every other trial would meet too (a data folder that lacks the data, say).
     """
     registry = registry or plugins.current()
     where = torch.device(device)
@@ -122,10 +122,13 @@ def _fit_one(
     infinite_at_start = not_finite(module.network)
     if saved:
         module = saved.resumed(module, start)
-    with global_stream(device, trial.seed, "layer", *ranks.folded):
-        train(module, device, [saved] if saved else [])
-        module.to(device)
-        return _judged(module, Measure.of(task), data, infinite_at_start)
+    try:
+        with global_stream(device, trial.seed, "layer", *ranks.folded):
+            train(module, device, [saved] if saved else [])
+            module.to(device)
+            return _judged(module, Measure.of(task), data, infinite_at_start)
+    except UsageError as error:  # a layer's own, now that all is there which other trials need as well
+        return "error", {"reason": _reason(error)}
 
 
 def _judged(
