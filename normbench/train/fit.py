@@ -42,8 +42,8 @@ def fit(
     With `checkpoint`, a folder, a training is saved there every `checkpoint_every` seconds, at 0 after every optimizer
     step, and goes on from what is there.
 
-    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only an interruption goes through; and, before
-    the first step, UsageError, for what every other trial would meet too (a data folder that lacks the data, say).
+    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only an interruption goes through, and
+    before the first step UsageError: for what every other trial would meet too, like a data folder that lacks the data.
     """
     registry = registry or plugins.current()
     where = torch.device(device)
