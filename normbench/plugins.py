@@ -226,9 +226,7 @@ def load(files: Sequence[Path] = ()) -> Registry:
             _add(registry, manager, found, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
-            raise UsageError(
-                f"--plugin {file}: {'a folder; name a file' if file.is_dir() else 'there is no such file'}"
-            )
+            raise UsageError(f"--plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
         found = Plugin(file.stem, str(file))
         _add(registry, manager, found, lambda file=file: _import_file(file), file)  # type: ignore[misc]
         if not registry.plugins[-1].offers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from normbench import benchmarks
+from normbench import benchmarks, plugins
 from normbench import gates as gating
 from normbench.cli import options, output
 from normbench.cli.output import annotate, say
@@ -66,6 +66,10 @@ def command(
     for file in save or ():
         if file.suffix not in ENDINGS:
             raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
+        if not file.resolve().parent.is_dir():
+            raise UsageError(f"-o {file}: there is no folder {file.parent}")
+    if plugin:
+        plugins.current(tuple(plugin))  # what is asked for by name is looked at, needed or not
     given = gating.given(fail or ())
     if not base.exists():
         return _no_baseline(base, head, required=require_baseline)

@@ -95,27 +95,6 @@ def test_a_loss_without_a_gate_ends_with_0(normbench, seeds):
     assert "gates: none, so nothing can fail" in ran.out
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--fail", "acuracy:-1pt"], "--fail: no metric 'acuracy'; did you mean 'accuracy'?"),
-        (["--fail", "accuracy"], "--fail 'accuracy': write METRIC:MARGIN"),
-        (["--fail", "accuracy:-0.01"], "the margin on digits-cnn is in percentage points"),
-        (["-o", "table.pdf"], "-o table.pdf: it ends in .md, .xml, .json, .csv, .tex"),
-        (["--format", "junitt"], "--format: no format 'junitt'; did you mean 'junit'?"),
-        (["--max-seeds", "3"], "--max-seeds goes with --until decided"),
-        (["--until", "decided"], "--until decided needs --max-seeds N"),
-        (["-o", "missing/table.md"], "-o missing/table.md: can't be written"),
-    ],
-)
-def test_mistakes_end_with_2(normbench, pair, options, message):
-    """A mistake is one line."""
-    ran = normbench("compare", *pair, *options)
-
-    assert 2 == ran.status
-    assert message in ran.err
-
-
 def test_without_a_baseline_nothing_fails_unless_it_is_required(normbench, results):
     """The first time there is no BASE: the command that makes one is said, and works."""
     first, required = (normbench("compare", "base", results, *asked) for asked in ((), ("--require-baseline",)))

@@ -232,8 +232,6 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
         (("--set", "epochs=2"), "--set: results/quick is a results folder"),
         (("--out", "elsewhere"), "--out: results/quick is a results folder"),
         (("--device", "cuda:99"), "--device 'cuda:99'"),
-        (("--data-dir", "absent"), "--data-dir absent: there is no such folder"),
-        (("--format", "xml"), "--format: no format 'xml'"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -244,18 +242,6 @@ def test_what_a_folder_does_not_take_is_refused(normbench, results, options, say
     assert (2, "", 1) == (ran.status, ran.out, ran.err.count("\n"))
     assert f"normbench: {says}" in ran.err
     assert not (results / "sessions.jsonl").exists()
-
-
-def test_an_exported_file_is_refused(normbench, results):
-    """A file is read, not written to."""
-    normbench("export", results, "-o", "all.json")
-
-    ran = normbench("throughput", "all.json")
-
-    assert (2, "") == (ran.status, ran.out)
-    assert (
-        "normbench: all.json: an exported file, which is not written to; give a suite or a results folder\n" == ran.err
-    )
 
 
 def test_a_folder_without_runs_is_refused(normbench, results):
