@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -100,6 +103,7 @@ def run(
     Raises UsageError for a mistake in the request. A warning says which norm or plugin changed what all norms share (a
     setting of torch, say), and was undone.
     """
+    _check_types(run, dict(locals()))
     with _in_our_words():
         request = Request(
             suite=str(suite),
@@ -201,3 +205,27 @@ def _seeds(seeds: Any) -> str | None:
     if seeds is None or isinstance(seeds, int):
         return None if seeds is None else str(seeds)
     return ",".join(str(seed) for seed in seeds) + ("," if len(seeds) == 1 else "")
+
+
+def _check_types(function: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Raise UsageError where an argument is not of the type that a function's signature says."""
+    hints, signature = get_type_hints(function), inspect.signature(function)
+    for name, value in given.items():
+        if not _fits(value, hints[name]):
+            wanted = signature.parameters[name].annotation
+            raise UsageError(f"{function.__name__}: {name} is {value!r}; it takes {wanted}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; numpy's numbers and arrays are numbers and sequences, too."""
+    kind, args = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in args)
+    if kind is Literal:
+        return value in args
+    if kind is Sequence:
+        plain = isinstance(value, Collection) and not isinstance(value, str | dict)
+        return plain and all(_fits(item, args[0]) for item in value)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)

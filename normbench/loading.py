@@ -154,11 +154,13 @@ def load_file(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        sys.modules.pop(name, None)
+        # What lies beside it may be what is wrong, and be mended.
+        _forget({other for other in sys.modules if _space_of(other) == _space_of(name)} - before)
         raise
     return module
 
@@ -170,11 +172,14 @@ def forget_edited(files: Iterable[Path]) -> bool:
     """
     names = [name for name in (_module_name(file.resolve()) for file in files) if name in sys.modules]
     spaces = {_space_of(name) for name in names if edited([name]) is not None}
-    for known in [*sys.modules, *_graph.nodes]:
-        if _space_of(known) in spaces:
-            sys.modules.pop(known, None)
-            _graph.nodes.pop(known, None)
+    _forget(known for known in [*sys.modules, *_graph.nodes] if _space_of(known) in spaces)
     return bool(spaces)
+
+
+def _forget(modules: Iterable[str]) -> None:
+    for name in modules:
+        sys.modules.pop(name, None)
+        _graph.nodes.pop(name, None)
 
 
 def in_namespace(module: str, name: str) -> str:

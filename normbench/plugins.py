@@ -5,6 +5,7 @@ Each plugin is loaded alone, and registers everything or nothing, so that a bad 
 
 from __future__ import annotations
 
+import configparser
 import importlib.metadata
 import importlib.util
 import inspect
@@ -24,6 +25,7 @@ from normbench import digests, hookspecs, loading, suites, surroundings
 from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
+from normbench.refusals import RefusedError, at, reason
 
 GROUP = "normbench"
 #: The plugin that has what `register` was given.
@@ -83,8 +85,8 @@ class Quarantined:
 
     @property
     def remedy(self) -> str:
-        """The command that removes it, or the option to leave out."""
-        return f"pip uninstall {self.distribution}" if self.distribution else f"leave out --plugin {self.origin}"
+        """The command that removes it."""
+        return f"pip uninstall {self.distribution}"
 
     def __str__(self) -> str:
         title = " ".join(part for part in (self.name, self.version) if part)
@@ -294,13 +296,16 @@ def receive(packed: bytes) -> None:
 
 
 def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
-    """Find and load plugins, each alone, as `current` says. Raises UsageError where a file is not there."""
+    """Find and load plugins, each alone, as `current` says.
+
+    What is installed and fails goes into quarantine. A file was asked for by name: raises UsageError, with the line.
+    """
     registry = Registry()
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     allowed = os.environ.get(ONLY)
     wanted = None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
-    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=_turn):
+    for point in sorted(_entry_points(registry), key=_turn):
         if (wanted is None or point.name in wanted) and (not only or _own(point) or point.name in only):
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
@@ -310,14 +315,33 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
             _add(registry, manager, found, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
-            raise UsageError(f"--plugin {file}: there is no such file")
+            raise UsageError(f"--plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
         if only and file.stem not in only:
             continue
-        _add(registry, manager, Plugin(file.stem, str(file)), lambda file=file: loading.load_file(file))  # type: ignore[misc]
+        found = Plugin(file.stem, str(file))
+        _add(registry, manager, found, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
+        if not registry.plugins[-1].offers:
+            raise UsageError(f"--plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
         things = [one.thing for one in _session]
         _add(registry, manager, Plugin(SESSION, SESSION), lambda: _SessionPlugin(things))
     return registry
+
+
+def _entry_points(registry: Registry) -> Iterable[importlib.metadata.EntryPoint]:
+    """Yield the entry points of our group; a distribution whose list of them can't be read goes into quarantine."""
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            if GROUP not in text or distribution.name in seen:
+                continue
+            seen.add(distribution.name)  # of two on the path, the first is imported
+            configparser.ConfigParser(delimiters="=", strict=False, interpolation=None).read_string(text)
+            yield from distribution.entry_points.select(group=GROUP)
+        except Exception as error:
+            name, why = distribution.name, f"its entry_points.txt can't be read ({reason(error)})"
+            registry.quarantined.append(Quarantined(name, "entry_points.txt", name, distribution.version, why))
 
 
 def _turn(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
@@ -348,22 +372,37 @@ class _SessionPlugin:
         return [thing for thing in self._things if isinstance(thing, Probe)]
 
 
-def _add(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
+def _add(
+    registry: Registry,
+    manager: pluggy.PluginManager,
+    found: Plugin,
+    load_module: Callable[[], Any],
+    file: Path | None = None,
+) -> None:
     """Load one plugin, and leave the process as it was: what it prints goes to stderr, what it changes is put back."""
     if found.built_in:
-        _register(registry, manager, found, load_module)
+        _register(registry, manager, found, load_module, file)
         return
     with surroundings.kept() as changed, surroundings.on_stderr():
-        _register(registry, manager, found, load_module)
+        _register(registry, manager, found, load_module, file)
     if changed:
         what = surroundings.listed(changed)
         registry.notes.append(f"plugin {found.name!r} changed {what} as it was loaded, which was put back")
 
 
-def _register(registry: Registry, manager: pluggy.PluginManager, found: Plugin, load_module: Callable[[], Any]) -> None:
-    """Load one plugin and register all it offers, or put it into quarantine with the reason."""
+def _register(
+    registry: Registry,
+    manager: pluggy.PluginManager,
+    found: Plugin,
+    load_module: Callable[[], Any],
+    file: Path | None,
+) -> None:
+    """Load one plugin and register all it offers, or put it into quarantine with the reason.
+
+    Raises UsageError for one that `file` was asked for.
+    """
     names: set[str] = set()
-    tried = False
+    tried, module = False, None
     try:
         with loading.asking(found.node):
             module = load_module()
@@ -379,9 +418,10 @@ def _register(registry: Registry, manager: pluggy.PluginManager, found: Plugin, 
     except (Exception, SystemExit) as error:
         if tried and manager.has_plugin(found.name):
             manager.unregister(name=found.name)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if file is not None:
+            raise UsageError(f"--plugin {at(error, file, module)}: {reason(error)}") from error
         registry.quarantined.append(
-            Quarantined(found.name, found.origin, found.distribution, found.version, reason, frozenset(names))
+            Quarantined(found.name, found.origin, found.distribution, found.version, reason(error), frozenset(names))
         )
         return
     if not isinstance(module, ModuleType):  # an object of a module, or the session
@@ -421,10 +461,10 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
     marked = {caller.name for caller in manager.get_hookcallers(module) or []}
     for name in sorted(marked):
         if name not in known:
-            raise unknown("hook", name, known)
+            raise RefusedError(name, str(unknown("hook", name, known)))
     for name in known:
         if name not in marked and callable(getattr(module, name, None)):
-            raise ValueError(f"{name} is no hook without @normbench.hookimpl above it")
+            raise RefusedError(name, f"{name} is no hook without @normbench.hookimpl above it")
 
 
 def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str, Any]:
@@ -434,26 +474,27 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin_name != plugin:
             continue
-        given = implementation.function()
+        given, wanted = implementation.function(), _KINDS[kind].__name__
         if isinstance(given, _KINDS[kind]):
-            raise TypeError(f"{hook} returned one {_KINDS[kind].__name__}; it yields them, or returns a list")
-        for thing in given or ():
+            raise RefusedError(hook, f"{hook} returned one {wanted}; it yields them, or returns a list")
+        for thing in given if isinstance(given, Iterable) else [given] * (given is not None):
             if not isinstance(thing, _KINDS[kind]):
-                raise TypeError(f"{hook} yielded {thing!r}; it yields normbench.{_KINDS[kind].__name__} objects")
+                raise RefusedError(hook, f"{hook} yielded {thing!r}; it yields normbench.{wanted} objects")
             name = _name(thing)
             if name in named:
-                raise ValueError(f"{hook} yielded {name!r} twice")
+                raise RefusedError(hook, f"{hook} yielded {name!r} twice")
             named[name] = thing
     return named
 
 
 def _name(thing: Any) -> str:
     """Return the name of what a plugin offers; a suite's stands in its file."""
-    return suites.read(thing.path).name if isinstance(thing, SuiteFile) else str(thing.name)
+    return suites.read(Path(thing.path)).name if isinstance(thing, SuiteFile) else str(thing.name)
 
 
 def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
     for kind, table in registry._tables().items():
         for name in offers[kind]:
             if name in table:
-                raise ValueError(f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already")
+                why = f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already"
+                raise RefusedError(f"normbench_{kind}", why)

@@ -11,6 +11,7 @@ from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.records import Measure, Result
 from normbench.stats import Interval, clopper_pearson, mean_over_seeds
 from normbench.suites import assignments
+from normbench.texts import visible
 
 #: Validation progress that "epochs to" counts to.
 GOAL = 0.9
@@ -49,7 +50,7 @@ def _columns(grid: Grid) -> list[Column]:
         columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
     columns.append(Column("failed", "failed", better="down", kind="text"))
     difference = "points" if percent else unit
-    versus = f"vs {grid.baseline},\n± or (min…max)"
+    versus = f"vs {visible(grid.baseline)},\n± or (min…max)"
     columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
     if grid.published is not None:
         columns.append(Column("published", f"published\n{unit}".strip(), unit, digits, measure.direction))
@@ -150,15 +151,15 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     if any("edge" in row.flags for row in rows):
         yield "edge: the chosen rate is an end of the grid; a better one may lie beyond"
     if any("spread" in row.flags for row in rows):
-        wide = ", ".join(row.norm for row in rows if "spread" in row.flags)
+        wide = ", ".join(repr(row.norm) for row in rows if "spread" in row.flags)
         yield f"spread: {wide} varies over seeds more than 4 times as much as the median norm"
     yield from _failed_note(rows)
     for row in grid.rows:
         if len(row.settings) > 1:
-            yield f"{row.label}: chosen on validation {assignments(row.settings[row.setting])}"
+            yield f"{row.label!r}: chosen on validation {assignments(row.settings[row.setting])}"
     yield from _published_notes(grid, rows)
     if not any(row.label == grid.baseline for row in grid.rows):
-        yield f"the baseline {grid.baseline} has no results here"
+        yield f"the baseline {grid.baseline!r} has no results here"
 
 
 def _failed_note(rows: list[TableRow]) -> Iterator[str]:
@@ -167,7 +168,7 @@ def _failed_note(rows: list[TableRow]) -> Iterator[str]:
     for row in rows:
         if failed := int(row.values["failed"].number or 0):
             share = clopper_pearson(failed, row.seeds)
-            shares.append(f"{row.norm} {100 * share.centre:.0f}% [{100 * share.low:.0f}…{100 * share.high:.0f}]")
+            shares.append(f"{row.norm!r} {100 * share.centre:.0f}% [{100 * share.low:.0f}…{100 * share.high:.0f}]")
     if shares:
         yield f"failed: the share of seeds, with its 95% interval: {', '.join(shares)}"
 
@@ -189,6 +190,6 @@ def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
             spread = grid.published.spread.get(row.norm)
             runs = f" (a standard deviation of {spread:g} over runs)" if spread else ""
             yield (
-                f"not reproduced: {row.norm}, published {scale * theirs:g}{runs}, lies outside of "
+                f"not reproduced: {row.norm!r}, published {scale * theirs:g}{runs}, lies outside of "
                 f"{scale * ours.low:.{digits}f}…{scale * ours.high:.{digits}f} here"
             )

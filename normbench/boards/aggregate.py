@@ -17,6 +17,7 @@ from normbench.boards.throughput import Joined, joined
 from normbench.records import SessionRecord
 from normbench.stats import mean_over_seeds
 from normbench.suites import spelled
+from normbench.texts import visible
 
 #: The progress that the columns of the performance profile count trainings from (Agarwal et al. 2021, 2108.13264).
 PROFILE = (0.5, 0.8, 0.9, 0.95, 1.0)
@@ -168,7 +169,7 @@ def _columns(grids: Sequence[Grid], timed: Sequence[Joined]) -> list[Column]:
     if all(len(grid.rates) > 1 for grid in grids):
         columns.append(Column("over_the_grid", "over the grid,\n± or (min…max)", "", 3, "up", ends=True))
     if timed:
-        columns.append(Column("ratio", f"ratio to\n{timed[0].baseline}", "", 3, "up"))
+        columns.append(Column("ratio", f"ratio to\n{visible(timed[0].baseline)}", "", 3, "up"))
     return columns + [Column(_profile(least), f"% from\n{least:g}", "%", 0, "up") for least in PROFILE]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +24,6 @@ from normbench.suites import assignments, spelled
 #: What is said of a row. Gated rows are ok, better, regressed or unclear; of others the interval alone says better,
 #: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
 Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
-
-#: What boards say of a norm that stands apart: how many of its trials have no score, and why.
-_CRASHES = re.compile(r"(\d+) ended in (?:error|oom|timeout)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +157,7 @@ def compare(
     ]
     rows += _decided(opened, speeds, gates, tables, looks)
     rows = _sorted(rows)
-    crashed = sum(
-        sum(count for outcome, count in row.failures.items() if outcome != "unsupported")
-        for grid in others.values()
-        for row in grid.rows
-    ) + sum(int(n) for grid in others.values() for _, why in grid.apart for n in _CRASHES.findall(why))
-    crashed += sum(one.crashed for one in lost)
+    crashed = sum(grid.crashed for grid in others.values()) + sum(one.crashed for one in lost)
     return Comparison(
         base=str(base.folder),
         head=str(head.folder),
@@ -222,7 +213,7 @@ def _paired(row: Row, other: Grid | None, measure: Measure, gates: dict[str, Gat
     if not found:
         return [], "no seed is whole on both sides"
     if row.rates != moved.rates:
-        return found, f"{row.label} on {other.task}: the grids differ; only the chosen rate is compared"
+        return found, f"{row.label!r} on {other.task}: the grids differ; only the chosen rate is compared"
     return found, ""
 
 
@@ -352,7 +343,7 @@ def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str
             same = _same_norm(row, other) if other else None
             if same is not None and same.rate != row.rate and same.rate is not None and row.rate is not None:
                 yield (
-                    f"{row.label} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
+                    f"{row.label!r} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
                     f"{row.rate:g}, which BASE chose"
                 )
 
@@ -361,7 +352,7 @@ def _new(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
     known = {(grid.table, row.cell.row) for grid in grids for row in grid.rows}
     known_apart = {(grid.table, norm) for grid in grids for norm, _ in grid.apart}
     found = [
-        f"{row.label} on {grid.task}"
+        f"{row.label!r} on {grid.task}"
         for grid in others.values()
         for row in grid.rows
         if (grid.table, row.cell.row) not in known and (grid.table, row.label) not in known_apart
@@ -378,7 +369,7 @@ def _beyond(rows: Sequence[ComparedRow]) -> Iterator[str]:
         sure = -row.difference.high if METRICS[row.metric].worse == "+" else row.difference.low
         if sure > row.gate.margin:
             noun = METRICS[row.metric].noun
-            yield f"{row.norm} on {row.where}: {noun} is better by more than the margin; a broken measure may look so"
+            yield f"{row.norm!r} on {row.where}: {noun} is better by more than the margin; a broken measure may look so"
 
 
 def _environments(base: Store, head: Store) -> Iterator[str]:

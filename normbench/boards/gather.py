@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from normbench.boards.table import Head
-from normbench.records import Cell, Measure, Result, RunRecord, TrialRecord
+from normbench.records import FAILED, Cell, Measure, Result, RunRecord, TrialRecord
 from normbench.sources import Files, agree
 from normbench.stats import unseen_failures
 from normbench.store import Store
@@ -85,13 +85,17 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Head):
-    """What the boards of one (task, condition) are made from; `table` is what `Cell.table` says of it."""
+    """What the boards of one (task, condition) are made from; `table` is what `Cell.table` says of it.
+
+    `crashed` is how many of its trials ended in error, oom or timeout, of norms that stand apart too.
+    """
 
     table: str
     measure: Measure
     rows: list[Row]
     apart: list[tuple[str, str]]
     notes: list[str]
+    crashed: int
     published: Published | None = None
 
     @property
@@ -212,6 +216,7 @@ def _grid(rows: list[Row]) -> Grid | None:
         rows=[],
         apart=[],
         notes=[],
+        crashed=sum(result.outcome in FAILED for result in stored),
         published=_published(latest),
     )
     for row in rows:
@@ -286,11 +291,11 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
             )
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
-            yield f"{row.label}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
+            yield f"{row.label!r}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
     for row in rows:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)
         if at_once:
-            yield f"{row.label}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
+            yield f"{row.label!r}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
     if len({result.environment for result in stored}) > 1:
         yield "mixed: trials of more than one environment (versions or hardware) stand side by side"
     if len({result.device for result in stored}) > 1:

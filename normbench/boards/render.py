@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import tabulate
 
 from normbench.boards.table import Column, Table, TableRow, Value
 from normbench.suites import assignments
+from normbench.texts import as_json as json_of
+from normbench.texts import visible
 
 #: What a terminal that is not Unicode gets instead.
 ASCII = str.maketrans(
@@ -35,6 +39,10 @@ LATEX = str.maketrans(
         "·": r"$\cdot$",
     }
 )
+#: What Markdown would take for more than a character: code, an element of HTML, a link, an entity.
+_MARKDOWN = re.compile(r"[\\`<]|(?<=\])\(|&(?=#?\w+;)")
+#: What a spreadsheet would take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@")
 #: A strip longer than this stands without a column for each rate.
 LONGEST_STRIP = 40
 GAP = 2
@@ -55,13 +63,13 @@ def terminal(
     width = width or shutil.get_terminal_size((100, 24)).columns
     lines: list[str] = []
     said: set[str] = set()
-    for table in tables:
+    for table in map(_visible, tables):
         lines += textwrap.wrap(title(table).translate(signs), width, subsequent_indent="  ")
         folded = _folded(table, width, signs) if table.rows else []
         for columns in folded[:1] if brief else folded:
             lines += ["", _grid(table, columns, "simple", signs)]
         lines.append("")
-        remarks = [f"not ranked: {norm}: {why}" for norm, why in table.apart]
+        remarks = _apart(table)
         remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
         for remark in [] if brief else remarks:
@@ -73,21 +81,31 @@ def terminal(
 def github(tables: Sequence[Table]) -> str:
     """Return tables as GitHub's Markdown."""
     parts = []
-    for table in tables:
-        part = [f"**{title(table)}**", ""]
+    for table in map(_visible, tables):
+        part = [f"**{markdown(title(table))}**", ""]
         part += [_grid(table, table.columns, "github"), ""] if table.rows else []
-        part += [f"- not ranked: {norm}: {why}" for norm, why in table.apart]
-        part += [f"- {note}" for note in table.notes]
+        part += [f"- {markdown(note)}" for note in [*_apart(table), *table.notes]]
         parts.append("\n".join(part))
     return "\n\n".join(parts)
+
+
+def markdown(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, on one line."""
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(text))
+
+
+def folded(summary: str, tables: Sequence[Table], *, opened: bool) -> str:
+    """Return tables as GitHub's Markdown, folded away below a line."""
+    line = html.escape(visible(summary), quote=False)
+    return f"<details{' open' * opened}><summary>{line}</summary>\n\n{github(tables)}\n\n</details>"
 
 
 def latex_booktabs(tables: Sequence[Table]) -> str:
     """Return tables for LaTeX with the package booktabs, the notes as comments."""
     parts = []
-    for table in tables:
+    for table in map(_visible, tables):
         head = [f"% {title(table)}"]
-        notes = [f"% not ranked: {norm}: {why}" for norm, why in table.apart] + [f"% {note}" for note in table.notes]
+        notes = [f"% {note}" for note in [*_apart(table), *table.notes]]
         body = _grid(table, table.columns, "latex_booktabs").translate(LATEX) if table.rows else ""
         parts.append("\n".join([*head, body, *notes]))
     return "\n\n".join(parts)
@@ -116,8 +134,14 @@ def _csv_of(tables: Sequence[Table]) -> str:
         head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
         for row in table.rows:
             values = _json_row(table, row)
-            writer.writerow({**head, **values, "flags": " ".join(row.flags)})
+            writer.writerow(csv_row({**head, **values, "flags": " ".join(row.flags)}))
     return out.getvalue().rstrip("\n")
+
+
+def csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row for CSV: a text is on one line, and quoted where a spreadsheet would compute it."""
+    texts = {name: visible(value) for name, value in row.items() if isinstance(value, str)}
+    return {**row, **{name: "'" * text.startswith(_FORMULA) + text for name, text in texts.items()}}
 
 
 def as_json(tables: Sequence[Table]) -> str:
@@ -142,8 +166,7 @@ def as_json(tables: Sequence[Table]) -> str:
         }
         for table in tables
     ]
-    encoded = msgspec.json.encode({"schema": 1, "boards": boards})
-    return msgspec.json.format(encoded, indent=2).decode()
+    return json_of({"schema": 1, "boards": boards})
 
 
 FORMATS: dict[str, Format] = {
@@ -161,7 +184,30 @@ def title(table: Table) -> str:
     task += f" ({assignments(table.task_params)})" if table.task_params else ""
     parts = [table.board, task, assignments(table.condition)]
     parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
-    return " · ".join(part for part in parts if part)
+    return visible(" · ".join(part for part in parts if part))
+
+
+def _apart(table: Table) -> list[str]:
+    return [f"not ranked: {norm!r}: {why}" for norm, why in table.apart]
+
+
+def _visible(table: Table) -> Table:
+    """Return a table in which each text is on one line, whatever a norm is called or a reason says."""
+    rows = [
+        replace(
+            row,
+            norm=visible(row.norm),
+            values={name: replace(value, text=visible(value.text)) for name, value in row.values.items()},
+        )
+        for row in table.rows
+    ]
+    return replace(
+        table,
+        columns=[replace(column, title=visible(column.title, keep="\n")) for column in table.columns],
+        rows=rows,
+        apart=[(norm, visible(why)) for norm, why in table.apart],
+        notes=[visible(note) for note in table.notes],
+    )
 
 
 def written(value: Value, column: Column) -> str:
@@ -200,7 +246,7 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
         for row in table.rows
     ]
     if style == "github":
-        headers, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
+        headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
     align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
     if not _ranked(table):
         headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-import msgspec
-
 from normbench.boards.compare import ComparedRow, Comparison, Word
-from normbench.boards.render import ASCII, title, written
-from normbench.boards.render import github as github_tables
+from normbench.boards.render import ASCII, csv_row, folded, markdown, title, written
 from normbench.boards.render import latex_booktabs as latex_tables
 from normbench.boards.render import terminal as terminal_tables
 from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.gates import METRICS
 from normbench.suites import assignments
+from normbench.texts import as_json as json_of
+from normbench.texts import visible
 
 #: The order in which words are counted.
 WORDS: tuple[Word, ...] = (
@@ -60,10 +59,10 @@ def summary(comparison: Comparison) -> list[str]:
             f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
         )
     lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
-    lines += [f"vanished: {row.norm} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
+    lines += [f"vanished: {row.norm!r} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
     idle = [f"gate {gate} checked nothing: no row has it on both sides" for gate in comparison.idle]
     lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
-    unchanged = [row.norm for row in comparison.rows if row.word == "unchanged"]
+    unchanged = [repr(row.norm) for row in comparison.rows if row.word == "unchanged"]
     if unchanged:
         lines.append(f"unchanged by fingerprint, so not trained: {', '.join(unchanged)}")
     return lines + comparison.notes
@@ -79,7 +78,7 @@ def sentence(row: ComparedRow) -> str:
     margin = f"; allowed {row.gate.text}" if row.gate else ""
     timed = row.unit in ("ratio", "seconds")
     seeds = f"{row.seeds} {'session' if timed else 'seed'}{'s' * (row.seeds != 1)}"
-    return f"{noun(row.metric)} of {row.norm} on {row.where}: {f'{number}{unit} {ends}'.rstrip()}, {seeds}{margin}"
+    return f"{noun(row.metric)} of {row.norm!r} on {row.where}: {f'{number}{unit} {ends}'.rstrip()}, {seeds}{margin}"
 
 
 def noun(metric: str) -> str:
@@ -118,7 +117,7 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         Column("seeds", "sessions" if first.unit in ("ratio", "seconds") else "seeds", kind="text"),
     ]
     notes = [_TIMED if first.unit == "seconds" else _NOTE]
-    failed = [row.norm for row in rows if "failed-seeds" in row.flags]
+    failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
     if failed:
         notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
     if any("within-session" in row.flags for row in rows):
@@ -157,26 +156,25 @@ def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bo
     width = width or shutil.get_terminal_size((100, 24)).columns
     parts = [terminal_tables(tables(comparison), width, ascii_only=ascii_only), ""] if tables(comparison) else []
     for line in summary(comparison):
-        text = line.translate(ASCII) if ascii_only else line
+        text = visible(line.translate(ASCII) if ascii_only else line)
         parts += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(parts)
 
 
 def github(comparison: Comparison) -> str:
     """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
-    first, counts, *rest = summary(comparison)
+    first, counts, *rest = map(markdown, summary(comparison))
     parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
     bad = {(row.table, row.metric) for row in comparison.rows if row.word == "regressed"}
     groups = dict.fromkeys((row.table, row.metric) for row in comparison.rows if row.difference is not None)
     for group, table in zip(groups, tables(comparison), strict=True):
-        opened = " open" if group in bad else ""
-        parts.append(f"<details{opened}><summary>{title(table)}</summary>\n\n{github_tables([table])}\n\n</details>")
+        parts.append(folded(title(table), [table], opened=group in bad))
     return "\n\n".join(part for part in parts if part)
 
 
 def latex_booktabs(comparison: Comparison) -> str:
     """Return a comparison's tables for LaTeX with the package booktabs, the rest as comments."""
-    return "\n".join([latex_tables(tables(comparison)), "", *(f"% {line}" for line in summary(comparison))])
+    return "\n".join([latex_tables(tables(comparison)), "", *(f"% {visible(line)}" for line in summary(comparison))])
 
 
 def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
@@ -229,7 +227,7 @@ def as_json(comparison: Comparison) -> str:
             "notes": comparison.notes,
         },
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return json_of(document)
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -246,14 +244,15 @@ def as_csv(comparison: Comparison) -> str:
     ]
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["task"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    # A gate begins with its sign, and is checked: no text from outside.
+    writer.writerows({**csv_row(row), "gate": row["gate"]} for row in rows)
     return out.getvalue().rstrip("\n")
 
 
 def junit(comparison: Comparison) -> str:
     """Return a comparison as JUnit XML: a test a row; what is unclear or vanished counts as skipped."""
     root = ElementTree.Element("testsuites", name="normbench compare")
-    suites: dict[str, Any] = {}
+    suites: dict[str, ElementTree.Element] = {}
     for row in comparison.rows:
         if row.table not in suites:
             suites[row.table] = ElementTree.SubElement(root, "testsuite", name=row.where)
@@ -276,8 +275,10 @@ def junit(comparison: Comparison) -> str:
         suite.set("tests", str(len(suite)))
         suite.set("failures", str(len(suite.findall("testcase/failure"))))
         suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    for element in root.iter():
+        element.attrib = {name: visible(value) for name, value in element.attrib.items()}
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return str(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), "utf-8")
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {

@@ -57,7 +57,7 @@ def rank_notes(rows: Sequence[TableRow], by: str) -> Iterator[str]:
     if not ranked:
         return
     yield "rank [a…b]: its 95% interval, for all ranks of the table at once. *: may be best"
-    grouped = [[row.norm for row in group] for _, group in groupby(ranked, key=lambda row: row.group)]
+    grouped = [[repr(row.norm) for row in group] for _, group in groupby(ranked, key=lambda row: row.group)]
     if len(grouped) > 1:
         parts = " | ".join(map(", ".join, grouped))
         yield f"groups by {by}, each norm surely better than those of the next: {parts}"

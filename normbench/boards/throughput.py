@@ -11,6 +11,7 @@ from normbench.boards.table import Column, Head, Table, TableRow, Value, flags_o
 from normbench.records import SessionRecord, Timing
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
+from normbench.texts import visible
 
 MEBIBYTE = 2**20
 
@@ -148,9 +149,9 @@ def _beside(figures: dict[str, Figures], baseline: str) -> tuple[dict[str, Figur
         timings = one.session.timings
         base = next((each for each in timings if each.label == baseline and not _why_not(one.session, each)), None)
         if base is None:
-            apart[row] = one.timing.label, f"not measured in the same rounds as {baseline}"
+            apart[row] = one.timing.label, f"not measured in the same rounds as {baseline!r}"
         elif latest is None or not latest.has_code_of(base):
-            apart[row] = one.timing.label, f"measured with other code of {baseline}"
+            apart[row] = one.timing.label, f"measured with other code of {baseline!r}"
         else:
             kept[row] = Figures(one.session, one.timing, base)
     return kept, apart
@@ -160,7 +161,7 @@ def _columns(latest: SessionRecord, baseline: str) -> list[Column]:
     columns = [
         Column("train_samples_per_s", "train\nsamples/s", "samples/s", 0, "up"),
         Column("eval_samples_per_s", "eval\nsamples/s", "samples/s", 0, "up"),
-        Column("ratio", f"ratio to\n{baseline} [95%]", "", 3, "up", ends=True),
+        Column("ratio", f"ratio to\n{visible(baseline)} [95%]", "", 3, "up", ends=True),
         Column("share", "share of\na step, %", "%", 0, "down"),
     ]
     if latest.device == "cuda":
@@ -194,7 +195,7 @@ def _why_not(session: SessionRecord, timing: Timing) -> str:
     """Return why a session has no figures of a norm, or nothing where it has."""
     if timing.outcome != "measured":
         return f"{timing.outcome}: {' '.join(timing.reason.split()) or 'no reason given'}"
-    return f"the baseline {session.baseline.label} could not be measured" if session.stopped == "failed" else ""
+    return f"the baseline {session.baseline.label!r} could not be measured" if session.stopped == "failed" else ""
 
 
 def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
@@ -203,9 +204,10 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
     if session.device != latest.device:
         return f"measured on {session.device} alone; the others on {latest.device}"
     if ours.row != theirs.row:
-        return f"measured beside {ours.label}, not beside {theirs.label}"
+        return f"measured beside {ours.label!r}, not beside {theirs.label!r}"
     if (ours.code, session.task_print) != (theirs.code, latest.task_print):
-        return f"measured with other code of {theirs.label if ours.code != theirs.code else 'the task'}"
+        edited = repr(theirs.label) if ours.code != theirs.code else "the task"
+        return f"measured with other code of {edited}"
     return ""
 
 
@@ -215,7 +217,7 @@ def _notes(sessions: Joined, environments: dict[str, dict[str, Any]]) -> Iterato
     if not shown:
         return
     yield (
-        f"ratio: training speed as a multiple of {sessions.baseline}'s in the same round; the median over the "
+        f"ratio: training speed over that of {sessions.baseline!r} in the same round; the median over the "
         "rounds, with its 95% interval. Compare nothing else between machines"
     )
     if any(one.share is not None for one in found):
@@ -224,7 +226,7 @@ def _notes(sessions: Joined, environments: dict[str, dict[str, Any]]) -> Iterato
         yield _described(session, environments)
     if len(shown) > 1:
         yield (
-            f"joined: the norms were measured in {len(shown)} sessions, each beside {sessions.baseline}; compare "
+            f"joined: the norms were measured in {len(shown)} sessions, each beside {sessions.baseline!r}; compare "
             "their ratios, not their samples a second"
         )
     if len({session.environment for session in shown}) > 1:
@@ -238,7 +240,7 @@ def _edited(found: Sequence[Figures], trained: dict[str, Used]) -> Iterator[str]
     for one in found:
         used = trained.get(one.timing.row)
         if used is not None and None not in used.code and used.code != one.code:
-            (older if used.started > one.session.started else newer).append(one.timing.label)
+            (older if used.started > one.session.started else newer).append(repr(one.timing.label))
     if older:
         yield f"edited since its session: {', '.join(older)}; the throughput here is that of the older code"
     if newer:
@@ -258,9 +260,9 @@ def _described(session: SessionRecord, environments: dict[str, dict[str, Any]]) 
     }[session.stopped]
     base = session.baseline.label
     itself = ratio_over_rounds(session.baseline.train, session.again.train)
-    doubt = f": {base} was not as fast as itself, so the machine was not steady; measure again"
+    doubt = f": {base!r} was not as fast as itself, so the machine was not steady; measure again"
     return (
         f"session {session.session}: {hardware}{threads}; {session.rounds} rounds of {session.steps} "
-        f"step{'s' * (session.steps > 1)} of {session.recipe.batch_size} samples, {why}; A/A ({base} to itself) "
+        f"step{'s' * (session.steps > 1)} of {session.recipe.batch_size} samples, {why}; A/A ({base!r} to itself) "
         f"{itself.centre:.3f} [{itself.low:.3f}…{itself.high:.3f}]{doubt * _drifts(session)}"
     )

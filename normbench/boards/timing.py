@@ -77,7 +77,7 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
         if before[-1].device != after[-1].device:
             hard.append(f"device {before[-1].device} → {after[-1].device}")
         if before[-1].baseline.row != after[-1].baseline.row:
-            hard.append(f"baseline {before[-1].baseline.label} → {after[-1].baseline.label}")
+            hard.append(f"baseline {before[-1].baseline.label!r} → {after[-1].baseline.label!r}")
         if hard:
             notes.append(f"throughput of {before[-1].task} can't be compared: {', '.join(hard)}")
             continue

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from normbench import benchmarks
+from normbench import benchmarks, plugins
 from normbench import gates as gating
 from normbench.cli import options, output, saving
-from normbench.cli.output import say
+from normbench.cli.output import annotate, say
 from normbench.cli.run import runs
 from normbench.errors import UsageError, unknown
 from normbench.execute import Request, executor_options, until
@@ -68,6 +67,8 @@ def command(
         if file.suffix not in ENDINGS:
             raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
     saving.check(save or (), [base, head])
+    if plugin:
+        plugins.current(tuple(plugin))  # what is asked for by name is looked at, needed or not
     given = gating.given(fail or ())
     if not base.exists():
         return _no_baseline(base, head, required=require_baseline)
@@ -152,13 +153,13 @@ def status(comparison: Comparison, *, strict: bool) -> int:
 
     failing = comparison.failing(strict=strict)
     for row in failing:
-        what = sentence(row) if row.difference is not None else f"{row.norm} on {row.where}: {row.why}"
-        _annotate("error", row.word, what)
+        what = sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why}"
+        annotate("error", row.word, what)
     for warning in comparison.warnings:
-        _annotate("warning", "gate", warning)
+        annotate("warning", "gate", warning)
     for row in comparison.rows:
         if row.word in ("unclear", "vanished") and row not in failing and row.could_be_ok:
-            _annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm}: {row.why}")
+            annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm!r}: {row.why}")
     if failing:
         return REGRESSED
     if comparison.crashed:
@@ -168,13 +169,6 @@ def status(comparison: Comparison, *, strict: bool) -> int:
         say("normbench: nothing in common: nothing on both sides can be held against each other")
         return INCOMPARABLE
     return INCOMPARABLE if strict and comparison.idle else 0
-
-
-def _annotate(level: str, title: str, message: str) -> None:
-    """Write an annotation, where GitHub reads them."""
-    if os.environ.get("GITHUB_ACTIONS"):
-        escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        say(f"::{level} title=normbench {title}::{escaped}")
 
 
 def _put(comparison: Comparison, form: str, save: list[Path]) -> None:

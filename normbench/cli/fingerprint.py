@@ -53,8 +53,8 @@ def command(
         throughput=False,
     )
     prepared = settled(prepare(request))
-    for warning in prepared.registry.warnings:
-        output.say(f"normbench: {warning}")
+    output.warn_of_plugins(prepared.registry)
+    output.warn_of_unused(prepared)
     store = prepared.store
     with store.writer() as writer:
         before = store.fingerprints()
@@ -74,7 +74,7 @@ def _say_errors(taken: list[FingerprintRecord]) -> bool:
     """Say which norms raised; return whether any did."""
     failed = [record for record in taken if record.outcome == "error"]
     for record in failed:
-        output.say(f"normbench: fingerprint of {record.label} on {record.task}: {record.reason}")
+        output.say(f"normbench: fingerprint of {record.label!r} on {record.task}: {record.reason}")
     return bool(failed)
 
 
@@ -132,7 +132,7 @@ def _row(record: FingerprintRecord, found: Held) -> TableRow:
 def _notes(record: FingerprintRecord, found: Held) -> list[str]:
     """Say why there is no fingerprint, or what else is not what it was when the one before was taken."""
     if record.outcome != "taken":
-        return [f"{record.label}: {record.outcome}: {record.reason}"]
+        return [f"{record.label!r}: {record.outcome}: {record.reason}"]
     if found.verdict != "changed" or found.before is None:
         return []
     compared = {
@@ -143,4 +143,4 @@ def _notes(record: FingerprintRecord, found: Held) -> list[str]:
     }
     others = [what for what, (before, now) in compared.items() if before != now]
     also = ", ".join(others) + (" changed, too" if others else "neither code nor environment changed")
-    return [f"{record.label}: changed since {found.before.started}; {also}"]
+    return [f"{record.label!r}: changed since {found.before.started}; {also}"]

@@ -16,6 +16,7 @@ from normbench import plugins, suites
 from normbench.cli import options, output
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import unknown
+from normbench.texts import as_json, visible
 
 
 def command(
@@ -29,13 +30,10 @@ def command(
     registry = plugins.current(tuple(plugin or ()))
     entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
     if json:
-        output.put(
-            msgspec.json.format(msgspec.json.encode({"schema": 1, kind: _described(entries)}), indent=2).decode()
-        )
+        output.put(as_json({"schema": 1, kind: _described(entries)}))
     else:
-        output.put("\n".join(_lines(entries)))
-    for warning in registry.warnings:
-        output.say(f"normbench: {warning}")
+        output.put_lines(_lines(entries))
+    output.warn_of_plugins(registry)
 
 
 def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
@@ -105,10 +103,10 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
         rest = {
             key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])
         }
-        details = "; ".join(f"{key} {_plain(value)}" for key, value in rest.items())
+        details = visible("; ".join(f"{key} {_plain(value)}" for key, value in rest.items()))
         indent = " " * name_width
         lines += textwrap.wrap(
-            entry["summary"], width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
+            visible(entry["summary"]), width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
         )
         lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
     return lines

@@ -6,6 +6,7 @@ import errno
 import functools
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -27,11 +28,11 @@ from normbench.cli import (
     show,
     throughput,
 )
-from normbench.cli.output import close_quietly, say
+from normbench.cli.output import Streams, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
 
-USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+USAGE, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
 #: What a machine refuses of a file by name, wherever it is met: the user's to mend, and no bug.
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
@@ -110,8 +111,14 @@ def _options(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; docs/cli.md lists them."""
+    streams = Streams()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(status(sys.argv[1:] if args is None else list(args)))
+    found = status(sys.argv[1:] if args is None else list(args))
+    lost = streams.unprinted()
+    if lost is not None:
+        say(f"normbench: the result can't be written to stdout ({lost.strerror})")
+        found = run.FAILURES if found in (0, compare.INCOMPARABLE) else found
+    sys.exit(found)
 
 
 def status(args: list[str]) -> int:
@@ -123,12 +130,7 @@ def status(args: list[str]) -> int:
     except UsageError as error:
         return _refuse(str(error))
     except _ClickException as error:
-        context = getattr(error, "ctx", None)
-        name = context.command_path if context else "normbench"
-        if type(error).__name__ == "NoArgsIsHelpError":
-            say(error.format_message())
-            return USAGE
-        return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
+        return _misused(error)
     except typer.Exit as stop:
         return int(stop.exit_code)
     except DiskFullError as error:
@@ -144,12 +146,22 @@ def status(args: list[str]) -> int:
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
-    except SystemExit as stop:
-        # click ends with 1 where a help text meets a closed pipe; here that means a regression.
-        if not isinstance(stop.__context__, BrokenPipeError):
-            raise
-        close_quietly()
-        return 0
+    except Exception:
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        say("normbench: this is a bug in normbench; please report it, with the command and the lines above")
+        return BUG
+
+
+def _misused(error: Any) -> int:
+    """Say what click found wrong with the arguments; without any, that is the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        for line in error.format_message().splitlines():
+            say(line)
+        return USAGE
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context else "normbench"
+    return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
 
 
 def _refuse(message: str) -> int:

@@ -1,20 +1,27 @@
-"""Where output goes: stdout is the result, stderr everything else."""
+"""Where output goes: stdout is the result, stderr everything else. Neither ends a command that can't be written to."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from normbench.errors import UsageError, unknown
+from normbench.texts import visible
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from rich.text import Text
 
     from normbench.boards import Table
+    from normbench.execute.run import Prepared
+    from normbench.plugins import Registry
     from normbench.store import Store
 
 FORMATS = ("terminal", "github", "latex_booktabs", "csv", "json")
@@ -25,27 +32,78 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 _STYLES = {"●": "green", "◐": "yellow", "○": "red", "×": "bold red"}
 
 
+#: What GitHub takes for a command in a log, wherever it comes from.
+_COMMAND = re.compile(r"(?m)^([ \t]*):(?=:)|(#)#(?=\[)")
+
+
+class _Descriptor(io.FileIO):
+    """A stream's end: what can't be written is dropped, and remembered, so that nothing that writes ever fails."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self.lost: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.lost = self.lost or error
+            return memoryview(data).nbytes
+
+
+class Streams:
+    """stdout and stderr of this process, from now on ends that never fail, whoever writes.
+
+    One that was closed is opened, so that no file of results gets its number: stdout such that nothing can be written.
+    """
+
+    def __init__(self) -> None:
+        for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, mode)  # which takes the lowest number that is free
+        self._out = _Descriptor(1)
+        sys.stdout = _text(self._out, sys.stdout)
+        sys.stderr = _text(_Descriptor(2), sys.stderr)
+
+    def unprinted(self) -> OSError | None:
+        """Return why a part of the result could not be printed; None where it was, or where its reader went away."""
+        sys.stdout.flush()
+        lost = self._out.lost
+        return None if lost is None or lost.errno == errno.EPIPE else lost
+
+
+def _text(descriptor: _Descriptor, stream: TextIO | None) -> TextIO:
+    """Return a text stream over a descriptor, encoded as the one in whose place it comes."""
+    encoding = stream.encoding if stream else "utf-8"
+    return io.TextIOWrapper(io.BufferedWriter(descriptor), encoding, errors="backslashreplace", line_buffering=True)
+
+
 def say(message: str) -> None:
-    """Print a line on stderr."""
-    print(_encodable(message, sys.stderr), file=sys.stderr, flush=True)
+    """Print a line on stderr; it stays one, whatever a name in it holds."""
+    _print(_inert(visible(message)), sys.stderr)
 
 
 def put(text: str) -> None:
-    """Print a result on stdout; where the pipe is closed, nobody reads it, and the command goes on quietly."""
-    try:
-        print(_encodable(text, sys.stdout), flush=True)
-    except BrokenPipeError:
-        close_quietly()
+    """Print a result on stdout."""
+    _print(_inert(visible(text, keep="\n")), sys.stdout)
+
+
+def put_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, each of which stays one, whatever a name in it holds."""
+    put("\n".join(map(visible, lines)))
+
+
+def annotate(level: str, title: str, message: str) -> None:
+    """Write an annotation, where GitHub reads them."""
+    if os.environ.get("GITHUB_ACTIONS"):
+        _print(f"::{level} title=normbench {title}::{visible(message).replace('%', '%25')}", sys.stderr)
 
 
 def counted(number: int, noun: str) -> str:
     """Return a number of things in words: "1 session", "2 sessions"."""
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def close_quietly() -> None:
-    """Point stdout at nothing, so that the interpreter does not complain of the closed pipe when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def chosen_format(name: str, json: bool) -> str:
@@ -69,9 +127,10 @@ def put_tables(tables: Sequence[Table], form: str) -> None:
 
         console = Console(soft_wrap=True, highlight=False)
         with console.capture() as captured:
-            console.print(coloured(text), end="")
-        text = captured.get()
-    put(text)
+            console.print(coloured(_inert(text)), end="")
+        _print(captured.get(), sys.stdout)
+    else:
+        put(text)
     if os.environ.get("GITHUB_ACTIONS"):
         step_summary(lambda: github(tables))
 
@@ -108,6 +167,31 @@ def warn_of_unreadable(store: Store) -> None:
         say(f"normbench: {store.folder / bad.file} line {bad.line}: {bad.reason}; left out")
 
 
+def warn_of_plugins(registry: Registry) -> None:
+    """Name each plugin that failed, and is in quarantine, and what others changed as they were loaded."""
+    for warning in registry.warnings:
+        say(f"normbench: {warning}")
+
+
+def warn_of_anew(prepared: Prepared) -> None:
+    """Name each norm that every run trains anew."""
+    for anew in prepared.always_anew:
+        say(f"normbench: {anew}")
+
+
+def warn_of_unused(prepared: Prepared) -> None:
+    """Say of each --plugin file whose norms are left out, because nobody named one, how to name them."""
+    request = prepared.request
+    used = {prepared.suite.name, *request.probes, *(name for cell in prepared.cells for name in (cell.norm, cell.task))}
+    for plugin in prepared.registry.plugins:
+        norms = plugin.offers.get("norms", ())
+        offered = {name for names in plugin.offers.values() for name in names}
+        asked = plugin.origin in map(str, request.plugin_files)
+        if asked and norms and not request.norms and not offered & used:
+            how = " ".join(f"--norm {name}" for name in norms)
+            say(f"normbench: --plugin {plugin.origin}: no norm of it is in the suite's list; {how} runs it")
+
+
 def require_runs(store: Store) -> None:
     """Raise UsageError where a folder holds no results."""
     if not store.exists():
@@ -124,6 +208,17 @@ def _coloured() -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and speaks_unicode()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    print(_encodable(text, stream), file=stream, flush=True)
+
+
+def _inert(text: str) -> str:
+    """Return a text in which GitHub sees no command of its own, in a job there."""
+    if not os.environ.get("GITHUB_ACTIONS"):
+        return text
+    return _COMMAND.sub(lambda found: r"\u0023#" if found[2] else rf"{found[1]}\u003a", text)
 
 
 def _encodable(text: str, stream: object) -> str:

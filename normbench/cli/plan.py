@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from normbench.cli import options, output
+from normbench.cli.trials import Names
 from normbench.execute import Request, executor_options, prepare
 from normbench.execute.run import Prepared, Work, seconds_left
 from normbench.suites import assignments, spelled
+from normbench.texts import as_json, visible
 
 
 def command(
@@ -50,15 +51,17 @@ def command(
             throughput=throughput,
         )
     )
-    for warning in [*prepared.registry.warnings, *prepared.always_anew]:
-        output.say(f"normbench: {warning}")
+    output.warn_of_plugins(prepared.registry)
+    output.warn_of_unused(prepared)
+    output.warn_of_anew(prepared)
     output.warn_of_unreadable(prepared.store)
     if json:
-        output.put(msgspec.json.format(msgspec.json.encode(_described(prepared)), indent=2).decode())
+        output.put(as_json(_described(prepared)))
         return
     output.put(_table(prepared))
     if trials:
-        output.put("\n".join(["", *(_line(item) for item in prepared.work)]))
+        names = Names(prepared.cells)
+        output.put_lines(["", *(_line(names, item) for item in prepared.work)])
     output.put(f"\n{_total(prepared)}")
     if prepared.on_prints_alone:
         stored = output.counted(prepared.on_prints_alone, "stored trial")
@@ -74,8 +77,11 @@ def _table(prepared: Prepared) -> str:
         row = (_task(item), item.cell.label)
         total[row] += 1
         done[row] += item.done
-    rows = [[task, norm, count, done[task, norm], count - done[task, norm]] for (task, norm), count in total.items()]
-    text: str = tabulate(rows, ["task", "norm", "trials", "stored", "to run"])
+    rows = [
+        [visible(task), visible(norm), count, done[task, norm], count - done[task, norm]]
+        for (task, norm), count in total.items()
+    ]
+    text: str = tabulate(rows, ["task", "norm", "trials", "stored", "to run"], disable_numparse=[0, 1])
     return text
 
 
@@ -85,11 +91,10 @@ def _task(item: Work) -> str:
     return f"{named}, {condition}" if condition else named
 
 
-def _line(item: Work) -> str:
-    trial = item.trial
+def _line(names: Names, item: Work) -> str:
     state: str = item.stored.outcome if item.stored else "to run"
     state += "" if item.done or not item.stored else ", to run again"
-    return f"{trial.key}  {item.cell.label} at rate {trial.recipe.rate:g}, seed {trial.seed}: {state}"
+    return f"{item.trial.key}  {names.of(item.trial)}: {state}"
 
 
 def _total(prepared: Prepared) -> str:
@@ -139,6 +144,7 @@ def _described(prepared: Prepared) -> dict[str, Any]:
                 "task": item.trial.task,
                 "norm": item.cell.label,
                 "condition": item.cell.condition,
+                **({"setting": _setting(item)} if item.cell.settings[0] else {}),
                 "rate": item.trial.recipe.rate,
                 "seed": item.trial.seed,
                 "stored": item.stored.outcome if item.stored else None,
@@ -147,3 +153,8 @@ def _described(prepared: Prepared) -> dict[str, Any]:
             for item in prepared.work
         ],
     }
+
+
+def _setting(item: Work) -> dict[str, Any]:
+    """Return what is tuned, and is one value in this trial."""
+    return {name: getattr(item.trial.recipe, name) for name in item.cell.settings[0]}

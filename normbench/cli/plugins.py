@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from normbench import plugins
 from normbench.cli import options, output
+from normbench.texts import as_json
 
 
 def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> int:
@@ -31,7 +30,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
                 for bad in registry.quarantined
             ],
         }
-        output.put(msgspec.json.format(msgspec.json.encode(described), indent=2).decode())
+        output.put(as_json(described))
     else:
         lines = []
         for found in registry.plugins:
@@ -40,7 +39,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
         for bad in registry.quarantined:
             lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
             lines.append(f"    to be rid of it: {bad.remedy}")
-        output.put("\n".join(lines) or "no plugins")
+        output.put_lines(lines or ["no plugins"])
     return 2 if registry.quarantined and plugins.strict() else 0
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,10 +18,12 @@ from rich.text import Text
 from normbench.boards import tables
 from normbench.boards.render import terminal
 from normbench.cli.output import coloured, say
+from normbench.cli.trials import Names
 from normbench.execute import Progress
 from normbench.execute.run import Prepared
 from normbench.execute.sessions import OnSession, Session
 from normbench.store import Store
+from normbench.texts import visible
 
 LAST = 5
 _OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "unsupported": "yellow"}
@@ -32,23 +35,23 @@ def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Pr
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         counts = f"{len(prepared.todo)} of {len(prepared.work)} trials to run"
-        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), _say_line, say_session
+        names = Names(prepared.cells)
+        on_progress = partial(_say_line, names)
+        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), on_progress, say_session
         return
     view = _View(console, prepared)
     with view.live():
         yield lambda: None, view.on_progress, view.on_session
 
 
-def line(progress: Progress) -> str:
+def line(names: Names, progress: Progress) -> str:
     """Return one trial's result in one line."""
     outcome, measure = progress.outcome, progress.measure
-    recipe = outcome.trial.recipe
-    at = f"{progress.cell.label} at rate {recipe.rate:g}, seed {outcome.trial.seed}"
     score = ""
     if outcome.score is not None:
         score = f"{100 * outcome.score:.1f}% " if measure.unit == "%" else f"{outcome.score:.3f} {measure.unit} "
     reason = f": {outcome.reason}" if outcome.outcome not in ("trained", "not-trained", "diverged") else ""
-    return f"{at}: {score}{outcome.outcome}{reason} ({outcome.seconds:.1f} s)"
+    return f"{names.of(outcome.trial)}: {score}{outcome.outcome}{reason} ({outcome.seconds:.1f} s)"
 
 
 def say_session(session: Session, done: int) -> None:
@@ -57,9 +60,9 @@ def say_session(session: Session, done: int) -> None:
         say(f"throughput of {session.baseline.task}: {len(session.entries)} norms, in rounds")
 
 
-def _say_line(progress: Progress) -> None:
+def _say_line(names: Names, progress: Progress) -> None:
     width = len(str(progress.total))
-    say(f"[{progress.done:{width}}/{progress.total}] {progress.key} {line(progress)}")
+    say(f"[{progress.done:{width}}/{progress.total}] {progress.key} {line(names, progress)}")
 
 
 class _Times(ProgressColumn):
@@ -85,6 +88,7 @@ class _View:
         self._tables = prepared.tables
         self._ahead = deque(session.expected(prepared.effort.seconds) for session in prepared.sessions)
         self._session, self._session_ends = 0.0, 0.0
+        self._names = Names(prepared.cells)
         self._last: deque[Text] = deque(maxlen=LAST)
         self._board = ""
         self._next_board = 0.0
@@ -113,7 +117,7 @@ class _View:
         """Take one trial's result in."""
         self._bar.update(self._task, completed=progress.done, description="trials")
         style = _OUTCOMES.get(progress.outcome.outcome, "bold red")
-        self._last.append(Text(line(progress), style=style, overflow="ellipsis", no_wrap=True))
+        self._last.append(Text(visible(line(self._names, progress)), style=style, overflow="ellipsis", no_wrap=True))
         if time.monotonic() >= self._next_board:
             began = time.monotonic()
             self._board = self._so_far()

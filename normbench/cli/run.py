@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from normbench import gates
 from normbench.cli import options, output
 from normbench.cli.output import say
+from normbench.cli.trials import Names
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, executor_options, prepare, run, settled, until
 from normbench.execute.run import Prepared
@@ -79,6 +80,7 @@ def command(
     bought: list[Summary] = []
     comparison = _until_decided(request, looks, quiet, bought) if looks else None
     prepared = settled(prepare(dataclasses.replace(request, seeds=str(looks[0])) if looks else request))
+    output.warn_of_unused(prepared)
     summary = runs(prepared, quiet)
     from normbench.boards import tables
 
@@ -101,7 +103,7 @@ def command(
     others = {cell.table for stored in store.runs() for cell in stored.cells} - prepared.tables
     if others and not quiet:
         say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")
-    return _end(_together([*bought, summary]), quiet)
+    return _end(_together([*bought, summary]), Names(prepared.cells), quiet)
 
 
 def _until_decided(request: Request, looks: list[int], quiet: bool, bought: list[Summary]) -> Comparison:
@@ -125,10 +127,9 @@ def _together(summaries: Sequence[Summary]) -> Summary:
 
 def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
-    for warning in prepared.registry.warnings:
-        say(f"normbench: {warning}")
-    for anew in () if quiet else prepared.always_anew:
-        say(f"normbench: {anew}")
+    output.warn_of_plugins(prepared.registry)
+    if not quiet:
+        output.warn_of_anew(prepared)
     with contextlib.redirect_stdout(sys.stderr):  # what a layer prints that trains in this process
         if quiet or not (prepared.todo or prepared.sessions):
             return run(prepared)
@@ -138,7 +139,7 @@ def runs(prepared: Prepared, quiet: bool) -> Summary:
             return run(prepared, on_progress, on_start, on_session)
 
 
-def _end(summary: Summary, quiet: bool) -> int:
+def _end(summary: Summary, names: Names, quiet: bool) -> int:
     if not quiet:
         timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
@@ -152,7 +153,7 @@ def _end(summary: Summary, quiet: bool) -> int:
     first = summary.failed[0]
     say(
         f"normbench: {len(summary.failed)} of {summary.ran} trials have no result ({counts}); the first, "
-        f"{first.trial.norm} at rate {first.trial.recipe.rate:g}: {first.reason} "
+        f"{names.of(first.trial)}: {first.reason} "
         f"(normbench show {first.trial.key} --in {summary.folder})"
     )
     return FAILURES
@@ -169,5 +170,5 @@ def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
     timings = [(session, timing) for session in sessions for timing in session.timings]
     for session, timing in timings:
         if timing.outcome in FAILED or (timing.outcome == "measured" and timing.reason):
-            say(f"normbench: throughput of {timing.label} on {session.task}: {timing.outcome}: {timing.reason}")
+            say(f"normbench: throughput of {timing.label!r} on {session.task}: {timing.outcome}: {timing.reason}")
     return any(timing.outcome in FAILED for _, timing in timings)

@@ -15,7 +15,8 @@ from normbench.cli import output
 from normbench.errors import UsageError
 from normbench.records import Cell, TrialRecord
 from normbench.store import Store
-from normbench.suites import assignments, spelled
+from normbench.suites import Suite, assignments, spelled
+from normbench.texts import as_json
 
 
 def command(
@@ -36,9 +37,9 @@ def command(
     environment = store.environments().get(record.environment, {})
     if json:
         whole = {**msgspec.to_builtins(record), "environment": environment}
-        output.put(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+        output.put(as_json(whole))
         return
-    output.put("\n".join(f"{name:<12} {text}" for name, text in _lines(store, record, environment)))
+    output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment))
 
 
 def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
@@ -111,21 +112,25 @@ def _again(store: Store, record: TrialRecord) -> str:
     """Return the command that runs this trial alone; where the suite varies or tunes values, all of them."""
     run = next((run for run in store.runs() if run.run == record.run), None)
     cell = next((cell for cell in run.cells if _holds(cell, record)), None) if run else None
-    if run is None or cell is None or "name" not in run.suite:
+    try:
+        suite = msgspec.convert(run.suite, Suite) if run else None
+    except msgspec.ValidationError:
+        suite = None
+    if run is None or cell is None or suite is None:
         return "unknown: the run it belongs to could not be read"
     given = _options(run.command)
     file = next((word for word in run.command if word.endswith(".toml")), None)
-    words = ["normbench", "run", file or run.suite["name"], "--norm", spelled(record.norm, record.params)]
+    words = ["normbench", "run", file or suite.name, "--norm", spelled(record.norm, record.params)]
     words += ["--seeds", f"{record.seed},"]
-    if run.protocol == "tuned":
+    if suite.protocol == "tuned":
         words += ["--set", assignments({"rates": [record.recipe.get("rate", cell.recipe.rate)]})]
-    varied = {**run.suite.get("vary", {}), **run.suite.get("tune", {})}
+    varied = {**suite.vary, **suite.tune}
     for name, value in cell.condition.items():
         words += [] if name in varied else ["--set", assignments({name: value})]
     for option in ("--plugin", "--device"):
         for value in given[option]:
             words += [option, value]
-    if not store.is_file() and store.folder.resolve() != (Path("results") / run.suite["name"]).resolve():
+    if not store.is_file() and store.folder.resolve() != (Path("results") / suite.name).resolve():
         words += ["--out", str(store.folder)]
     return shlex.join([*words, "--no-throughput"])
 

@@ -73,8 +73,7 @@ def command(
         wanted, store, at = _of_folder(Path(what), request)
     else:
         wanted, store, at = _of_suite(request)
-    for warning in at.registry.warnings:
-        output.say(f"normbench: {warning}")
+    output.warn_of_plugins(at.registry)
     from normbench.cli.progress import say_session
 
     effort = dataclasses.replace(ALONE, seconds=seconds)
@@ -104,6 +103,7 @@ def _of_folder(folder: Path, request: Request) -> tuple[list[Session], Store, Wo
 def _of_suite(request: Request) -> tuple[list[Session], Store, Workplace]:
     """Return the same of a suite."""
     prepared = settled(prepare(request))
+    output.warn_of_unused(prepared)
     if not prepared.asked_sessions:
         raise UsageError(f"{request.suite}: throughput is measured on one device, and every trial of it takes several")
     return prepared.asked_sessions, prepared.store, prepared.workplace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import statistics
@@ -158,7 +159,7 @@ def prepare(
         )
     for name in request.probes:
         registry.probe(name, "--probe")
-    if request.checkpoint_every is not None and request.checkpoint_every < 0:
+    if request.checkpoint_every is not None and not 0 <= request.checkpoint_every < math.inf:
         raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
     executor = executor_of(request, registry)
     data_dir(request.data_dir)

@@ -102,7 +102,7 @@ class Training:
         cell = self._cells[key]
         if outcome.dry:
             on = spelled(cell.task, cell.task_params)
-            raise UsageError(f"norm {cell.label} on {on}, in the first step: {outcome.reason}")
+            raise UsageError(f"norm {cell.label!r} on {on}, in the first step: {outcome.reason}")
         self._begin()
         measure, summary = self._measures[cell.task], self._summary
         probes = self._prepared.request.probes

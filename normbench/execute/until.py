@@ -43,7 +43,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     if not set(held) - {"throughput"}:
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
-        raise UsageError(f"--until decided: the baseline {whole.baseline} is not among the norms")
+        raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
     baseline = {(cell.table, cell.row) for cell in whole.cells if cell.label == whole.baseline}
     run(settled(whole))
     for look in looks[1:]:

@@ -42,8 +42,8 @@ def fit(
     With `checkpoint`, a folder, a training is saved there every `checkpoint_every` seconds, at 0 after every optimizer
     step, and goes on from what is there.
 
-    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only UsageError, for what every other trial
-    would meet too (a data folder that lacks the data, say), and an interruption go through.
+    Whatever a layer, a task or a probe raises becomes the trial's outcome. Only an interruption goes through, and
+    before the first step UsageError: for what every other trial would meet too, like a data folder that lacks the data.
     """
     registry = registry or plugins.current()
     where = torch.device(device)
@@ -145,15 +145,18 @@ def _fit_one(
     infinite_at_start = not_finite(module.network)
     if saved:
         module = saved.resumed(module, start)
-    with global_stream(device, trial.seed, "layer", *ranks.folded):
-        train(module, device, [saved] if saved else [])
-        module.to(device)
-        kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
-        if kind in ("trained", "not-trained"):
-            claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
-            if claimed or module.depends_on_batch(data.test[0]):
-                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test[0]))
-        return kind, details
+    try:
+        with global_stream(device, trial.seed, "layer", *ranks.folded):
+            train(module, device, [saved] if saved else [])
+            module.to(device)
+            kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
+            if kind in ("trained", "not-trained"):
+                claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
+                if claimed or module.depends_on_batch(data.test[0]):
+                    details["eval_batch"] = min(EVALUATION_BATCH, len(data.test[0]))
+            return kind, details
+    except UsageError as error:  # a layer's own, now that all is there which other trials need as well
+        return "error", {"reason": blame.reason(error, trial, registry, probes)}
 
 
 def _judged(

@@ -112,7 +112,7 @@ def test_what_has_no_score_is_left_out_but_named(folder, outcome: str) -> None:
     assert pytest.approx(0.85) == row.values["accuracy"].number
     assert "0/2" == row.values["failed"].text
     assert f"{outcome}:2" in row.flags
-    assert any("batchnorm: 2 of 8 trials" in note and f"2 {outcome}" in note for note in table.notes)
+    assert any("'batchnorm': 2 of 8 trials" in note and f"2 {outcome}" in note for note in table.notes)
 
 
 def test_difference_to_the_baseline_is_paired_by_seed(folder) -> None:
@@ -197,7 +197,7 @@ def test_a_baseline_without_results_is_named(folder) -> None:
     table = folder.table("accuracy")
 
     assert "–" == table.rows[0].values["vs_baseline"].text
-    assert any("baseline group-norm" in note for note in table.notes)
+    assert any("baseline 'group-norm'" in note for note in table.notes)
 
 
 def test_norms_stand_by_their_mean_score(folder) -> None:
@@ -287,8 +287,8 @@ def test_a_tuned_setting_is_chosen_jointly_with_the_rate(folder) -> None:
     chosen = {row.norm: (row.values["rate"].number, row.values["accuracy"].number) for row in table.rows}
 
     assert {"batchnorm": (1.0, pytest.approx(0.9)), "layer-norm": (0.1, pytest.approx(0.7))} == chosen
-    assert any(note.startswith("batchnorm") and "weight_decay=0.5" in note for note in table.notes)
-    assert any(note.startswith("layer-norm") and "weight_decay=0.0" in note for note in table.notes)
+    assert any(note.startswith("'batchnorm'") and "weight_decay=0.5" in note for note in table.notes)
+    assert any(note.startswith("'layer-norm'") and "weight_decay=0.0" in note for note in table.notes)
 
 
 def test_a_tie_between_settings_goes_to_the_lower_rate(folder) -> None:

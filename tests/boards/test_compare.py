@@ -116,7 +116,7 @@ def test_a_row_that_head_lacks_has_vanished(folder, head, against):
 
     vanished = {row.norm: row.why for row in found.rows if row.word == "vanished"}
     assert {"old": "HEAD has no results of it", "crashing": "2 ended in error; lacks 3 of 5 trials"} == vanished
-    assert "in HEAD alone: new on spirals" in found.notes
+    assert "in HEAD alone: 'new' on spirals" in found.notes
     assert (2, 2) == (found.compared, found.crashed)
     assert [] == found.failing()
     assert {"old", "crashing"} == {row.norm for row in found.failing(strict=True)}
@@ -159,7 +159,7 @@ def test_the_rate_that_base_chose_is_kept(folder, head, against):
 
     assert "ok" == row_of(found).word
     assert pytest.approx(0.904 + 0.0002) == row_of(found).head
-    assert "layer on spirals: HEAD would choose the rate 1; it is compared at 0.1, which BASE chose" in found.notes
+    assert "'layer' on spirals: HEAD would choose the rate 1; it is compared at 0.1, which BASE chose" in found.notes
 
 
 def test_where_the_grids_differ_only_the_chosen_rate_is_compared(folder, head, against):
@@ -171,7 +171,7 @@ def test_where_the_grids_differ_only_the_chosen_rate_is_compared(folder, head, a
 
     assert {"accuracy", "failure_rate"} == {row.metric for row in found.rows}
     assert "regressed" == row_of(found).word
-    assert "layer on spirals: the grids differ; only the chosen rate is compared" in found.notes
+    assert "'layer' on spirals: the grids differ; only the chosen rate is compared" in found.notes
 
 
 def test_rows_with_failed_seeds_are_marked(one_rate):
@@ -346,7 +346,7 @@ def test_what_is_better_by_more_than_its_margin_is_noted(one_rate, against):
 
     notes = against(ACCURACY).notes
 
-    assert "layer on spirals: accuracy is better by more than the margin; a broken measure may look so" in notes
+    assert "'layer' on spirals: accuracy is better by more than the margin; a broken measure may look so" in notes
 
 
 def test_rows_whose_fingerprints_are_equal_need_no_results(folder, against):

@@ -83,7 +83,7 @@ def test_what_lies_outside_of_our_interval_was_not_reproduced(folder, theirs: fl
 
     says = not_reproduced(folder.table("accuracy"))
 
-    expected = f"not reproduced: batchnorm, published {theirs}, lies outside of 80.03…89.97 here"
+    expected = f"not reproduced: 'batchnorm', published {theirs}, lies outside of 80.03…89.97 here"
     assert ([] if reproduced else [expected]) == says
 
 
@@ -94,7 +94,7 @@ def test_the_spread_of_published_runs_is_told(folder) -> None:
 
     [says] = not_reproduced(folder.table("accuracy"))
 
-    assert "batchnorm, published 95 (a standard deviation of 0.58 over runs), lies outside of " in says
+    assert "'batchnorm', published 95 (a standard deviation of 0.58 over runs), lies outside of " in says
 
 
 def test_failed_seeds_count(folder) -> None:
@@ -134,7 +134,7 @@ def test_another_unit_is_taken_as_it_is(folder, bits) -> None:
     table = folder.table("accuracy")
 
     assert scores == column(table)
-    assert ["not reproduced: batchnorm, published 1.234, lies outside of 2.252…2.748 here"] == not_reproduced(table)
+    assert ["not reproduced: 'batchnorm', published 1.234, lies outside of 2.252…2.748 here"] == not_reproduced(table)
 
 
 def test_the_latest_runs_figures_are_shown(folder) -> None:

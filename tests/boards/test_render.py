@@ -222,7 +222,7 @@ def test_a_note_that_tables_share_is_printed_once(every_entry) -> None:
     text = terminal(every_entry, 80)
 
     assert 1 == text.count("89 of 90 trials")
-    assert 2 == text.count("not ranked: layer-norm")
+    assert 2 == text.count("not ranked: 'layer-norm'")
 
 
 def test_a_title_says_what_a_table_is_of(folder) -> None:
@@ -262,7 +262,7 @@ def test_latex_tables_compile(every_entry) -> None:
         assert [1 + len(table.columns)] * (1 + len(table.rows)) == [row.count("&") for row in rows]
         assert body.index(r"\toprule") < body.index(r"\midrule") < body.index(r"\bottomrule")
     assert all(line.startswith("%") for line in outside if line)
-    assert any("not ranked: layer-norm" in line and "1 value" in line for line in outside)
+    assert any("not ranked: 'layer-norm'" in line and "1 value" in line for line in outside)
 
 
 def test_csv_holds_what_json_holds(every_entry) -> None:

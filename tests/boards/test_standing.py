@@ -53,7 +53,7 @@ def test_notes_say_the_groups(board, name: str) -> None:
 
     [groups] = [note for note in notes if note.startswith("groups by")]
     assert 1 == sum(note.startswith("rank [a…b]") and "*: may be best" in note for note in notes)
-    assert groups.endswith("layer-norm | group-norm | none")
+    assert groups.endswith("'layer-norm' | 'group-norm' | 'none'")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_failed_seeds_have_a_note_with_the_exact_interval(folder) -> None:
 
     [note] = [note for note in folder.table("accuracy").notes if note.startswith("failed")]
 
-    assert note.endswith("its 95% interval: b 33% [1…91], c 100% [29…100]")
+    assert note.endswith("its 95% interval: 'b' 33% [1…91], 'c' 100% [29…100]")
 
 
 def test_no_failure_no_note(folder) -> None:

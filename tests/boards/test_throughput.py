@@ -177,7 +177,7 @@ def test_a_session_is_described(board) -> None:
 
     assert said == (
         "session session 1: a CPU, 1 thread; 9 rounds of 20 steps of 8 samples, all ratios known to ±3%; "
-        "A/A (batchnorm to itself) 0.909 [0.500…1.250]"
+        "A/A ('batchnorm' to itself) 0.909 [0.500…1.250]"
     )
 
 
@@ -255,7 +255,7 @@ def test_without_a_baseline_there_are_no_figures(board) -> None:
     assert ([], []) == (table.rows, table.notes)
     assert [
         ("batchnorm", "error: boom"),
-        ("fast", "the baseline batchnorm could not be measured"),
+        ("fast", "the baseline 'batchnorm' could not be measured"),
     ] == table.apart
 
 
@@ -286,7 +286,7 @@ def test_sessions_are_joined(board) -> None:
     assert ["fast", "added", "batchnorm"] == [row.norm for row in table.rows]
     assert pytest.approx(2.0) == found["added"].values["ratio"].number == found["fast"].values["ratio"].number
     assert pytest.approx(TRAINED * 0.25) == found["batchnorm"].values["train_samples_per_s"].number
-    assert "2 sessions, each beside batchnorm; compare their ratios" in note(table, "joined")
+    assert "2 sessions, each beside 'batchnorm'; compare their ratios" in note(table, "joined")
     assert 2 == sum(note.startswith("session ") for note in table.notes)
 
 
@@ -303,8 +303,8 @@ def test_a_norm_that_was_measured_again_is_shown_anew(board) -> None:
     ("fields", "why"),
     [
         ({"device": "cuda"}, "measured on cuda alone; the others on cpu"),
-        ({"baseline": timing("layer-norm")}, "measured beside layer-norm, not beside batchnorm"),
-        ({"baseline": timing("batchnorm", norm_print="old")}, "measured with other code of batchnorm"),
+        ({"baseline": timing("layer-norm")}, "measured beside 'layer-norm', not beside 'batchnorm'"),
+        ({"baseline": timing("batchnorm", norm_print="old")}, "measured with other code of 'batchnorm'"),
         ({"task_print": "old"}, "measured with other code of the task"),
     ],
     ids=["device", "baseline", "baseline's code", "task's code"],
@@ -335,7 +335,7 @@ def test_a_norm_that_was_edited_since_is_named(board, folder, norm_print: str | 
     earlier = board(session(timing("fast", 2.0), started="2023-01-01T00:00:00+00:00"))
 
     assert edited == any(
-        note == "edited since its session: fast; the throughput here is that of the older code"
+        note == "edited since its session: 'fast'; the throughput here is that of the older code"
         for note in earlier.notes
     )
 
@@ -347,7 +347,7 @@ def test_a_norm_that_was_edited_before_its_session_is_named(board, folder) -> No
     later = board(session(timing("fast", 2.0), started="2025-01-01T00:00:00+00:00"))
 
     says = [note for note in later.notes if note.startswith("edited")]
-    assert ["edited before its session: fast; the trials are of the older code: run the suite again"] == says
+    assert ["edited before its session: 'fast'; the trials are of the older code: run the suite again"] == says
 
 
 def test_a_board_of_throughput_comes_after_those_of_its_trials(measured, folder) -> None:
@@ -468,7 +468,7 @@ def test_ratios_to_another_baseline_are_of_the_same_rounds(measured) -> None:
     assert (1.0, pytest.approx(2.0)) == (found["slow"].values["ratio"].number, found["fast"].values["ratio"].number)
     assert pytest.approx(1.0) == found["batchnorm"].values["ratio"].number
     assert "fast" == table.rows[0].norm
-    assert note(table, "ratio: training speed as a multiple of slow's")
+    assert note(table, "ratio: training speed over that of 'slow'")
 
 
 def test_what_shares_no_rounds_with_another_baseline_stands_apart(measured) -> None:
@@ -481,9 +481,9 @@ def test_what_shares_no_rounds_with_another_baseline_stands_apart(measured) -> N
 
     assert ["fast", "slow"] == [row.norm for row in table.rows]
     assert {
-        "batchnorm": "not measured in the same rounds as slow",
-        "new": "not measured in the same rounds as slow",
-        "old": "measured with other code of slow",
+        "batchnorm": "not measured in the same rounds as 'slow'",
+        "new": "not measured in the same rounds as 'slow'",
+        "old": "measured with other code of 'slow'",
     } == dict(table.apart)
 
 
@@ -492,4 +492,4 @@ def test_a_baseline_that_no_session_has_leaves_no_ratio(measured) -> None:
     [table] = tables(measured(session(timing("fast", 2.0))), ("throughput",), baseline="absent")
 
     assert [] == table.rows
-    assert {"not measured in the same rounds as absent"} == {why for _, why in table.apart}
+    assert {"not measured in the same rounds as 'absent'"} == {why for _, why in table.apart}

@@ -1,6 +1,9 @@
 """The command line, called in this process: a folder of its own for each test, and small runs of real training."""
 
+import functools
+import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +13,12 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+import typer
 
 from normbench import plugins, prints
 from normbench.cli.main import status
 
+ROOT = Path(__file__).resolve().parents[2]
 #: One rate, one seed, one epoch, on the CPU, no throughput: a tenth of a second a norm once torch is imported.
 SMALL = ("--device", "cpu", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
 
@@ -133,6 +138,22 @@ def plugin(tmp_path):
     return write
 
 
+@pytest.fixture
+def installed(tmp_path):
+    """Return a function that installs a plugin, as pip would: a module of that name, and its entry point."""
+
+    def install(name: str, source: str) -> None:
+        site, info = tmp_path / "site", tmp_path / "site" / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(dedent(source), encoding="utf-8")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[normbench]\n{name} = {name}\n", encoding="utf-8")
+        sys.path.append(str(site))
+        importlib.invalidate_caches()
+
+    return install
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Train two norms at two rates, once for all tests, and return the folder."""
@@ -149,6 +170,48 @@ def results(trained):
     """Return results/quick in the current folder: two norms, two rates, one seed, one epoch."""
     shutil.copytree(trained, "results/quick")
     return Path("results/quick")
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """Return a function that lays out files for all mistakes of a module, and makes their folder the current one.
+
+    Where nothing is made, tests need no folder of their own, and plugins and the command's parser are loaded once.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+
+        def lay_out(files: dict[str, str | bytes]) -> None:
+            folder = tmp_path_factory.mktemp("mistakes")
+            stored = (ROOT / "results" / "mnist-lr.json").read_bytes()
+            common = {"stored.json": stored, "a-file": "no results", "results/quick/runs.jsonl": ""}
+            for name, content in {**common, **files}.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            (folder / "folder").mkdir()
+            patch.chdir(folder)
+
+        _unset(patch)
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        plugins.current.cache_clear()
+        yield lay_out
+        plugins.current.cache_clear()
+
+
+@pytest.fixture
+def refusal(capsys):
+    """Return a function that gives the one line by which a command is refused."""
+
+    def refused(*args: str) -> str:
+        found = status(list(args))
+        out, err = capsys.readouterr()
+        assert (2, "") == (found, out), err
+        assert re.fullmatch(r"normbench: [^\n]+\n", err), err
+        return err
+
+    return refused
 
 
 @pytest.fixture

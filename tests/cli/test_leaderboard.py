@@ -154,14 +154,6 @@ def test_a_line_that_cannot_be_read_is_named(normbench, results):
     assert "normbench: results/quick/trials.jsonl line 5: written by a newer normbench; left out\n" == ran.err
 
 
-def test_a_folder_given_by_its_suite_is_guessed(normbench, results):
-    """`leaderboard quick` names the folder that was meant."""
-    ran = normbench("leaderboard", "quick")
-
-    assert (2, "") == (ran.status, ran.out)
-    assert "normbench: quick: no results there; did you mean results/quick?\n" == ran.err
-
-
 def test_a_run_that_stored_nothing_yet_has_no_board(normbench, results):
     """A folder with a run and no trial says so; its JSON is an empty list of boards."""
     Path(results, "trials.jsonl").unlink()
@@ -220,31 +212,6 @@ def test_another_baseline(normbench, results):
     assert {"none"} == {board["baseline"] for board in ran.json["boards"]}
     differences = {row["norm"]: row["vs_baseline"] for row in ran.json["boards"][0]["rows"]}
     assert (None, True) == (differences["none"], differences["batchnorm"] > 0)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--baseline", "batchnrm"), "--baseline: no norm 'batchnrm'; did you mean 'batchnorm'?"),
-        (("--baseline", "batchnorm("), "--baseline: 'batchnorm(' is not a name, nor name(param=value)"),
-        (("--sort", "acuracy"), "--sort: no column 'acuracy'; did you mean 'accuracy'?"),
-        (("--board", "accuracy", "--sort", "range"), "--sort: no column 'range'; did you mean 'rate'?"),
-        (("--where", "batch-size=8"), "--where: no recipe value 'batch-size'; did you mean 'batch_size'?"),
-        (("--where", "rate=0.1"), "--where: no recipe value 'rate'"),
-        (("--where", "batch_size"), "--where 'batch_size': write key=value, as in --where batch_size=8"),
-        (("--where", "precision=bf16"), "--where 'precision=bf16': 'bf16' is no TOML value"),
-        (("--where", "batch_size=7"), "--where batch_size=7: no table has it; there is 64"),
-        (("--where", "compile=0"), "--where compile=0: no table has it; there is false"),
-        (("--where", "epochs=1", "--where", "epochs=2"), "--where epochs=2: no table has it; there is 1"),
-    ],
-)
-def test_a_mistake_is_one_line(normbench, results, words, expected):
-    """What is not known, or not there, is refused with what is near, or there."""
-    ran = normbench("leaderboard", results, *words)
-
-    assert (2, "") == (ran.status, ran.out)
-    assert ran.err.startswith(f"normbench: {expected}")
-    assert 1 == ran.err.count("\n")
 
 
 @pytest.mark.parametrize(

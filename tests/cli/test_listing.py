@@ -122,24 +122,24 @@ def test_a_norm_that_is_always_trained_anew_is_named(normbench):
     ) == planned.err
 
 
-def test_a_plugin_that_failed_is_named_and_the_rest_listed(normbench):
+def test_a_plugin_that_failed_is_named_and_the_rest_listed(normbench, installed):
     """A bad plugin costs only itself: stderr names it, stdout has all the others."""
-    Path("a_bad_plugin.py").write_text("def normbench_norms(:")
+    installed("a_bad_plugin", "def normbench_norms(:")
 
-    ran = normbench("list", "norms", "--plugin", "a_bad_plugin.py", "--json")
+    ran = normbench("list", "norms", "--json")
 
     assert 0 == ran.status
-    assert ran.err.startswith("normbench: plugin a_bad_plugin failed: SyntaxError: ")
-    assert "; to be rid of it: leave out --plugin a_bad_plugin.py\n" in ran.err
+    assert ran.err.startswith("normbench: plugin a_bad_plugin 1.0 failed: SyntaxError: ")
+    assert "; to be rid of it: pip uninstall a_bad_plugin\n" in ran.err
     assert set(NAMES["norms"]) <= {norm["name"] for norm in json.loads(ran.out)["norms"]}
 
 
-def test_strict_refuses_where_a_plugin_failed(normbench, monkeypatch):
+def test_strict_refuses_where_a_plugin_failed(normbench, installed, monkeypatch):
     """With NORMBENCH_STRICT_PLUGINS=1 a listing with a bad plugin is exit status 2, in one line."""
-    Path("a_bad_plugin.py").write_text("import nothing_of_this_name")
+    installed("a_bad_plugin", "import nothing_of_this_name")
     monkeypatch.setenv("NORMBENCH_STRICT_PLUGINS", "1")
 
-    ran = normbench("list", "norms", "--plugin", "a_bad_plugin.py")
+    ran = normbench("list", "norms")
 
     assert (2, "") == (ran.status, ran.out)
     assert "ModuleNotFoundError" in ran.err

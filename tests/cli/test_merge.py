@@ -66,15 +66,6 @@ def test_a_contradiction_ends_with_status_2(normbench, results, lines):
     assert not Path("merged").exists()
 
 
-def test_a_source_without_results_is_refused(normbench, results):
-    """A typo in one name merges nothing."""
-    ran = normbench("merge", results, "absent", "-o", "merged")
-
-    assert (2, "") == (ran.status, ran.out)
-    assert ran.err.startswith("normbench: absent: no results there")
-    assert not Path("merged").exists()
-
-
 @pytest.mark.parametrize("command", [["merge", "a"], ["merge", "-o", "merged"]], ids=["no output", "no source"])
 def test_what_is_missing_is_said(normbench, command):
     """Both what to merge and where it goes have to be named."""

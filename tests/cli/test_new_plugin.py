@@ -84,32 +84,6 @@ def test_everything_written_is_linted(package, command):
     assert 0 == ran.returncode, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("name", ["My-Norm", "my_norm", "2nd", "-x", "x-", "my--norm", "", "a/b", "../x", "größe"])
-def test_a_bad_name_is_refused(normbench, tmp_path, name):
-    """A name that is no norm's name is refused in one line, with what one looks like, and nothing is written."""
-    ran = normbench("new-plugin", "--", name)
-
-    assert (2, "") == (ran.status, ran.out)
-    assert f"new-plugin {name!r}: a name is lower-case letters, digits and hyphens, like my-norm\n" in ran.err
-    assert [] == list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("batchnorm", "plugin 'builtin' has a norm of that name; choose another"),
-        ("plugins", "a package normbench_plugins is installed already; choose another name"),
-    ],
-)
-def test_a_taken_name_is_refused(normbench, tmp_path, name, words):
-    """A norm or a package that is there already is not written a second time."""
-    ran = normbench("new-plugin", name)
-
-    assert (2, "") == (ran.status, ran.out)
-    assert words in ran.err
-    assert [] == list(tmp_path.iterdir())
-
-
 def test_an_existing_folder_is_left_alone(normbench, package):
     """Asked again, the command refuses, and what was edited stays."""
     (package / "README.md").write_text("mine")

@@ -82,7 +82,7 @@ def test_trials_lists_each_with_its_key(planned, results, lines):
     ran = planned(2, "--trials")
 
     listed = [line for line in ran.out.splitlines() if " at rate " in line]
-    assert f"{stored[0]['key']}  none at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
+    assert f"{stored[0]['key']}  'none' at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
     assert [True, True, False, False] == ["to run" not in line for line in listed]
 
 
@@ -113,13 +113,12 @@ def test_an_edited_layer_is_planned_anew(normbench, small, plugin, forget):
     assert "1 of 1 trials to run" in ran.out
 
 
-def test_a_plugin_that_failed_is_named(normbench, tmp_path):
-    """A plan tells of a plugin that could not be loaded, and plans the rest."""
-    bad = tmp_path / "a_bad_plugin.py"
-    bad.write_text("import nothing_of_this_name")
+def test_a_plugin_that_failed_is_named(normbench, installed):
+    """A plan tells of an installed plugin that could not be loaded, and plans the rest."""
+    installed("a_bad_plugin", "import nothing_of_this_name")
 
-    ran = normbench("plan", "quick", "--plugin", bad)
+    ran = normbench("plan", "quick")
 
     assert 0 == ran.status
-    assert "normbench: plugin a_bad_plugin failed: ModuleNotFoundError" in ran.err
+    assert "normbench: plugin a_bad_plugin 1.0 failed: ModuleNotFoundError" in ran.err
     assert "75 of 75 trials to run" in ran.out

@@ -1,7 +1,5 @@
 """`normbench plugins`: which were found, what each offers, and which failed, with the remedy."""
 
-from pathlib import Path
-
 import pytest
 
 BAD = {
@@ -54,42 +52,42 @@ def test_a_file_is_a_plugin(normbench, plugin):
 
 
 @pytest.mark.parametrize(("source", "words"), BAD.values(), ids=BAD)
-def test_a_plugin_that_failed_is_listed_with_reason_and_remedy(normbench, source, words):
+def test_a_plugin_that_failed_is_listed_with_reason_and_remedy(normbench, installed, source, words):
     """What failed, why, and how to be rid of it is part of the list; everything else is there, exit status 0."""
-    Path("a_bad_plugin.py").write_text(source)
+    installed("a_bad_plugin", source)
 
-    ran = normbench("plugins", "--plugin", "a_bad_plugin.py")
+    ran = normbench("plugins")
 
     assert (0, "") == (ran.status, ran.err)
     failed, reason, remedy = ran.out.splitlines()[-3:]
-    assert "a_bad_plugin  a_bad_plugin.py FAILED" == failed
+    assert "a_bad_plugin  a_bad_plugin 1.0 FAILED" == failed
     assert words in reason
-    assert "    to be rid of it: leave out --plugin a_bad_plugin.py" == remedy
+    assert "    to be rid of it: pip uninstall a_bad_plugin" == remedy
     assert "quick" in offered(ran.out, "suites")
 
 
-def test_json_has_what_failed(normbench):
+def test_json_has_what_failed(normbench, installed):
     """--json lists failed plugins apart, with error and remedy."""
-    Path("a_bad_plugin.py").write_text("raise RuntimeError('no luck')")
+    installed("a_bad_plugin", "raise RuntimeError('no luck')")
 
-    ran = normbench("plugins", "--plugin", "a_bad_plugin.py", "--json")
+    ran = normbench("plugins", "--json")
 
     [bad] = ran.json["quarantined"]
     assert "RuntimeError: no luck" == bad["error"]
-    assert ("a_bad_plugin", "leave out --plugin a_bad_plugin.py") == (bad["name"], bad["remedy"])
+    assert ("a_bad_plugin", "pip uninstall a_bad_plugin") == (bad["name"], bad["remedy"])
     assert {"builtin", "suites"} <= {found["name"] for found in ran.json["plugins"]}
 
 
 @pytest.mark.parametrize(("strict", "status"), [("1", 2), ("0", 0), ("", 0)])
-def test_strict_is_exit_status_2_and_the_list(normbench, monkeypatch, strict, status):
+def test_strict_is_exit_status_2_and_the_list(normbench, installed, monkeypatch, strict, status):
     """NORMBENCH_STRICT_PLUGINS=1, for CI, still lists everything."""
-    Path("a_bad_plugin.py").write_text("raise RuntimeError('no luck')")
+    installed("a_bad_plugin", "raise RuntimeError('no luck')")
     monkeypatch.setenv("NORMBENCH_STRICT_PLUGINS", strict)
 
-    ran = normbench("plugins", "--plugin", "a_bad_plugin.py")
+    ran = normbench("plugins")
 
     assert status == ran.status
-    assert "a_bad_plugin  a_bad_plugin.py FAILED" in ran.out
+    assert "a_bad_plugin  a_bad_plugin 1.0 FAILED" in ran.out
 
 
 def test_strict_is_content_where_nothing_failed(normbench, monkeypatch):
@@ -104,36 +102,36 @@ def test_strict_is_content_where_nothing_failed(normbench, monkeypatch):
     [
         (
             BAD["takes a name"][0] + "\n    yield normbench.Norm('mine', lambda site: None, summary='Mine')",
-            "normbench: --norm: norm 'mine': plugin a_bad_plugin failed: ",
+            "normbench: --norm: norm 'mine': plugin a_bad_plugin 1.0 failed: ",
             BAD["takes a name"][1],
         ),
         (
             *BAD["raises"][:1],
             "normbench: --norm: no norm 'mine'; ",
-            "plugin a_bad_plugin failed: RuntimeError: no luck",
+            "plugin a_bad_plugin 1.0 failed: RuntimeError: no luck",
         ),
     ],
     ids=["known to be its", "perhaps its"],
 )
-def test_a_run_that_asks_for_a_failed_plugins_norm_is_refused(normbench, source, begins, words):
+def test_a_run_that_asks_for_a_failed_plugins_norm_is_refused(normbench, installed, source, begins, words):
     """The refusal repeats in one line why the plugin failed, and how to be rid of it."""
-    Path("a_bad_plugin.py").write_text(source)
+    installed("a_bad_plugin", source)
 
-    ran = normbench("run", "quick", "--plugin", "a_bad_plugin.py", "--norm", "mine")
+    ran = normbench("run", "quick", "--norm", "mine")
 
     assert (2, "") == (ran.status, ran.out)
     assert ran.err.startswith(begins)
     assert words in ran.err
-    assert "leave out --plugin a_bad_plugin.py" in ran.err
+    assert "pip uninstall a_bad_plugin" in ran.err
     assert 1 == ran.err.count("\n")
 
 
-def test_a_run_with_a_failed_plugin_trains_the_rest(small):
+def test_a_run_with_a_failed_plugin_trains_the_rest(small, installed):
     """A bad plugin that nobody asked for is named on stderr, and the run is done."""
-    Path("a_bad_plugin.py").write_text("raise RuntimeError('no luck')")
+    installed("a_bad_plugin", "raise RuntimeError('no luck')")
 
-    ran = small("--plugin", "a_bad_plugin.py", "--norm", "none")
+    ran = small("--norm", "none")
 
     assert 0 == ran.status
-    assert ran.err.startswith("normbench: plugin a_bad_plugin failed: RuntimeError: no luck; ")
+    assert ran.err.startswith("normbench: plugin a_bad_plugin 1.0 failed: RuntimeError: no luck; ")
     assert "1  none" in ran.out

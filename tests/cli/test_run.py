@@ -100,7 +100,9 @@ def test_a_trial_that_ends_in_error_is_exit_status_4(small, plugin, lines):
     stored = {record["norm"]: record for record in lines("results/quick")}
     assert "RuntimeError: no luck (broken_of_the_tests.py:11)" == stored["broken"]["reason"]
     last = ran.err.splitlines()[-1]
-    assert "1 of 2 trials have no result (1 error); the first, broken at rate 0.1: RuntimeError: no luck" in last
+    assert (
+        "1 of 2 trials have no result (1 error); the first, 'broken' at rate 0.1, seed 0: RuntimeError: no luck" in last
+    )
     assert f"(normbench show {stored['broken']['key']} --in results/quick)" in last
 
 
@@ -134,7 +136,7 @@ def test_a_layer_without_a_form_for_the_network_is_no_failure(small, plugin):
     ran = small("--plugin", narrow, "--norm", "narrow", "--norm", "none")
 
     assert 0 == ran.status
-    assert "- not ranked: narrow: unsupported: narrow has no form for layout NCHW; it has NC" in ran.out
+    assert "- not ranked: 'narrow': unsupported: narrow has no form for layout NCHW; it has NC" in ran.out
     assert "1  none" in ran.out
 
 
@@ -199,8 +201,8 @@ def test_progress_stands_on_stderr_and_the_result_on_stdout(small, lines):
     first, second = lines("results/quick")
     told = ran.err.splitlines()
     assert "2 of 2 trials to run; results go to results/quick" == told[0]
-    assert told[1].startswith(f"[1/2] {first['key']} none at rate 0.1, seed {first['seed']}: ")
-    assert told[2].startswith(f"[2/2] {second['key']} none at rate 0.1, seed {second['seed']}: ")
+    assert told[1].startswith(f"[1/2] {first['key']} 'none' at rate 0.1, seed {first['seed']}: ")
+    assert told[2].startswith(f"[2/2] {second['key']} 'none' at rate 0.1, seed {second['seed']}: ")
     assert "2 trials run, 0 were stored before; all in results/quick" == told[3]
     assert ran.out.startswith("accuracy · digits-cnn v1 · epochs=1\n")
     assert first["key"] not in ran.out
@@ -216,7 +218,7 @@ def test_a_terminal_shows_trials_and_the_board_so_far(small, monkeypatch):
 
     assert 0 == ran.status
     assert "2/2" in ran.err
-    assert "batchnorm at rate 0.1, seed 0: " in ran.err
+    assert "'batchnorm' at rate 0.1, seed 0: " in ran.err
     assert "accuracy · digits-cnn v1 · epochs=1" in ran.err
 
 

@@ -288,7 +288,7 @@ def test_fingerprints_decide_what_is_trained(checkout, run):
     worse = run(job, folder, {name: STEPS[name]})
 
     assert (0, 0, True) == (saved.status, same.status, untrained), saved.printed | same.printed
-    assert "unchanged by fingerprint, so not trained: my-norm, batchnorm" in same.printed[name]
+    assert "unchanged by fingerprint, so not trained: 'my-norm', 'batchnorm'" in same.printed[name]
     assert (1, 3) == (worse.status, trained(folder, "head")), worse.printed
     assert {"my-norm accuracy"} == failures(worse)[1]
 

@@ -248,6 +248,34 @@ def test_missing_data_is_the_users_mistake_not_an_outcome(registry, trial):
         outcome_of(trial("plain", seed=77), registry, data_dir="nowhere")
 
 
+@pytest.mark.parametrize("method", ["forward", "on_step"])
+def test_a_usage_error_of_a_layer_is_its_trials_error(registry, trial, method):
+    """A layer that raises UsageError after a few steps is in error, like one that raises anything else."""
+
+    class Late(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            return x
+
+        def on_step(self, step, steps):
+            pass
+
+    def late(self, *args):
+        self.calls += 1
+        if self.calls > 2:
+            raise UsageError("no luck")
+        return args[0]
+
+    setattr(Late, method, late)
+    registry.norms["late"] = Offered(normbench.Norm("late", lambda site: Late(), summary="L"), Plugin("t", "t"))
+
+    outcome = outcome_of(trial("late"), registry)
+
+    assert "error" == outcome.outcome
+    assert outcome.reason.startswith("UsageError: no luck (test_fit.py:")
+
+
 def test_ctrl_c_goes_through_and_keeps_its_handler(registry, trial):
     """Lightning's own handling of an interruption is undone: KeyboardInterrupt comes out, and Ctrl-C still works."""
 

@@ -1,0 +1,36 @@
+"""Text from outside (a norm's label, a plugin's error, a path) on its way to whoever reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+#: What a terminal, a log or an XML parser would obey or refuse: control characters, ends of lines, what turns the
+#: direction of writing, lone surrogates, and no characters.
+_OBEYED = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return a text whose control characters are shown escaped, as JSON escapes them, but for those in `keep`."""
+    return _OBEYED.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def as_json(document: Any) -> str:
+    """Return a document as JSON, indented. A lone surrogate, which JSON can't hold, is the text of its escape."""
+    try:
+        encoded = msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        whole = json.dumps(msgspec.to_builtins(document), ensure_ascii=False)
+        encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found[0]), whole).encode()
+    return visible(msgspec.json.format(encoded, indent=2).decode(), keep="\n")
+
+
+def _escaped(character: str) -> str:
+    return _SHORT.get(character) or rf"\u{ord(character):04x}"
