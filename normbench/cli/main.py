@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -31,6 +33,8 @@ from normbench.errors import UsageError
 from normbench.store import DiskFullError
 
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+#: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
+PATIENCE = 15.0
 
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -106,8 +110,14 @@ def _options(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; docs/cli.md lists them."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(status(sys.argv[1:] if args is None else list(args)))
+    stop = _stopper()
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this has it ignored
+        signal.signal(signal.SIGINT, stop)
+    found = status(sys.argv[1:] if args is None else list(args))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the interpreter, as it ends, would end by the signal
+    sys.exit(found)
 
 
 def status(args: list[str]) -> int:
@@ -146,8 +156,22 @@ def _refuse(message: str) -> int:
     return USAGE
 
 
-def _terminate(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
-    raise Stopped(TERMINATED, "terminated")
+def _stopper() -> Callable[[int, object], None]:
+    """Return what answers Ctrl-C and SIGTERM: once.
+
+    Raised again in a command that is ending, it would leave locks held and workers running. After `PATIENCE` seconds it
+    is: an exception can be lost, in a destructor say.
+    """
+    last = -math.inf
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PATIENCE:
+            last = now
+            raise Stopped(*((INTERRUPTED, "interrupted") if number == signal.SIGINT else (TERMINATED, "terminated")))
+
+    return stop
 
 
 if __name__ == "__main__":

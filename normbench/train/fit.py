@@ -64,8 +64,9 @@ def fit(
             kind, details = "unsupported", {"reason": str(error)}
         except (Exception, SystemExit) as error:
             kind, details = "oom" if ran_out(error) else "error", {"reason": _reason(error)}
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # a layer forked, and this is the copy: its outcome, or its mistake, would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
         yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 

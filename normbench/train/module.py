@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -57,6 +58,7 @@ class Training(pl.LightningModule):
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
+        self._process = os.getpid()
         self.new_optimizer = optimizer
         self._loss, self._score, self._augment = loss, score, augment
         self._validation = validation
@@ -189,7 +191,10 @@ class Training(pl.LightningModule):
     def _outputs(self, inputs: Tensor) -> Any:
         if self.recipe.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return self.network(inputs)
+        outputs = self.network(inputs)
+        if os.getpid() != self._process:
+            os._exit(0)  # a layer forked, and this is the copy: it would speak to the other ranks, and save checkpoints
+        return outputs
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the recipe's precision, to compute in; Lightning's own would leave evaluation out."""

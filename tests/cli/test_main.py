@@ -1,6 +1,7 @@
 """Every mistake of a user's is one line on stderr and exit status 2; help, version, and pipes that close."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import normbench as package
-from normbench.cli import listing
+from normbench.cli import listing, main
 
 COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
 
@@ -211,6 +212,24 @@ def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         normbench("list", "norms")
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_is_stopped_once(monkeypatch, sent, status):
+    """Ctrl-C pressed again does not disturb what is ending; long after, it stops what goes on all the same."""
+    clock = [100.0]
+    monkeypatch.setattr(main.time, "monotonic", lambda: clock[0])
+    stop = main._stopper()
+
+    with pytest.raises(main.Stopped) as stopped:
+        stop(sent, None)
+    for _ in range(3):
+        stop(sent, None)
+    clock[0] += main.PATIENCE
+
+    assert status == stopped.value.status
+    with pytest.raises(main.Stopped):
+        stop(sent, None)
 
 
 def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch):
