@@ -64,9 +64,11 @@ def _connect(ray: Any, address: str) -> None:
     answer = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
-            ray.init(
-                address, include_dashboard=False, num_cpus=environment.cores(), object_store_memory=_STORE, **quiet
-            )
+            own = {"include_dashboard": False, "num_cpus": environment.cores(), "object_store_memory": _STORE}
+            try:
+                ray.init(address, **own, **quiet)
+            except Exception as error:  # what Ray raises where it does not come up has no class of its own
+                raise normbench.UsageError(f"no Ray can be started here: {_last_line(str(error))}") from None
             return
         _knock(address)
         try:
