@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -33,6 +35,8 @@ from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
 
 USAGE, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
+#: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
+PATIENCE = 15.0
 
 #: What a machine refuses of a file by name, wherever it is met: the user's to mend, and no bug.
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
@@ -112,8 +116,13 @@ def _options(
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; docs/cli.md lists them."""
     streams = Streams()
-    signal.signal(signal.SIGTERM, _terminate)
+    stop = _stopper()
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this has it ignored
+        signal.signal(signal.SIGINT, stop)
     found = status(sys.argv[1:] if args is None else list(args))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the interpreter, as it ends, would end by the signal
     lost = streams.unprinted()
     if lost is not None:
         say(f"normbench: the result can't be written to stdout ({lost.strerror})")
@@ -169,8 +178,22 @@ def _refuse(message: str) -> int:
     return USAGE
 
 
-def _terminate(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
-    raise Stopped(TERMINATED, "terminated")
+def _stopper() -> Callable[[int, object], None]:
+    """Return what answers Ctrl-C and SIGTERM: once.
+
+    Raised again in a command that is ending, it would leave locks held and workers running. After `PATIENCE` seconds it
+    is: an exception can be lost, in a destructor say.
+    """
+    last = -math.inf
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PATIENCE:
+            last = now
+            raise Stopped(*((INTERRUPTED, "interrupted") if number == signal.SIGINT else (TERMINATED, "terminated")))
+
+    return stop
 
 
 if __name__ == "__main__":

@@ -71,8 +71,9 @@ def fit(
             if changed:
                 reason += f"; before that, {surroundings.listed(changed)} had been changed"
             kind, details = "oom" if ran_out(error) else "error", {"reason": reason}
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy: its outcome would be a second one
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # a layer forked, and this is the copy: its outcome, or its mistake, would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
         made = _made(trial, registry)
         yield Outcome(trial=trial, outcome=kind, seconds=seconds, made=made, changed=tuple(changed), **details)

@@ -216,7 +216,8 @@ class Group:
         self._folder = ""
         try:
             if not far:
-                self._folder = tempfile.mkdtemp(prefix="normbench-", dir=scratch)
+                # Short: a socket's path has some hundred characters at most.
+                self._folder = tempfile.mkdtemp(prefix="" if scratch else "normbench-", dir=scratch)
             self._listener = Listener((far.host, 0) if far else f"{self._folder}/parent", authkey=key)
         except OSError as error:  # a path that is too long for a socket, a disk that is full
             shutil.rmtree(self._folder, ignore_errors=True)

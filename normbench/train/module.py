@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -64,6 +65,7 @@ class Training(pl.LightningModule):
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
+        self._process = os.getpid()
         self.new_optimizer = optimizer
         self._loss, self._score, self._augment = loss, score, augment
         self._validation = validation
@@ -233,7 +235,10 @@ class Training(pl.LightningModule):
         self.taken = 0
 
     def _outputs(self, inputs: Tensor) -> Any:
-        return self.network(self._given(inputs))
+        outputs = self.network(self._given(inputs))
+        if os.getpid() != self._process:
+            os._exit(0)  # a layer forked, and this is the copy: it would speak to the other ranks, and save checkpoints
+        return outputs
 
     def _given(self, inputs: Tensor) -> Tensor:
         """Return inputs in the recipe's memory format."""

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 import normbench as package
-from normbench.cli import listing
+from normbench.cli import listing, main
 from normbench.execute.training import Training
 
 COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
@@ -48,6 +49,24 @@ def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):
     *_, error, asks = ran.err.splitlines()
     assert "ZeroDivisionError: division by zero" == error
     assert "normbench: this is a bug in normbench; please report it, with the command and the lines above" == asks
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_is_stopped_once(monkeypatch, sent, status):
+    """Ctrl-C pressed again does not disturb what is ending; long after, it stops what goes on all the same."""
+    clock = [100.0]
+    monkeypatch.setattr(main.time, "monotonic", lambda: clock[0])
+    stop = main._stopper()
+
+    with pytest.raises(main.Stopped) as stopped:
+        stop(sent, None)
+    for _ in range(3):
+        stop(sent, None)
+    clock[0] += main.PATIENCE
+
+    assert status == stopped.value.status
+    with pytest.raises(main.Stopped):
+        stop(sent, None)
 
 
 def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch):

@@ -200,6 +200,26 @@ def test_ctrl_c_while_workers_start_ends_at_once(start, tmp_path):
     assert gone(below)
 
 
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("seed", range(3))
+def test_stopped_again_and_again_a_run_ends_as_stopped_once(start, tmp_path, sent, status, seed):
+    """Signals in a burst neither hang the command nor change its status; workers are gone, what was finished stored."""
+    draw = random.Random(seed)
+    process = start(tmp_path / "out")
+    wait_for_trials(process, draw.randrange(1, 5))
+    time.sleep(draw.uniform(0, 0.3))
+    below = descendants(process.pid)
+
+    for _ in range(draw.randrange(2, 8)):
+        os.killpg(process.pid, sent)  # as a terminal does
+        time.sleep(draw.choice([0, 0.0005, 0.003, 0.01, 0.03]))
+    _, said = process.communicate(timeout=60)
+
+    assert (status, True) == (process.returncode, said.endswith("and the same command goes on\n")), said
+    assert gone(below)
+    assert 1 <= len(recorded(tmp_path / "out")[0]) < TRIALS
+
+
 def test_a_second_driver_is_refused(start, tmp_path):
     """It names the first, and the first goes on."""
     first = start(tmp_path / "out", "--seeds", "10")

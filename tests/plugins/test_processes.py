@@ -1,11 +1,14 @@
 """Trials in worker processes: whatever a layer does to its worker costs its own trial, and the run nothing."""
 
+import math
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -231,13 +234,15 @@ def test_an_interrupted_run_leaves_no_worker(request_for):
     assert 1 == len(list(Store(request.out).trials()))
 
 
-def test_the_ranks_of_a_worker_are_killed_with_it(request_for):
-    """A trial on several devices is more than its worker: torchrun, and a process a device."""
-    others, seen = ranks(), set()
+def test_the_ranks_of_a_worker_are_killed_with_it(request_for, monkeypatch, tmp_path):
+    """A trial on several devices is more than its worker: torchrun, and a process a device; and their folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others, seen, folders = ranks(), set(), []
     request = request_for(settings=["rates=0.1", "devices=2"], options=executor_options(jobs=1))
 
     def stop(progress):
         seen.update(ranks() - others)
+        folders.extend(tmp_path.glob("normbench-*/*"))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -245,6 +250,75 @@ def test_the_ranks_of_a_worker_are_killed_with_it(request_for):
 
     assert len(seen) >= 3
     assert gone(seen)
+    assert (1, []) == (len(folders), list(tmp_path.glob("normbench-*")))
+
+
+CALLER = """
+import multiprocessing, os, sys
+import normbench
+
+def called(out):
+    try:
+        results = normbench.run(sys.argv[1], norms="none", seeds=1, settings={"rates": 0.1}, out=out, device="cpu",
+                                plugin_files=sys.argv[2], throughput=False)
+        print(*{trial.outcome for trial in results.trials()})
+    except normbench.UsageError as error:
+        print("refused:", error)
+
+def forked(out):
+    if not (copy := os.fork()):
+        called(out)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(copy, 0)
+
+def daemonic(out):
+    process = multiprocessing.get_context("fork").Process(target=called, args=(out,), daemon=True)
+    process.start()
+    process.join()
+"""
+
+
+def _called(request, calls, **options):
+    script = CALLER + "".join(f"\n{call}({str(request.out) + str(i)!r})" for i, call in enumerate(calls))
+    command = [sys.executable, "-c", script, request.suite, str(FAULTY)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_a_copy_of_a_process_that_has_trained_trains_too(request_for):
+    """A fork has its parent's notion of a server of workers that is not its own; the parent's goes on."""
+    ran = _called(request_for(), ["called", "forked", "called"])
+
+    assert ("not-trained\n" * 3, 0) == (ran.stdout, ran.returncode), ran.stderr
+
+
+def _few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+
+
+@pytest.mark.parametrize(
+    ("call", "folder", "limit", "words"),
+    [
+        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use --executor serial"),
+        (
+            "called",
+            "x" * 100,
+            None,
+            r"no worker can be started here: .* too long \(temporary files are in .*x, TMPDIR; .*",
+        ),
+        ("called", "", _few_files, "no worker can be started here: Too many open files .*"),
+    ],
+    ids=["daemon", "long TMPDIR", "few files"],
+)
+def test_where_no_worker_can_be_started_it_is_one_line(request_for, tmp_path, call, folder, limit, words):
+    """What the system refuses is no bug of normbench's; where it was is said, and what to do."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    environ = {**os.environ, "TMPDIR": str(tmp_path / folder)} if folder else None
+
+    ran = _called(request_for(), [call], env=environ, preexec_fn=limit)
+
+    assert re.fullmatch(f"refused: {words}\n", ran.stdout), ran.stdout + ran.stderr
+    assert 0 == ran.returncode
 
 
 def test_a_trial_gives_the_same_bits_wherever_it_runs(request_for, tmp_path):
@@ -348,7 +422,9 @@ def test_a_worker_counts_its_gpus_from_0(request_for):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"jobs": -1}, {"per_gpu": 0}, {"timeout": -1.0}], ids=["jobs", "per_gpu", "timeout"]
+    "parameters",
+    [{"jobs": -1}, {"per_gpu": 0}, *({"timeout": seconds} for seconds in (-1.0, 1e20, 1e300, math.inf, math.nan))],
+    ids=str,
 )
 def test_parameters_that_can_not_be(parameters):
     """They are refused before anything starts."""

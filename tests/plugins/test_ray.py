@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -278,13 +279,32 @@ def test_a_trial_on_two_nodes_past_its_time_is_killed(cluster, request_for, tmp_
     wait_until(lambda: gone((tmp_path / "child").read_text()))
 
 
+def listening(process):
+    """Return the addresses at which a process and its descendants listen by TCP, in hex as Linux has them."""
+    family, inodes = [process], set()
+    for parent in family:
+        for children in Path("/proc").glob(f"{parent}/task/*/children"):
+            family += [int(child) for child in children.read_text().split()]
+        for descriptor in Path("/proc").glob(f"{parent}/fd/*"):
+            with suppress(OSError):
+                inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
 @pytest.mark.slow
-def test_a_ray_started_here_ends_with_the_command(guarded, command, tmp_path):
-    """SIGTERM gives the exit status that it gives without Ray; no process is left, and stdout is the result alone."""
+def test_a_ray_started_here_is_this_machines_and_ends_with_the_command(guarded, command, tmp_path):
+    """It listens on loopback alone, which in IPv6 is written behind FFFF.
+
+    SIGTERM gives the exit status that it gives without Ray; no process is left, and stdout is the result alone.
+    """
     process, request = command('faulty(how="child")')
     wait_until(lambda: written(tmp_path / "child") and stored(request), process)
 
+    reached = listening(process.pid)
     process.terminate()
+
+    assert {"0100007F", "0000000000000000FFFF00000100007F"} == reached | {"0100007F"}
 
     assert 143 == process.wait(60)
     assert "" == (tmp_path / "stdout").read_text()

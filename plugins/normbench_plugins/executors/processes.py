@@ -29,6 +29,8 @@ Given = TypeVar("Given")
 
 #: How often a pack whose worker died is given to another.
 RETRIES = 1
+#: The longest timeout, in seconds, some thirty years: the system can't wait for any time.
+LONGEST = 1e9
 
 
 def run(
@@ -96,10 +98,10 @@ def _check_system() -> None:
 
 def check(jobs: int, per_gpu: int, timeout: float) -> None:
     """Raise UsageError for what can't be."""
-    if jobs < 0 or per_gpu < 1 or timeout < 0:
+    if jobs < 0 or per_gpu < 1 or not 0 <= timeout <= LONGEST:
         raise normbench.UsageError(
             f"--executor: jobs is {jobs}, per_gpu {per_gpu}, timeout {timeout:g}; jobs and timeout are 0 or more "
-            "(0 is auto, and none), per_gpu 1 or more"
+            f"(0 is auto, and none), timeout at most {LONGEST:g} s, per_gpu 1 or more"
         )
 
 

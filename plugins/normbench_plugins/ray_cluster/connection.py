@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import normbench
@@ -38,11 +38,24 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _connect(ray, address or os.environ.get(ADDRESS, "") or "local")
+    address = address or os.environ.get(ADDRESS, "") or "local"
+    with _on_loopback() if address == "local" else nullcontext():
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that is started in this block listen on loopback alone; by itself it would on every interface."""
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    cluster, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
     try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        constants.ENABLE_RAY_CLUSTER = cluster
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -51,9 +64,11 @@ def _connect(ray: Any, address: str) -> None:
     answer = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
-            ray.init(
-                address, include_dashboard=False, num_cpus=environment.cores(), object_store_memory=_STORE, **quiet
-            )
+            own = {"include_dashboard": False, "num_cpus": environment.cores(), "object_store_memory": _STORE}
+            try:
+                ray.init(address, **own, **quiet)
+            except Exception as error:  # what Ray raises where it does not come up has no class of its own
+                raise normbench.UsageError(f"no Ray can be started here: {_last_line(str(error))}") from None
             return
         _knock(address)
         try:

@@ -66,8 +66,9 @@ def starting() -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError) as error:
-        where = f"with temporary files in {tempfile.gettempdir()} (TMPDIR)"
-        raise normbench.UsageError(f"no worker can be started here, {where}: {error or 'their server died'}") from None
+        reason = getattr(error, "strerror", None) or str(error) or "their server died"
+        where = f"temporary files are in {tempfile.gettempdir()}, TMPDIR; semaphores in /dev/shm"
+        raise normbench.UsageError(f"no worker can be started here: {reason} ({where})") from None
 
 
 def _ensure_running() -> None:

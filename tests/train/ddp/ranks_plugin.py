@@ -62,6 +62,11 @@ def die(x):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fork(x):
+    os.fork()
+    return x
+
+
 def die_once(x):
     """Die where no rank has died before: NORMBENCH_TEST_DIED names a file that says so."""
     died = Path(os.environ["NORMBENCH_TEST_DIED"])
@@ -136,6 +141,7 @@ def normbench_norms():
     yield normbench.Norm("fails-on-all", lambda site: On(fail, rank=None), summary="x")
     yield normbench.Norm("lacks-memory-on-one", lambda site: On(lack_memory), summary="x")
     yield normbench.Norm("wrong-on-one", lambda site: On(lambda x: x[:, :1], at=0), summary="x")
+    yield normbench.Norm("forks-on-one", lambda site: On(fork), summary="x")
     yield normbench.Norm("dies", lambda site: On(die), summary="x")
     yield normbench.Norm("dies-once", lambda site: On(die_once), summary="x")
     yield normbench.Norm("poisoned-on-one", lambda site: Poisoned(), summary="x")

@@ -170,6 +170,13 @@ def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, 
     assert all(alive(pid) for pid in told[-1])
 
 
+def test_a_rank_that_forks_trains_as_one_that_does_not(trained, numbers):
+    """Its copy is gone before it says anything to the other ranks, or to the parent."""
+    forked, plain = trained("forks-on-one", devices=2), trained("plain", devices=2)
+
+    assert numbers(plain) == numbers(forked)
+
+
 def test_a_trial_that_kills_every_group_is_an_error(trained, numbers, pack, trial):
     """The reason says which rank died, and of what; the next trial of the pack is trained."""
     pack = pack(trial("dies", devices=2), trial("plain", devices=2))
