@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import normbench
+from normbench import plugins
 from normbench.errors import UsageError
 from normbench.execute import Request, executor_options, measure_all, prepare
 from normbench.execute.fingerprints import storing, take
@@ -160,6 +163,18 @@ def test_rounds_are_told_and_an_interruption_leaves_no_worker(prepared):
     assert workers
     assert gone(workers)
     assert [] == Store(prepared().store.folder).sessions()
+
+
+def test_what_was_registered_in_this_session_reaches_the_worker(prepared, monkeypatch):
+    """A norm of a notebook travels by value, as it does for trials."""
+    monkeypatch.setattr(plugins, "_session", [])
+    prepared()
+    plugins.register(normbench.Norm("mine", lambda site: nn.Identity(), summary="S"))
+
+    [found] = taken(prepared("mine"))
+
+    plugins.current.cache_clear()
+    assert ("mine", "taken") == (found.norm, found.outcome)
 
 
 def test_a_users_mistake_in_a_worker_is_one(prepared, tmp_path):
