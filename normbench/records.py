@@ -143,7 +143,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     trial: Trial
     outcome: Kind
-    made: Made | None = None
     reason: str = ""
     score: float | None = None
     validation: float | None = None
@@ -156,6 +155,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     dry: bool = False
     changed: tuple[str, ...] = ()
     eval_batch: int = 0
+    made: Made | None = None
 
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""

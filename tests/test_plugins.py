@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -425,3 +426,55 @@ def test_function_that_only_looks_like_a_hook(install):
     registry = plugins.load()
 
     assert "normbench_norms is no hook without @normbench.hookimpl" in registry.quarantined[0].error
+
+
+PRINTING = """
+import os, sys
+print("printed")
+sys.stdout.write("written\\n")
+os.write(1, b"past Python\\n")
+os.system("echo by a program")
+"""
+
+
+@pytest.mark.parametrize("where", ["import", "hook"])
+def test_what_a_plugin_prints_goes_to_stderr(install, capfd, where):
+    """A command's result alone is on stdout; afterwards it is as it was."""
+    in_hook = HEAD + THEIRS + PRINTING.replace("\n", "\n    ")
+    install("ours", HEAD + PRINTING if where == "import" else in_hook)
+
+    registry = plugins.load()
+    print("the result")
+
+    out, err = capfd.readouterr()
+    assert [] == registry.quarantined
+    assert "the result\n" == out
+    assert ["by a program", "past Python", "printed", "written"] == sorted(err.splitlines())
+
+
+@pytest.mark.parametrize("ending", ["", "\nraise RuntimeError('no luck')"])
+def test_what_a_plugin_changes_is_put_back_and_named(install, monkeypatch, ending):
+    """A plugin's import touches no other; who did it is said, also where it then fails."""
+    monkeypatch.delenv("THEIRS", raising=False)
+    install("ours", HEAD + "import os\nos.environ['THEIRS'] = '1'\nos.chdir('/')" + ending)
+    before = Path.cwd()
+
+    registry = plugins.load()
+
+    expected = "plugin 'ours' changed the environment variable THEIRS and the working directory as it was loaded, which"
+    assert [f"{expected} was put back"] == registry.notes
+    assert (before, None) == (Path.cwd(), os.environ.get("THEIRS"))
+    assert bool(ending) == bool(registry.quarantined)
+
+
+def test_only_some_plugins_are_loaded(install, tmp_path):
+    """A worker loads those of what it trains, by name, and what is built in."""
+    for name in ("ours", "others"):
+        install(name, f"open({str(tmp_path / name)!r}, 'w')\n" + HEAD.replace("their-probe", name))
+    (tmp_path / "my_norms.py").write_text("raise RuntimeError", encoding="utf-8")
+
+    registry = plugins.load([tmp_path / "my_norms.py"], ["ours", "builtin"])
+
+    assert (True, False) == ((tmp_path / "ours").exists(), (tmp_path / "others").exists())
+    assert {"builtin", "ours", "suites"} <= {plugin.name for plugin in registry.plugins}
+    assert [] == registry.quarantined

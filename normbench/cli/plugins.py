@@ -40,6 +40,8 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
             lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
             lines.append(f"    to be rid of it: {bad.remedy}")
         output.put_lines(lines or ["no plugins"])
+    for note in registry.notes:
+        output.say(f"normbench: {note}")
     return 2 if registry.quarantined and plugins.strict() else 0
 
 

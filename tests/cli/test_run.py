@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -331,3 +332,37 @@ def test_a_layer_of_the_wrong_shape_is_found_before_any_training(small, plugin):
         "(64, 3, 8, 8); here it is (64, 16, 8, 8)\n"
     ) in ran.err
     assert not Path("results/quick/trials.jsonl").exists()
+
+
+def test_a_layer_that_changes_what_all_share_and_prints(normbench, tmp_path):
+    """It is named once, on stderr, where all that it prints goes; stdout is the result."""
+    (tmp_path / "loud.py").write_text(
+        dedent("""
+        import normbench, torch
+        from torch import nn
+
+        class Loud(nn.Module):
+            def forward(self, x):
+                print("so loud")
+                return x
+
+            def on_step(self, step, steps):
+                torch.set_default_dtype(torch.float64)
+
+        @normbench.hookimpl
+        def normbench_norms():
+            print("loaded")
+            yield normbench.Norm("loud", lambda site: Loud(), summary="S")
+        """),
+        encoding="utf-8",
+    )
+
+    small = ("--device", "cpu", "--seeds", "2", "--set", "rates=0.1", "--set", "epochs=1", "--no-throughput", "--json")
+    ran = normbench("run", "quick", *small, "--executor", "serial", "--norm", "loud", "--plugin", "loud.py")
+
+    assert 0 == ran.status
+    assert ["accuracy"] == [board["board"] for board in ran.json["boards"]]
+    assert {"loaded", "so loud"} <= set(ran.err.splitlines())
+    said = [line for line in ran.err.splitlines() if "changed" in line]
+    expected = "norm 'loud' on digits-cnn changed torch's default dtype, which was put back after each trial"
+    assert [f"normbench: training {expected}"] == said
