@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from normbench.errors import UsageError
 from normbench.plugins import Offered, Plugin
 from normbench.records import Measure, Result, Trial
 from normbench.train import fit
-from normbench.train.assemble import network
+from normbench.train.assemble import data, network, training
 from normbench.train.data import Batches
 from normbench.train.dry_run import try_trial
 from normbench.train.optimize import optimizer
@@ -241,6 +242,22 @@ def test_channels_last_is_the_layout_in_memory(registry, images, watched, wanted
     plain = next(fit([images()], registry=registry))
     assert plain.series["loss"] == pytest.approx(found.series["loss"], rel=1e-5)
     assert plain.score == found.score
+
+
+def test_group_norm_keeps_its_digits_in_channels_last(registry, images):
+    """Whoever's it is, far from zero too, where torch's kernel for this memory format loses them."""
+    norm = normbench.Norm("group", lambda site: nn.GroupNorm(1, site.channels), summary="G")
+    registry.norms["group"] = Offered(norm, Plugin("t", "t"))
+    one = msgspec.structs.replace(images(channels_last=True), norm="group")
+    loaded = data(one, registry.task(one.task), Path(), torch.device("cpu"))
+
+    layers = [layer for layer in training(one, registry, loaded).modules() if isinstance(layer, nn.GroupNorm)]
+
+    assert layers
+    for layer in layers:
+        x = 30 + 0.1 * torch.randn(4, layer.num_channels, 32, 32, generator=torch.Generator().manual_seed(0))
+        found = layer(x.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(found.double(), layer.double()(x.double()), rtol=1e-3, atol=1e-3)
 
 
 def test_channels_last_where_there_are_no_images(registry, trial):
