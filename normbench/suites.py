@@ -213,7 +213,10 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(_toml(item) for item in value)}]"
     if hasattr(value, "tolist"):  # numpy's numbers and arrays are not Python's
         return _toml(value.tolist())
-    return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
+    try:
+        return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
+    except TypeError:
+        raise UsageError(f"{value!r} is no value of TOML: a number, text, true or false, a list or a table") from None
 
 
 def readable(error: msgspec.ValidationError) -> str:

@@ -393,3 +393,9 @@ def test_a_name_that_no_folder_can_have_is_refused(suite):
 def test_numbers_of_numpy_are_spelled_as_numbers(value, expected):
     """A script hands over what it reckoned with."""
     assert f"x={expected}" == suites.assignments({"x": value})
+
+
+def test_what_toml_cannot_say_is_refused():
+    """Any object of Python's may be handed over by mistake."""
+    with pytest.raises(UsageError, match="is no value of TOML"):
+        suites.assignments({"x": [object()]})

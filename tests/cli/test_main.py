@@ -112,6 +112,14 @@ def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, mon
     assert 2 == len({record["key"] for record in lines(saved)}) == len(lines(saved))
 
 
+def test_a_name_that_is_no_text_is_stored(small, lines):
+    """A folder may have a name that no encoding has; the command that is stored with a run spells it out."""
+    ran = small("--norm", "none", "--executor", "serial", "--quiet", "--out", os.fsdecode(b"out-\xff"))
+
+    assert 0 == ran.status
+    assert "out-\\udcff" in lines(os.fsdecode(b"out-\xff"), "runs.jsonl")[0]["command"]
+
+
 def _no_room(descriptor):
     raise OSError(28, "No space left on device")
 
