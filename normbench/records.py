@@ -138,7 +138,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
     says what the training changed that all of its process shares, in words; it was put back. `eval_batch` is how many
-    samples were evaluated at a time, where the evaluation of one depends on the others; else 0.
+    samples were evaluated at a time, where the evaluation of one depends on the others; else 0. `data` is a hash of the
+    data.
     """
 
     trial: Trial
@@ -156,6 +157,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     changed: tuple[str, ...] = ()
     eval_batch: int = 0
     made: Made | None = None
+    data: str = ""
 
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""
@@ -251,7 +253,8 @@ class _Words(msgspec.Struct, frozen=True):
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used.
 
-    `looks` are the numbers of seeds at which `--until decided` looks, fixed before the first.
+    `looks` are the numbers of seeds at which `--until decided` looks, fixed before the first. `data_dir` is a hash of
+    the path of the data folder.
     """
 
     schema: int
@@ -265,6 +268,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     protocol: Literal["tuned", "published"] = "tuned"
     cells: list[Cell]
     looks: list[int] = []
+    data_dir: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a suite that nobody could read: a gate of it would hold nothing."""
@@ -288,6 +292,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     norm_print: str | None = None
     task_print: str | None = None
     sources: str = ""
+    data: str = ""
     device: str
     environment: str
     outcome: Kind
@@ -328,6 +333,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     norm_print: str | None = None
     task_print: str | None = None
     sources: str = ""
+    data: str = ""
     reason: str = ""
     score: float | None = None
     validation: float | None = None

@@ -296,6 +296,8 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)
         if at_once:
             yield f"{row.label!r}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
+    if len({result.data for result in stored} - {""}) > 1:
+        yield "mixed: trials on other data stand side by side"
     if len({result.environment for result in stored}) > 1:
         yield "mixed: trials of more than one environment (versions or hardware) stand side by side"
     if len({result.device for result in stored}) > 1:

@@ -138,6 +138,7 @@ def _notes(record: FingerprintRecord, found: Held) -> list[str]:
     compared = {
         "the norm's code": (found.before.norm_print, record.norm_print),
         "the task's code": (found.before.task_print, record.task_print),
+        "the files that they read": (found.before.sources, record.sources),
         "the environment": (found.before.environment, record.environment),
         "normbench's version": (found.before.version, record.version),
     }

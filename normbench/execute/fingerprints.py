@@ -13,13 +13,15 @@ from typing import Literal, TypeAlias
 from normbench.errors import Lost
 from normbench.execute import environment
 from normbench.execute.calls import Workplace
-from normbench.records import SCHEMA, Cell, FingerprintRecord
+from normbench.records import SCHEMA, Cell, FingerprintRecord, Made, Source
 from normbench.stats.fingerprints import METHOD, Difference, Taken, digest, largest_difference
-from normbench.store import Writer, environment_id
+from normbench.store import Writer, environment_id, sources_key
 
 #: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
 Verdict: TypeAlias = Literal["same", "changed", "unknown"]
 
+#: Called with a fingerprint, and the files that it was made from.
+OnTaken: TypeAlias = Callable[[FingerprintRecord, Sequence[Source]], object]
 #: The seed of the trial whose steps are taken.
 SEED = 0
 #: Characters of an error that are kept.
@@ -39,13 +41,16 @@ class Held:
 
 
 def take(
-    cells: Sequence[Cell], at: Workplace, on_taken: Callable[[FingerprintRecord], object] | None = None
+    cells: Sequence[Cell],
+    at: Workplace,
+    on_taken: Callable[[FingerprintRecord, Sequence[Source]], object] | None = None,
 ) -> list[FingerprintRecord]:
     """Return a fingerprint of each cell: of its recipe, at the recipe's own rate, seed 0. Nothing is stored.
 
-    `on_taken` is called with each as it comes; `storing` makes one that stores it. A layer or a task that raises, or
-    does not let its worker live, costs its own fingerprint, whose outcome then is "error"; where a norm can't stand, or
-    trials take several devices, it is "unsupported". Raises UsageError where the data folder lacks the data.
+    `on_taken` is called with each as it comes, and with the files that it was made from; `storing` makes one that stores
+    it. A layer or a task that raises, or does not let its worker live, costs its own fingerprint, whose outcome then is
+    "error"; where a norm can't stand, or trials take several devices, it is "unsupported". Raises UsageError where the
+    data folder lacks the data.
     """
     records = []
     env = environment_id(environment.describe(at.device))
@@ -56,7 +61,7 @@ def take(
             started = datetime.now(UTC)
             records.append(record)
             if on_taken is not None:
-                on_taken(record)
+                on_taken(record, taken.made.files if taken.made else ())
     return records
 
 
@@ -74,10 +79,15 @@ def _all_taken(cells: Sequence[Cell], at: Workplace) -> Generator[Taken, None, N
             yield Taken("error", lost.reason)
 
 
-def storing(writer: Writer, device: str) -> Callable[[FingerprintRecord], None]:
+def storing(writer: Writer, device: str) -> OnTaken:
     """Return what stores a fingerprint taken on a device, an `on_taken` of `take`, and store the environment."""
     writer.environment(environment.describe(device))
-    return writer.append
+
+    def store(record: FingerprintRecord, files: Sequence[Source]) -> None:
+        writer.sources(files)
+        writer.append(record)
+
+    return store
 
 
 def held_against(
@@ -103,6 +113,7 @@ def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Held:
 
 
 def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:
+    made = taken.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
     return FingerprintRecord(
         schema=SCHEMA,
         **environment.origin(started),
@@ -110,12 +121,13 @@ def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) 
         task=cell.task,
         task_version=cell.task_version,
         task_params=cell.task_params,
-        task_print=cell.task_print,
+        task_print=made.task_print,
         condition=cell.condition,
         norm=cell.norm,
         params=cell.params,
         label=cell.label,
-        norm_print=cell.norm_print,
+        norm_print=made.norm_print,
+        sources=sources_key(made.files),
         recipe=cell.recipe,
         device=environment.kind(device),
         environment=env,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,11 @@ class Prepared:
         return dataclasses.replace(AFTER_RUN, seconds=self.request.seconds)
 
     @property
+    def data_dir_digest(self) -> str:
+        """A hash of the data folder's path: runs of one folder need not load the data to see that it is the same."""
+        return hashlib.sha256(os.fsencode(self.data_dir.resolve())).hexdigest()[:8]
+
+    @property
     def tables(self) -> frozenset[str]:
         """The tables that this run's trials stand in."""
         return frozenset(cell.table for cell in self.cells)
@@ -177,7 +184,7 @@ def prepare(
     work = list(_held_against(store, cells, environment.kind(device), request, registry))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
-    left = missing(asked, store, environment.kind(device), retry=request.retry)
+    left = missing(asked, store, environment.kind(device), registry, retry=request.retry)
     return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left)
 
 
@@ -219,6 +226,7 @@ def run(
     data folder without the data), DiskFullError where nothing more can be stored, KeyboardInterrupt; in each case what
     was finished is stored.
     """
+    prepared = _on_this_data(prepared)
     todo = prepared.todo
     summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
     with prepared.store.writer() as writer:
@@ -231,6 +239,34 @@ def run(
             writer.append(record)
         summary.sessions += measure_all(prepared.sessions, writer, prepared.workplace, prepared.effort, on_session)
     return summary
+
+
+def _on_this_data(prepared: Prepared) -> Prepared:
+    """Return the plan with those trials to do again that were trained on other data than this data folder has.
+
+    The data is loaded only where a run that stored one of them had another data folder.
+    """
+    folders = {run.run: run.data_dir for run in prepared.store.runs()}
+    doubtful = [
+        item
+        for item in prepared.work
+        if item.done and item.stored and item.stored.data and folders.get(item.stored.run) != prepared.data_dir_digest
+    ]
+    if not doubtful:
+        return prepared
+    samples = {_data_of(item.trial): item.trial for item in doubtful}
+    with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as found:
+        digests = dict(zip(samples, found, strict=True))
+    other = {item.trial.key for item in doubtful if item.stored and item.stored.data != digests[_data_of(item.trial)]}
+    work = [dataclasses.replace(item, done=False) if item.trial.key in other else item for item in prepared.work]
+    return dataclasses.replace(prepared, work=work)
+
+
+def _data_of(trial: Trial) -> str:
+    """Return what identifies a trial's data in one folder: all that its loading may depend on."""
+    recipe = trial.recipe
+    of = (trial.task, trial.task_params, recipe.batch_size, recipe.epochs, recipe.steps, recipe.hold_out)
+    return msgspec.json.encode(of, order="sorted").decode()
 
 
 def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) -> None:

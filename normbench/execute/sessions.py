@@ -17,7 +17,8 @@ from normbench.errors import Lost, UsageError
 from normbench.execute import environment
 from normbench.execute.calls import Workplace
 from normbench.plugins import Registry
-from normbench.records import SCHEMA, Cell, SessionRecord, Timing, Trial
+from normbench.records import SCHEMA, Cell, Made, SessionRecord, Source, Timing, Trial
+from normbench.sources import AtHand
 from normbench.store import Store, Writer
 from normbench.suites import Choice, choice
 from normbench.throughput import Effort, Entry, Measured, Round, Turn
@@ -77,20 +78,24 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
     return found
 
 
-def missing(wanted: Sequence[Session], store: Store, device: str, *, retry: bool = False) -> list[Session]:
+def missing(
+    wanted: Sequence[Session], store: Store, device: str, registry: Registry, *, retry: bool = False
+) -> list[Session]:
     """Return the sessions with only those cells that no stored session measured, with this code on this kind of device.
 
     They are measured again beside the baseline: figures of two sessions are not compared. A session beside another
     baseline, or other code of it, does not count. What ran out of memory or time is tried again with `retry`.
     """
     final = {"measured", "unsupported"} | ({"oom", "timeout"} if not retry else set())
+    at_hand = AtHand(registry)
+    edited = {key for key, files in store.sources().items() if at_hand.changed(files)}
     stored = {
         (session.table, session.task_print, *_code(session.baseline), *_code(timing))
         for session in store.sessions()
         # Without a baseline there are no ratios: where it won't be there next time either, nothing is left to do.
         if session.device == device and session.baseline.outcome in final
         for timing in session.timings
-        if timing.outcome in final
+        if timing.outcome in final and not edited & {timing.sources, session.baseline.sources}
     }
     found = []
     for session in wanted:
@@ -113,7 +118,7 @@ def measure_all(
     for session in wanted:
         env = writer.environment(environment.describe(at.device))
         on_round = functools.partial(on_session, session) if on_session else lambda done: None  # noqa: ARG005
-        record = _measured(session, at, effort, env, on_round)
+        record = _measured(session, at, effort, env, writer.sources, on_round)
         writer.append(record)
         yield record
 
@@ -150,9 +155,17 @@ def printed(cell: Cell, registry: Registry, where: str = "") -> Cell:
 
 
 def _measured(
-    session: Session, at: Workplace, effort: Effort, env: str, on_round: Callable[[int], None]
+    session: Session,
+    at: Workplace,
+    effort: Effort,
+    env: str,
+    stored: Callable[[Sequence[Source]], str],
+    on_round: Callable[[int], None],
 ) -> SessionRecord:
-    """Measure a session; return its record. Where the baseline can't be measured it holds no figures."""
+    """Measure a session; return its record. Where the baseline can't be measured it holds no figures.
+
+    `stored` stores a list of sources and returns its key.
+    """
     started = datetime.now(UTC)
     on_round(0)
     cells = session.entries
@@ -161,8 +174,10 @@ def _measured(
     entries = [Entry(_trial(cell)) for cell in [*cells, session.baseline]]
     found = _timed(entries, baseline, again, at, effort, on_round)
     failed = found.stopped == "failed"
-    timings = {cell.row: _timing(cell, entry, failed) for cell, entry in zip(cells, found.entries, strict=False)}
+    timed = zip(cells, found.entries, strict=False)
+    timings = {cell.row: _timing(cell, entry, failed, stored) for cell, entry in timed}
     first = session.baseline
+    made = found.entries[baseline].made
     return SessionRecord(
         schema=SCHEMA,
         session=environment.new_id(started),
@@ -171,7 +186,7 @@ def _measured(
         task=first.task,
         task_version=first.task_version,
         task_params=first.task_params,
-        task_print=first.task_print,
+        task_print=made.task_print if made else first.task_print,
         condition=first.condition,
         recipe=first.recipe,
         device=environment.kind(at.device),
@@ -183,7 +198,7 @@ def _measured(
         stopped=found.stopped,
         precision=effort.precision,
         baseline=timings[first.row],
-        again=_timing(first, found.entries[again], failed),
+        again=_timing(first, found.entries[again], failed, stored),
         without=timings[session.without.row] if session.without else None,
         norms=[timings[cell.row] for cell in session.cells if cell.row != first.row],
     )
@@ -232,13 +247,15 @@ def _trial(cell: Cell) -> Trial:
     return cell.trial(RATE * cell.recipe.rate, {}, 0)
 
 
-def _timing(cell: Cell, entry: Entry, failed: bool) -> Timing:
+def _timing(cell: Cell, entry: Entry, failed: bool, stored: Callable[[Sequence[Source]], str]) -> Timing:
+    made = entry.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
     kept = entry.outcome == "measured" and not failed
     return Timing(
         norm=cell.norm,
         params=cell.params,
         label=cell.label,
-        norm_print=cell.norm_print,
+        norm_print=made.norm_print,
+        sources=stored(made.files),
         outcome=entry.outcome,
         reason=entry.reason,
         train=_rounded(entry.train) if kept else [],

@@ -211,6 +211,7 @@ def run_record(prepared: Prepared) -> RunRecord:
         protocol=prepared.suite.protocol,
         cells=prepared.cells,
         looks=list(prepared.request.looks),
+        data_dir=prepared.data_dir_digest,
     )
 
 
@@ -234,6 +235,7 @@ def _trial_record(
         norm_print=made.norm_print,
         task_print=made.task_print,
         sources=sources,
+        data=outcome.data,
         device=run.device,
         environment=env,
         outcome=outcome.outcome,

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from normbench.records import Made
+
 #: A number, or the word for one that is not finite.
 Number: TypeAlias = "float | Literal['nan', 'inf', '-inf']"
 Numbers: TypeAlias = Mapping[str, Sequence[Number]]
@@ -32,6 +34,7 @@ class Taken:
     outcome: Literal["taken", "unsupported", "error"]
     reason: str = ""
     numbers: dict[str, list[Number]] = field(default_factory=dict)
+    made: Made | None = None
 
 
 @dataclass(frozen=True)

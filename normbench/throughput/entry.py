@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from normbench.records import Stopped, Timed, Trial
+from normbench.records import Made, Stopped, Timed, Trial
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Entry:
     train: list[float] = field(default_factory=list)
     evaluation: list[float] = field(default_factory=list)
     peak_memory: int | None = None
+    made: Made | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from normbench import surroundings
+from normbench import loading, plugins, surroundings
 from normbench.contract import Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -21,6 +21,7 @@ from normbench.stats import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
 from normbench.train import assemble
+from normbench.train.made import made
 from normbench.train.memory import ran_out
 
 #: After these many rounds a session looks whether it may stop: whether all ratios are known well enough.
@@ -73,7 +74,7 @@ def measure(
         if spent:
             stopped = "time"
             break
-    yield session.measured(done, stopped)
+    yield session.measured(done, stopped, registry)
 
 
 class _Session:
@@ -138,11 +139,12 @@ class _Session:
             for interval in intervals
         )
 
-    def measured(self, rounds: int, stopped: Stopped) -> Measured:
+    def measured(self, rounds: int, stopped: Stopped, registry: Registry) -> Measured:
         """Return what is known at the end; what became of the baseline the second time became of the baseline."""
         if self._baseline.outcome == "measured":
             self._baseline.outcome, self._baseline.reason = self._again.outcome, self._again.reason
         for i, entry in enumerate(self._entries):
+            entry.made = made(entry.trial, registry)
             if entry.outcome == "measured":
                 entry.peak_memory = self._candidates[i].peak_memory
         stopped = stopped if self.alive else "failed"
@@ -167,7 +169,7 @@ def _guarded(entry: Entry, passing: tuple[type[BaseException], ...] = (KeyboardI
     """
     changed: list[str] = []
     try:
-        with surroundings.kept() as changed:
+        with loading.asking(plugins.SESSION_NODE), surroundings.kept() as changed:
             yield
     except passing:
         raise

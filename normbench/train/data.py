@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
+from normbench.plugins import Registry
+from normbench.records import Trial
 from normbench.train.ranks import ALONE, Ranks
 from normbench.train.streams import generator
 
@@ -25,6 +28,8 @@ class Loaded:
     train: Split
     validation: Split
     test: Split
+    #: A hash of all splits, by which other data is told.
+    digest: str = ""
 
 
 def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, device: torch.device) -> Loaded:
@@ -37,14 +42,16 @@ def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, devic
     splits = data(folder, recipe, **named_by(data, {**task.params, **params}))
     if not isinstance(splits, Splits):
         raise TypeError(f"task {task.name!r}: data returned {type(splits).__name__}; it returns normbench.Splits")
-    train, validation, test = (_tensors(split, device) for split in (splits.train, splits.validation, splits.test))
+    train, validation, test = (_tensors(split) for split in (splits.train, splits.validation, splits.test))
+    digest = _digest(*train, *validation, *test)
+    train, validation, test = (_moved(split, device) for split in (train, validation, test))
     if not recipe.hold_out:
         train = (torch.cat([train[0], validation[0]]), torch.cat([train[1], validation[1]]))
     if len(train[0]) < recipe.batch_size:
         raise UsageError(
             f"task {task.name}: batch_size is {recipe.batch_size}; there are {len(train[0])} training samples"
         )
-    return Loaded(train, validation, test)
+    return Loaded(train, validation, test, digest)
 
 
 class Batches:
@@ -98,8 +105,33 @@ class Batches:
             yield self._inputs[chosen], self._targets[chosen], draws[chosen]
 
 
-def _tensors(split: Any, device: torch.device) -> Split:
-    """Return a split on a device; a map-style data set of pairs is read whole and stacked."""
+def digests(
+    trials: Sequence[Trial],
+    *,
+    registry: Registry,
+    device: str,  # noqa: ARG001 - as every function that is called in a worker
+    data_dir: Path,
+) -> Iterator[str]:
+    """Yield the hash of the data that each trial trains on. Raises UsageError like `load`."""
+    for trial in trials:
+        yield load(registry.task(trial.task), trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
+
+
+def _digest(*tensors: Tensor) -> str:
+    """Return a hash of tensors: their types, shapes and numbers."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()[:16]
+
+
+def _moved(split: Split, device: torch.device) -> Split:
+    return split[0].to(device), split[1].to(device)
+
+
+def _tensors(split: Any) -> Split:
+    """Return a split; a map-style data set of pairs is read whole and stacked."""
     if not (isinstance(split, tuple) and len(split) == 2 and all(isinstance(part, Tensor) for part in split)):
         pairs = [split[i] for i in range(len(split))]
         inputs = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
@@ -107,4 +139,4 @@ def _tensors(split: Any, device: torch.device) -> Split:
     inputs, targets = split
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"a split has {len(inputs)} inputs and {len(targets)} targets")
-    return inputs.to(device), targets.to(device)
+    return inputs, targets

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from normbench import loading, plugins, prints, surroundings
+from normbench import loading, plugins, surroundings
 from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
-from normbench.records import Kind, Made, Measure, Outcome, Pack, Trial
-from normbench.sources import made_from
+from normbench.records import Kind, Measure, Outcome, Pack, Trial
 from normbench.train import assemble, blame, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
+from normbench.train.made import made
 from normbench.train.memory import ran_out
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import joined
@@ -75,8 +75,8 @@ def fit(
             if os.getpid() != process:
                 os._exit(0)  # a layer forked, and this is the copy: its outcome, or its mistake, would be a second one
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
-        made = _made(trial, registry)
-        yield Outcome(trial=trial, outcome=kind, seconds=seconds, made=made, changed=tuple(changed), **details)
+        details |= {"made": made(trial, registry), "changed": tuple(changed)}
+        yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 
 
 def fit_pack(pack: Pack) -> Iterator[Outcome]:
@@ -105,18 +105,6 @@ def fit_here(pack: Pack) -> Iterator[Outcome]:
         probes=pack.probes,
         checkpoint=pack.checkpoint,
         checkpoint_every=pack.checkpoint_every,
-    )
-
-
-def _made(trial: Trial, registry: Registry) -> Made | None:
-    """Return what a trial was made from, as it was loaded here; None where all of it is built in."""
-    norm, task = registry.norms[trial.norm], registry.tasks[trial.task]
-    if norm.plugin.built_in and task.plugin.built_in:
-        return None
-    return Made(
-        norm_print=prints.norm_print(norm, trial.params),
-        task_print=prints.task_print(task),
-        files=made_from(norm, task),
     )
 
 
@@ -165,6 +153,7 @@ def _judged(
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
     common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": module.batches.steps}
+    common["data"] = data.digest
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
         return "diverged", {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}
