@@ -43,14 +43,14 @@ class Held:
 def take(
     cells: Sequence[Cell],
     at: Workplace,
-    on_taken: Callable[[FingerprintRecord, Sequence[Source]], object] | None = None,
+    on_taken: OnTaken | None = None,
 ) -> list[FingerprintRecord]:
     """Return a fingerprint of each cell: of its recipe, at the recipe's own rate, seed 0. Nothing is stored.
 
-    `on_taken` is called with each as it comes, and with the files that it was made from; `storing` makes one that stores
-    it. A layer or a task that raises, or does not let its worker live, costs its own fingerprint, whose outcome then is
-    "error"; where a norm can't stand, or trials take several devices, it is "unsupported". Raises UsageError where the
-    data folder lacks the data.
+    `on_taken` is called with each as it comes, and with the files that it was made from; `storing` makes one that
+    stores it. A layer or a task that raises, or does not let its worker live, costs its own fingerprint, whose outcome
+    then is "error"; where a norm can't stand, or trials take several devices, it is "unsupported". Raises UsageError
+    where the data folder lacks the data.
     """
     records = []
     env = environment_id(environment.describe(at.device))
