@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from multiprocessing import connection, forkserver, popen_forkserver
+from multiprocessing import connection, forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
@@ -72,6 +72,7 @@ class Context(ForkServerContext):
     def __init__(self) -> None:
         super().__init__()
         self.set_forkserver_preload(PRELOAD)
+        resource_tracker.ensure_running()  # before the mask, which its start would lift
         # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
