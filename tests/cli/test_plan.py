@@ -42,7 +42,7 @@ def test_a_plan_counts_the_sessions(normbench, planned):
     first, two = planned(1), normbench("plan", "two.toml", "--device", "cpu")
 
     assert first.out.endswith("; then 1 throughput session, about 20 seconds\n")
-    assert two.out.endswith("; then 2 throughput sessions, about a minute each\n")
+    assert two.out.endswith("; then 2 throughput sessions, about 40 seconds\n")
     assert (1, 2) == (planned(1, "--json").json["sessions"], normbench("plan", "two.toml", "--json").json["sessions"])
 
 
