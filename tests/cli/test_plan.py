@@ -32,7 +32,7 @@ def test_a_plan_is_what_a_run_then_does(planned, normbench):
     assert (4, 4) == (before.json["trials"], before.json["to_run"])
     assert "4 trials run, 0 were stored before" in ran.err
     assert (4, 0) == (after.json["trials"], after.json["to_run"])
-    assert "all 4 trials are stored in results/quick; to run: 1 throughput session, about a minute\n" in planned(2).out
+    assert "results/quick; to run: 1 throughput session, about 20 seconds\n" in planned(2).out
 
 
 def test_a_plan_counts_the_sessions(normbench, planned):
@@ -41,8 +41,8 @@ def test_a_plan_counts_the_sessions(normbench, planned):
 
     first, two = planned(1), normbench("plan", "two.toml", "--device", "cpu")
 
-    assert first.out.endswith("; then 1 throughput session, about a minute\n")
-    assert two.out.endswith("; then 2 throughput sessions, about a minute each\n")
+    assert first.out.endswith("; then 1 throughput session, about 20 seconds\n")
+    assert two.out.endswith("; then 2 throughput sessions, about 40 seconds\n")
     assert (1, 2) == (planned(1, "--json").json["sessions"], normbench("plan", "two.toml", "--json").json["sessions"])
 
 

@@ -1,6 +1,9 @@
 """`normbench throughput`, and throughput at the end of `normbench run`: what they print, store and end with."""
 
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -201,6 +204,19 @@ def test_a_folder_measured_so_is_done(normbench, results, lines):
 
     assert "0 trials run, 4 were stored before; all in results/quick\n" == ran.err
     assert ["accuracy", "stability", "throughput"] == [board["board"] for board in ran.json["boards"]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal's Ctrl-C is for a whole process group")
+def test_ctrl_c_ends_a_session_in_one_line(spawn):
+    """Wherever its worker is, as yet being started or timing: exit status 130, and no trace of any process."""
+    process = spawn("throughput", "quick", "--device", "cpu", "--norm", "none", start_new_session=True)
+    process.stderr.readline()
+    time.sleep(0.5)
+
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert (130, 1) == (process.returncode, said.count("\n")), said
 
 
 def test_a_failure_of_a_folders_norm_is_exit_status_4(normbench, small, unlucky):

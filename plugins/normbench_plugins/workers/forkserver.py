@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, current_process, forkserver, popen_forkserver
+from multiprocessing import connection, current_process, forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
@@ -107,6 +107,7 @@ class Context(ForkServerContext):
                 "use --executor serial"
             )
         self.set_forkserver_preload([*PRELOAD, *modules])
+        resource_tracker.ensure_running()  # before the mask, which its start would lift
         # A terminal's Ctrl-C is for all: a server that still loads would answer it with a trace.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
