@@ -159,6 +159,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, registry: Callable[..., Registry]) 
             perf_counter = staticmethod(lambda: clock.seconds)
 
         monkeypatch.setattr(session, "Candidate", Fake)
+        monkeypatch.setattr(session, "made", lambda trial, registry: None)
         monkeypatch.setattr(session, "time", Time)
         return Session(registry(), clock, paces)
 
