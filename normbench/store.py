@@ -116,6 +116,11 @@ class Store:
         with _reading(self.folder):
             return self.is_file() or any((self.folder / name).exists() for name in (RUNS, SESSIONS))
 
+    def size(self) -> int:
+        """Return how many bytes of trials and sessions a folder holds: it grows with each that is stored."""
+        files = [self.folder / name for name in (TRIALS, SESSIONS)]
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""
         return list(self.read(RUNS, RunRecord))

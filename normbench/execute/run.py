@@ -75,7 +75,10 @@ class Work:
 
 @dataclass
 class Prepared:
-    """A request, resolved: the plan held against the store; `sessions` are what is left of `asked_sessions`."""
+    """A request, resolved: the plan held against the store; `sessions` are what is left of `asked_sessions`.
+
+    `size` is that of the store when it was read, in bytes.
+    """
 
     request: Request
     suite: Suite
@@ -88,6 +91,7 @@ class Prepared:
     work: list[Work]
     asked_sessions: list[Session]
     sessions: list[Session]
+    size: int
 
     @property
     def data_dir(self) -> Path:
@@ -181,11 +185,12 @@ def prepare(
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
+    size = store.size()
     work = list(_held_against(store, cells, environment.kind(device), request, registry))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), registry, retry=request.retry)
-    return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left)
+    return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left, size)
 
 
 def _unprinted(name: str, registry: Registry) -> str:
@@ -204,8 +209,11 @@ def settled(prepared: Prepared) -> Prepared:
     Raises UsageError for a device that is not there.
     """
     device = environment.resolve(prepared.request.device)
-    if device == prepared.device:
-        return prepared
+    return prepared if device == prepared.device else _again(prepared, device)
+
+
+def _again(prepared: Prepared, device: str) -> Prepared:
+    """Return the plan held against the store as it is now, for a device."""
     request = dataclasses.replace(prepared.request, device=device)
     cells = {(cell.table, cell.row): cell for cell in prepared.cells}
     return prepare(request, suite=prepared.suite, narrowed=lambda cell: cells.get((cell.table, cell.row)))
@@ -226,11 +234,12 @@ def run(
     data folder without the data), DiskFullError where nothing more can be stored, KeyboardInterrupt; in each case what
     was finished is stored.
     """
-    prepared = _on_this_data(prepared)
-    todo = prepared.todo
-    summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
     with prepared.store.writer() as writer:
-        record = run_record(prepared)
+        if prepared.store.size() != prepared.size:  # another run has stored something since
+            prepared = _again(prepared, prepared.device)
+        prepared = _on_this_data(prepared)
+        todo, record = prepared.todo, run_record(prepared)
+        summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
         if on_start is not None and (todo or prepared.sessions):
             on_start()
         if todo:

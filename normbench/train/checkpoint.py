@@ -25,12 +25,13 @@ import pytorch_lightning as pl
 import torch
 
 from normbench.records import SCHEMA, Trial
+from normbench.train.made import Code
 from normbench.train.module import Training
 from normbench.train.ranks import ALONE
 from normbench.train.state import Marks, copied, freeze, marks, put_back, taken
 
 #: The version of what a file holds.
-FORMAT: Final = 2
+FORMAT: Final = 3
 #: Several ranks ask rank 0 every so many steps whether it is time: to ask at each would make each wait.
 ASKED_EVERY: Final = 16
 
@@ -43,13 +44,16 @@ class Checkpoints(pl.Callback):
     """The checkpoints of a trial, in a folder of its own: a file for each rank, `<steps taken>-<rank>.pt`.
 
     As a callback of a Trainer it saves the training every `every` seconds, at 0 after every optimizer step. A
-    checkpoint counts where every rank has its file. `spent` are the seconds that the training had taken where it goes
-    on.
+    checkpoint counts where every rank has its file, and every file that `code` had read is as it was. `spent` are the
+    seconds that the training had taken where it goes on.
     """
 
-    def __init__(self, folder: Path, every: float, identity: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, every: float, identity: Mapping[str, Any], device: torch.device, code: Code | None = None
+    ) -> None:
         self.spent = 0.0
         self._folder, self._every, self._identity, self._device = folder, every, identity, device
+        self._code = code
         self._ranks = ALONE
         self._started = self._saved = time.monotonic()
         self._resumed: Mapping[str, Any] = {}
@@ -140,6 +144,7 @@ class Checkpoints(pl.Callback):
     def _state(self, module: Training) -> dict[str, Any]:
         return {
             "identity": self._identity,
+            "files": self._code.files() if self._code else [],
             "network": taken(module.network, self._start),
             # Until the next backward a layer or a probe may look at them.
             "gradients": {
@@ -166,6 +171,9 @@ class Checkpoints(pl.Callback):
             other = {name: value for name, value in self._identity.items() if state["identity"].get(name) != value}
             if other:
                 raise ValueError(f"it is of another {', '.join(other)}")
+            edited = self._code.edited(state["files"]) if self._code else None
+            if edited is not None:
+                raise ValueError(f"{edited} is not what it was")
         except Exception as error:
             self._warn(f"{path.name} can't be read, and is left out", error)
             return None

@@ -20,7 +20,7 @@ from normbench.train import assemble, blame, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
-from normbench.train.made import made
+from normbench.train.made import Code, made
 from normbench.train.memory import ran_out
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import joined
@@ -56,7 +56,8 @@ def fit(
         changed: list[str] = []
         if checkpoint:
             own = Path(checkpoint) / trial.key
-            saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where)
+            code = Code(trial, registry)
+            saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where, code)
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
         try:

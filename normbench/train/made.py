@@ -5,7 +5,23 @@ from __future__ import annotations
 from normbench import prints
 from normbench.plugins import Registry
 from normbench.records import Made, Trial
-from normbench.sources import made_from
+from normbench.sources import AtHand, made_from
+
+
+class Code:
+    """The files that a trial's norm and task have read, as plain values; and whether they are as they were."""
+
+    def __init__(self, trial: Trial, registry: Registry) -> None:
+        self._trial, self._registry = trial, registry
+
+    def files(self) -> list[tuple[str, str, str]]:
+        """Return what was read until now: where, the path there, and the hash."""
+        found = made(self._trial, self._registry)
+        return [(source.at, source.path, source.sha256) for source in found.files] if found else []
+
+    def edited(self, files: list[tuple[str, str, str]]) -> str | None:
+        """Return the path of one that is not what it was; None if all are."""
+        return AtHand(self._registry).changed({(at, path): digest for at, path, digest in files})
 
 
 def made(trial: Trial, registry: Registry) -> Made | None:

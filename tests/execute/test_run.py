@@ -1,5 +1,6 @@
 """What a run does with a store: what is done, what is tried again, in which order, and what is recorded."""
 
+import dataclasses
 import itertools
 import re
 
@@ -315,3 +316,67 @@ def test_record_without_a_list_is_done_by_its_prints(reading):
     prepared = prepare(request)
 
     assert (0, 2) == (len(prepared.todo), prepared.on_prints_alone)
+
+
+def test_what_another_run_stored_meanwhile_is_not_trained_again(request_for):
+    """A plan that is older than what the folder holds is made again, once the folder is held."""
+    first, second = prepare(request_for()), prepare(request_for())
+
+    assert [8, 0] == [run(prepared).ran for prepared in (first, second)]
+    assert 8 == len(list(Store(request_for().out).trials()))
+
+
+READING_TASK = """
+import torch
+import normbench
+from torch import nn
+
+def data(folder, recipe):
+    inputs = torch.tensor([[float(word)] for word in (folder / "numbers.txt").read_text().split()])
+    split = (inputs, (inputs[:, 0] > 0).long())
+    return normbench.Splits(split, split, split)
+
+def network(place, recipe):
+    return nn.Sequential(place(nn.Linear(1, 4), "relu"), nn.Linear(4, 2))
+
+@normbench.hookimpl
+def normbench_tasks():
+    recipe = normbench.Recipe(rate=0.1, batch_size=2, epochs=1)
+    scores = {"chance": 0.5, "reference": 1.0}
+    yield normbench.Task("of-a-folder", 1, summary="T", recipe=recipe, data=data, network=network, **scores)
+"""
+
+
+@pytest.fixture
+def on_data(request_for, tmp_path):
+    """Return a function that makes a request for a task that reads its data from one of two folders."""
+    (tmp_path / "task_of_a_folder.py").write_text(READING_TASK)
+    for name, numbers in (("a", "1 -1 2 -2"), ("b", "1 -1 3 -3"), ("copy", "1 -1 2 -2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "numbers.txt").write_text(numbers)
+    suite = tmp_path / "folder.toml"
+    suite.write_text(SUITE.replace('"tiny"]', '"of-a-folder"]'))
+
+    def made(name, **options):
+        request = request_for(plugin_files=[tmp_path / "task_of_a_folder.py"], data_dir=tmp_path / name, **options)
+        return dataclasses.replace(request, suite=str(suite))
+
+    return made
+
+
+def test_other_data_is_trained_anew(on_data):
+    """What was trained on one folder of data is not shown for another; where only the path is another, it stays."""
+    ran = [run(prepare(on_data(name))).ran for name in ("a", "copy", "b", "b")]
+
+    assert [8, 0, 8, 0] == ran
+    assert 2 == len({trial.data for trial in Store(on_data("a").out).trials()})
+
+
+def test_trials_on_two_kinds_of_data_are_marked(on_data):
+    """Where trials on other data stand side by side all the same, the board says so."""
+    run(prepare(on_data("a", seeds="2")))
+    run(prepare(on_data("b", seeds="0,")))
+
+    [grid] = gather(Store(on_data("a").out))
+
+    assert "mixed: trials on other data stand side by side" in grid.notes
