@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from normbench.errors import UsageError, unknown
+from normbench.suites import choice
 from normbench.texts import visible
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ def warn_of_anew(prepared: Prepared) -> None:
 def warn_of_unused(prepared: Prepared) -> None:
     """Say of each --plugin file whose norms are left out, because nobody named one, how to name them."""
     request = prepared.request
-    used = {prepared.suite.name, *request.probes, *(name for cell in prepared.cells for name in (cell.norm, cell.task))}
+    baseline = choice(prepared.suite.baseline, "baseline").name
+    used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}
+    used |= {name for cell in prepared.cells for name in (cell.norm, cell.task)}
     for plugin in prepared.registry.plugins:
         norms = plugin.offers.get("norms", ())
         offered = {name for names in plugin.offers.values() for name in names}

@@ -592,3 +592,20 @@ def test_gates_on_throughput_count_among_the_rows(folder, head, against):
 
     assert "regressed" == row_of(alone, "failure_rate").word
     assert "with 2 gated rows it needs 6 seeds" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "crashed"),
+    [
+        ({0.1: ["unsupported"] * 2, 1.0: ["error"] * 2}, 2),
+        ({0.1: [{"outcome": "unsupported", "reason": "40 ended in error"}] * 2, 1.0: ["unsupported"] * 2}, 0),
+        ({0.1: ["oom", "timeout"], 1.0: [{"outcome": "error", "reason": "7 ended in timeout"}, 0.8]}, 3),
+    ],
+    ids=["beside unsupported", "in words alone", "with a reason"],
+)
+def test_crashes_are_counted_by_outcomes(folder, head, outcomes, crashed) -> None:
+    """What crashed in HEAD is counted from its trials, whatever else became of the norm and whatever a reason says."""
+    whole = {0.1: [0.8, 0.8], 1.0: [0.8, 0.8]}
+    base, later = folder.add({"batchnorm": whole}), head.add({"batchnorm": whole, "layer": outcomes})
+
+    assert crashed == compare(base, later, {}).crashed

@@ -62,7 +62,7 @@ def test_a_norm_that_raises_is_exit_status_4(taken, plugin):
     ran = taken("--plugin", file, "--norm", "unlucky", "--norm", "none", "--json", "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: fingerprint of unlucky on digits-cnn: RuntimeError: no luck\n" == ran.err
+    assert "normbench: fingerprint of 'unlucky' on digits-cnn: RuntimeError: no luck\n" == ran.err
     assert [("unlucky", "error", ""), ("none", "new", "")] == rows(ran)
 
 
@@ -73,7 +73,7 @@ def test_an_unsupported_norm_is_no_failure(taken, plugin):
     ran = taken("--plugin", file, "--norm", "flat")
 
     assert 0 == ran.status
-    assert "flat: unsupported: flat has no form for layout NCHW" in ran.out
+    assert "'flat': unsupported: flat has no form for layout NCHW" in ran.out
     assert "1 fingerprint: 1 unsupported; all in results/quick\n" == ran.err
 
 

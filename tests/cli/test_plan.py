@@ -122,3 +122,32 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
     assert 0 == ran.status
     assert "normbench: plugin a_bad_plugin 1.0 failed: ModuleNotFoundError" in ran.err
     assert "75 of 75 trials to run" in ran.out
+
+
+def test_trials_are_named_by_all_in_which_they_differ(normbench):
+    """A line has the task where there are several, and the values that vary or are tuned; not what all share."""
+    Path("mine.toml").write_text(
+        'name = "mine"\nsummary = "x"\ntasks = ["digits-cnn", "mnist-cnn"]\nnorms = ["none"]\n'
+        "rates = [0.1]\nseeds = 1\n"
+        "[fix]\nepochs = 2\n[vary]\nbatch_size = [8, 64]\n[tune]\nweight_decay = [0, 0.5]\n"
+    )
+
+    trials, one = normbench("plan", "mine.toml", "--trials"), normbench("plan", "quick", "--trials")
+
+    listed = [line.partition("  ")[2] for line in trials.out.splitlines() if " at rate " in line]
+    assert "'none' on digits-cnn (batch_size=8, weight_decay=0.0) at rate 0.1, seed 0: to run" == listed[0]
+    assert 8 == len(set(listed)) == len(listed)
+    assert "  'none' at rate 0.1, seed 0: to run" in one.out
+
+
+def test_a_file_whose_norms_nobody_named_is_told_of(normbench, plugin):
+    """--plugin without --norm trains none of the file's norms, unless the suite has them: a line says how to."""
+    file = plugin("mine", "return x")
+
+    without, named = (
+        normbench("plan", "quick", "--plugin", file),
+        normbench("plan", "quick", "--plugin", file, "--norm", "mine"),
+    )
+
+    assert (0, 0, "") == (without.status, named.status, named.err)
+    assert f"normbench: --plugin {file}: no norm of it is in the suite's list; --norm mine runs it\n" == without.err

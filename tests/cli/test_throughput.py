@@ -124,7 +124,7 @@ def test_a_norm_that_fails_is_exit_status_4(small, timed, unlucky):
     ran = timed(*asked, "--json", "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: throughput of unlucky on digits-cnn: error: RuntimeError: no luck\n" == ran.err
+    assert "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck\n" == ran.err
     assert ("throughput", ["batchnorm", "none"]) == boards(ran)[-1]
     assert [{"norm": "unlucky", "why": "error: RuntimeError: no luck"}] == ran.json["boards"][-1]["apart"]
 
@@ -226,7 +226,7 @@ def test_a_failure_of_a_folders_norm_is_exit_status_4(normbench, small, unlucky)
     ran = normbench("throughput", "results/quick", "--plugin", unlucky, *HERE, "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: throughput of unlucky on digits-cnn: error: RuntimeError: no luck\n" == ran.err
+    assert "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck\n" == ran.err
     assert "- not ranked: 'unlucky': error: RuntimeError: no luck" in ran.out
 
 
@@ -239,7 +239,7 @@ def test_a_baseline_that_fails_is_named(normbench, plugin):
 
     assert 4 == ran.status
     assert 1 == ran.err.count("\n")
-    assert ran.err.startswith("normbench: throughput of bad on digits-cnn: error: ")
+    assert ran.err.startswith("normbench: throughput of 'bad' on digits-cnn: error: ")
     assert "- not ranked: 'none': the baseline 'bad' could not be measured" in ran.out
 
 
