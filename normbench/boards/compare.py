@@ -19,7 +19,6 @@ from normbench.records import Measure
 from normbench.stats import Interval
 from normbench.stats.decide import Decision, Gated, decide, interval
 from normbench.store import Store
-from normbench.suites import assignments, spelled
 
 #: What is said of a row. Gated rows are ok, better, regressed or unclear; of others the interval alone says better,
 #: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
@@ -56,8 +55,7 @@ class ComparedRow:
     @property
     def where(self) -> str:
         """The task with its condition, as messages name it."""
-        task = spelled(self.head_of.task, self.head_of.task_params)
-        return f"{task} ({assignments(self.head_of.condition)})" if self.head_of.condition else task
+        return self.head_of.where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +161,14 @@ def compare(
         head=str(head.folder),
         gates=gates,
         rows=rows,
-        notes=[*notes, *said, *_environments(base, head), *_new(grids, others), *_beyond(rows)],
+        notes=[
+            *notes,
+            *said,
+            *_environments(base, head),
+            *_other_data(grids, others),
+            *_new(grids, others),
+            *_beyond(rows),
+        ],
         warnings=weak([one.contrast for one in opened], gates, timings),
         crashed=crashed,
         looks=looks,
@@ -384,6 +389,14 @@ def _environments(base: Store, head: Store) -> Iterator[str]:
         used = Counter(result.environment for result in store.results())
         if len(used) > 1:
             yield f"{side} has trials of {len(used)} environments"
+
+
+def _other_data(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
+    """Say which tables were trained on other data."""
+    for grid in grids:
+        other = others.get(grid.table)
+        if other is not None and grid.data and other.data and grid.data != other.data:
+            yield f"{grid.where}: BASE and HEAD were trained on other data; nothing follows of the code"
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -99,6 +99,11 @@ class Grid(Head):
     published: Published | None = None
 
     @property
+    def data(self) -> set[str]:
+        """Hashes of the data that its trials were trained on, as far as they are stored."""
+        return {result.data for row in self.rows for result in row.results.values()} - {""}
+
+    @property
     def seeds(self) -> int:
         """The smallest number of scored seeds that a ranked norm has at its chosen rate."""
         return min((len(row.chosen()) for row in self.rows), default=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from normbench.stats import Interval
+from normbench.suites import assignments, spelled
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ class Head:
     protocol: str
     baseline: str
     rates: list[float]
+
+    @property
+    def where(self) -> str:
+        """The task with its condition, as messages name it."""
+        task = spelled(self.task, self.task_params)
+        return f"{task} ({assignments(self.condition)})" if self.condition else task
 
     @property
     def head(self) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def test_a_norm_whose_evaluation_depends_on_the_batch_is_named(folder) -> None:
 
     notes = [note for note in folder.table("accuracy").notes if "evaluation" in note]
 
-    assert ["of-the-batch: its evaluation depends on the batch; scores are of 1,024 samples at a time"] == notes
+    assert ["'of-the-batch': its evaluation depends on the batch; scores are of 1,024 samples at a time"] == notes
 
 
 def test_one_of_everything_is_not_mixed(folder) -> None:
