@@ -145,6 +145,8 @@ def load_file(file: Path) -> ModuleType:
     loaded once, until `forget_edited`. Raises whatever the file raises.
     """
     path = file.resolve()
+    if path.suffix != ".py":
+        raise ImportError(f"{file.name} is no Python file, whose name ends in .py")
     watch()
     name = _module_name(path)
     if name in sys.modules:

@@ -163,7 +163,7 @@ def test_settings_are_values_of_numpy():
         ({"plugin_files": ["absent.py"]}, "plugin_files absent.py: there is no such file"),
         ({"executor": "parallel"}, "executor: no executor 'parallel'"),
         ({"executor": "serial", "jobs": 2}, "jobs: the executor serial has no such option"),
-        ({"jobs": "two"}, "jobs two: it is auto, or a number of 1 or more"),
+        ({"jobs": "two"}, "run: jobs is 'two'; it takes int"),
         ({"per_gpu": 0}, "per_gpu 0: it is 1 or more"),
         ({"timeout": "5x"}, "timeout 5x: a time is a number of seconds, or like 90s, 10m, 2h"),
         ({"checkpoint_every": -1}, "checkpoint_every -1: it is 0 or more minutes"),

@@ -138,10 +138,11 @@ def _notes(record: FingerprintRecord, found: Held) -> list[str]:
     compared = {
         "the norm's code": (found.before.norm_print, record.norm_print),
         "the task's code": (found.before.task_print, record.task_print),
-        "the files that they read": (found.before.sources, record.sources),
         "the environment": (found.before.environment, record.environment),
         "normbench's version": (found.before.version, record.version),
     }
+    if found.before.norm_print == record.norm_print and found.before.task_print == record.task_print:
+        compared["a file that they read"] = (found.before.sources, record.sources)
     others = [what for what, (before, now) in compared.items() if before != now]
     also = ", ".join(others) + (" changed, too" if others else "neither code nor environment changed")
     return [f"{record.label!r}: changed since {found.before.started}; {also}"]

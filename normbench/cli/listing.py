@@ -15,7 +15,7 @@ import typer
 from normbench import plugins, suites
 from normbench.cli import options, output
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
-from normbench.errors import unknown
+from normbench.errors import UsageError, unknown
 from normbench.texts import as_json, visible
 
 
@@ -115,7 +115,7 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
 def _assignment(name: str, value: Any) -> str:
     try:
         return suites.assignments({name: value})
-    except TypeError:  # no TOML
+    except (TypeError, UsageError):  # no TOML
         return f"{name}={_name(value)}"
 
 

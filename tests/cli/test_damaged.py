@@ -18,7 +18,7 @@ from normbench.cli import throughput
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
 from normbench.execute.training import _trial_record, run_record
-from normbench.records import SCHEMA, FingerprintRecord, Measure, Outcome, SessionRecord, Timing
+from normbench.records import SCHEMA, FingerprintRecord, Made, Measure, Outcome, SessionRecord, Source, Timing
 from normbench.store import KINDS, QUARANTINE, RUNS, TRIALS, Store
 
 PLAN = ("quick", "--norm", "none", "--norm", "batchnorm", "--seeds", "6", "--set", "rates=[0.1, 1]", "--device", "cpu")
@@ -40,10 +40,12 @@ def whole(tmp_path_factory):
         run, env = run_record(prepared), writer.environment({"processor": "p", "packages": {"torch": "2.6.0"}})
         writer.append(msgspec.structs.replace(run, suite={**run.suite, "gate": {"accuracy": "-5pt"}}))
         measure = Measure.of(prepared.registry.task(cells[0].task))
+        files = [Source(at="plugin mine", path="mine.py", sha256="1")]
+        made, sources = Made(norm_print="n", task_print="t"), writer.sources(files)
         for i, work in enumerate(prepared.work):
             given = {"score": 0.9 - i / 100, "validation": 0.9, "series": {"loss": [0.1], "validation": [0.9]}}
             outcome = Outcome(trial=work.trial, outcome="trained", steps=8, epoch_steps=8, **given)
-            writer.append(_trial_record(outcome, work.cell, run, env, measure, []))
+            writer.append(_trial_record(outcome, made, sources, run, env, measure, []))
         common = {**task, **call, "environment": env}
         rounds = {"rounds": 9, "steps": 3, "batches": 4, "batch": 5, "stopped": "time", "norms": timings[:1]}
         pair = {"baseline": timings[1], "again": timings[1]}

@@ -129,7 +129,7 @@ BY_HAND = {
     "rates a table": (planned("--set", "rates={ times = [1] }"), "no task 'times'"),
     "rates relative none": (planned("--set", "rates={ relative = [] }"), "rates.relative is empty"),
     "rates of another task": (planned("--set", "rates={ mnist-cnn = [1] }"), "no task 'mnist-cnn'"),
-    "rate for rates": (planned("--set", "rate=1"), "use --set 'rates=[0.1, 1]'"),
+    "rate for rates": (planned("--set", "rate=1"), "--set rate: the rates are a grid, as in 'rates=[0.1, 1]'"),
     # settings
     "setting": (planned("--set", "epoch=2"), "--set: no recipe value 'epoch'; did you mean 'epochs'?"),
     "setting far": (planned("--set", "xyz=2"), "no recipe value 'xyz'"),
@@ -295,8 +295,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
         ("raises_of_the_tests.py", "line 3: RuntimeError: no luck"),
         ("absent.py", "there is no such file"),
         ("folder", "is a folder"),
-        ("a-file", "ImportError: "),
-        ("stored.json", "ImportError: "),
+        ("a-file", "ImportError: a-file is no Python file"),
+        ("stored.json", "ImportError: stored.json is no Python file"),
     ],
 )
 def test_every_command_refuses_a_plugins_file_that_fails(refusal, command, file, words):

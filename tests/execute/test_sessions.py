@@ -255,7 +255,7 @@ def test_a_norm_without_a_print_is_always_measured_anew(asked, tmp_path):
     with store.writer() as writer:
         list(measure_all([blind], writer, Workplace(plugins.current(), "cpu", tmp_path)))
 
-    [left] = missing([blind], store, "cpu")
+    [left] = missing([blind], store, "cpu", plugins.current())
 
     assert ["base", "fine"] == [cell.norm for cell in left.cells]
 
