@@ -159,7 +159,7 @@ def test_what_can_not_be_hashed(value):
         (nn.ReLU(), nn.GELU()),
         ("ab".upper, "ac".upper),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_are_told_apart(one, other):
     """Values of other types or contents differ."""

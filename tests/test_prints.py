@@ -273,7 +273,7 @@ def test_normbenchs_own_version_does_not_count(package, write, print_of, monkeyp
         {"traits": lambda eps: Traits(scale_invariant=eps < 1)},
         {"layer": "ours.layers.one:other"},
     ],
-    ids=str,
+    ids=["placement", "params", "layouts", "traits", "traits of parameters", "layer"],
 )
 def test_changed_description(package, changes):
     """A norm with another placement, default or claim is another one, though no file changed."""
