@@ -24,7 +24,7 @@ def main() -> None:
         results = normbench.run("quick", out=folder, device="cpu")
         took = time.perf_counter() - began
         tables = terminal(results.boards(), WIDTH, brief=True)
-        draw(gather(Store(Path(folder))), ROOT / "docs" / "quick.svg")
+        (ROOT / "docs" / "quick.svg").write_bytes(draw(gather(Store(Path(folder))), "svg"))
         trials = len(results.trials())
     text = (
         f"```text\n{tables}\n```\n\n{trials} trials, 3 seeds, and a throughput session in {took:.0f} s; {hardware()}."

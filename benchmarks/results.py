@@ -22,7 +22,7 @@ PAGE, PICTURE = ROOT / "docs" / "results.md", ROOT / "docs" / "mnist-lr.svg"
 def main() -> None:
     """Write the page and its picture."""
     PAGE.write_text(page(), encoding="utf-8")
-    draw(gather(Store(ROOT / "results" / "mnist-lr.json")), PICTURE)
+    PICTURE.write_bytes(draw(gather(Store(ROOT / "results" / "mnist-lr.json")), "svg"))
 
 
 def page() -> str:

@@ -380,3 +380,20 @@ def test_trials_on_two_kinds_of_data_are_marked(on_data):
     [grid] = gather(Store(on_data("a").out))
 
     assert "mixed: trials on other data stand side by side" in grid.notes
+
+
+def test_edit_of_a_module_that_this_process_has_loaded(request_for, tmp_path, monkeypatch):
+    """What can't be loaded a second time is named, with what to do; nothing is trained by the old code."""
+    helper = tmp_path / "elsewhere" / "helper_of_the_tests.py"
+    helper.parent.mkdir()
+    helper.write_text("from torch import nn\ndef layer(site):\n    return nn.Identity()\n")
+    source = PLUGIN.partition("def layer")[0] + "from helper_of_the_tests import layer\n"
+    (tmp_path / "edited.py").write_text(source + PLUGIN.partition("float(")[2].partition("\n")[2])
+    monkeypatch.syspath_prepend(helper.parent)
+    request = request_for(norms=["fine", "mine"], plugin_files=[tmp_path / "edited.py"], seeds="1")
+    assert 4 == run(prepare(request)).ran
+
+    helper.write_text("from torch import nn\ndef layer(site):\n    return nn.Tanh()\n")
+
+    with pytest.raises(UsageError, match=r"helper_of_the_tests\.py: edited since this process loaded it"):
+        prepare(request)
