@@ -34,7 +34,7 @@ ALL: frozenset[str] = frozenset({"NC", "NCL", "NCHW", "NLC"})
 PLACEMENTS: frozenset[str] = frozenset({"before", "after", "fused", "weight"})
 
 #: The fields of descriptions that name a function: as an object, or as a string "package.module:name".
-FUNCTIONS = ("layer", "data", "network", "loss", "score", "augment", "watch", "run")
+FUNCTIONS = ("layer", "data", "network", "loss", "score", "augment", "watch", "run", "stream")
 
 #: What `normbench.layer` and a suite's table of a norm name themselves, so that no parameter can have these names.
 RESERVED = frozenset({"site", "module", "name", "channels", "layout", "activation", "norm", "label"})

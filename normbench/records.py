@@ -377,10 +377,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Keep of the reason what a record holds."""
         _cut_reason(self)
 
-    @property
-    def code(self) -> tuple[str | None, str]:
-        """What identifies the code that was timed: the norm's print, and the list of what it and the task read."""
-        return self.norm_print, self.sources
+    def has_code_of(self, other: Timing) -> bool:
+        """Whether both are of the same code: the norm's print, and where both have one the list of files."""
+        same_files = self.sources == other.sources or not (self.sources and other.sources)
+        return self.norm_print == other.norm_print and same_files
 
     @property
     def row(self) -> str:

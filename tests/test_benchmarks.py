@@ -33,7 +33,8 @@ def new(tmp_path_factory):
     (folder / "test_sums.py").write_text(SUMS, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-json=new.json"]
     command += ["--benchmark-save=figures", "--benchmark-storage=saved", "test_sums.py"]
-    environment = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = {**others, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return folder
 

@@ -31,7 +31,7 @@ class Figures:
 
     def has_code_of(self, timing: Timing) -> bool:
         """Whether this was measured with the code that another session had: what failed there says nothing of it."""
-        return None not in timing.code and self.timing.code == timing.code
+        return timing.norm_print is not None and self.timing.has_code_of(timing)
 
     @property
     def ratio(self) -> Interval:
@@ -205,8 +205,8 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
         return f"measured on {session.device} alone; the others on {latest.device}"
     if ours.row != theirs.row:
         return f"measured beside {ours.label!r}, not beside {theirs.label!r}"
-    if (ours.code, session.task_print) != (theirs.code, latest.task_print):
-        edited = repr(theirs.label) if ours.code != theirs.code else "the task"
+    if not ours.has_code_of(theirs) or session.task_print != latest.task_print:
+        edited = "the task" if ours.has_code_of(theirs) else repr(theirs.label)
         return f"measured with other code of {edited}"
     return ""
 

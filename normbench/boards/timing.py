@@ -23,7 +23,7 @@ SMALLEST = 0.10
 
 
 @dataclass(frozen=True)
-class Lost:
+class Untimed:
     """A norm whose speed BASE has and HEAD has not; `crashed` where HEAD's session failed on it."""
 
     head_of: Head
@@ -54,7 +54,7 @@ class TimedRow:
         return ["within-session"] if self.sessions == 1 else []
 
 
-def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[Lost], list[str]]:
+def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[Untimed], list[str]]:
     """Return the rows of two stores' sessions, those that HEAD lost, and why others can't be compared.
 
     A table that HEAD has no session of is left out: it was not measured, and nobody said that it should be.
@@ -64,7 +64,7 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
     ours, theirs = sessions(base), sessions(head)
     known = {**base.environments(), **head.environments()}
     rows: list[TimedRow] = []
-    lost: list[Lost] = []
+    lost: list[Untimed] = []
     notes: list[str] = []
     for table in ours:
         before, after = _like(ours[table]), _like(theirs.get(table, []))
@@ -90,7 +90,7 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
     return rows, lost, notes
 
 
-def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequence[SessionRecord]) -> Iterator[Lost]:
+def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequence[SessionRecord]) -> Iterator[Untimed]:
     for row in dict.fromkeys(timing.row for session in before for timing in session.norms):
         ours = _measured(before, row)
         if ours and not _measured(after, row):
@@ -98,7 +98,7 @@ def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequenc
             found = next((other for other in latest.norms if other.row == row), None)
             crashed = found is not None and found.outcome in FAILED
             why = f"{found.outcome}: {found.reason}" if found and crashed else "HEAD has no speed of it"
-            yield Lost(head_of(session, session.baseline.label), session.table, row, timing.label, why, crashed)
+            yield Untimed(head_of(session, session.baseline.label), session.table, row, timing.label, why, crashed)
 
 
 def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
@@ -106,10 +106,10 @@ def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
     usable = [session for session in found if session.stopped != "failed"]
 
     def kind(session: SessionRecord) -> tuple[Any, ...]:
-        code = session.task_print, *session.baseline.code
-        return session.device, session.environment, session.baseline.row, code
+        return session.device, session.environment, session.baseline.row, session.task_print
 
-    return [session for session in usable if kind(session) == kind(usable[-1])]
+    same = [session for session in usable if kind(session) == kind(usable[-1])]
+    return [session for session in same if session.baseline.has_code_of(usable[-1].baseline)]
 
 
 def _hard_differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
@@ -158,7 +158,7 @@ def _measured(found: Sequence[SessionRecord], row: str) -> list[tuple[SessionRec
         for timing in session.norms
         if timing.row == row and timing.outcome == "measured" and row != session.baseline.row
     ]
-    return [pair for pair in pairs if pair[1].code == pairs[-1][1].code]
+    return [pair for pair in pairs if pair[1].has_code_of(pairs[-1][1])]
 
 
 def _logs(session: SessionRecord, timing: Timing) -> list[float]:

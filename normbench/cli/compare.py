@@ -16,6 +16,7 @@ from normbench.cli.run import runs
 from normbench.errors import UsageError, unknown
 from normbench.execute import Request, executor_options, until
 from normbench.store import Store
+from normbench.surroundings import on_stderr
 
 if TYPE_CHECKING:
     from normbench.boards.compare import Comparison
@@ -68,7 +69,8 @@ def command(
             raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
     saving.check(save or (), [base, head])
     if plugin:
-        plugins.current(tuple(plugin))  # what is asked for by name is looked at, needed or not
+        # What is asked for by name is looked at, needed or not.
+        output.warn_of_plugins(plugins.current(tuple(plugin)))
     given = gating.given(fail or ())
     if not base.exists():
         return _no_baseline(base, head, required=require_baseline)
@@ -111,7 +113,8 @@ def _compared(
     unchanged: frozenset[tuple[str, str]] = frozenset()
     run = partial(runs, quiet=quiet)
     if fingerprint:
-        unchanged = until.fingerprinted(ours, theirs, request, run, looks)
+        with on_stderr():
+            unchanged = until.fingerprinted(ours, theirs, request, run, looks)
     else:
         output.require_runs(theirs)
     gates = gates_of(ours, theirs, given, quiet)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from normbench.cli import options, output
 from normbench.cli.run import FAILURES
 from normbench.execute import Request, executor_options, prepare, settled
-from normbench.execute.fingerprints import Held, held, storing, take
+from normbench.execute.fingerprints import Beside, held, storing, take
 from normbench.records import FingerprintRecord
 from normbench.stats.fingerprints import OF_GRADIENTS, RELATIVE
+from normbench.surroundings import on_stderr
 
 if TYPE_CHECKING:
     from normbench.boards import Table
@@ -59,7 +60,8 @@ def command(
     with store.writer() as writer:
         before = store.fingerprints()
         on_taken = storing(writer, prepared.device)
-        taken = take(prepared.cells, prepared.workplace, on_taken)
+        with on_stderr():  # what a layer prints that computes in this process
+            taken = take(prepared.cells, prepared.workplace, on_taken)
     beside = list(zip(taken, held(before, taken), strict=True))
     output.warn_of_unreadable(store)
     output.put_tables(_tables(prepared, beside), form)
@@ -78,18 +80,18 @@ def _say_errors(taken: list[FingerprintRecord]) -> bool:
     return bool(failed)
 
 
-def _word(record: FingerprintRecord, found: Held) -> str:
+def _word(record: FingerprintRecord, found: Beside) -> str:
     if record.outcome != "taken":
         return record.outcome
     return "new" if found.verdict == "unknown" else found.verdict
 
 
-def _tables(prepared: Prepared, beside: list[tuple[FingerprintRecord, Held]]) -> list[Table]:
+def _tables(prepared: Prepared, beside: list[tuple[FingerprintRecord, Beside]]) -> list[Table]:
     """Return a table for each task and condition."""
     from normbench.boards import Table
     from normbench.boards.table import Column
 
-    groups: dict[str, list[tuple[FingerprintRecord, Held]]] = {}
+    groups: dict[str, list[tuple[FingerprintRecord, Beside]]] = {}
     for record, found in beside:
         groups.setdefault(record.table, []).append((record, found))
     return [
@@ -116,7 +118,7 @@ def _tables(prepared: Prepared, beside: list[tuple[FingerprintRecord, Held]]) ->
     ]
 
 
-def _row(record: FingerprintRecord, found: Held) -> TableRow:
+def _row(record: FingerprintRecord, found: Beside) -> TableRow:
     from normbench.boards.table import TableRow, Value
 
     difference = found.difference
@@ -129,7 +131,7 @@ def _row(record: FingerprintRecord, found: Held) -> TableRow:
     return TableRow(record.label, None, 1, values)
 
 
-def _notes(record: FingerprintRecord, found: Held) -> list[str]:
+def _notes(record: FingerprintRecord, found: Beside) -> list[str]:
     """Say why there is no fingerprint, or what else is not what it was when the one before was taken."""
     if record.outcome != "taken":
         return [f"{record.label!r}: {record.outcome}: {record.reason}"]
@@ -141,7 +143,8 @@ def _notes(record: FingerprintRecord, found: Held) -> list[str]:
         "the environment": (found.before.environment, record.environment),
         "normbench's version": (found.before.version, record.version),
     }
-    if found.before.norm_print == record.norm_print and found.before.task_print == record.task_print:
+    lists = found.before.sources and record.sources
+    if lists and found.before.norm_print == record.norm_print and found.before.task_print == record.task_print:
         compared["a file that they read"] = (found.before.sources, record.sources)
     others = [what for what, (before, now) in compared.items() if before != now]
     also = ", ".join(others) + (" changed, too" if others else "neither code nor environment changed")

@@ -145,17 +145,15 @@ def status(args: list[str]) -> int:
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
         return run.FAILURES
-    except OSError as error:
-        if error.errno not in _REFUSED or error.filename is None:
-            raise
-        return _refuse(f"{error.filename}: {error.strerror}")
     except StoreLostError as error:
         say(f"normbench: {error}")
         return {KeyboardInterrupt: INTERRUPTED, Stopped: TERMINATED}.get(type(error.__context__), run.FAILURES)
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+            return _refuse(f"{error.filename}: {error.strerror}")
         for line in traceback.format_exc().splitlines():
             say(line)
         say("normbench: this is a bug in normbench; please report it, with the command and the lines above")

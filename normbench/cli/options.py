@@ -1,4 +1,4 @@
-"""The options that `run` and `plan` share: together they say what would run."""
+"""The options that several commands share: together they say what would run."""
 
 from __future__ import annotations
 

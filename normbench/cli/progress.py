@@ -30,18 +30,17 @@ _OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "
 
 
 @contextmanager
-def shown(prepared: Prepared) -> Iterator[tuple[Callable[[], None], Callable[[Progress], None], OnSession]]:
+def shown(prepared: Prepared) -> Iterator[tuple[Callable[[Prepared], None], Callable[[Progress], None], OnSession]]:
     """Yield what to call when trials begin, after each, and in sessions; meanwhile progress is shown on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
-        counts = f"{len(prepared.todo)} of {len(prepared.work)} trials to run"
-        names = Names(prepared.cells)
-        on_progress = partial(_say_line, names)
-        yield lambda: say(f"{counts}; results go to {prepared.store.folder}"), on_progress, say_session
+        yield _say_start, partial(_say_line, Names(prepared.cells)), say_session
         return
     view = _View(console, prepared)
-    with view.live():
-        yield lambda: None, view.on_progress, view.on_session
+    try:
+        yield view.on_start, view.on_progress, view.on_session
+    finally:
+        view.stop()
 
 
 def line(names: Names, progress: Progress) -> str:
@@ -58,6 +57,10 @@ def say_session(session: Session, done: int) -> None:
     """Say of a session that it begins."""
     if done == 0:
         say(f"throughput of {session.baseline.task}: {len(session.entries)} norms, in rounds")
+
+
+def _say_start(prepared: Prepared) -> None:
+    say(f"{len(prepared.todo)} of {len(prepared.work)} trials to run; results go to {prepared.store.folder}")
 
 
 def _say_line(names: Names, progress: Progress) -> None:
@@ -86,7 +89,7 @@ class _View:
         self._console = console
         self._store = Store(prepared.store.folder)
         self._tables = prepared.tables
-        self._ahead = deque(session.expected(prepared.effort.seconds) for session in prepared.sessions)
+        self._ahead: deque[float] = deque()
         self._session, self._session_ends = 0.0, 0.0
         self._names = Names(prepared.cells)
         self._last: deque[Text] = deque(maxlen=LAST)
@@ -99,19 +102,18 @@ class _View:
             _Times(self._sessions_left),
             console=console,
         )
-        self._task: TaskID = self._bar.add_task(
-            "starting", total=len(prepared.work), completed=len(prepared.work) - len(prepared.todo)
-        )
+        self._task: TaskID = self._bar.add_task("starting", total=len(prepared.work))
         self._live = Live(self, console=console, refresh_per_second=8, transient=True)
 
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        """Show this while a run goes on."""
+    def on_start(self, prepared: Prepared) -> None:
+        """Show this from now on, for the plan as it is once the folder is held."""
+        self._ahead.extend(session.expected(prepared.effort.seconds) for session in prepared.sessions)
+        self._bar.update(self._task, completed=len(prepared.work) - len(prepared.todo))
         self._live.start()
-        try:
-            yield
-        finally:
-            self._live.stop()
+
+    def stop(self) -> None:
+        """Show this no more."""
+        self._live.stop()
 
     def on_progress(self, progress: Progress) -> None:
         """Take one trial's result in."""

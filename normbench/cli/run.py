@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from normbench.execute.run import Prepared
 from normbench.execute.sessions import AFTER_RUN
 from normbench.records import FAILED, SessionRecord
 from normbench.store import Store
+from normbench.surroundings import on_stderr
 
 if TYPE_CHECKING:
     from normbench.boards.compare import Comparison
@@ -78,10 +77,14 @@ def command(
     )
     looks = options.looks(decided, max_seeds)
     bought: list[Summary] = []
-    comparison = _until_decided(request, looks, quiet, bought) if looks else None
-    prepared = settled(prepare(dataclasses.replace(request, seeds=str(looks[0])) if looks else request))
+    first = dataclasses.replace(request, seeds=str(looks[0])) if looks else request
+    prepared = settled(prepare(first))
+    output.warn_of_plugins(prepared.registry)
     output.warn_of_unused(prepared)
-    summary = runs(prepared, quiet)
+    if not quiet:
+        output.warn_of_anew(prepared)
+    comparison = _until_decided(request, looks, quiet, bought) if looks else None
+    summary = runs(settled(prepare(first)) if looks else prepared, quiet)
     from normbench.boards import tables
 
     store = Store(summary.folder)
@@ -127,11 +130,8 @@ def _together(summaries: Sequence[Summary]) -> Summary:
 
 def runs(prepared: Prepared, quiet: bool) -> Summary:
     """Run what is prepared, and show its progress unless `quiet`."""
-    output.warn_of_plugins(prepared.registry)
-    if not quiet:
-        output.warn_of_anew(prepared)
-    with contextlib.redirect_stdout(sys.stderr):  # what a layer prints that trains in this process
-        if quiet or not (prepared.todo or prepared.sessions):
+    with on_stderr():  # what a layer prints that trains in this process
+        if quiet:
             return run(prepared)
         from normbench.cli.progress import shown
 

@@ -27,6 +27,7 @@ from normbench.execute.run import data_dir as data_folder
 from normbench.execute.run import executor_of
 from normbench.execute.sessions import ALONE
 from normbench.store import Store
+from normbench.surroundings import on_stderr
 
 
 def command(
@@ -77,7 +78,7 @@ def command(
     from normbench.cli.progress import say_session
 
     effort = dataclasses.replace(ALONE, seconds=seconds)
-    with store.writer() as writer:
+    with store.writer() as writer, on_stderr():  # what a layer prints that is timed in this process
         measured = list(measure_all(wanted, writer, at, effort, None if quiet else say_session))
     output.warn_of_unreadable(store)
     from normbench.boards import tables

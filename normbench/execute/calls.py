@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from normbench import contract, plugins
+from normbench import contract, loading, plugins
 from normbench.plugins import Registry
 from normbench.records import Call
 from normbench.suites import Choice
@@ -58,6 +58,7 @@ def carried_out(call: Call, registry: Registry | None = None) -> Iterator[Any]:
     `registry` has the plugins where they are loaded already.
     """
     process = os.getpid()
+    loading.leave_out(call.data_dir)
     if registry is None:
         plugins.receive(call.registered)
         registry = plugins.current(tuple(Path(file) for file in call.plugin_files))

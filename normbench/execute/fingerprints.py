@@ -29,7 +29,7 @@ LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
-class Held:
+class Beside:
     """A fingerprint beside the one of `before`: whether it is the same, and the number that differs most, if one does.
 
     `before` and `difference` are None where nothing can be said.
@@ -98,18 +98,18 @@ def held_against(
     return {(record.table, record.row): beside.verdict for record, beside in found}
 
 
-def held(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]) -> list[Held]:
+def held(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]) -> list[Beside]:
     """Return each fingerprint beside the latest that is stored of the same cell, recipe and kind of device."""
     latest = {record.key: record for record in stored}
     return [_held(latest.get(record.key), record) for record in taken]
 
 
-def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Held:
+def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Beside:
     if before is None or not before.outcome == now.outcome == "taken":
-        return Held("unknown")
+        return Beside("unknown")
     difference = largest_difference(before.numbers, now.numbers)
     same = difference is None or difference.times <= 1
-    return Held("same" if same else "changed", before, difference)
+    return Beside("same" if same else "changed", before, difference)
 
 
 def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:

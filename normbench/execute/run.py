@@ -18,7 +18,7 @@ import msgspec
 import platformdirs
 
 from normbench import contract, plan, plugins, prints, suites
-from normbench.errors import UsageError
+from normbench.errors import Lost, UsageError
 from normbench.execute import environment
 from normbench.execute.calls import Workplace
 from normbench.execute.sessions import AFTER_RUN, OnSession, Session, measure_all, missing, printed, sessions
@@ -216,19 +216,25 @@ def _again(prepared: Prepared, device: str) -> Prepared:
     """Return the plan held against the store as it is now, for a device."""
     request = dataclasses.replace(prepared.request, device=device)
     cells = {(cell.table, cell.row): cell for cell in prepared.cells}
-    return prepare(request, suite=prepared.suite, narrowed=lambda cell: cells.get((cell.table, cell.row)))
+
+    def narrowed(cell: Cell) -> Cell | None:
+        planned = cells.get((cell.table, cell.row))
+        code = {"norm_print": cell.norm_print, "task_print": cell.task_print}
+        return planned and msgspec.structs.replace(planned, **code)
+
+    return prepare(request, suite=prepared.suite, narrowed=narrowed)
 
 
 def run(
     prepared: Prepared,
     on_progress: Callable[[Progress], None] | None = None,
-    on_start: Callable[[], None] | None = None,
+    on_start: Callable[[Prepared], None] | None = None,
     on_session: OnSession | None = None,
 ) -> Summary:
     """Run what is not done, storing each outcome as it comes. Running again finishes the rest.
 
-    `on_start` is called once the folder is held, `on_progress` after each trial. Throughput comes last, when nothing
-    else runs; `on_session` is called before each session and after each of its rounds.
+    `on_start` is called with the plan once the folder is held, `on_progress` after each trial. Throughput comes last,
+    when nothing else runs; `on_session` is called before each session and after each of its rounds.
 
     One step of every norm is tried first. Raises UsageError for a mistake that only shows here (a layer that raises, a
     data folder without the data), DiskFullError where nothing more can be stored, KeyboardInterrupt; in each case what
@@ -237,11 +243,15 @@ def run(
     with prepared.store.writer() as writer:
         if prepared.store.size() != prepared.size:  # another run has stored something since
             prepared = _again(prepared, prepared.device)
-        prepared = _on_this_data(prepared)
+        prepared, other = _on_this_data(prepared)
         todo, record = prepared.todo, run_record(prepared)
         summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
+        if other:
+            summary.warnings.append(
+                f"{other} stored trials were trained on other data than {prepared.data_dir} has, and again now"
+            )
         if on_start is not None and (todo or prepared.sessions):
-            on_start()
+            on_start(prepared)
         if todo:
             Training(prepared, writer, record, summary, on_progress).run()
         else:
@@ -250,8 +260,8 @@ def run(
     return summary
 
 
-def _on_this_data(prepared: Prepared) -> Prepared:
-    """Return the plan with those trials to do again that were trained on other data than this data folder has.
+def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
+    """Return the plan with those trials to do again that were trained on other data than this folder has; how many.
 
     The data is loaded only where a run that stored one of them had another data folder.
     """
@@ -262,13 +272,16 @@ def _on_this_data(prepared: Prepared) -> Prepared:
         if item.done and item.stored and item.stored.data and folders.get(item.stored.run) != prepared.data_dir_digest
     ]
     if not doubtful:
-        return prepared
+        return prepared, 0
     samples = {_data_of(item.trial): item.trial for item in doubtful}
-    with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as found:
-        digests = dict(zip(samples, found, strict=True))
+    try:
+        with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as found:
+            digests = dict(zip(samples, found, strict=True))
+    except Lost as lost:
+        raise UsageError(f"{prepared.data_dir}: the data can't be loaded: {lost.reason}") from None
     other = {item.trial.key for item in doubtful if item.stored and item.stored.data != digests[_data_of(item.trial)]}
     work = [dataclasses.replace(item, done=False) if item.trial.key in other else item for item in prepared.work]
-    return dataclasses.replace(prepared, work=work)
+    return dataclasses.replace(prepared, work=work), len(other)
 
 
 def _data_of(trial: Trial) -> str:

@@ -52,9 +52,12 @@ def measure(
     trial = trials[baseline]
     if where.type == "cpu":
         torch.set_num_threads(trial.recipe.threads)
-    data = assemble.data(trial, registry.task(trial.task), data_dir, where)
-    session = _Session([Entry(trial) for trial in trials], baseline, again)
-    yield from session.make(lambda entry: Candidate(entry.trial, registry, data, where))
+    entries = [Entry(trial) for trial in trials]
+    session = _Session(entries, baseline, again)
+    with _guarded(entries[baseline], (KeyboardInterrupt, UsageError)):
+        data = assemble.data(trial, registry.task(trial.task), data_dir, where)
+    if session.alive:
+        yield from session.make(lambda entry: Candidate(entry.trial, registry, data, where))
     yield from session.find_lengths()
     yield from session.round(keep=False)
     # Compiling is part of warming up, and takes nothing from the time for rounds.
@@ -145,7 +148,7 @@ class _Session:
             self._baseline.outcome, self._baseline.reason = self._again.outcome, self._again.reason
         for i, entry in enumerate(self._entries):
             entry.made = made(entry.trial, registry)
-            if entry.outcome == "measured":
+            if entry.outcome == "measured" and i in self._candidates:
                 entry.peak_memory = self._candidates[i].peak_memory
         stopped = stopped if self.alive else "failed"
         return Measured(self._entries, rounds, self._steps, self._batches, self._batch, stopped)

@@ -15,6 +15,7 @@ from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Trial
+from normbench.train import blame
 from normbench.train.ranks import ALONE, Ranks
 from normbench.train.streams import generator
 
@@ -114,7 +115,13 @@ def digests(
 ) -> Iterator[str]:
     """Yield the hash of the data that each trial trains on. Raises UsageError like `load`."""
     for trial in trials:
-        yield load(registry.task(trial.task), trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
+        task = registry.task(trial.task)
+        try:
+            yield load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
+        except Exception as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"task {task.name}: {blame.reason(error, trial, registry)}") from error
 
 
 def _digest(*tensors: Tensor) -> str:

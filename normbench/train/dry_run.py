@@ -46,6 +46,7 @@ def dry_run(pack: Pack) -> bool:
     """
     process = os.getpid()
     try:
+        loading.leave_out(pack.data_dir)
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
         with loading.asking(plugins.SESSION_NODE):
             return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))

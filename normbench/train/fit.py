@@ -86,7 +86,6 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
     A trial of several ranks is trained by a group of processes, which is kept for the next.
     """
     plugins.receive(pack.registered)
-    loading.leave_out(pack.data_dir, pack.checkpoint)
     if pack.trials[0].recipe.ranks > 1:
         return group.run(pack)
     if pack.dry:
@@ -97,6 +96,7 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
 
 def fit_here(pack: Pack) -> Iterator[Outcome]:
     """Train a pack in this process, which for several ranks is one of theirs."""
+    loading.leave_out(pack.data_dir, pack.checkpoint)
     registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
     return fit(
         pack.trials,

@@ -56,7 +56,7 @@ class Training(pl.LightningModule):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
-        self.network = network.train()  # as after each evaluation: a layer may have a mode of its own for some parts
+        self.network = network
         self.batches = batches
         self.recipe = recipe
         self.ranks = ranks
@@ -266,6 +266,8 @@ def train(module: Training, device: torch.device, callbacks: Sequence[pl.Callbac
     Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
     """
     epochs, steps = module.left()
+    if not module.taken:
+        module.network.train()  # as after each evaluation: a layer may have a mode of its own for some of its parts
     with _quiet():
         trainer = pl.Trainer(
             **_devices(module, device),

@@ -299,7 +299,7 @@ def _few_files():
 @pytest.mark.parametrize(
     ("call", "folder", "limit", "words"),
     [
-        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use --executor serial"),
+        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use executor serial"),
         (
             "called",
             "x" * 100,

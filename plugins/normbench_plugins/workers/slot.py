@@ -168,7 +168,8 @@ def _drain(output: Connection, tail: deque[bytes]) -> None:
             if not read:
                 return
             if os.environ.get("NORMBENCH_TRACEBACK"):  # the traces that are asked for, and all else that workers print
-                os.write(2, read)
+                with suppress(OSError):  # whoever reads it may be gone
+                    os.write(2, read)
             tail.append(read)
             while sum(map(len, tail)) > 2 * TAIL:
                 tail.popleft()
