@@ -1,4 +1,4 @@
-"""The exception for users' mistakes, the words in which a misspelt name is refused, and what a worker's end is."""
+"""The exceptions for a user's mistake and for a lost worker, and the words that refuse a misspelt name."""
 
 from __future__ import annotations
 

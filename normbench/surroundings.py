@@ -1,4 +1,4 @@
-"""Keeps what a whole process shares as it was, while a plugin loads or a layer trains: a change would reach the next norm.
+"""Keeps what a whole process shares as it was while a plugin loads or a layer trains: a change would reach the next.
 
 Kept are torch's settings, the functions and methods that others compute with, the random generators, the working
 directory, signal handlers, the environment, filters of warnings and the import path. torch is not imported for that:
