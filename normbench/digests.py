@@ -26,7 +26,10 @@ from normbench import loading
 from normbench.distributions import OURS, is_owned
 
 #: What a class has that says nothing of what it computes.
-_IDLE = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl"})
+_IDLE = frozenset(
+    {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__"}
+    | {"__slotnames__", "_abc_impl"}  # what Python notes there as a class is used
+)
 
 
 class _UnhashableError(Exception):
@@ -40,7 +43,7 @@ def digest(thing: object, version: Callable[[str], str]) -> str | None:
     """
     try:
         return _Hasher(version).of(thing)
-    except (_UnhashableError, RecursionError):
+    except Exception:  # of whatever an object raises when it is looked at
         return None
 
 
@@ -75,13 +78,13 @@ class _Hasher:
         if plain is not None:
             yield type(thing).__name__
             yield plain
-        elif isinstance(thing, tuple | list):
+        elif type(thing) in (tuple, list):
             yield type(thing).__qualname__
             yield from map(self.of, thing)
-        elif isinstance(thing, set | frozenset):
+        elif type(thing) in (set, frozenset):
             yield type(thing).__qualname__
             yield from sorted(map(self.of, thing))
-        elif isinstance(thing, dict | MappingProxyType):
+        elif type(thing) in (dict, MappingProxyType):
             yield "mapping"
             yield from (self.of(part) for item in thing.items() for part in item)
         elif isinstance(thing, CodeType):
@@ -114,8 +117,8 @@ class _Hasher:
             yield from ("cached property", self.of(thing.func))
         elif isinstance(thing, property):
             yield from ("property", self.of((thing.fget, thing.fset, thing.fdel)))
-        elif callable(getattr(thing, "__wrapped__", None)):
-            yield from (self.of(type(thing)), self.of(thing.__wrapped__))
+        elif isinstance(thing, functools._lru_cache_wrapper):
+            yield from ("cached", self.of(thing.__wrapped__))
         elif (array := _array(thing)) is not None:
             yield from array
         else:
@@ -140,6 +143,7 @@ class _Hasher:
     def _function(self, function: FunctionType) -> Iterator[str]:
         yield function.__qualname__
         yield self.of((function.__defaults__, function.__kwdefaults__))
+        yield self.of({name: value for name, value in vars(function).items() if name != "__wrapped__"})
         for cell in function.__closure__ or ():
             try:
                 yield self.of(cell.cell_contents)
@@ -219,12 +223,17 @@ def _array(thing: Any) -> list[str | bytes] | None:
         if isinstance(thing, torch.Tensor) and type(thing) in (torch.Tensor, torch.nn.Parameter):
             if thing.layout != torch.strided or thing.is_meta:
                 raise _UnhashableError("a tensor without plain numbers")
-            flat = thing.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if thing.numel() else None
+            flat = (
+                thing.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8)
+                if thing.numel()
+                else None
+            )
             content = b"" if flat is None else flat.numpy().tobytes()
             return [type(thing).__name__, f"{thing.dtype} {tuple(thing.shape)} {thing.requires_grad}", content]
         if isinstance(thing, torch.dtype | torch.device | torch.layout | torch.memory_format):
             return ["torch", str(thing)]
-    if numpy is not None and isinstance(thing, numpy.ndarray | numpy.generic) and thing.dtype.kind in "biufcSU":
+    exact = numpy is not None and (type(thing) is numpy.ndarray or isinstance(thing, numpy.generic))
+    if numpy is not None and exact and thing.dtype.kind in "biufcSU":
         return ["numpy", f"{thing.dtype.str} {thing.shape}", numpy.ascontiguousarray(thing).tobytes()]
     return None
 

@@ -33,6 +33,7 @@ def owners() -> dict[str, list[str]]:
 
 def is_owned(path: str) -> bool:
     """Whether a file belongs to Python, to normbench, or to a distribution that lists it as installed."""
+    path = os.path.realpath(path)
     if path.startswith(_ours()):
         return True
     for root in _roots():

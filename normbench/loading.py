@@ -34,6 +34,8 @@ from normbench.distributions import OURS, is_owned
 #: How the name begins that a plugin file's folder has as a package; what follows is a hash of the folder's path.
 NAMESPACE = "normbench_file_"
 
+#: Events of Python's that name a file.
+_EVENTS = frozenset({"open", "os.rename", "ctypes.dlopen", "sqlite3.connect"})
 _NAMESPACED = re.compile(NAMESPACE + r"[0-9a-f]+\.")
 #: What is not a plugin's own, wherever a plugin lies: the machine's, and caches.
 _NEVER = ("/proc", "/dev", "/sys", "/run")
@@ -58,6 +60,7 @@ class _Graph:
         self.left_out: set[str] = set()
         #: Where what is read is noted if no module can be named that read it.
         self.asking: list[str] = []
+        self.homes: dict[str, str] = {}
         self.watching = False
         self.busy = False
 
@@ -80,10 +83,15 @@ def leave_out(*folders: Path | str) -> None:
 
 
 class asking:  # noqa: N801 - used like a function
-    """While this is entered a plugin is loaded or used: what no known module reads counts for the node `name`."""
+    """While this is entered a plugin is loaded or used: what no known module reads counts for the node `name`.
 
-    def __init__(self, name: str) -> None:
+    `home` is the plugin's folder.
+    """
+
+    def __init__(self, name: str, home: Path | None = None) -> None:
         self._name = name
+        if home is not None:
+            _graph.homes[name] = str(home) + os.sep
 
     def __enter__(self) -> None:
         _graph.asking.append(self._name)
@@ -241,13 +249,13 @@ class _Loader(SourceFileLoader):
         path = self.get_filename(fullname)
         with _unnoticed():
             source = self.get_data(path)
-        _graph.nodes[fullname].files[os.path.realpath(path)] = hashlib.sha256(source).hexdigest()
+        _graph.nodes[fullname].files[os.path.abspath(path)] = hashlib.sha256(source).hexdigest()
+        for importer in _readers():
+            _graph.nodes[importer].imports.add(fullname)
         code: CodeType = self.source_to_code(source, path)
         return code
 
     def exec_module(self, module: ModuleType) -> None:
-        for importer in _readers():
-            _graph.nodes[importer].imports.add(module.__name__)
         # Its own import statement: so the host's and other libraries' stay as they are.
         module.__dict__["__builtins__"] = _hooked_builtins()
         super().exec_module(module)
@@ -275,19 +283,18 @@ class _Finder:
         if type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.name, spec.origin)
         else:  # compiled code, say
-            _graph.nodes[spec.name].files[os.path.realpath(spec.origin)] = hash_of(spec.origin)
+            _graph.nodes[spec.name].files[os.path.abspath(spec.origin)] = hash_of(spec.origin)
         return spec
 
 
 def _is_owned_module(name: str, origin: str) -> bool:
-    return not name.startswith(NAMESPACE) and is_owned(os.path.realpath(origin))
+    return not name.startswith(NAMESPACE) and is_owned(origin)
 
 
 def _is_ours(name: str) -> bool:
     return name.partition(".")[0] in OURS
 
 
-@cache
 def _hooked_builtins() -> dict[str, Any]:
     return {**vars(builtins), "__import__": _import}
 
@@ -303,6 +310,11 @@ def _import(
     importer = (globals or {}).get("__name__") or ""
     own = in_namespace(importer, name) if level == 0 and importer else name
     found = builtins.__import__(own, globals, locals, fromlist, level)
+    if own != name and fromlist == []:
+        # Compiled code, like that of pickle: it looks for the module by its name when this returns.
+        known = sys.modules.get(name)
+        if known is None or known.__name__.startswith(NAMESPACE):
+            sys.modules[name] = sys.modules[own]
     if importer in _graph.nodes:
         package = (globals or {}).get("__package__") or ""
         whole = importlib.util.resolve_name("." * level + own, package) if level else own
@@ -318,12 +330,10 @@ def _import_module(original: Any) -> Any:
     @functools.wraps(original)
     def import_module(name: str, package: str | None = None) -> ModuleType:
         importer = sys._getframe(1).f_globals.get("__name__") or ""
-        if importer not in _graph.nodes:
-            found: ModuleType = original(name, package)
-            return found
         own = name if name.startswith(".") else in_namespace(importer, name)
-        found = original(own, package)
-        _note_import(importer, found.__name__, ())
+        found: ModuleType = original(own, package)
+        for reader in _readers():
+            _note_import(reader, found.__name__, ())
         return found
 
     return import_module
@@ -331,7 +341,8 @@ def _import_module(original: Any) -> Any:
 
 def _note_import(importer: str, name: str, fromlist: Sequence[str]) -> None:
     parts = name.split(".")
-    names = {".".join(parts[: i + 1]) for i in range(len(parts))} | {f"{name}.{item}" for item in fromlist}
+    items = [*fromlist, *(getattr(sys.modules.get(name), "__all__", ()) if "*" in fromlist else ())]
+    names = {".".join(parts[: i + 1]) for i in range(len(parts))} | {f"{name}.{item}" for item in items}
     _graph.nodes[importer].imports |= {one for one in names if one in sys.modules}
 
 
@@ -355,30 +366,34 @@ def _readers() -> list[str]:
                 break
         elif name != __name__ and _is_ours(name):
             break  # what called the plugin
-        elif loading:
+        elif loading and is_owned(_origin(sys.modules[name]) or ""):
             return found
         frame = frame.f_back
     return found or _graph.asking[-1:]
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    """Note files that are opened: an audit hook."""
-    if event != "open" or _graph.busy:
-        return
-    path, mode, flags = args
-    if not isinstance(path, str | bytes | os.PathLike):
+    """Note files that are opened, libraries that are loaded, and files that get another name: an audit hook."""
+    if event not in _EVENTS or _graph.busy or not args or not isinstance(args[0], str | bytes | os.PathLike):
         return
     with _unnoticed(), suppress(OSError, ValueError):
-        _opened(os.path.realpath(os.fsdecode(path)), mode, flags)
+        path = os.path.abspath(os.fsdecode(args[0]))
+        if event == "os.rename":
+            if path in _graph.written:
+                _graph.written.add(os.path.abspath(os.fsdecode(args[1])))
+        else:
+            mode, flags = args[1:3] if event == "open" else ("r", 0)
+            _opened(path, mode, flags)
 
 
 def _opened(path: str, mode: str | None, flags: int | None) -> None:
-    if (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR):
+    if (mode and set(mode) & set("wax")) or (flags or 0) & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
         if _graph.asking and _readers():
             _graph.written.add(path)
         return
-    if path.startswith(_never()) or path.endswith((".pyc", os.sep)) or any(map(path.startswith, _graph.left_out)):
-        return
+    if path.endswith(".pyc"):  # what was compiled stands for its source
+        with suppress(ValueError, NotImplementedError):
+            path = importlib.util.source_from_cache(path)
     readers = _readers()
     if readers and path not in _graph.written and _may_be_source(path, readers) and os.path.isfile(path):
         digest = hash_of(path)
@@ -388,14 +403,20 @@ def _opened(path: str, mode: str | None, flags: int | None) -> None:
 
 
 def _may_be_source(path: str, readers: list[str]) -> bool:
-    """Whether a file that was opened is no distribution's, no temporary file and in no cache."""
-    if is_owned(path):
+    """Whether a file that was opened is no distribution's, no data, no result, no temporary file and in no cache."""
+    real = os.path.realpath(path)
+    if real.startswith(_never()) or is_owned(real):
         return False
-    if not path.startswith(_passing()):
-        return True
     origins = filter(None, map(_origin, map(sys.modules.get, readers)))
-    folders = {folder + os.sep for folder in [*map(os.path.dirname, origins), os.getcwd()]}
-    return any(path.startswith(folder) for folder in folders.difference(_passing()))
+    homes = {os.path.dirname(origin) + os.sep for origin in origins}
+    homes |= {_graph.homes[name] for name in readers if name in _graph.homes}
+    # Data that lies around a plugin does not make the plugin data.
+    if any(real.startswith(data) and not any(home.startswith(data) for home in homes) for data in _graph.left_out):
+        return False
+    if not real.startswith(_passing()):
+        return True
+    beside = (homes | {os.getcwd() + os.sep}).difference(_passing())
+    return any(path.startswith(folder) for folder in beside)
 
 
 def _adopt(name: str) -> None:
@@ -415,7 +436,7 @@ def _adopt(name: str) -> None:
 def _origin(module: ModuleType | None) -> str | None:
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None) if spec is not None else getattr(module, "__file__", None)
-    return os.path.realpath(origin) if isinstance(origin, str) and getattr(spec, "has_location", True) else None
+    return os.path.abspath(origin) if isinstance(origin, str) and getattr(spec, "has_location", True) else None
 
 
 @cache

@@ -31,6 +31,26 @@ WEIGHT = torch.ones(3)
 SHARED = nn.Linear(2, 2).double()
 torch.nn.init.zeros_(SHARED.weight); torch.nn.init.zeros_(SHARED.bias)
 
+class Table(dict):
+    def eps(self):
+        return 1.0
+
+ROWS = Table(a=1)
+
+class Scaled:
+    def __init__(self, function, factor):
+        functools.update_wrapper(self, function)
+        self.function, self.factor = function, factor
+
+    def __call__(self, x):
+        return self.factor * self.function(x)
+
+def plain(x):
+    return x
+
+plain.gain = 1.0
+scaled = Scaled(plain, 1.0)
+
 @dataclass(frozen=True)
 class Options:
     eps: float = 1e-5
@@ -55,6 +75,7 @@ class Mine(Base):
     def forward(self, x):
         def inner(y):
             return LIMITS[0] * y + TABLE.sum() + WEIGHT.sum() + cached(1)
+        x = scaled(x) * ROWS.eps() * plain.gain
         return helper(inner(self.scale(x))) * OPTIONS.eps + session_helper.shift(x) + SHARED(x)
 
 def make(eps):
@@ -79,6 +100,10 @@ EDITS = {
     "a helper under a library's decorator": ("return GAIN * x", "return x * GAIN"),
     "a helper under Python's decorator": ("return n + 1", "return n + 2"),
     "a name used in an inner function alone": ("LIMITS[0] * y", "LIMITS[1] * y"),
+    "a method of a container": ("return 1.0", "return 2.0"),
+    "an item of a container": ("Table(a=1)", "Table(a=2)"),
+    "the state of a decorator": ("Scaled(plain, 1.0)", "Scaled(plain, 2.0)"),
+    "an attribute of a function": ("plain.gain = 1.0", "plain.gain = 2.0"),
     "a closure": ("make(1e-5)", "make(1e-4)"),
     "a default": ("groups=8", "groups=4"),
     "a default of a keyword": ("bias=True", "bias=False"),

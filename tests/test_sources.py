@@ -73,6 +73,36 @@ READS = {
         {"code.txt": "def layer(site): return site"},
         "code.txt",
     ),
+    "a module that is loaded by its path": (
+        "import importlib.util, pathlib\nHERE = pathlib.Path(__file__).parent\ndef layer(site):\n"
+        "    spec = importlib.util.spec_from_file_location('by_path', HERE / 'lib' / 'inner.py')\n"
+        "    module = importlib.util.module_from_spec(spec)\n    spec.loader.exec_module(module)\n    return site\n",
+        {"lib/inner.py": "def build(site): return site"},
+        "lib/inner.py",
+    ),
+    "what a script beside reads": (
+        "import pathlib, runpy\nHERE = pathlib.Path(__file__).parent\n"
+        "def layer(site): return runpy.run_path(str(HERE / 'script.py'))\n",
+        {"script.py": "import pathlib\npathlib.Path(__file__).with_name('it.txt').read_text()", "it.txt": "1"},
+        "it.txt",
+    ),
+    "a file that another thread reads": (
+        "import pathlib\nfrom concurrent.futures import ThreadPoolExecutor\nHERE = pathlib.Path(__file__).parent\n"
+        "def layer(site): return list(ThreadPoolExecutor(1).map(pathlib.Path.read_text, [HERE / 'it.json']))\n",
+        {"it.json": "{}"},
+        "it.json",
+    ),
+    "an array that is mapped": (
+        "import numpy, pathlib\nHERE = pathlib.Path(__file__).parent\n"
+        "def layer(site): return numpy.memmap(HERE / 'it.npy')\n",
+        {"it.npy": None},
+        "it.npy",
+    ),
+    "a star": (
+        "from package import *\ndef layer(site): return inner.build(site)\n",
+        {"package/__init__.py": "__all__ = ['inner']", "package/inner.py": "def build(site): return site"},
+        "package/inner.py",
+    ),
     "an array": (
         "import numpy, os\ndef layer(site): return numpy.load(os.path.join(os.path.dirname(__file__), 'it.npy'))\n",
         {"it.npy": None},
@@ -120,7 +150,7 @@ def loaded(file):
     registry = plugins.load([file])
     assert [] == registry.quarantined
     offered = registry.norms["mine"]
-    with loading.asking(plugins.SESSION_NODE):
+    with loading.asking(offered.plugin.node, offered.plugin.base):
         built = offered.thing.build(None, {})
     return registry, offered, built
 
@@ -178,6 +208,51 @@ def test_module_on_the_path(write, monkeypatch):
     (moved / "pathhelper" / "deep.py").write_text("def build(site): return 1")
 
     assert "pathhelper.deep" == sources.AtHand(registry).changed(files)
+
+
+def test_link_that_is_pointed_elsewhere(write):
+    """A file is known by the name by which it was opened: a link to another is seen."""
+    folder = write({"mine.py": HEAD + READS["a JSON file"][0], "one.json": "{}", "two.json": "[]"})
+    (folder / "it.json").symlink_to("one.json")
+    registry, offered, _ = loaded(folder / "mine.py")
+    files = files_of(offered)
+
+    (folder / "it.json").unlink()
+    (folder / "it.json").symlink_to("two.json")
+
+    assert "it.json" == sources.AtHand(registry).changed(files)
+
+
+def test_what_a_layer_writes_is_no_source(write):
+    """What it wrote and reads back is in no list, by whatever name: written beside and renamed, too."""
+    text = (
+        "import os, pathlib, time\nHERE = pathlib.Path(__file__).parent\ndef layer(site):\n"
+        "    (HERE / 'c.tmp').write_text(str(time.time()))\n    os.replace(HERE / 'c.tmp', HERE / 'c.txt')\n"
+        "    return (HERE / 'c.txt').read_text()\n"
+    )
+    _, offered, _ = loaded(write({"mine.py": HEAD + text}) / "mine.py")
+
+    assert [("plugin mine", "mine.py")] == list(files_of(offered))
+
+
+def test_objects_of_a_module_beside_are_unpickled(write):
+    """Pickle finds a class by the name that its module has for a script."""
+    text = (
+        "import pathlib, pickle, pickled_class\nHERE = pathlib.Path(__file__).parent\ndef layer(site):\n"
+        "    return pickle.loads(b'cpickled_class\\nMine\\n.')\n"
+    )
+    _, _, built = loaded(write({"mine.py": HEAD + text, "pickled_class.py": "class Mine: pass"}) / "mine.py")
+
+    assert "Mine" == built.__name__
+
+
+def test_data_that_lies_around_a_plugin(write):
+    """A data folder that holds the plugin does not make the plugin's files data."""
+    folder = write({"mine.py": HEAD + READS["a JSON file"][0], "it.json": "{}"})
+    loading.leave_out(folder)
+    _, offered, _ = loaded(folder / "mine.py")
+
+    assert ("plugin mine", "it.json") in files_of(offered)
 
 
 def test_compiled_module(write):

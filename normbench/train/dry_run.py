@@ -26,6 +26,7 @@ from normbench.plugins import Registry
 from normbench.records import Pack, Trial
 from normbench.suites import spelled
 from normbench.train import assemble, blame
+from normbench.train.made import reading
 from normbench.train.memory import ran_out
 from normbench.train.ranks import Ranks, joined
 from normbench.train.sites import Place
@@ -48,7 +49,7 @@ def dry_run(pack: Pack) -> bool:
     try:
         loading.leave_out(pack.data_dir)
         registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
-        with loading.asking(plugins.SESSION_NODE):
+        with reading(pack.trials[0], registry):
             return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
     finally:
         if os.getpid() != process:

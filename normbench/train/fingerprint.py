@@ -13,7 +13,6 @@ import msgspec
 import torch
 from torch import Tensor
 
-from normbench import loading, plugins
 from normbench.contract import Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -22,7 +21,7 @@ from normbench.stats.fingerprints import GRADIENT, Number, Taken, worded
 from normbench.surroundings import kept
 from normbench.train import assemble
 from normbench.train.data import Loaded
-from normbench.train.made import made
+from normbench.train.made import made, reading
 from normbench.train.module import Training
 from normbench.train.optimize import multiplier
 from normbench.train.streams import global_stream
@@ -41,7 +40,7 @@ def fingerprints(trials: Sequence[Trial], *, registry: Registry, device: str, da
         try:
             if trial.recipe.ranks > 1:
                 raise Unsupported("a fingerprint is taken on one device, and a trial of this takes several")
-            with loading.asking(plugins.SESSION_NODE):
+            with reading(trial, registry):
                 numbers = fingerprint(trial, registry, data_dir, torch.device(device))
             taken = Taken("taken", numbers=numbers, made=made(trial, registry))
         except (UsageError, KeyboardInterrupt):

@@ -20,7 +20,7 @@ from normbench.train import assemble, blame, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
-from normbench.train.made import Code, made
+from normbench.train.made import Code, made, reading
 from normbench.train.memory import ran_out
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import joined
@@ -61,7 +61,7 @@ def fit(
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
         try:
-            with loading.asking(plugins.SESSION_NODE), surroundings.kept() as changed:
+            with reading(trial, registry), surroundings.kept() as changed:
                 kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
         except (UsageError, KeyboardInterrupt):
             raise

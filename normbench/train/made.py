@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normbench import prints
+from normbench import loading, prints
 from normbench.plugins import Registry
 from normbench.records import Made, Trial
 from normbench.sources import AtHand, made_from
@@ -22,6 +22,13 @@ class Code:
     def edited(self, files: list[tuple[str, str, str]]) -> str | None:
         """Return the path of one that is not what it was; None if all are."""
         return AtHand(self._registry).changed({(at, path): digest for at, path, digest in files})
+
+
+def reading(trial: Trial, registry: Registry) -> loading.asking:
+    """While this is entered, what a trial reads counts for the norm's plugin, or the task's, if no module is known."""
+    norm, task = registry.norms[trial.norm].plugin, registry.tasks[trial.task].plugin
+    plugin = task if norm.built_in else norm
+    return loading.asking(plugin.node, plugin.base)
 
 
 def made(trial: Trial, registry: Registry) -> Made | None:

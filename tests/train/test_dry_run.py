@@ -187,8 +187,8 @@ SHARED, STATE = nn.BatchNorm1d(5), nn.BatchNorm1d(5, affine=False)
         (lambda site: CountedInBackward(5), "(the gradient of its parameter 'linear.weight')"),
         (lambda site: SHARED, "(its output): they depend on something outside of it"),
         (lambda site: STATE, "(its output in evaluation): they depend on something outside of it"),
-        (lambda site: Unset(5, in_forward=False), "(its output): they depend on memory that nothing has set"),
-        (lambda site: Unset(5, in_forward=True), "(its output): they depend on memory that nothing has set"),
+        (lambda site: Unset(5, in_forward=False), "(its output): they depend on"),
+        (lambda site: Unset(5, in_forward=True), "(its output): they depend on"),
     ],
     ids=["counter", "counter in the backward", "shared", "shared state", "unset weight", "unset memory"],
 )
