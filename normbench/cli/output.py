@@ -176,7 +176,7 @@ def warn_of_plugins(registry: Registry) -> None:
 
 def warn_of_anew(prepared: Prepared) -> None:
     """Name each norm that every run trains anew."""
-    for anew in prepared.always_anew:
+    for anew in prepared.anew:
         say(f"normbench: {anew}")
 
 

@@ -65,12 +65,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Work:
-    """One trial of a plan: its cell, itself, and the stored result that makes it done, or that was not final."""
+    """One trial of a plan: its cell, itself, and the stored result that makes it done, or that was not final.
+
+    `edited` is the path of a file for which a stored result does not count: it is not what it was.
+    """
 
     cell: Cell
     trial: Trial
     stored: Result | None
     done: bool
+    edited: str = ""
 
 
 @dataclass
@@ -137,11 +141,16 @@ class Prepared:
         return sum(norms[cell.norm].plugin.has_files or tasks[cell.task].plugin.has_files for cell in done)
 
     @property
-    def always_anew(self) -> list[str]:
-        """What is to be said of norms that no run finds done, as nothing tells whether their code is the same."""
+    def anew(self) -> list[str]:
+        """What is to be said of norms that are trained anew: by every run, or as a file that they read was edited."""
         norms = {cell.norm for cell in self.cells if cell.norm_print is None}
+        edited = dict.fromkeys((item.cell.label, item.edited) for item in self.work if item.edited)
         return [
-            f"norm {name!r} is trained anew by every run: {_unprinted(name, self.registry)}" for name in sorted(norms)
+            *(
+                f"norm {name!r} is trained anew by every run: {_unprinted(name, self.registry)}"
+                for name in sorted(norms)
+            ),
+            *(f"norm {label!r} is trained again: {file} is not what it was" for label, file in edited),
         ]
 
     @property
@@ -360,9 +369,8 @@ def _held_against(store: Store, cells: list[Cell], device: str, request: Request
     edited = {key: at_hand.changed(files) for key, files in lists.items()}
     for cell, trial in wanted:
         found = stored.get(trial.key)
-        if found is not None and edited.get(found.sources):
-            found = None
-        yield _work(cell, trial, found, request)
+        file = edited.get(found.sources) if found else None
+        yield Work(cell, trial, None, False, file) if file else _work(cell, trial, found, request)
 
 
 def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> Work:

@@ -277,9 +277,13 @@ def reading(request_for, tmp_path):
 
 def test_edited_file_that_a_layer_reads(reading):
     """What no code print sees is seen all the same; the other norm is not trained again, nor is the same value."""
-    ran = [run(prepare(reading(eps, seeds="1"))).ran for eps in ("1e-5", "1e-5", "100", "100")]
+    prepared = []
+    for eps in ("1e-5", "1e-5", "100", "100"):
+        prepared.append(prepare(reading(eps, seeds="1")))
+        run(prepared[-1])
 
-    assert [4, 0, 2, 0] == ran
+    assert [4, 0, 2, 0] == [len(one.todo) for one in prepared]
+    assert [[], [], ["norm 'mine' is trained again: eps.txt is not what it was"], []] == [one.anew for one in prepared]
 
 
 def test_board_of_a_file_that_was_edited(reading):
