@@ -1,7 +1,7 @@
 """kill -9 of driver and workers at random moments, a full disk, two drivers: nothing recorded is lost or doubled.
 
 What a plugin can do to its worker is in tests/plugins/test_processes.py, lines cut at every byte in
-tests/test_store.py; `tox -e faults` runs them all.
+tests/store; `tox -e faults` runs them all.
 """
 
 import itertools
