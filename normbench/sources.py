@@ -122,7 +122,7 @@ def _placed(path: Path, module: str, bases: Mapping[str, Path]) -> tuple[str, st
     for at, base in bases.items():
         if path.is_relative_to(base):
             return at, path.relative_to(base).as_posix()
-    if module and not module.startswith(loading.NAMESPACE):
+    if module and _module_file(module) == path.resolve():
         return "module", module
     for at, base in (("folder", Path.cwd()), ("home", Path.home())):
         # From the root, or the folder of all homes, a path would have a person's name.
