@@ -242,7 +242,9 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
     """As without Ray: no trace of Ray's, and nothing of the norm is stored."""
     request = request_for('faulty(how="raise", at=0)')
 
-    with pytest.raises(UsageError, match=r"^[^\n]*norm faulty[^\n]*: ZeroDivisionError: division by zero \(faulty\.py:\d+\)$"):
+    with pytest.raises(
+        UsageError, match=r"^[^\n]*norm faulty[^\n]*: ZeroDivisionError: division by zero \(faulty\.py:\d+\)$"
+    ):
         run(prepare(request))
 
     assert [] == stored(request, "faulty")
