@@ -281,6 +281,12 @@ class SuiteFile:
     path: Path
 
 
+def functions_of(thing: object) -> list[Callable[..., Any] | str]:
+    """Return the functions that a description names, in the order of `FUNCTIONS`."""
+    named = (getattr(thing, name, None) for name in FUNCTIONS)
+    return [value for value in named if value is not None]
+
+
 def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
     """Return the function that a description names: itself, or what "package.module:name" imports.
 

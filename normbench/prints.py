@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from normbench import digests
-from normbench.contract import Norm, Task
+from normbench.contract import Norm, Task, functions_of
 from normbench.distributions import version_of
 from normbench.loading import without_namespace
 from normbench.plugins import SESSION, Offered, Plugin
@@ -43,8 +43,7 @@ def task_print(offered: Offered[Task]) -> str | None:
     task = offered.thing
     if offered.plugin.name == SESSION:
         return offered.code
-    functions = [fn for fn in (task.data, task.network, task.loss, task.score, task.augment) if fn is not None]
-    return _print(offered.plugin, functions, repr((sorted(task.params.items()), task.augment_draws)))
+    return _print(offered.plugin, functions_of(task), repr((sorted(task.params.items()), task.augment_draws)))
 
 
 def read_anew() -> None:

@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+#: The values that a task's data may depend on.
+OF_DATA = ("batch_size", "epochs", "steps", "hold_out")
+
 #: Ranges of the values that are numbers: the lowest, whether it is allowed itself, and what a message says of it.
 _RANGES: dict[str, tuple[float, bool, str]] = {
     "rate": (0, False, "a rate is above 0"),

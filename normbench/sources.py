@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from normbench import loading
-from normbench.contract import Norm, Task
+from normbench.contract import Norm, Task, functions_of
 from normbench.errors import UsageError
 from normbench.plugins import Offered, Registry
 from normbench.records import Source
@@ -54,13 +55,24 @@ def agree(one: Files | None, other: Files | None) -> bool:
 
 
 class AtHand:
-    """The files at hand, each read once: says of stored lists whether they are as they were."""
+    """The files at hand, each read once: says of stored lists whether they are as they were.
 
-    def __init__(self, registry: Registry) -> None:
+    `lists` are those of a store, by key; a list is looked at when it is first asked for.
+    """
+
+    def __init__(self, registry: Registry, lists: Mapping[str, Files] = MappingProxyType({})) -> None:
+        self._lists = lists
+        self._edited: dict[str, str | None] = {}
         bases = [(f"plugin {plugin.name}", plugin.base) for plugin in registry.plugins if not plugin.built_in]
         self._bases = {at: base for at, base in bases if base is not None}
         self._hash_of = functools.cache(loading.hash_of)
         self._module = functools.cache(_module_file)
+
+    def edited(self, key: str) -> str | None:
+        """Return for a stored list what `changed` does; None for a record without one."""
+        if key not in self._edited:
+            self._edited[key] = self.changed(self._lists.get(key, {}))
+        return self._edited[key]
 
     def changed(self, files: Files) -> str | None:
         """Return the path of the first file that is not what it was, or is not found; None where all are."""
@@ -93,14 +105,10 @@ def _roots(offered: Iterable[Offered[Norm] | Offered[Task]]) -> set[str]:
         found.add(one.plugin.node)
         if one.plugin.module is not None:
             found.add(one.plugin.module.__name__)
-        found |= {module for function in _functions(one.thing) for module in _modules(function)}
+        traits = getattr(one.thing, "traits", None)
+        named = [*functions_of(one.thing), *([traits] if callable(traits) else [])]
+        found |= {module for function in named for module in _modules(function)}
     return found - {"__main__"}
-
-
-def _functions(thing: Norm | Task) -> list[Any]:
-    if isinstance(thing, Norm):
-        return [thing.layer, *([thing.traits] if callable(thing.traits) else [])]
-    return [one for one in (thing.data, thing.network, thing.loss, thing.score, thing.augment) if one is not None]
 
 
 def _modules(function: Callable[..., Any] | str) -> Iterator[str]:

@@ -24,6 +24,7 @@ from normbench.execute.calls import Workplace
 from normbench.execute.sessions import AFTER_RUN, OnSession, Session, measure_all, missing, printed, sessions
 from normbench.execute.training import Progress, Summary, Training, run_record
 from normbench.plugins import Registry
+from normbench.recipe import OF_DATA
 from normbench.records import (
     FINAL,
     Cell,
@@ -194,11 +195,11 @@ def prepare(
         raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
-    size = store.size()
-    work = list(_held_against(store, cells, environment.kind(device), request, registry))
+    size, at_hand = store.size(), AtHand(registry, store.sources())
+    work = list(_held_against(store, cells, environment.kind(device), request, at_hand))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
-    left = missing(asked, store, environment.kind(device), registry, retry=request.retry)
+    left = missing(asked, store, environment.kind(device), at_hand, retry=request.retry)
     return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left, size)
 
 
@@ -295,8 +296,7 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
 
 def _data_of(trial: Trial) -> str:
     """Return what identifies a trial's data in one folder: all that its loading may depend on."""
-    recipe = trial.recipe
-    of = (trial.task, trial.task_params, recipe.batch_size, recipe.epochs, recipe.steps, recipe.hold_out)
+    of = (trial.task, trial.task_params, [getattr(trial.recipe, name) for name in OF_DATA])
     return msgspec.json.encode(of, order="sorted").decode()
 
 
@@ -355,7 +355,7 @@ def _length(trial: Trial) -> int:
     return trial.recipe.steps or trial.recipe.epochs
 
 
-def _held_against(store: Store, cells: list[Cell], device: str, request: Request, registry: Registry) -> Iterator[Work]:
+def _held_against(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Iterator[Work]:
     wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
     # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
     order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
@@ -365,11 +365,9 @@ def _held_against(store: Store, cells: list[Cell], device: str, request: Request
     for result in store.results():
         if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
             stored[result.key] = result
-    at_hand, lists = AtHand(registry), store.sources()
-    edited = {key: at_hand.changed(files) for key, files in lists.items()}
     for cell, trial in wanted:
         found = stored.get(trial.key)
-        file = edited.get(found.sources) if found else None
+        file = at_hand.edited(found.sources) if found else None
         yield Work(cell, trial, None, False, file) if file else _work(cell, trial, found, request)
 
 

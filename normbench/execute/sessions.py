@@ -79,7 +79,7 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
 
 
 def missing(
-    wanted: Sequence[Session], store: Store, device: str, registry: Registry, *, retry: bool = False
+    wanted: Sequence[Session], store: Store, device: str, at_hand: AtHand, *, retry: bool = False
 ) -> list[Session]:
     """Return the sessions with only those cells that no stored session measured, with this code on this kind of device.
 
@@ -87,15 +87,13 @@ def missing(
     baseline, or other code of it, does not count. What ran out of memory or time is tried again with `retry`.
     """
     final = {"measured", "unsupported"} | ({"oom", "timeout"} if not retry else set())
-    at_hand = AtHand(registry)
-    edited = {key for key, files in store.sources().items() if at_hand.changed(files)}
     stored = {
         (session.table, session.task_print, *_code(session.baseline), *_code(timing))
         for session in store.sessions()
         # Without a baseline there are no ratios: where it won't be there next time either, nothing is left to do.
         if session.device == device and session.baseline.outcome in final
         for timing in session.timings
-        if timing.outcome in final and not edited & {timing.sources, session.baseline.sources}
+        if timing.outcome in final and not any(map(at_hand.edited, (timing.sources, session.baseline.sources)))
     }
     found = []
     for session in wanted:

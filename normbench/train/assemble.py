@@ -14,6 +14,7 @@ from torch.nn import functional
 from normbench.contract import Task, Unsupported, function, named_by
 from normbench.errors import UsageError
 from normbench.plugins import Registry
+from normbench.recipe import OF_DATA
 from normbench.records import Trial
 from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
@@ -129,8 +130,6 @@ def _own(trial: Trial, task: Task, given: Callable[..., Tensor] | str | None) ->
     return (lambda *inputs: fn(*inputs, **params)) if params else fn
 
 
-#: The values of a recipe that a task's data may depend on.
-_OF_DATA = ("batch_size", "epochs", "steps", "hold_out")
 #: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.
 _last: list[tuple[Any, Loaded]] = []
 
@@ -138,9 +137,9 @@ _last: list[tuple[Any, Loaded]] = []
 def data(trial: Trial, task: Task, folder: Path, device: torch.device) -> Loaded:
     """Return a task's data, kept from the trial before where that trained on the same.
 
-    Of the recipe, data may depend on what `_OF_DATA` names; everything else is the task's own there.
+    Of the recipe, data may depend on what `OF_DATA` names; everything else is the task's own there.
     """
-    recipe = msgspec.structs.replace(task.recipe, **{name: getattr(trial.recipe, name) for name in _OF_DATA})
+    recipe = msgspec.structs.replace(task.recipe, **{name: getattr(trial.recipe, name) for name in OF_DATA})
     wanted = (task, trial.task_params, recipe, folder, device)
     if not _last or _last[0][0] != wanted:
         _last.clear()

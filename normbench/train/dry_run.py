@@ -19,14 +19,14 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from normbench import loading, plugins, surroundings
+from normbench import surroundings
 from normbench.contract import Site, Unsupported
 from normbench.errors import UsageError
 from normbench.plugins import Registry
 from normbench.records import Pack, Trial
 from normbench.suites import spelled
 from normbench.train import assemble, blame
-from normbench.train.made import reading
+from normbench.train.made import reading, registry_of
 from normbench.train.memory import ran_out
 from normbench.train.ranks import Ranks, joined
 from normbench.train.sites import Place
@@ -47,8 +47,7 @@ def dry_run(pack: Pack) -> bool:
     """
     process = os.getpid()
     try:
-        loading.leave_out(pack.data_dir)
-        registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
+        registry = registry_of(pack)
         with reading(pack.trials[0], registry):
             return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
     finally:

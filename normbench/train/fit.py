@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from normbench import loading, plugins, surroundings
+from normbench import plugins, surroundings
 from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
 from normbench.plugins import Registry
@@ -20,7 +20,7 @@ from normbench.train import assemble, blame, group
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
-from normbench.train.made import Code, made, reading
+from normbench.train.made import Code, made, reading, registry_of
 from normbench.train.memory import ran_out
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import joined
@@ -96,11 +96,9 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
 
 def fit_here(pack: Pack) -> Iterator[Outcome]:
     """Train a pack in this process, which for several ranks is one of theirs."""
-    loading.leave_out(pack.data_dir, pack.checkpoint)
-    registry = plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
     return fit(
         pack.trials,
-        registry=registry,
+        registry=registry_of(pack),
         device=pack.device,
         data_dir=pack.data_dir,
         probes=pack.probes,

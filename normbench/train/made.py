@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from normbench import loading, prints
+from pathlib import Path
+
+from normbench import loading, plugins, prints
 from normbench.plugins import Registry
-from normbench.records import Made, Trial
+from normbench.records import Made, Pack, Trial
 from normbench.sources import AtHand, made_from
 
 
@@ -22,6 +24,12 @@ class Code:
     def edited(self, files: list[tuple[str, str, str]]) -> str | None:
         """Return the path of one that is not what it was; None if all are."""
         return AtHand(self._registry).changed({(at, path): digest for at, path, digest in files})
+
+
+def registry_of(pack: Pack) -> Registry:
+    """Return the plugins that a pack needs, its data and checkpoints left out of every list."""
+    loading.leave_out(pack.data_dir, pack.checkpoint)
+    return plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
 
 
 def reading(trial: Trial, registry: Registry) -> loading.asking:

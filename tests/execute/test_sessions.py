@@ -15,6 +15,7 @@ from normbench.execute import Request, measure_all, of_folder, prepare, run, ses
 from normbench.execute.calls import Workplace
 from normbench.execute.sessions import missing
 from normbench.plugins import Registry
+from normbench.sources import AtHand
 from normbench.store import SESSIONS, Store
 from normbench.throughput import session
 
@@ -255,7 +256,7 @@ def test_a_norm_without_a_print_is_always_measured_anew(asked, tmp_path):
     with store.writer() as writer:
         list(measure_all([blind], writer, Workplace(plugins.current(), "cpu", tmp_path)))
 
-    [left] = missing([blind], store, "cpu", plugins.current())
+    [left] = missing([blind], store, "cpu", AtHand(plugins.current(), store.sources()))
 
     assert ["base", "fine"] == [cell.norm for cell in left.cells]
 
