@@ -11,23 +11,13 @@ from pathlib import Path
 import numpy as np
 from sections import ROOT, replace
 
-from normbench.boards.calibrate import calibrate
-from normbench.boards.render import github
+from normbench.compare.calibrate import calibrate
+from normbench.compare.simulate import OK, REGRESSED, Draw, any_regressed, called, normal, one_sided, shifted, skewed
 from normbench.gates import gates
-from normbench.stats.calibration import (
-    OK,
-    REGRESSED,
-    Draw,
-    any_regressed,
-    called,
-    normal,
-    one_sided,
-    shifted,
-    skewed,
-)
 from normbench.stats.decide import LOOKS, Gated, decide
 from normbench.stats.verdicts import hodges_lehmann, mean_test, two_sample_test
 from normbench.store import Store
+from normbench.tables.text import github
 
 DRAWS: dict[str, Draw] = {"normal": normal, "skewed, both sides": skewed, "skewed, one side": one_sided}
 DOC = ROOT / "docs" / "metrics.md"

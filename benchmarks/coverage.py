@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sections import ROOT, replace
 
-from normbench.execute.sessions import ALONE
 from normbench.stats import mean_over_seeds, ratio_over_rounds
 from normbench.stats.ranking import rank_intervals, surely_better
 from normbench.throughput.session import LOOKS
+from normbench.throughput.wanted import ALONE
 
 REPETITIONS = 20_000
 SEEDS = (3, 5, 10, 20)

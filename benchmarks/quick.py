@@ -9,10 +9,10 @@ from pathlib import Path
 from sections import ROOT, hardware, replace
 
 import normbench
-from normbench.boards import gather
-from normbench.boards.plot import draw
-from normbench.boards.render import terminal
+from normbench.boards.grid import gather
+from normbench.charts.rates import draw
 from normbench.store import Store
+from normbench.tables.text import terminal
 
 WIDTH = 120
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from sections import ROOT
 
-from normbench.boards import Table, gather, tables
-from normbench.boards.plot import draw
-from normbench.boards.render import terminal
-from normbench.boards.table import TableRow, Value
+from normbench.boards import tables
+from normbench.boards.grid import gather
+from normbench.charts.rates import draw
 from normbench.store import Store
+from normbench.tables import Table
+from normbench.tables.table import TableRow, Value
+from normbench.tables.text import terminal
 
 WIDTH = 132
 #: Those of mnist-cnn.

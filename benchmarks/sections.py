@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from normbench.execute.environment import describe
+from normbench.environment import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,8 +11,8 @@ from torch import nn
 
 import normbench
 from normbench import plugins
-from normbench.records import Trial
 from normbench.train import fit
+from normbench.trials import Trial
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from normbench import plugins
-from normbench.records import Trial
+from normbench.registry import Registry
 from normbench.train import fit
 from normbench.train.assemble import batches, data, network
 from normbench.train.data import Loaded
 from normbench.train.streams import global_stream
+from normbench.trials import Trial
 
 ROUNDS = 15
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ def test_threads_of_a_trial(benchmark, registry, threads):
     benchmark.pedantic(lambda: next(fit([trial], registry=registry)), rounds=ROUNDS, warmup_rounds=2)
 
 
-def plain_loop(trial: Trial, registry: plugins.Registry, loaded: Loaded) -> None:
+def plain_loop(trial: Trial, registry: Registry, loaded: Loaded) -> None:
     """Do the same steps on the same tensors, and the same evaluations, without Lightning."""
     recipe = trial.recipe
     torch.set_num_threads(recipe.threads)

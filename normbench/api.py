@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 import msgspec
 
 from normbench import boards, execute, plugins
-from normbench.boards import Table
-from normbench.boards.render import terminal
+from normbench.boards.grid import shown_trials
 from normbench.contract import Layout, Norm, Probe, Task
 from normbench.errors import UsageError
 from normbench.execute import Progress, Request
-from normbench.records import TrialRecord
+from normbench.spelling import assignments
 from normbench.store import Store
-from normbench.suites import assignments
+from normbench.store.records import TrialRecord
+from normbench.tables import Table
+from normbench.tables.text import terminal
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,7 +36,7 @@ class Results:
     """What a results folder, or an export of one, holds; what `run` returns, of the tables of that run alone.
 
     `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them. `only` are the tables that
-    count, by `normbench.records.Cell.table`, where not all do. Raises UsageError where nothing is stored.
+    count, by `normbench.trials.Cell.table_id`, where not all do. Raises UsageError where nothing is stored.
     """
 
     def __init__(self, folder: str | Path, *, only: frozenset[str] | None = None) -> None:
@@ -50,7 +51,7 @@ class Results:
 
     def trials(self) -> list[TrialRecord]:
         """Return the trials that the boards show, each as it was stored."""
-        return boards.shown_trials(Store(self.folder), self._only)
+        return shown_trials(Store(self.folder), self._only)
 
     def to_pandas(self) -> DataFrame:
         """Return the trials that the boards show, one a row; a recipe's values are columns. Needs normbench[pandas]."""
@@ -120,7 +121,7 @@ def run(
             checkpoint_every=checkpoint_every,
             throughput=throughput,
         )
-        prepared = execute.settled(execute.prepare(request))
+        prepared = execute.on_device(execute.prepare(request))
         summary = execute.run(prepared, on_progress)
     for warning in [*prepared.registry.notes, *summary.warnings]:
         warnings.warn(warning, stacklevel=2)

@@ -253,7 +253,7 @@ class Executor:
     several machines.
 
     `stream(call, **params)` takes those of the parameters that it names, and gives what throughput sessions and
-    fingerprints compute: it carries out a `normbench.records.Call` in a worker, and yields what that yields. Without
+    fingerprints compute: it carries out a `normbench.trials.Call` in a worker, and yields what that yields. Without
     it they compute in the process that asks for them.
     """
 

@@ -22,7 +22,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
-from normbench import loading
+from normbench import reads
 from normbench.distributions import OURS, is_owned
 
 #: What a class has that says nothing of what it computes.
@@ -180,7 +180,7 @@ class _Hasher:
         yield module.__name__
         yield self._version(module.__name__)
         if not self._installed(module.__name__) and module.__name__ != "__main__":
-            files = loading.read([module.__name__])
+            files = reads.read([module.__name__])
             yield from sorted(digest for _, digest in files.values())
 
     def _code(self, code: CodeType) -> Iterator[str | bytes]:

@@ -10,10 +10,11 @@ import msgspec
 
 from normbench.contract import Norm, Task, checked
 from normbench.errors import UsageError, unknown
-from normbench.plugins import Registry
 from normbench.recipe import Recipe
-from normbench.records import Cell
-from normbench.suites import RECIPE_VALUES, Choice, Suite, choice, readable, spelled
+from normbench.registry import Registry
+from normbench.spelling import Choice, choice, readable, spelled
+from normbench.suites import RECIPE_VALUES, Suite
+from normbench.trials import Cell
 
 
 def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -> list[Cell]:

@@ -13,164 +13,20 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pluggy
 
-from normbench import digests, hookspecs, loading, suites, surroundings
+from normbench import digests, hookspecs, loading, reads, suites, surroundings
 from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
 from normbench.refusals import RefusedError, at, reason
-
-GROUP = "normbench"
-#: The plugin that has what `register` was given.
-SESSION = "session"
-SESSION_NODE = f"{SESSION} at {SESSION}"
-ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
-
-Thing = TypeVar("Thing")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A plugin that was found: its name, where it comes from, and what it offers, by kind."""
-
-    name: str
-    origin: str
-    distribution: str = ""
-    version: str = ""
-    module: ModuleType | None = None
-    offers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def built_in(self) -> bool:
-        """Whether it is normbench's own."""
-        return self.distribution == GROUP
-
-    @property
-    def node(self) -> str:
-        """What `loading` calls it, where no module of it is known that reads something."""
-        return f"{self.name} at {self.origin}"
-
-    @property
-    def has_files(self) -> bool:
-        """Whether what it reads is recorded: what is built in, or was registered in a session, may read nothing."""
-        return not self.built_in and self.name != SESSION
-
-    @property
-    def base(self) -> Path | None:
-        """The folder below which its own modules lie: that of its package, or of its single file."""
-        if self.module is None or not self.module.__file__:
-            return None
-        file = Path(self.module.__file__).resolve()
-        package = top_folder(self.module.__name__.partition(".")[0]) if self.distribution else None
-        return package.parent if package else file.parent
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A plugin that failed: why, how to be rid of it, and the names it would have registered, as far as known."""
-
-    name: str
-    origin: str
-    distribution: str
-    version: str
-    error: str
-    names: frozenset[str] = frozenset()
-
-    @property
-    def remedy(self) -> str:
-        """The command that removes it."""
-        return f"pip uninstall {self.distribution}"
-
-    def __str__(self) -> str:
-        title = " ".join(part for part in (self.name, self.version) if part)
-        return f"plugin {title} failed: {self.error}; to be rid of it: {self.remedy}"
-
-
-@dataclass(frozen=True)
-class Offered(Generic[Thing]):
-    """Something that a plugin offers, and the plugin.
-
-    `code` is a hash of what was registered in a session; None where it can't be hashed, and for all other plugins.
-    """
-
-    thing: Thing
-    plugin: Plugin
-    code: str | None = None
-
-
-@dataclass(frozen=True)
-class Registry:
-    """Everything the plugins at hand offer, by name."""
-
-    norms: dict[str, Offered[Norm]] = field(default_factory=dict)
-    tasks: dict[str, Offered[Task]] = field(default_factory=dict)
-    suites: dict[str, Offered[SuiteFile]] = field(default_factory=dict)
-    probes: dict[str, Offered[Probe]] = field(default_factory=dict)
-    executors: dict[str, Offered[Executor]] = field(default_factory=dict)
-    plugins: list[Plugin] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What is to be said of the plugins: which failed, and which changed what others share."""
-        return [*map(str, self.quarantined), *self.notes]
-
-    def norm(self, name: str, where: str = "") -> Norm:
-        """Return a norm. Raises UsageError with the nearest names; where its plugin failed, with the reason."""
-        return self._find("norm", self.norms, name, where)
-
-    def task(self, name: str, where: str = "") -> Task:
-        """Return a task. Raises UsageError like `norm`."""
-        return self._find("task", self.tasks, name, where)
-
-    def suite(self, name: str, where: str = "") -> Path:
-        """Return a suite's file. Raises UsageError like `norm`."""
-        return self._find("suite", self.suites, name, where).path
-
-    def probe(self, name: str, where: str = "") -> Probe:
-        """Return a probe. Raises UsageError like `norm`."""
-        return self._find("probe", self.probes, name, where)
-
-    def executor(self, name: str, where: str = "") -> Executor:
-        """Return an executor. Raises UsageError like `norm`."""
-        return self._find("executor", self.executors, name, where)
-
-    def _find(self, kind: str, table: dict[str, Offered[Thing]], name: str, where: str) -> Thing:
-        if name in table:
-            return table[name].thing
-        prefix = f"{where}: " if where else ""
-        for plugin in self.quarantined:
-            if name in plugin.names:
-                raise UsageError(f"{prefix}{kind} {name!r}: {plugin}")
-        notes = [str(plugin) for plugin in self.quarantined]
-        if ONLY in os.environ:
-            notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
-        raise unknown(kind, name, table, where, "; ".join(notes))
-
-    def _tables(self) -> dict[str, dict[str, Offered[Any]]]:
-        return {
-            "norms": self.norms,
-            "tasks": self.tasks,
-            "suites": self.suites,
-            "probes": self.probes,
-            "executors": self.executors,
-        }
-
-
-def top_folder(top: str) -> Path | None:
-    """Return the folder of a top-level package, without importing it; None for a single file."""
-    spec = importlib.util.find_spec(top)
-    locations = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(locations[0]).resolve() if locations else None
-
+from normbench.registry import GROUP, ONLY, SESSION, SESSION_NODE, STRICT, Offered, Plugin, Quarantined, Registry
 
 _KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
 
@@ -284,7 +140,7 @@ def receive(packed: bytes) -> None:
 
         loading.watch()
         try:
-            with loading.asking(SESSION_NODE):
+            with reads.asking(SESSION_NODE):
                 _session[:] = [_Registered(cloudpickle.loads(one), one, code) for one, code in pickle.loads(packed)]
         except Exception as error:
             raise UsageError(
@@ -404,7 +260,7 @@ def _register(
     names: set[str] = set()
     tried, module = False, None
     try:
-        with loading.asking(found.node):
+        with reads.asking(found.node):
             module = load_module()
         if manager.has_plugin(found.name):
             raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")

@@ -19,11 +19,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from normbench import digests
+import msgspec
+
+from normbench import digests, prints
 from normbench.contract import Norm, Task, functions_of
 from normbench.distributions import version_of
+from normbench.errors import UsageError
 from normbench.loading import without_namespace
-from normbench.plugins import SESSION, Offered, Plugin
+from normbench.registry import SESSION, Offered, Plugin, Registry
+from normbench.trials import Cell
 
 #: What `repr` shows of an object that has no better: it reads differently in every process.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -168,3 +172,15 @@ def _imported(path: Path, module: str) -> Iterator[tuple[str, ...]]:
 @functools.cache
 def _hashed(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def with_prints(cell: Cell, registry: Registry, where: str = "") -> Cell:
+    """Return a cell with the prints of the code at hand. Raises UsageError where that is of another task version."""
+    registry.norm(cell.norm, where)
+    version = registry.task(cell.task, where).version
+    if version != cell.task_version:
+        raise UsageError(f"{where}: has version {cell.task_version} of task {cell.task}; at hand is version {version}")
+    norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
+    return msgspec.structs.replace(
+        cell, norm_print=prints.norm_print(norm, cell.params), task_print=prints.task_print(task)
+    )

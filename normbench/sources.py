@@ -15,11 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from normbench import loading
+from normbench import reads
 from normbench.contract import Norm, Task, functions_of
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Registry
-from normbench.records import Source
+from normbench.registry import Offered, Registry
+from normbench.trials import Source
 
 #: A list, as it is compared with others: the hash of each file.
 Files = Mapping[tuple[str, str], str]
@@ -30,7 +30,7 @@ def made_from(*offered: Offered[Norm] | Offered[Task]) -> tuple[Source, ...]:
     found: dict[tuple[str, str], Source] = {}
     plugins = {one.plugin.name: one.plugin for one in offered if not one.plugin.built_in}
     bases = {f"plugin {name}": base for name, plugin in plugins.items() if (base := plugin.base) is not None}
-    for path, (module, digest) in loading.read(_roots(offered)).items():
+    for path, (module, digest) in reads.read(_roots(offered)).items():
         at, relative = _placed(Path(path), module, bases)
         source = Source(at=at, path=relative, sha256=digest)
         found[source.file] = source
@@ -39,7 +39,7 @@ def made_from(*offered: Offered[Norm] | Offered[Task]) -> tuple[Source, ...]:
 
 def require_unedited(offered: Iterable[Offered[Norm] | Offered[Task]]) -> None:
     """Raise UsageError where a file was edited since this process loaded it: it can't be loaded a second time."""
-    path = loading.edited(_roots(offered))
+    path = reads.edited(_roots(offered))
     if path is not None:
         raise UsageError(
             f"{path}: edited since this process loaded it; start Python anew, or train in workers, which load it fresh "
@@ -65,7 +65,7 @@ class AtHand:
         self._edited: dict[str, str | None] = {}
         bases = [(f"plugin {plugin.name}", plugin.base) for plugin in registry.plugins if not plugin.built_in]
         self._bases = {at: base for at, base in bases if base is not None}
-        self._hash_of = functools.cache(loading.hash_of)
+        self._hash_of = functools.cache(reads.hash_of)
         self._module = functools.cache(_module_file)
 
     def edited(self, key: str) -> str | None:

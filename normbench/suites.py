@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,33 +18,15 @@ import msgspec
 from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
+from normbench.spelling import choice, readable, toml
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
-
 #: A larger number is a seed by mistake, and would be planned for a long time.
 MOST_SEEDS = 10_000
-
 #: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
 LONGEST_NAME = 200
-
-_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
-_SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """A norm or task by name, with the parameters set for it. `where` says who asked for it."""
-
-    name: str
-    params: dict[str, Any] = {}
-    label: str = ""
-    where: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The label, or the name with its parameters as a user would write them."""
-        return self.label or spelled(self.name, self.params)
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,14 +79,6 @@ def read(path: Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not TOML: {error}") from None
     return from_table(table, where)
-
-
-def toml(text: str) -> dict[str, Any]:
-    """Return what TOML says. Raises TOMLDecodeError, also for what is nested too deep."""
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise tomllib.TOMLDecodeError("nested too deep") from None
 
 
 def from_table(table: dict[str, Any], where: str) -> Suite:
@@ -172,61 +145,6 @@ def changed(
         raise UsageError(f"--set: {readable(error)}") from None
     _check(result, f"suite {suite.name}, as changed")
     return result
-
-
-def choice(entry: str | dict[str, Any], where: str) -> Choice:
-    """Return what `name`, `name(param=value, ...)` or `{ norm = name, param = value, label = ... }` asks for."""
-    if isinstance(entry, dict):
-        rest = dict(entry)
-        name, label = rest.pop("norm", None), rest.pop("label", "")
-        if not isinstance(name, str) or not isinstance(label, str):
-            raise UsageError(f'{where}: a table of a norm has norm = "name", its parameters, and perhaps a label')
-        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in label):
-            raise UsageError(f"{where}: label is {label!r}; it is a line of text, without control characters")
-        return Choice(name, dict(sorted(rest.items())), label, where)
-    match = _SPEC.fullmatch(entry.strip())
-    if match is None:
-        raise UsageError(f"{where}: {entry!r} is not a name, nor name(param=value)")
-    try:
-        params = toml(f"x = {{{match['params'] or ''}}}")["x"]
-    except tomllib.TOMLDecodeError:
-        raise UsageError(
-            f'{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, "text")'
-        ) from None
-    return Choice(match["name"], dict(sorted(params.items())), "", where)
-
-
-def spelled(name: str, params: dict[str, Any]) -> str:
-    """Return `name(param=value, ...)` with values as in TOML."""
-    return f"{name}({assignments(params)})" if params else name
-
-
-def assignments(values: dict[str, Any]) -> str:
-    """Return `key=value, ...` with values as in TOML."""
-    return ", ".join(f"{key}={_toml(value)}" for key, value in values.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{{ {assignments(value)} }}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if hasattr(value, "tolist"):  # numpy's numbers and arrays are not Python's
-        return _toml(value.tolist())
-    try:
-        return repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
-    except TypeError:
-        raise UsageError(f"{value!r} is no value of TOML: a number, text, true or false, a list or a table") from None
-
-
-def readable(error: msgspec.ValidationError) -> str:
-    """Return msgspec's message with its `$.path` put first, as a key of a TOML file."""
-    message = str(error)
-    match = _PATH.search(message)
-    text = _PATH.sub("", message).replace("`", "")
-    text = text[:1].lower() + text[1:]
-    key = match["path"].lstrip(".").replace("[...]", "") if match else ""
-    return f"{key}: {text}" if key else text
 
 
 def _check(suite: Suite, where: str) -> None:

@@ -14,6 +14,8 @@ _OBEYED = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: Characters of a reason that are kept at its beginning, and at its end.
+_REASON = 980
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -34,3 +36,16 @@ def as_json(document: Any) -> str:
 
 def _escaped(character: str) -> str:
     return _SHORT.get(character) or rf"\u{ord(character):04x}"
+
+
+def storable(text: str) -> str:
+    """Return text as JSON can hold it: a lone surrogate, half of a character, is spelled out."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def reason_to_keep(text: str) -> str:
+    """Return a reason that can be stored, without its middle where it is long: errors may quote megabytes."""
+    text = storable(text)
+    if (left := len(text) - 2 * _REASON) > 40:
+        text = f"{text[:_REASON]} … ({left} characters) … {text[-_REASON:]}"
+    return text

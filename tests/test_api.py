@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import normbench
-from normbench import plugins
+from normbench import plugins, registry
 from normbench.api import Results
 
 SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, "device": "cpu", "throughput": False}
@@ -19,7 +19,7 @@ SHAPES = {"NC": (4, 6), "NCL": (4, 6, 5), "NCHW": (4, 6, 5, 3), "NLC": (4, 5, 6)
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """Give each test its own current folder, no settings from outside, and a session without registrations."""
-    for name in (plugins.ONLY, plugins.STRICT, "NORMBENCH_DATA"):
+    for name in (registry.ONLY, registry.STRICT, "NORMBENCH_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(plugins, "_session", [])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench import benchmarks
+from normbench.compare import benchmark_files
 from normbench.errors import UsageError
 
 #: Written by pytest-benchmark 4.0.0; the list of the processor's flags was taken out.
@@ -48,7 +48,7 @@ def file(request, tmp_path):
 
 def test_a_file_is_read(file):
     """Every benchmark is there, with its rounds, the figures made of them, and the numbers of `extra_info`."""
-    found = benchmarks.read(file)
+    found = benchmark_files.read(file)
 
     assert ["test_sums.py::test_sum[10]", "test_sums.py::test_sum[1000]"] == list(found.benchmarks)
     for (name, benchmark), n in zip(found.benchmarks.items(), (10, 1000), strict=True):
@@ -66,7 +66,7 @@ def test_the_machine(new):
     """What times depend on is hard, as this interpreter says it; the rest is soft, without the host's name."""
     import platform
 
-    machine = benchmarks.read(new / "new.json").machine
+    machine = benchmark_files.read(new / "new.json").machine
 
     python = ".".join(platform.python_version_tuple()[:2])
     assert platform.machine() == machine.hard["machine"]
@@ -93,7 +93,7 @@ def test_the_processor(tmp_path, cpu, processor, expected):
     document["machine_info"] |= {"cpu": cpu, "processor": processor}
     (tmp_path / "times.json").write_text(json.dumps(document))
 
-    machine = benchmarks.read(tmp_path / "times.json").machine
+    machine = benchmark_files.read(tmp_path / "times.json").machine
 
     assert expected == machine.hard.get("cpu")
 
@@ -104,7 +104,7 @@ def test_what_a_hook_says_of_the_machine(tmp_path):
     document["machine_info"] |= {"torch": "2.6", "devices": ["a"]}
     (tmp_path / "times.json").write_text(json.dumps(document))
 
-    machine = benchmarks.read(tmp_path / "times.json").machine
+    machine = benchmark_files.read(tmp_path / "times.json").machine
 
     assert "2.6" == machine.soft["torch"]
     assert "devices" not in machine.soft
@@ -114,9 +114,9 @@ def test_a_saved_file_has_no_rounds(new):
     """What `--benchmark-save` wrote without `--benchmark-save-data` has figures, and no rounds."""
     [saved] = new.glob("saved/*/*.json")
 
-    found = benchmarks.read(saved)
+    found = benchmark_files.read(saved)
 
-    assert benchmarks.is_benchmarks(saved)
+    assert benchmark_files.is_benchmarks(saved)
     assert [((), 5)] * 2 == [(one.stats.data, one.stats.rounds) for one in found.benchmarks.values()]
 
 
@@ -124,10 +124,10 @@ def test_a_file_is_recognized(file):
     """A file begins as pytest-benchmark's do, with its keys in any of the usual orders, indented or not."""
     document = json.loads(file.read_bytes())
 
-    assert benchmarks.is_benchmarks(file)
+    assert benchmark_files.is_benchmarks(file)
     for text in (json.dumps(document), json.dumps(document, sort_keys=True, indent=2)):
         file.write_text(text)
-        assert benchmarks.is_benchmarks(file)
+        assert benchmark_files.is_benchmarks(file)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_another_file_is_not_taken_for_one(tmp_path, content):
     """An export, another JSON, a picture, an empty file: none is pytest-benchmark's."""
     (tmp_path / "other").write_bytes(content)
 
-    assert not benchmarks.is_benchmarks(tmp_path / "other")
+    assert not benchmark_files.is_benchmarks(tmp_path / "other")
 
 
 def test_what_is_no_file_is_not_taken_for_one(tmp_path):
     """A folder and a name without a file are answered like any other thing."""
-    assert not benchmarks.is_benchmarks(tmp_path)
-    assert not benchmarks.is_benchmarks(tmp_path / "absent")
+    assert not benchmark_files.is_benchmarks(tmp_path)
+    assert not benchmark_files.is_benchmarks(tmp_path / "absent")
 
 
 def changed(document, **stats):
@@ -172,7 +172,7 @@ def test_a_bad_file_is_refused(file, change, says):
     file.write_text(json.dumps(change(json.loads(file.read_bytes()))))
 
     with pytest.raises(UsageError) as refused:
-        benchmarks.read(file)
+        benchmark_files.read(file)
 
     assert str(refused.value).startswith(f"{file}: not a file that pytest-benchmark wrote (")
     assert says in str(refused.value)
@@ -186,10 +186,10 @@ def test_every_cut_of_a_file_is_refused(file):
     for cut in range(0, len(whole), 97):
         file.write_bytes(whole[:cut])
         with pytest.raises(UsageError, match="not a file that pytest-benchmark wrote"):
-            benchmarks.read(file)
+            benchmark_files.read(file)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     """The reason is the system's."""
     with pytest.raises(UsageError, match=r"absent\.json: not a file that .* \(No such file or directory\)"):
-        benchmarks.read(tmp_path / "absent.json")
+        benchmark_files.read(tmp_path / "absent.json")

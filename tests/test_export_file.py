@@ -1,15 +1,16 @@
-"""The store, sessions and exports: a file reads as the folder it was made of, and is never written to."""
+"""The store, sessions and export: a file reads as the folder it was made of, and is never written to."""
 
 import sys
 
 import msgspec
 import pytest
 
-from normbench import exports
 from normbench.contract import Recipe
 from normbench.errors import UsageError
-from normbench.records import SCHEMA, Cell, FingerprintRecord, Measure, RunRecord, SessionRecord, Timing, TrialRecord
-from normbench.store import QUARANTINE, SESSIONS, Store
+from normbench.store import Store, export
+from normbench.store.kinds import QUARANTINE, SESSIONS
+from normbench.store.records import SCHEMA, FingerprintRecord, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.trials import Cell, Measure
 
 RECIPE = Recipe(rate=1, batch_size=8, epochs=1)
 TASK = {"schema": SCHEMA, "task": "toy", "task_version": 1, "device": "cpu"}
@@ -246,7 +247,7 @@ def test_a_row_has_what_its_record_has(parquet, trials):
 
     table = forms.read_table(file)
 
-    assert [*exports.columns(), "record"] == table.column_names
+    assert [*export.columns(), "record"] == table.column_names
     row = table.to_pylist()[1]
     assert trials[1] == msgspec.json.decode(row["record"], type=TrialRecord)
     assert ("b", "é", 1, 0.9, None) == tuple(row[name] for name in ("key", "norm", "seed", "score", "diverged_at"))

@@ -9,21 +9,20 @@ import pytest
 
 from normbench.contract import Recipe
 from normbench.errors import UsageError
-from normbench.held import LOCK
-from normbench.merging import merge
-from normbench.records import (
+from normbench.store import Store, Writer
+from normbench.store.held import LOCK
+from normbench.store.kinds import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS
+from normbench.store.merge import merge
+from normbench.store.records import (
     SCHEMA,
-    Cell,
     FingerprintRecord,
-    Measure,
     RunRecord,
     SessionRecord,
-    Source,
     SourcesRecord,
     Timing,
     TrialRecord,
 )
-from normbench.store import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS, Store, Writer
+from normbench.trials import Cell, Measure, Source
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 TASK = {"schema": SCHEMA, "task": "toy", "task_version": 1, "device": "cpu"}

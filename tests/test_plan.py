@@ -9,8 +9,8 @@ import pytest
 from normbench import plan, suites
 from normbench.contract import Norm, Recipe, Task
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin, Registry
-from normbench.records import Cell
+from normbench.registry import Offered, Plugin, Registry
+from normbench.trials import Cell
 
 RECIPE = Recipe(rate=0.2, batch_size=64, epochs=6, momentum=0.9)
 
@@ -69,7 +69,7 @@ def test_cells_and_trials(cells):
     assert 2 * 6 * 2 == len(planned)
     assert {2 * 4 * 3} == {len(list(cell.trials())) for cell in planned}
     assert 24 * 24 == len({trial.key for cell in planned for trial in cell.trials()})
-    assert 12 == len({cell.table for cell in planned})
+    assert 12 == len({cell.table_id for cell in planned})
 
 
 def test_tables_stay_together(cells):
@@ -161,7 +161,7 @@ def test_published_protocol(cells):
     [cell] = cells(protocol="published", rates=None, tasks=["other"])
 
     assert ([1.0], [{}], False) == (cell.rates, cell.settings, cell.recipe.hold_out)
-    assert cell.table != cells(tasks=["other"])[0].table
+    assert cell.table_id != cells(tasks=["other"])[0].table_id
 
 
 def test_parameters(cells):
@@ -212,7 +212,7 @@ def test_stored_plan_finds_its_trials(cells, changes):
     assert [trial.key for cell in planned for trial in cell.trials()] == [
         trial.key for cell in stored for trial in cell.trials()
     ]
-    assert [(cell.table, cell.row) for cell in planned] == [(cell.table, cell.row) for cell in stored]
+    assert [(cell.table_id, cell.norm_id) for cell in planned] == [(cell.table_id, cell.norm_id) for cell in stored]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from normbench import plugins
 from normbench.contract import Norm, Probe
 from normbench.errors import UsageError
+from normbench.registry import ONLY, STRICT
 
 HEAD = """
 import normbench
@@ -35,8 +36,8 @@ def normbench_norms():
 @pytest.fixture(autouse=True)
 def untouched(tmp_path, monkeypatch):
     """Leave the session, the path and the modules as they were."""
-    monkeypatch.delenv(plugins.ONLY, raising=False)
-    monkeypatch.delenv(plugins.STRICT, raising=False)
+    monkeypatch.delenv(ONLY, raising=False)
+    monkeypatch.delenv(STRICT, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     plugins.current.cache_clear()
     yield
@@ -222,7 +223,7 @@ def test_only_the_plugins_named(install, monkeypatch, only, expected):
     """NORMBENCH_PLUGINS loads only the plugins it names; empty, it loads none."""
     install("ours", HEAD + THEIRS)
     install("a_bad_one", "raise RuntimeError")
-    monkeypatch.setenv(plugins.ONLY, only)
+    monkeypatch.setenv(ONLY, only)
 
     registry = plugins.load()
 
@@ -232,7 +233,7 @@ def test_only_the_plugins_named(install, monkeypatch, only, expected):
 
 def test_missing_norm_says_what_was_left_out(monkeypatch):
     """Where NORMBENCH_PLUGINS leaves plugins out, a norm that is missing is refused with a word of it."""
-    monkeypatch.setenv(plugins.ONLY, "")
+    monkeypatch.setenv(ONLY, "")
 
     with pytest.raises(UsageError, match=r"no norm 'batchnorm'.*NORMBENCH_PLUGINS= leaves out other plugins"):
         plugins.load().norm("batchnorm")
@@ -242,7 +243,7 @@ def test_missing_norm_says_what_was_left_out(monkeypatch):
 def test_strict_mode(install, monkeypatch, strict):
     """NORMBENCH_STRICT_PLUGINS=1 makes a plugin that failed a mistake of the user's; 0 and empty do not."""
     install("a_bad_one", "raise RuntimeError('no luck')")
-    monkeypatch.setenv(plugins.STRICT, strict)
+    monkeypatch.setenv(STRICT, strict)
 
     try:
         message = f"went on with {len(plugins.current().quarantined)}"
@@ -390,7 +391,7 @@ def test_register_a_probe_of_a_norms_name(norm):
 @pytest.mark.parametrize("strict", ["", "1"])
 def test_register_a_name_that_is_taken(norm, monkeypatch, strict):
     """The name of a built-in norm is refused, naming the plugin that has it; the session stays as it was."""
-    monkeypatch.setenv(plugins.STRICT, strict)
+    monkeypatch.setenv(STRICT, strict)
     plugins.register(norm("mine"))
 
     with pytest.raises(UsageError, match="norm 'batchnorm' is registered by plugin 'builtin' already"):

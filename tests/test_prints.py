@@ -12,7 +12,7 @@ import pytest
 
 from normbench import distributions, plugins, prints
 from normbench.contract import Recipe, Task, Traits
-from normbench.plugins import Offered, Plugin
+from normbench.registry import Offered, Plugin
 
 ENTRY = """
 import normbench

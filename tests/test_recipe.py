@@ -6,13 +6,13 @@ import json
 import msgspec
 import pytest
 
-from normbench import plan, suites
+from normbench import plan, spelling, suites
 from normbench.contract import Norm, Recipe, Task
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin, Registry
 from normbench.recipe import CHOICES
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin, Registry
 from normbench.suites import RECIPE_VALUES
+from normbench.trials import Trial
 
 RECIPE = {"rate": 0.1, "batch_size": 64, "epochs": 6}
 
@@ -236,7 +236,7 @@ def test_value_can_be_fixed(cells, name):
 def test_value_can_be_set_for_one_run(cells, name):
     """--set does what [fix] does."""
     values, needs = VALUES[name]
-    settings = [suites.assignments({key: value}) for key, value in {**needs, name: values[0]}.items()]
+    settings = [spelling.assignments({key: value}) for key, value in {**needs, name: values[0]}.items()]
 
     [cell] = cells(settings=settings)
 

@@ -9,19 +9,16 @@ import msgspec
 import pytest
 
 from normbench.contract import Recipe
-from normbench.records import (
+from normbench.store.records import (
     SCHEMA,
-    Cell,
     FingerprintRecord,
-    Measure,
-    Outcome,
     Result,
     RunRecord,
     Timing,
-    Trial,
     TrialRecord,
     without_nonfinite,
 )
+from normbench.trials import Cell, Measure, Outcome, Trial
 
 #: sha256, cut to 16 digits, of {"norm":"batchnorm","params":{"a":1,"b":0.5},"recipe":{"batch_size":64,"epochs":6,
 #: "rate":0.1},"seed":0,"task":"toy","task_version":1}, without the line's break.
@@ -115,7 +112,7 @@ def test_key_is_the_same_in_every_process():
     """A trial has one key, however Python orders its sets in a process."""
     code = """
 from normbench.contract import Recipe
-from normbench.records import Trial
+from normbench.trials import Trial
 recipe = Recipe(epochs=6, batch_size=64, rate=0.1)
 print(Trial(seed=0, recipe=recipe, params={"b": 0.5, "a": 1}, norm="batchnorm", task_version=1, task="toy").key)
 """
@@ -283,7 +280,7 @@ def test_table_and_row_of_a_cell(changes, same_table, same_row):
 
     other = msgspec.structs.replace(cell, **changes)
 
-    assert (same_table, same_row) == (cell.table == other.table, cell.row == other.row)
+    assert (same_table, same_row) == (cell.table_id == other.table_id, cell.norm_id == other.norm_id)
 
 
 def _said(reason):

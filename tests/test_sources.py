@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from normbench import loading, plugins, sources
+from normbench import loading, plugins, reads, sources
 from normbench.errors import UsageError
 
 HEAD = """
@@ -150,7 +150,7 @@ def loaded(file):
     registry = plugins.load([file])
     assert [] == registry.quarantined
     offered = registry.norms["mine"]
-    with loading.asking(offered.plugin.node, offered.plugin.base):
+    with reads.asking(offered.plugin.node, offered.plugin.base):
         built = offered.thing.build(None, {})
     return registry, offered, built
 
@@ -249,7 +249,7 @@ def test_objects_of_a_module_beside_are_unpickled(write):
 def test_data_that_lies_around_a_plugin(write):
     """A data folder that holds the plugin does not make the plugin's files data."""
     folder = write({"mine.py": HEAD + READS["a JSON file"][0], "it.json": "{}"})
-    loading.leave_out(folder)
+    reads.leave_out(folder)
     _, offered, _ = loaded(folder / "mine.py")
 
     assert ("plugin mine", "it.json") in files_of(offered)
@@ -314,7 +314,7 @@ def test_data_and_results_are_in_no_list(write, tmp_path):
         "import pathlib\ndef layer(site): return (pathlib.Path(__file__).parent / 'data' / 'it.json').read_text()\n"
     )
     folder = write({"data/it.json": "{}", "mine.py": HEAD + reading})
-    loading.leave_out(folder / "data")
+    reads.leave_out(folder / "data")
     _, offered, _ = loaded(folder / "mine.py")
 
     assert [("plugin mine", "mine.py")] == list(files_of(offered))

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from normbench import suites
+from normbench import spelling, suites
 from normbench.errors import UsageError
-from normbench.suites import Choice
+from normbench.spelling import Choice
 
 TABLE = {
     "name": "mine",
@@ -193,7 +193,7 @@ def test_norms_of_the_command_line(suite):
     """--norm replaces the suite's norms, in the order given; the baseline stays the suite's."""
     found = suites.changed(suite(baseline="none"), norms=["layer-norm", 'x(eps=1e-3, kind="a b", on=true)'])
 
-    asked = [suites.choice(entry, "") for entry in found.norms]
+    asked = [spelling.choice(entry, "") for entry in found.norms]
     assert [("layer-norm", {}), ("x", {"eps": 1e-3, "kind": "a b", "on": True})] == [
         (one.name, one.params) for one in asked
     ]
@@ -289,7 +289,7 @@ def test_rates_for_a_published_suite(suite):
 )
 def test_choice(entry, expected):
     """A norm is asked for by its name, with parameters in brackets, or as a table with a label."""
-    found = suites.choice(entry, "")
+    found = spelling.choice(entry, "")
 
     assert expected == found
 
@@ -298,7 +298,7 @@ def test_choice(entry, expected):
 def test_choice_that_is_refused(entry):
     """A table that names no norm, or has a label that is no text, is refused with the form it should have."""
     with pytest.raises(UsageError, match=r'suite mine.toml: norms: a table of a norm has norm = "name"'):
-        suites.choice(entry, "suite mine.toml: norms")
+        spelling.choice(entry, "suite mine.toml: norms")
 
 
 @pytest.mark.parametrize(
@@ -314,9 +314,9 @@ def test_choice_that_is_refused(entry):
 )
 def test_spelled_and_chosen(params, expected):
     """What a board names a norm can be copied into --norm, and means the same norm."""
-    text = suites.spelled("x", params)
+    text = spelling.spelled("x", params)
 
-    found = suites.choice(text, "")
+    found = spelling.choice(text, "")
 
     assert ("x", params) == (found.name, found.params)
     assert [type(value) for value in params.values()] == [type(value) for value in found.params.values()]
@@ -351,7 +351,7 @@ DEEP = "[" * 3000
     "read",
     [
         lambda file: suites.read(file(f"a = {DEEP}")),
-        lambda file: suites.choice(f"none(a={DEEP})", "--norm"),
+        lambda file: spelling.choice(f"none(a={DEEP})", "--norm"),
         lambda file: suites.changed(suites.from_table(TABLE, ""), settings=[f"epochs={DEEP}"]),
         lambda file: suites.read(file("a = " + "{a = " * 3000)),
     ],
@@ -367,7 +367,7 @@ def test_what_is_nested_too_deep_is_refused(file, read):
 def test_a_label_with_control_characters_is_refused(suite, label):
     """It would be a command to a terminal, or a second line; the message spells it out."""
     with pytest.raises(UsageError, match=r"label is .*without control characters") as refused:
-        suites.choice({"norm": "none", "label": label}, "suite mine.toml: norms")
+        spelling.choice({"norm": "none", "label": label}, "suite mine.toml: norms")
 
     assert str(refused.value).isprintable()
 
@@ -392,10 +392,10 @@ def test_a_name_that_no_folder_can_have_is_refused(suite):
 )
 def test_numbers_of_numpy_are_spelled_as_numbers(value, expected):
     """A script hands over what it reckoned with."""
-    assert f"x={expected}" == suites.assignments({"x": value})
+    assert f"x={expected}" == spelling.assignments({"x": value})
 
 
 def test_what_toml_cannot_say_is_refused():
     """Any object of Python's may be handed over by mistake."""
     with pytest.raises(UsageError, match="is no value of TOML"):
-        suites.assignments({"x": [object()]})
+        spelling.assignments({"x": [object()]})

@@ -1,4 +1,4 @@
-"""Leaderboards: from a store to tables, and one way to print them all."""
+"""Leaderboards: from a store to tables."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from normbench.boards.accuracy import accuracy
 from normbench.boards.aggregate import aggregate
-from normbench.boards.gather import Grid, gather, shown_trials
+from normbench.boards.grid import gather
 from normbench.boards.stability import stability
-from normbench.boards.table import Table, by_column
 from normbench.boards.throughput import Used, sessions, throughput
 from normbench.store import Store
+from normbench.tables import Table
 
-__all__ = ["BOARDS", "Grid", "Table", "by_column", "gather", "shown_trials", "tables"]
+__all__ = ["BOARDS", "tables"]
 
 #: The boards that are made from one table's trials, and all boards in the order in which they are shown.
 _OF_TRIALS = {"accuracy": accuracy, "stability": stability}
@@ -27,13 +27,13 @@ def tables(
 ) -> list[Table]:
     """Return the tables of a store: for every task and condition, each board that says something there; then the whole.
 
-    `only` leaves out all but these tasks and conditions, by `Cell.table`; `baseline` is the label of the norm that
+    `only` leaves out all but these tasks and conditions, by `Cell.table_id`; `baseline` is the label of the norm that
     others are compared to (left out: the runs' own).
     """
     gathered = gather(store, only) if {*_OF_TRIALS, "aggregate"} & set(boards) else []
     if baseline is not None:
         gathered = [replace(grid, baseline=baseline) for grid in gathered]
-    grids = {grid.table: grid for grid in gathered}
+    grids = {grid.table_id: grid for grid in gathered}
     measured = sessions(store, only) if {"throughput", "aggregate"} & set(boards) else {}
     timed = measured if "throughput" in boards else {}
     environments = store.environments() if timed else {}
@@ -51,9 +51,9 @@ def tables(
 
 
 def _prints(store: Store) -> dict[str, dict[str, Used]]:
-    """Return of each table the code of each norm and its task that the latest run used, by `Cell.row`."""
+    """Return of each table the code of each norm and its task that the latest run used, by `Cell.norm_id`."""
     found: dict[str, dict[str, Used]] = {}
     for run in store.runs():
         for cell in run.cells:
-            found.setdefault(cell.table, {})[cell.row] = Used(run.started, (cell.norm_print, cell.task_print))
+            found.setdefault(cell.table_id, {})[cell.norm_id] = Used(run.started, (cell.norm_print, cell.task_print))
     return found

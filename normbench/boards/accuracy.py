@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 
-from normbench.boards.gather import Grid, Row
+from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import Standing, rank_notes, standings
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of
-from normbench.records import Measure, Result
+from normbench.spelling import assignments
 from normbench.stats import Interval, clopper_pearson, mean_over_seeds
-from normbench.suites import assignments
+from normbench.store.records import Result
+from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
+from normbench.trials import Measure
 
 #: Validation progress that "epochs to" counts to.
 GOAL = 0.9

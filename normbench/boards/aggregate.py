@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from normbench.boards.gather import Grid, Row, seed_note
+from normbench.boards.grid import Grid, Row, seed_note
 from normbench.boards.stability import curves, over_the_grid
 from normbench.boards.standing import Standing, rank_notes, standings
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of
 from normbench.boards.throughput import Joined, joined
-from normbench.records import SessionRecord
+from normbench.spelling import spelled
 from normbench.stats import mean_over_seeds
-from normbench.suites import spelled
+from normbench.store.records import SessionRecord
+from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 
 #: The progress that the columns of the performance profile count trainings from (Agarwal et al. 2021, 2108.13264).
@@ -66,9 +66,9 @@ def _joined(
     grids: Sequence[Grid], measured: Mapping[str, Sequence[SessionRecord]], baseline: str | None
 ) -> list[Joined]:
     """Return the sessions of each task, or nothing where a task has none, or their baselines differ."""
-    if not all(grid.table in measured for grid in grids):
+    if not all(grid.table_id in measured for grid in grids):
         return []
-    found = [joined(measured[grid.table], baseline) for grid in grids]
+    found = [joined(measured[grid.table_id], baseline) for grid in grids]
     return found if len({one.baseline for one in found}) == 1 and all(one.figures for one in found) else []
 
 
@@ -104,7 +104,7 @@ def _norms(grids: Sequence[Grid], timed: Sequence[Joined]) -> tuple[list[_Norm],
     found: dict[str, dict[int, Row]] = {}
     for i, grid in enumerate(grids):
         for row in grid.rows:
-            found.setdefault(row.cell.row, {})[i] = row
+            found.setdefault(row.cell.norm_id, {})[i] = row
     norms, apart = [], []
     for key, rows in found.items():
         label = next(iter(rows.values())).label

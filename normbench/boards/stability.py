@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from normbench.boards.gather import Grid, Row
+from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import Standing, rank_notes, standings
-from normbench.boards.table import Column, Table, TableRow, Value, flags_of
-from normbench.records import Measure
 from normbench.stats import mean_over_seeds, median_over_seeds
+from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.trials import Measure
 
 #: One mark a rate: what all seeds of a norm did there.
 MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}

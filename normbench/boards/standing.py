@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from normbench.boards.table import TableRow, ranks
+from normbench.tables.table import TableRow, ranks
 
 
 @dataclass(frozen=True)

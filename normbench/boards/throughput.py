@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from normbench.boards.table import Column, Head, Table, TableRow, Value, flags_of, ranks
-from normbench.records import SessionRecord, Timing
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
+from normbench.store.records import SessionRecord, Timing
+from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of, ranks
 from normbench.texts import visible
 
 MEBIBYTE = 2**20
@@ -42,7 +42,7 @@ class Figures:
     def share(self) -> float | None:
         """How much of a training step the norm takes, against no norm in the same round."""
         without = self.session.without
-        if without is None or without.outcome != "measured" or without.row == self.timing.row:
+        if without is None or without.outcome != "measured" or without.norm_id == self.timing.norm_id:
             return None
         return 1 - statistics.median(a / b for a, b in zip(without.train, self.timing.train, strict=True))
 
@@ -58,8 +58,8 @@ def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list
     """Return the sessions of each table, oldest first; `only` leaves out all but these tables."""
     found: dict[str, list[SessionRecord]] = {}
     for session in store.sessions():
-        if only is None or session.table in only:
-            found.setdefault(session.table, []).append(session)
+        if only is None or session.table_id in only:
+            found.setdefault(session.table_id, []).append(session)
     return found
 
 
@@ -84,7 +84,8 @@ def throughput(
 ) -> Table:
     """Return the board of one table's sessions: each norm as the latest session measured it, beside a baseline.
 
-    `trained` is the code that the latest run of each norm used, by `Cell.row`; `joined` says which norms stand apart.
+    `trained` is the code that the latest run of each norm used, by `Cell.norm_id`; `joined` says which norms stand
+    apart.
     """
     sessions = joined(measured, baseline)
     latest, found = sessions.latest, list(sessions.figures.values())
@@ -92,7 +93,7 @@ def throughput(
     ordered = sorted(zip(ranked, found, strict=True), key=lambda pair: pair[0])
     return Table(
         board="throughput",
-        **head_of(latest, sessions.baseline).head,
+        **subject_of(latest, sessions.baseline).head,
         columns=_columns(latest, sessions.baseline),
         rows=[_row(one, rank) for rank, one in ordered],
         apart=list(sessions.apart.values()),
@@ -100,9 +101,9 @@ def throughput(
     )
 
 
-def head_of(session: SessionRecord, baseline: str) -> Head:
+def subject_of(session: SessionRecord, baseline: str) -> Subject:
     """Return what a session's table is of, beside a baseline."""
-    return Head(
+    return Subject(
         task=session.task,
         task_version=session.task_version,
         task_params=session.task_params,
@@ -127,13 +128,13 @@ def joined(measured: Sequence[SessionRecord], baseline: str | None = None) -> Jo
         other = _why_other(session, latest)
         for timing in session.timings:
             failed = _why_not(session, timing)
-            known = figures.get(timing.row)
+            known = figures.get(timing.norm_id)
             if not other and not failed:
-                figures[timing.row] = Figures(session, timing, session.baseline)
-                apart.pop(timing.row, None)
+                figures[timing.norm_id] = Figures(session, timing, session.baseline)
+                apart.pop(timing.norm_id, None)
             elif known is None or not (other or known.has_code_of(timing)):
-                figures.pop(timing.row, None)
-                apart[timing.row] = timing.label, failed or other
+                figures.pop(timing.norm_id, None)
+                apart[timing.norm_id] = timing.label, failed or other
     if baseline not in (None, latest.baseline.label):
         figures, alone = _beside(figures, baseline)
         return Joined(latest, baseline, figures, apart | alone)
@@ -203,7 +204,7 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
     ours, theirs = session.baseline, latest.baseline
     if session.device != latest.device:
         return f"measured on {session.device} alone; the others on {latest.device}"
-    if ours.row != theirs.row:
+    if ours.norm_id != theirs.norm_id:
         return f"measured beside {ours.label!r}, not beside {theirs.label!r}"
     if not ours.has_code_of(theirs) or session.task_print != latest.task_print:
         edited = "the task" if ours.has_code_of(theirs) else repr(theirs.label)
@@ -238,7 +239,7 @@ def _edited(found: Sequence[Figures], trained: dict[str, Used]) -> Iterator[str]
     older: list[str] = []
     newer: list[str] = []
     for one in found:
-        used = trained.get(one.timing.row)
+        used = trained.get(one.timing.norm_id)
         if used is not None and None not in used.code and used.code != one.code:
             (older if used.started > one.session.started else newer).append(repr(one.timing.label))
     if older:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from normbench.cli import (
+from normbench.cli.commands import (
     calibrate,
     compare,
     export,

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from normbench.errors import UsageError, unknown
-from normbench.suites import choice
+from normbench.spelling import choice
 from normbench.texts import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from rich.text import Text
 
-    from normbench.boards import Table
-    from normbench.execute.run import Prepared
-    from normbench.plugins import Registry
+    from normbench.execute.prepare import Prepared
+    from normbench.registry import Registry
     from normbench.store import Store
+    from normbench.tables import Table
 
 FORMATS = ("terminal", "github", "latex_booktabs", "csv", "json")
 
@@ -118,8 +118,8 @@ def chosen_format(name: str, json: bool) -> str:
 
 def put_tables(tables: Sequence[Table], form: str) -> None:
     """Print tables in a format, and in a GitHub job to its step summary as well."""
-    from normbench.boards.render import FORMATS as RENDER
-    from normbench.boards.render import github, terminal
+    from normbench.tables.text import FORMATS as RENDER
+    from normbench.tables.text import github, terminal
 
     plain = not speaks_unicode()
     text = terminal(tables, ascii_only=plain) if form == "terminal" else RENDER[form](tables)
@@ -228,7 +228,7 @@ def _encodable(text: str, stream: object) -> str:
     """Return text as a stream can write it: plain ASCII where it is not Unicode."""
     if _speaks_unicode(getattr(stream, "encoding", None)):
         return text
-    from normbench.boards.render import ASCII
+    from normbench.tables.text import ASCII
 
     return text.translate(ASCII).encode("ascii", errors="replace").decode()
 

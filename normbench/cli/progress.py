@@ -16,14 +16,14 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from normbench.boards import tables
-from normbench.boards.render import terminal
 from normbench.cli.output import coloured, say
 from normbench.cli.trials import Names
 from normbench.execute import Progress
-from normbench.execute.run import Prepared
-from normbench.execute.sessions import OnSession, Session
+from normbench.execute.prepare import Prepared
 from normbench.store import Store
+from normbench.tables.text import terminal
 from normbench.texts import visible
+from normbench.throughput.wanted import OnSession, Session
 
 LAST = 5
 _OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "unsupported": "yellow"}

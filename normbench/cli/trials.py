@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from normbench.records import Cell, Trial
-from normbench.suites import assignments, spelled
+from normbench.spelling import assignments, spelled
+from normbench.trials import Cell, Trial
 
 
 class Names:

@@ -1,19 +1,15 @@
 """Packs -> workers, devices, nodes; what they give -> the store."""
 
-from normbench.execute.run import Request, executor_options, prepare, run, settled
-from normbench.execute.sessions import Session, measure_all, of_folder, sessions
-from normbench.execute.training import Progress, Summary
+from normbench.execute.prepare import on_device, prepare
+from normbench.execute.request import Request, executor_options
+from normbench.execute.run import Progress, Summary, run
 
 __all__ = [
     "Progress",
     "Request",
-    "Session",
     "Summary",
     "executor_options",
-    "measure_all",
-    "of_folder",
+    "on_device",
     "prepare",
     "run",
-    "sessions",
-    "settled",
 ]

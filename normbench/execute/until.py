@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from normbench.errors import UsageError
-from normbench.execute import fingerprints
-from normbench.execute.run import Prepared, Request, prepare, settled
+from normbench.execute.prepare import Prepared, on_device, prepare
+from normbench.execute.request import Request
+from normbench.fingerprint import take
 from normbench.gates import Gate, gates
-from normbench.records import Cell, RunRecord
 from normbench.store import Store
+from normbench.store.records import RunRecord
 from normbench.suites import Suite
+from normbench.trials import Cell
 
 if TYPE_CHECKING:
-    from normbench.boards.compare import Comparison
+    from normbench.compare.comparison import Comparison
 
 #: Runs what is prepared; the command line shows its progress.
 Runs: TypeAlias = Callable[[Prepared], object]
-#: A row of a comparison: `Cell.table` and `Cell.row`.
+#: A row of a comparison: `Cell.table_id` and `Cell.norm_id`.
 Key: TypeAlias = tuple[str, str]
 
 
@@ -34,7 +36,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
 
     Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
     """
-    from normbench.boards.compare import against_baseline
+    from normbench.compare.folders import against_baseline
 
     request = dataclasses.replace(request, looks=looks, throughput=False)
     whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
@@ -44,15 +46,15 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
-    baseline = {(cell.table, cell.row) for cell in whole.cells if cell.label == whole.baseline}
-    run(settled(whole))
+    baseline = {(cell.table_id, cell.norm_id) for cell in whole.cells if cell.label == whole.baseline}
+    run(on_device(whole))
     for look in looks[1:]:
         unclear = _unclear(against_baseline(whole.store, held, looks, only=whole.tables))
         if not unclear:
             break
         tables = {table for table, _ in unclear}
         wanted = unclear | {key for key in baseline if key[0] in tables}
-        run(settled(prepare(dataclasses.replace(request, seeds=str(look)), narrowed=partial(_among, wanted))))
+        run(on_device(prepare(dataclasses.replace(request, seeds=str(look)), narrowed=partial(_among, wanted))))
     return against_baseline(whole.store, held, looks, only=whole.tables)
 
 
@@ -71,25 +73,25 @@ def decided_compare(
     """
     if head.is_file():
         raise UsageError(f"{head.folder}: a file, which is not written to; --until decided buys seeds for a folder")
-    from normbench.boards.compare import compare
+    from normbench.compare.folders import compare
 
     if not head.runs():
         raise UsageError(f"{head.folder}: no run there; normbench run SUITE --out {head.folder} makes one")
     latest = head.runs()[-1]
-    _check_looks(head, looks, frozenset(cell.table for cell in latest.cells))
+    _check_looks(head, looks, frozenset(cell.table_id for cell in latest.cells))
     seeds = _seeds(base)
     suite = _suite(latest, head)
     request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
-    wanted = {(cell.table, cell.row) for cell in latest.cells} & set(seeds) - unchanged
+    wanted = {(cell.table_id, cell.norm_id) for cell in latest.cells} & set(seeds) - unchanged
     for look in looks:
         if not wanted:
             break
 
         def narrowed(cell: Cell, look: int = look, wanted: set[Key] = wanted) -> Cell | None:
             chosen = _among(wanted, cell)
-            return chosen and msgspec.structs.replace(chosen, seeds=seeds[cell.table, cell.row][:look])
+            return chosen and msgspec.structs.replace(chosen, seeds=seeds[cell.table_id, cell.norm_id][:look])
 
-        run(settled(prepare(request, suite=suite, narrowed=narrowed)))
+        run(on_device(prepare(request, suite=suite, narrowed=narrowed)))
         wanted &= _unclear(compare(base, head, held, looks=looks, unchanged=unchanged))
     comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
     short = {len(found) for found in seeds.values() if len(found) < looks[-1]}
@@ -117,19 +119,19 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
     suite = _suite(latest, base)
     seeds = _seeds(base)
     request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
-    prepared = settled(prepare(request, suite=suite))
-    taken = fingerprints.take(prepared.cells, prepared.workplace)
-    found = fingerprints.held_against(stored, taken)
+    prepared = on_device(prepare(request, suite=suite))
+    taken = take.take(prepared.cells, prepared.workplace)
+    found = take.held_against(stored, taken)
     same = {key for key, word in found.items() if word == "same"}
     first = looks[0] if looks else None
 
     def narrowed(cell: Cell) -> Cell | None:
-        key = cell.table, cell.row
+        key = cell.table_id, cell.norm_id
         return None if key in same else msgspec.structs.replace(cell, seeds=seeds.get(key, cell.seeds)[:first])
 
     changed = prepare(request, suite=suite, narrowed=narrowed)
     if changed.cells:
-        run(settled(changed))
+        run(on_device(changed))
     return frozenset(same)
 
 
@@ -138,7 +140,7 @@ def _seeds(base: Store) -> dict[Key, list[int]]:
     found: dict[Key, set[int]] = {}
     for run in base.runs():
         for cell in run.cells:
-            found.setdefault((cell.table, cell.row), set()).update(cell.seeds)
+            found.setdefault((cell.table_id, cell.norm_id), set()).update(cell.seeds)
     return {key: sorted(seeds) for key, seeds in found.items()}
 
 
@@ -150,11 +152,13 @@ def _suite(run: RunRecord, store: Store) -> Suite:
 
 
 def _among(wanted: set[Key], cell: Cell) -> Cell | None:
-    return cell if (cell.table, cell.row) in wanted else None
+    return cell if (cell.table_id, cell.norm_id) in wanted else None
 
 
 def _unclear(comparison: Comparison) -> set[Key]:
-    return {(row.table, row.row) for row in comparison.rows if row.word == "unclear" and row.metric != "throughput"}
+    return {
+        (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric != "throughput"
+    }
 
 
 def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> None:
@@ -170,5 +174,5 @@ def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> 
 
 def _with_looks(store: Store, tables: frozenset[str]) -> Iterator[RunRecord]:
     for run in store.runs():
-        if run.looks and any(cell.table in tables for cell in run.cells):
+        if run.looks and any(cell.table_id in tables for cell in run.cells):
             yield run

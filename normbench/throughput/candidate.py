@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normbench.plugins import Registry
-from normbench.records import Trial
+from normbench.registry import Registry
 from normbench.train import assemble
 from normbench.train.data import Loaded
 from normbench.train.module import EVALUATION_BATCH
 from normbench.train.streams import global_stream
+from normbench.trials import Trial
 
 
 class Candidate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from normbench.records import Made, Stopped, Timed, Trial
+from normbench.trials import Made, Stopped, Timed, Trial
 
 
 @dataclass(frozen=True)

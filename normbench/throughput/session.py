@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from normbench import loading, plugins, surroundings
+from normbench import reads, registry, surroundings
 from normbench.contract import Unsupported
 from normbench.errors import UsageError
-from normbench.plugins import Registry
-from normbench.records import Stopped, Trial
+from normbench.registry import Registry
 from normbench.stats import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
 from normbench.train import assemble
 from normbench.train.made import made
 from normbench.train.memory import ran_out
+from normbench.trials import Stopped, Trial
 
 #: After these many rounds a session looks whether it may stop: whether all ratios are known well enough.
 LOOKS = (9, 15, 25, 40, 64, 100)
@@ -172,7 +172,7 @@ def _guarded(entry: Entry, passing: tuple[type[BaseException], ...] = (KeyboardI
     """
     changed: list[str] = []
     try:
-        with loading.asking(plugins.SESSION_NODE), surroundings.kept() as changed:
+        with reads.asking(registry.SESSION_NODE), surroundings.kept() as changed:
             yield
     except passing:
         raise

@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from normbench.contract import Task, Unsupported, function, named_by
 from normbench.errors import UsageError
-from normbench.plugins import Registry
 from normbench.recipe import OF_DATA
-from normbench.records import Trial
+from normbench.registry import Registry
 from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
 from normbench.train.module import Training
 from normbench.train.optimize import optimizer
-from normbench.train.ranks import ALONE, Ranks
-from normbench.train.sites import Place
+from normbench.train.place import Place
+from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import global_stream
+from normbench.trials import Trial
 
 
 def place_of(trial: Trial, registry: Registry, ranks: Ranks = ALONE) -> Place:

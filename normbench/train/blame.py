@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from normbench import plugins
-from normbench.plugins import Offered, Registry
-from normbench.records import Trial
+from normbench.registry import Offered, Registry
+from normbench.trials import Trial
 
 #: The environment variable with which the whole trace of whatever is raised goes to stderr.
 TRACEBACK = "NORMBENCH_TRACEBACK"

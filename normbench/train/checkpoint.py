@@ -24,11 +24,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from normbench.records import SCHEMA, Trial
+from normbench.store.records import SCHEMA
 from normbench.train.made import Code
 from normbench.train.module import Training
-from normbench.train.ranks import ALONE
+from normbench.train.ranks.place import ALONE
 from normbench.train.state import Marks, copied, freeze, marks, put_back, taken
+from normbench.trials import Trial
 
 #: The version of what a file holds.
 FORMAT: Final = 3

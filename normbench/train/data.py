@@ -13,11 +13,11 @@ from torch import Tensor
 
 from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
-from normbench.plugins import Registry
-from normbench.records import Trial
+from normbench.registry import Registry
 from normbench.train import blame
-from normbench.train.ranks import ALONE, Ranks
+from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import generator
+from normbench.trials import Trial
 
 Split = tuple[Tensor, Tensor]
 

@@ -22,16 +22,16 @@ from torch.nn.parameter import is_lazy
 from normbench import surroundings
 from normbench.contract import Site, Unsupported
 from normbench.errors import UsageError
-from normbench.plugins import Registry
-from normbench.records import Pack, Trial
-from normbench.suites import spelled
+from normbench.registry import Registry
+from normbench.spelling import spelled
 from normbench.train import assemble, blame
 from normbench.train.made import reading, registry_of
 from normbench.train.memory import ran_out
-from normbench.train.ranks import Ranks, joined
-from normbench.train.sites import Place
+from normbench.train.place import Place
+from normbench.train.ranks.place import Ranks, joined
 from normbench.train.streams import global_stream
 from normbench.train.watch import Refused, Seen, Watch, named
+from normbench.trials import Pack, Trial
 
 
 def dry_run(pack: Pack) -> bool:

@@ -14,17 +14,18 @@ import torch
 from normbench import plugins, surroundings
 from normbench.contract import Unsupported, function
 from normbench.errors import UsageError
-from normbench.plugins import Registry
-from normbench.records import Kind, Measure, Outcome, Pack, Trial
-from normbench.train import assemble, blame, group
+from normbench.registry import Registry
+from normbench.train import assemble, blame
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.made import Code, made, reading, registry_of
 from normbench.train.memory import ran_out
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
-from normbench.train.ranks import joined
+from normbench.train.ranks import parent
+from normbench.train.ranks.place import joined
 from normbench.train.streams import global_stream
+from normbench.trials import Kind, Measure, Outcome, Pack, Trial
 
 
 def fit(
@@ -87,7 +88,7 @@ def fit_pack(pack: Pack) -> Iterator[Outcome]:
     """
     plugins.receive(pack.registered)
     if pack.trials[0].recipe.ranks > 1:
-        return group.run(pack)
+        return parent.run(pack)
     if pack.dry:
         dry_run(pack)
         return iter(())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normbench import loading, plugins, prints
-from normbench.plugins import Registry
-from normbench.records import Made, Pack, Trial
+from normbench import plugins, prints, reads
+from normbench.registry import Registry
 from normbench.sources import AtHand, made_from
+from normbench.trials import Made, Pack, Trial
 
 
 class Code:
@@ -28,15 +28,15 @@ class Code:
 
 def registry_of(pack: Pack) -> Registry:
     """Return the plugins that a pack needs, its data and checkpoints left out of every list."""
-    loading.leave_out(pack.data_dir, pack.checkpoint)
+    reads.leave_out(pack.data_dir, pack.checkpoint)
     return plugins.current(tuple(Path(file) for file in pack.plugin_files), pack.plugins)
 
 
-def reading(trial: Trial, registry: Registry) -> loading.asking:
+def reading(trial: Trial, registry: Registry) -> reads.asking:
     """While this is entered, what a trial reads counts for the norm's plugin, or the task's, if no module is known."""
     norm, task = registry.norms[trial.norm].plugin, registry.tasks[trial.task].plugin
     plugin = task if norm.built_in else norm
-    return loading.asking(plugin.node, plugin.base)
+    return reads.asking(plugin.node, plugin.base)
 
 
 def made(trial: Trial, registry: Registry) -> Made | None:

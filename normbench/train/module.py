@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from normbench.recipe import Recipe
 from normbench.train.data import Batches, Split
 from normbench.train.optimize import multiplier
-from normbench.train.ranks import ALONE, Ranks
+from normbench.train.ranks.place import ALONE, Ranks
 
 #: Samples an evaluation takes at once. A norm whose evaluation depends on the others of its batch is measured by this.
 EVALUATION_BATCH = 1024

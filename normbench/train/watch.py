@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from normbench.contract import Site
-from normbench.train.sites import Place
+from normbench.train.place import Place
 
 #: How far a number may be off in a second try on a GPU, relative to its size. On a CPU the bits are the same.
 TOLERANCE = 1e-2

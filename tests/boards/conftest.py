@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from normbench.boards import Table, tables
-from normbench.boards.table import TableRow
+from normbench.boards import tables
 from normbench.contract import Recipe
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.store import Store
+from normbench.store.records import SCHEMA, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.tables import Table
+from normbench.tables.table import TableRow
+from normbench.trials import Cell, Measure
 
 #: A score of .5 or more is trained; progress .9 is at .82.
 ACCURACY = Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9)

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from normbench.boards import tables
-from normbench.boards.render import FORMATS, terminal
-from normbench.boards.table import Table, TableRow
+from normbench.tables.table import Table, TableRow
+from normbench.tables.text import FORMATS, terminal
 
 RATES = [0.1, 1.0]
 #: Of ACCURACY, whose progress is (score - .1) / .8.

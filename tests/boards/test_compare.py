@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from normbench import gates as gating
-from normbench.boards import report
-from normbench.boards.compare import compare
+from normbench.compare import text as report
+from normbench.compare.folders import compare
 from normbench.errors import UsageError
 
 SCORES = [0.90, 0.91, 0.89, 0.90, 0.92]
@@ -354,7 +354,7 @@ def test_rows_whose_fingerprints_are_equal_need_no_results(folder, against):
     folder.add({"layer": {0.1: SCORES}})
     [run] = folder.store.runs()
 
-    found = against(ACCURACY, unchanged=frozenset((cell.table, cell.row) for cell in run.cells))
+    found = against(ACCURACY, unchanged=frozenset((cell.table_id, cell.norm_id) for cell in run.cells))
 
     assert ["unchanged"] == [row.word for row in found.rows]
     assert (1, []) == (found.compared, found.failing(strict=True))
@@ -530,7 +530,7 @@ def test_markdown_opens_what_regressed_and_folds_the_rest(mixed):
     text = report.github(mixed)
 
     tables = len(report.tables(mixed))
-    regressed = {(row.table, row.metric) for row in mixed.rows if row.word == "regressed"}
+    regressed = {(row.table_id, row.metric) for row in mixed.rows if row.word == "regressed"}
     assert (len(regressed), tables - len(regressed)) == (text.count("<details open>"), text.count("<details>"))
     assert text.startswith("### normbench compare: 2 regressed, ")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from normbench.boards import gather, shown_trials, tables
+from normbench.boards import tables
+from normbench.boards.grid import gather, shown_trials
 
 
 def test_an_empty_folder_has_no_boards(folder) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from normbench import plugins
-from normbench.cli.compare import FORMATS as COMPARED
+from normbench.cli.commands.compare import FORMATS as COMPARED
 from normbench.cli.main import status
 from normbench.cli.output import FORMATS
 from normbench.texts import as_json, visible

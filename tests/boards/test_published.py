@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from normbench.boards import Table
-from normbench.boards.render import as_csv, as_json, terminal
+from normbench.tables import Table
+from normbench.tables.text import as_csv, as_json, terminal
 
 #: Three seeds whose 95% t interval is 85 ± 4.97 per cent.
 AROUND_85 = [0.83, 0.85, 0.87]

@@ -11,9 +11,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from normbench.boards import Table, tables
-from normbench.boards.render import ASCII, FORMATS, as_csv, as_json, github, latex_booktabs, terminal, written
-from normbench.boards.table import Column, Value
+from normbench.boards import tables
+from normbench.tables import Table
+from normbench.tables.table import Column, Value
+from normbench.tables.text import ASCII, FORMATS, as_csv, as_json, github, latex_booktabs, terminal, written
 
 RATES = [0.01, 0.1, 1.0, 3.0, 10.0]
 LONG = "online-norm(alpha_forward=0.999)"

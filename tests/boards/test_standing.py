@@ -8,9 +8,9 @@ import json
 import pytest
 
 from normbench.boards import tables
-from normbench.boards.render import ASCII, as_csv, as_json, github, latex_booktabs, terminal
 from normbench.boards.standing import standings
-from normbench.boards.table import Column, Table, TableRow, Value, by_column
+from normbench.tables.table import Column, Table, TableRow, Value, by_column
+from normbench.tables.text import ASCII, as_csv, as_json, github, latex_booktabs, terminal
 
 #: Four norms at five seeds: two alike, one below, one far below.
 SEEDS = {

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from normbench.boards import Table, tables
-from normbench.boards.render import as_csv, as_json, terminal
-from normbench.boards.table import TableRow
+from normbench.boards import tables
 from normbench.contract import Recipe
-from normbench.records import SCHEMA, SessionRecord, Timing
 from normbench.store import Store
+from normbench.store.records import SCHEMA, SessionRecord, Timing
+from normbench.tables import Table
+from normbench.tables.table import TableRow
+from normbench.tables.text import as_csv, as_json, terminal
 
 #: Ratios of nine rounds whose median is 1.1 and whose 2nd and 8th are .8 and 2.
 NINE = [1.0, 0.5, 0.8, 2.0, 1.1, 0.9, 1.2, 1.3, 3.0]
@@ -370,7 +371,7 @@ def test_only_some_tables_are_wanted(measured) -> None:
     record = session()
     store = measured(record, session(task="rings"))
 
-    found = tables(store, only=frozenset([record.table]))
+    found = tables(store, only=frozenset([record.table_id]))
 
     assert ["spirals"] == [table.task for table in found]
     assert [] == tables(store, ("accuracy", "stability"))

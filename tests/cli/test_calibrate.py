@@ -5,8 +5,9 @@ import json
 import pytest
 
 from normbench.contract import Recipe
-from normbench.records import Cell, Measure, RunRecord, TrialRecord
 from normbench.store import Store
+from normbench.store.records import RunRecord, TrialRecord
+from normbench.trials import Cell, Measure
 
 MEASURE = Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9)
 

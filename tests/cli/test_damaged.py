@@ -13,13 +13,15 @@ import msgspec
 import pytest
 
 import normbench as library
-from normbench.boards import plot
-from normbench.cli import throughput
+from normbench.charts import rates
+from normbench.cli.commands import throughput
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
-from normbench.execute.training import _trial_record, run_record
-from normbench.records import SCHEMA, FingerprintRecord, Made, Measure, Outcome, SessionRecord, Source, Timing
-from normbench.store import KINDS, QUARANTINE, RUNS, TRIALS, Store
+from normbench.execute.run import _trial_record, run_record
+from normbench.store import Store
+from normbench.store.kinds import KINDS, QUARANTINE, RUNS, TRIALS
+from normbench.store.records import SCHEMA, FingerprintRecord, SessionRecord, Timing
+from normbench.trials import Made, Measure, Outcome, Source
 
 PLAN = ("quick", "--norm", "none", "--norm", "batchnorm", "--seeds", "6", "--set", "rates=[0.1, 1]", "--device", "cpu")
 DEEP = 5000
@@ -103,7 +105,7 @@ DAMAGES = {
 def answered(normbench, monkeypatch, whole):
     """Return a function that has every command read a folder or an export, and holds its answer to docs/cli.md."""
     monkeypatch.setattr(throughput, "measure_all", lambda *args, **options: iter(()))
-    monkeypatch.setattr(plot, "draw", lambda grids, form: b"")
+    monkeypatch.setattr(rates, "draw", lambda grids, form: b"")
     key = next(Store(whole).results()).key
 
     def read(what):
@@ -111,7 +113,7 @@ def answered(normbench, monkeypatch, whole):
             ("leaderboard", what),
             ("compare", what, whole),
             ("compare", whole, what, "--format", "junit"),
-            ("plot", what, "-o", "plot.svg"),
+            ("plot", what, "-o", "rates.svg"),
             ("export", what, "-o", "export.json"),
             ("merge", what, whole, "-o", "merged"),
             ("show", key, "--in", what),

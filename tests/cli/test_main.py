@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import normbench as package
-from normbench.cli import listing, main
-from normbench.execute.training import Training
+from normbench.cli import main
+from normbench.cli.commands import listing
+from normbench.execute.run import Run
 
 COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
 
@@ -99,7 +100,7 @@ def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, mon
     asked = ("--norm", "none", "--set", "rates=[0.1, 1]", "--executor", "serial", "--quiet", "--out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_take", lambda self, outcome: (storing(self, outcome), happens()))
+        patch.setattr(Run, "_take", lambda self, outcome: (storing(self, outcome), happens()))
         lost = small(*asked, "out")
     [saved] = Path().glob("out.saved-*")
     again = small(*asked, saved)

@@ -14,13 +14,14 @@ import pytest
 
 from normbench import contract, plan, plugins, suites
 from normbench.boards import tables
-from normbench.boards.render import as_csv, as_json, written
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
 from normbench.contract import Norm, Recipe, Site, Task, Traits
-from normbench.records import SCHEMA, Cell, FingerprintRecord, Measure, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.stats import mean_over_seeds, unseen_failures
 from normbench.store import Store
+from normbench.store.records import SCHEMA, FingerprintRecord, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.suites import Published, Suite
+from normbench.tables.text import as_csv, as_json, written
+from normbench.trials import Cell, Measure
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

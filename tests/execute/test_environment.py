@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench.execute import environment
+from normbench import environment
 
 MOUNT = "30 23 0:26 {root} {point} rw,nosuid - {kind} none rw,{options}\n"
 

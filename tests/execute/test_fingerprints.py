@@ -9,11 +9,12 @@ from torch import nn
 
 import normbench
 from normbench import plugins
+from normbench.calls import Workplace
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
-from normbench.execute.calls import Workplace
-from normbench.execute.fingerprints import held, held_against, storing, take
-from normbench.store import FINGERPRINTS, Store
+from normbench.fingerprint.take import held, held_against, storing, take
+from normbench.store import Store
+from normbench.store.kinds import FINGERPRINTS
 
 SUITE = """
 name = "tiny"
@@ -97,7 +98,7 @@ def test_a_record_is_of_its_cell(asked, taken):
 
     [record] = taken("scaled")
 
-    assert (cell.table, cell.row, cell.recipe) == (record.table, record.row, record.recipe)
+    assert (cell.table_id, cell.norm_id, cell.recipe) == (record.table_id, record.norm_id, record.recipe)
     assert (cell.norm_print, cell.task_print) == (record.norm_print, record.task_print)
     assert ("taken", "", "cpu", 12) == (record.outcome, record.reason, record.device, len(record.digest))
     assert all(math.isfinite(number) for numbers in record.numbers.values() for number in numbers)
@@ -210,7 +211,7 @@ def test_what_can_be_said_beside_what_was_stored(taken, monkeypatch):
     verdicts = held_against(stored, [*taken("none"), now, *failing, *taken("drawing")])
 
     assert ["same", "changed", "unknown", "unknown"] == list(verdicts.values())
-    assert (now.table, now.row) == list(verdicts)[1]
+    assert (now.table_id, now.norm_id) == list(verdicts)[1]
     for others in ({"device": "cuda"}, {"task_version": 2}, {"method": 0}, {"recipe": now.recipe.changed(rate=1.0)}):
         assert "unknown" == held([msgspec.structs.replace(same[0], **others)], same)[0].verdict
 

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 import normbench
-from normbench import plugins, prints
-from normbench.boards.gather import gather
+from normbench import environment, plugins, prints
+from normbench.boards.grid import gather
 from normbench.errors import UsageError
-from normbench.execute import Request, environment, prepare, run
-from normbench.execute.run import data_dir, seconds_left
-from normbench.records import Result
+from normbench.execute import Request, prepare, run
+from normbench.execute.prepare import seconds_left
+from normbench.execute.request import data_dir
 from normbench.store import Store
+from normbench.store.records import Result
 
 SUITE = """
 name = "tiny"

@@ -10,14 +10,15 @@ from torch import nn
 
 import normbench
 from normbench import plugins, prints
+from normbench.calls import Workplace
 from normbench.errors import UsageError
-from normbench.execute import Request, measure_all, of_folder, prepare, run, sessions
-from normbench.execute.calls import Workplace
-from normbench.execute.sessions import missing
-from normbench.plugins import Registry
+from normbench.execute import Request, prepare, run
+from normbench.registry import Registry
 from normbench.sources import AtHand
-from normbench.store import SESSIONS, Store
+from normbench.store import Store
+from normbench.store.kinds import SESSIONS
 from normbench.throughput import session
+from normbench.throughput.wanted import measure_all, missing, of_folder, sessions
 
 SUITE = """
 name = "tiny"

@@ -10,9 +10,9 @@ import torch
 
 from normbench import plugins
 from normbench.execute import Request, prepare, run
-from normbench.records import Trial
 from normbench.store import Store
 from normbench.train import assemble, fit
+from normbench.trials import Trial
 
 pytestmark = [
     pytest.mark.gpu,

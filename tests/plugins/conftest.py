@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from normbench import plugins
-from normbench.plugins import Registry
+from normbench.registry import Registry
 
 DATA = Path(os.environ.get("NORMBENCH_DATA", "."))
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import normbench
-from normbench.plugins import Offered, Plugin
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
 from normbench.train.assemble import network
+from normbench.trials import Trial
 from normbench_plugins.images import cifar10 as data
 from normbench_plugins.images.resnet import ResidualBlock
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from normbench import plugins
-from normbench.records import Trial
 from normbench.train import fit
 from normbench.train.assemble import network
 from normbench.train.data import load
+from normbench.trials import Trial
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from normbench.records import Trial
 from normbench.train import fit
 from normbench.train.assemble import network
+from normbench.trials import Trial
 
 
 def mnist_cnn(builtin, norm, samples=0, **recipe):

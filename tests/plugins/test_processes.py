@@ -21,9 +21,10 @@ from torch import nn
 import normbench
 from normbench import plugins
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, prepare, run, training
+from normbench.execute import Request, executor_options, prepare, run
+from normbench.execute.packs import packs
 from normbench.store import Store
-from normbench_plugins.executors import processes
+from normbench_plugins.executors.processes import driver
 
 FAULTY = Path(__file__).parents[1] / "faults" / "faulty.py"
 SUITE = """
@@ -71,7 +72,7 @@ def ranks():
     found = set()
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if b"normbench.train.rank" in file.read_bytes():
+            if b"normbench.train.ranks.process" in file.read_bytes():
                 found.add(int(file.parent.name))
     return found
 
@@ -389,17 +390,17 @@ def test_what_a_worker_prints_does_not_reach_stdout(request_for, capfd):
 @pytest.mark.parametrize(
     ("shape", "per_gpu", "expected"),
     [
-        (processes._Shape("cuda", 1, 1), 1, ["0", "2", "3"]),
-        (processes._Shape("cuda", 1, 1), 2, ["0", "2", "3", "0", "2", "3"]),
-        (processes._Shape("cuda:1", 1, 1), 1, ["2"]),
-        (processes._Shape("cuda", 2, 1), 1, ["0,2"]),
+        (driver._Shape("cuda", 1, 1), 1, ["0", "2", "3"]),
+        (driver._Shape("cuda", 1, 1), 2, ["0", "2", "3", "0", "2", "3"]),
+        (driver._Shape("cuda:1", 1, 1), 1, ["2"]),
+        (driver._Shape("cuda", 2, 1), 1, ["0,2"]),
     ],
 )
 def test_each_worker_sees_its_own_gpus(monkeypatch, shape, per_gpu, expected):
     """GPUs are those that the command may see; a trial of several has its own ones."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,3")
 
-    room = processes._room(shape, per_gpu)
+    room = driver._room(shape, per_gpu)
 
     assert expected == [environ["CUDA_VISIBLE_DEVICES"] for environ in room]
 
@@ -409,14 +410,14 @@ def test_more_devices_than_there_are_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
 
     with pytest.raises(UsageError, match="devices is 4; torch sees 2 GPUs here"):
-        processes._room(processes._Shape("cuda", 4, 1), 1)
+        driver._room(driver._Shape("cuda", 4, 1), 1)
 
 
 def test_a_worker_counts_its_gpus_from_0(request_for):
     """What is asked of the command's second GPU is the worker's first."""
-    [pack, *_] = training._packs(prepare(request_for()), prepare(request_for()).todo)
+    [pack, *_] = packs(prepare(request_for()), prepare(request_for()).todo)
 
-    [(shape, attempts)] = processes._by_shape([msgspec.structs.replace(pack, device="cuda:1")])
+    [(shape, attempts)] = driver._by_shape([msgspec.structs.replace(pack, device="cuda:1")])
 
     assert ("cuda:1", "cuda") == (shape.device, attempts[0].pack.device)
 
@@ -429,15 +430,15 @@ def test_a_worker_counts_its_gpus_from_0(request_for):
 def test_parameters_that_can_not_be(parameters):
     """They are refused before anything starts."""
     with pytest.raises(UsageError, match="jobs and timeout are 0 or more"):
-        processes.run([], print, **parameters)
+        driver.run([], print, **parameters)
 
 
 @pytest.mark.parametrize(("devices", "threads", "expected"), [(1, 1, 8), (1, 3, 2), (2, 2, 2), (8, 8, 1)])
 def test_workers_share_the_cores(monkeypatch, devices, threads, expected):
     """A trial takes a core for each thread of each device; one always runs."""
-    monkeypatch.setattr(processes.environment, "cores", lambda: 8)
+    monkeypatch.setattr(driver.environment, "cores", lambda: 8)
 
-    assert expected == len(processes._room(processes._Shape("cpu", devices, threads), 1))
+    assert expected == len(driver._room(driver._Shape("cpu", devices, threads), 1))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
-from normbench.records import Pack, Trial
+from normbench.trials import Pack, Trial
 from normbench_plugins.ray_cluster.share import Share
 
 

@@ -11,9 +11,10 @@ from torch import nn
 import normbench
 from normbench import plugins
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, measure_all, prepare
-from normbench.execute.fingerprints import storing, take
+from normbench.execute import Request, executor_options, prepare
+from normbench.fingerprint.take import storing, take
 from normbench.store import Store
+from normbench.throughput.wanted import measure_all
 
 FAULTY = Path(__file__).parents[1] / "faults" / "faulty.py"
 #: In a worker a session is a matter of milliseconds: two rounds of the shortest blocks.

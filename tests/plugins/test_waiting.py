@@ -3,8 +3,8 @@
 import pytest
 
 import normbench
-from normbench.records import Pack, Trial
-from normbench_plugins.workers.waiting import Attempt, Waiting
+from normbench.trials import Pack, Trial
+from normbench_plugins.executors.processes.waiting import Attempt, Waiting
 
 
 def packs(*names):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from normbench.stats.calibration import (
+from normbench.compare.simulate import (
     OK,
     OPEN,
     REGRESSED,

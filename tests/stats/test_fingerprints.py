@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from normbench.stats.fingerprints import agree, digest, largest_difference, worded
+from normbench.fingerprint.numbers import agree, digest, largest_difference, worded
 
 NUMBERS = {"loss": [2.5], "gradient at step 0": [2.0, 0.1], "weight": [3.0, 1e-3]}
 

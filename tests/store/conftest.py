@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from normbench.contract import Recipe
-from normbench.records import SCHEMA, Cell, Measure, RunRecord, TrialRecord
 from normbench.store import Store
+from normbench.store.records import SCHEMA, RunRecord, TrialRecord
+from normbench.trials import Cell, Measure
 
 HOLD = """
 import sys

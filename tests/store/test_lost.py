@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from normbench.errors import UsageError
-from normbench.store import RUNS, TRIALS, Store, StoreLostError
+from normbench.store import Store, StoreLostError
+from normbench.store.kinds import RUNS, TRIALS
 
 
 def _wrote(store, *steps):

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from normbench.errors import UsageError
-from normbench.records import SCHEMA
-from normbench.store import ENVIRONMENTS, QUARANTINE, RUNS, TRIALS, DiskFullError, Unreadable
+from normbench.store import DiskFullError
+from normbench.store.kinds import ENVIRONMENTS, QUARANTINE, RUNS, TRIALS
+from normbench.store.lines import Unreadable
+from normbench.store.records import SCHEMA
 
 
 @pytest.fixture

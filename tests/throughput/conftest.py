@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import normbench
-from normbench.plugins import Offered, Plugin, Registry
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin, Registry
 from normbench.throughput import Effort, Entry, Measured, Round, session
+from normbench.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import torch
 
 import normbench
-from normbench.records import Trial
 from normbench.throughput import Entry
 from normbench.throughput.session import _guarded
+from normbench.trials import Trial
 
 
 def test_what_a_turn_changes_is_put_back_and_said_of_its_norm():

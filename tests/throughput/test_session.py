@@ -255,7 +255,7 @@ def real(registry, measured, monkeypatch):
     def run(recipe=None, device="cpu"):
         given = normbench.Recipe(**{"rate": 1e-4, "batch_size": 8, "epochs": 1, **(recipe or {})})
         trials = [
-            normbench.records.Trial(task="tiny", task_version=1, norm=norm, recipe=given, seed=0)
+            normbench.trials.Trial(task="tiny", task_version=1, norm=norm, recipe=given, seed=0)
             for norm in ("plain", "watching", "plain")
         ]
         found = measured(trials, made, device=device)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import normbench
-from normbench.plugins import Offered, Plugin, Registry
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin, Registry
+from normbench.trials import Trial
 
 
 class FusedScale(nn.Module):

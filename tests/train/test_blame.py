@@ -9,7 +9,7 @@ import torch
 
 import normbench
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
 from normbench.train.dry_run import try_trial
 

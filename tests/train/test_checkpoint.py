@@ -20,10 +20,11 @@ from torch import nn
 
 import normbench
 from normbench import plugins
-from normbench.plugins import Offered, Plugin
-from normbench.records import Pack, Trial
-from normbench.train import checkpoint, fit, fit_pack, group
+from normbench.registry import Offered, Plugin
+from normbench.train import checkpoint, fit, fit_pack
 from normbench.train.checkpoint import Checkpoints
+from normbench.train.ranks import parent
+from normbench.trials import Pack, Trial
 
 
 class Killed(BaseException):
@@ -459,7 +460,7 @@ def test_a_process_killed_at_any_moment_loses_little(tmp_path):
     whole = next(fit([trial], probes=["weight-norm"]))
     step = random.Random(7).randrange(2, 40)
     pack = Pack(trials=(trial,), checkpoint=str(tmp_path), checkpoint_every=0.0, probes=("weight-norm",))
-    code = "import sys, msgspec; from normbench.records import Pack; from normbench.train import fit_pack; "
+    code = "import sys, msgspec; from normbench.trials import Pack; from normbench.train import fit_pack; "
     code += "list(fit_pack(msgspec.json.decode(sys.argv[1], type=Pack)))"
 
     with subprocess.Popen([sys.executable, "-c", code, msgspec.json.encode(pack).decode()]) as process:
@@ -488,7 +489,7 @@ def test_each_rank_goes_on_with_its_own_buffers(tmp_path):
     failed, resumed = (
         trained("resumed", 5, checkpoint=str(tmp_path / "checkpoints"), checkpoint_every=0.0) for _ in range(2)
     )
-    group.close()
+    parent.close()
 
     assert "error" == failed.outcome
     assert whole.series["0[0]"] != whole.series["1[0]"]

@@ -11,7 +11,7 @@ from torch import nn
 
 import normbench
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
 from normbench.train.dry_run import try_trial
 

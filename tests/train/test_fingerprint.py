@@ -12,10 +12,10 @@ from torch import nn
 
 import normbench
 from normbench.contract import Unsupported
-from normbench.plugins import Offered, Plugin
-from normbench.stats.fingerprints import agree, largest_difference
+from normbench.fingerprint.numbers import agree, largest_difference
+from normbench.fingerprint.steps import fingerprint, projected, steps_of
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
-from normbench.train.fingerprint import fingerprint, projected, steps_of
 
 SCRIPT = """
 import json

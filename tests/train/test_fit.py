@@ -11,12 +11,12 @@ from torch import nn
 import normbench
 from normbench import plugins
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
 from normbench.train.assemble import network
 from normbench.train.data import Batches
 from normbench.train.streams import global_stream
+from normbench.trials import Trial
 
 
 def outcome_of(trial, registry, **options):

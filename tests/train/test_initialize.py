@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import normbench
-from normbench.plugins import Offered, Plugin
 from normbench.recipe import Recipe
+from normbench.registry import Offered, Plugin
 from normbench.train.assemble import network
 from normbench.train.initialize import Initializer
 

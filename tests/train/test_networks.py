@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import normbench
-from normbench.plugins import Offered, Plugin
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin
 from normbench.train import fit
+from normbench.trials import Trial
 
 
 class Residual(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 from normbench.recipe import Recipe
 from normbench.train.initialize import Initializer
 from normbench.train.optimize import multiplier, optimizer
-from normbench.train.sites import Place
+from normbench.train.place import Place
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 

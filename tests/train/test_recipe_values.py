@@ -11,14 +11,15 @@ from torch import nn
 import normbench
 from normbench.boards.accuracy import epochs_to
 from normbench.errors import UsageError
-from normbench.plugins import Offered, Plugin
-from normbench.records import Measure, Result, Trial
+from normbench.registry import Offered, Plugin
+from normbench.store.records import Result
 from normbench.train import fit
 from normbench.train.assemble import data, network, training
 from normbench.train.data import Batches
 from normbench.train.dry_run import try_trial
 from normbench.train.optimize import optimizer
 from normbench.train.streams import global_stream
+from normbench.trials import Measure, Trial
 
 PLUGIN = Plugin("t", "t")
 

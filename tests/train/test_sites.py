@@ -8,7 +8,7 @@ import normbench
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
 from normbench.train.initialize import Initializer
-from normbench.train.sites import Place, layer
+from normbench.train.place import Place, layer
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 

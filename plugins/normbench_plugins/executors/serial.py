@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import normbench
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
+    from normbench.trials import Outcome, Pack
 
 
 def run(packs: Iterable[Pack], on_outcome: Callable[[Outcome], None]) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import normbench
-from normbench.execute import environment
+from normbench import environment
 
 #: Seconds in which an address has to answer; Ray on it gets three times as many.
 PATIENCE = 5.0

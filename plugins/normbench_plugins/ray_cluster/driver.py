@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import normbench
-from normbench_plugins.executors import processes
+from normbench_plugins.executors.processes import driver
 from normbench_plugins.ray_cluster import several, task
 from normbench_plugins.ray_cluster.connection import connected
 from normbench_plugins.ray_cluster.share import Share, nodes
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
+    from normbench.trials import Outcome, Pack
 
 #: How often a pack whose node or Ray worker is gone is given to another. It is hardly ever the trial's doing: what a
 #: trial does to its own process is seen by `task`, which tries it once more.
@@ -50,7 +50,7 @@ def run(
     `per_gpu` trials of one device share a GPU. A pack that takes longer than `timeout` seconds a trial is killed with
     all it started. Raises UsageError where Ray is missing, no cluster answers, or no node has what a trial takes.
     """
-    processes.check(jobs, per_gpu, timeout)
+    driver.check(jobs, per_gpu, timeout)
     with connected(address) as ray:
         _Crew(ray, jobs, per_gpu, timeout, on_outcome).run(packs)
 

@@ -21,8 +21,8 @@ from normbench_plugins.ray_cluster.share import Share
 from normbench_plugins.ray_cluster.task import Home
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
-    from normbench.train.group import Shape
+    from normbench.train.ranks.parent import Shape
+    from normbench.trials import Outcome, Pack
 
 #: Seconds that ranks have to end by themselves.
 GRACE = 2.0
@@ -37,11 +37,12 @@ def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -
 
     No layer runs in this process: ranks do that. The time counts from here, with the start of the ranks.
     """
-    from normbench.train import fit_pack, group
+    from normbench.train import fit_pack
+    from normbench.train.ranks import parent
 
     home.settle()
     seconds = timeout * len(pack.trials)
-    group.launcher = nodes = Nodes(home, share, placement)
+    parent.launcher = nodes = Nodes(home, share, placement)
     signal.signal(signal.SIGALRM, _expire)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -50,7 +51,7 @@ def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -
         return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        group.close()
+        parent.close()
         nodes.leave()
 
 
@@ -69,7 +70,7 @@ class Nodes:
 
     def __call__(self, shape: Shape, environ: Mapping[str, str]) -> Torchruns:
         """Start torchrun on each node."""
-        from normbench.train import launch
+        from normbench.train.ranks import launch
 
         agent = self._ray.remote(max_retries=0)(torchrun)
         meeting = ["--master-addr", self.host, "--master-port", str(_free_port(self.host))]
@@ -140,7 +141,7 @@ def torchrun(options: list[str], environ: dict[str, str], home: Home) -> dict[in
     with tempfile.TemporaryDirectory(prefix="normbench-") as folder:
         command = [sys.executable, "-P", str(program), str(os.getpid()), folder, *options, "--log-dir", folder]
         said = subprocess.run(
-            [*command, "-m", "normbench.train.rank"],
+            [*command, "-m", "normbench.train.ranks.process"],
             env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

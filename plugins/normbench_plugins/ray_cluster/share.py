@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import normbench
 
 if TYPE_CHECKING:
-    from normbench.records import Pack
+    from normbench.trials import Pack
 
 #: Ray counts in ten-thousandths of a resource, rounded to the nearest: six of 1/6 would be more than one.
 _UNIT = 10_000

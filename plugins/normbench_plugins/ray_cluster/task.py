@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import normbench
-from normbench_plugins.executors import processes
+from normbench_plugins.executors.processes import driver
 
 if TYPE_CHECKING:
-    from normbench.records import Outcome, Pack
+    from normbench.trials import Outcome, Pack
 
 #: Environment variables that begin so are the driver's, on every node.
 _OURS = "NORMBENCH_"
@@ -52,7 +52,7 @@ def train(pack: Pack, timeout: float, home: Home) -> list[Outcome]:
     """
     home.settle()
     outcomes: list[Outcome] = []
-    processes.run([pack], outcomes.append, jobs=1, timeout=timeout)
+    driver.run([pack], outcomes.append, jobs=1, timeout=timeout)
     return outcomes
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import normbench
-from normbench.records import Outcome, Pack, Trial
-from normbench.train import fit_pack, group
+from normbench.train import fit_pack
+from normbench.train.ranks import parent
+from normbench.trials import Outcome, Pack, Trial
 
 PLUGIN = Path(__file__).parent / "ranks_plugin.py"
 
@@ -19,7 +20,7 @@ PLUGIN = Path(__file__).parent / "ranks_plugin.py"
 def _ended() -> Iterator[None]:
     """Leave no group behind; until then tests share what is there, as a start takes seconds."""
     yield
-    group.close()
+    parent.close()
 
 
 @pytest.fixture

@@ -14,21 +14,22 @@ import pytest
 import torch
 
 from normbench.errors import UsageError
-from normbench.train import fit_pack, group
+from normbench.train import fit_pack
+from normbench.train.ranks import parent
 
 
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_norm_that_refuses_costs_no_group(dry, pack, trial, trained):
     """All ranks refuse alike, and none is left in the trial: the group is kept."""
     trained("plain", devices=2)
-    kept = group._kept[0]
+    kept = parent._kept[0]
 
     found = list(fit_pack(pack(trial("refusing", devices=2), dry=dry)))
 
     expected = [] if dry else [("unsupported", "not on a Tuesday")]
     assert expected == [(outcome.outcome, outcome.reason) for outcome in found]
     assert trained("plain", devices=2).score is not None
-    assert kept is group._kept[0]
+    assert kept is parent._kept[0]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,10 @@ class Started:
 )
 def test_ranks_that_can_not_start(monkeypatch, trained, exits, words):
     """What ended them is the reason, after a second attempt; nothing is waited for, or left."""
-    group.close()
+    parent.close()
     killed, told = [], []
-    monkeypatch.setattr(group, "Launched", lambda *given: Started(exits, killed))
-    monkeypatch.setattr(group, "watchers", [told.append])
+    monkeypatch.setattr(parent, "Launched", lambda *given: Started(exits, killed))
+    monkeypatch.setattr(parent, "watchers", [told.append])
 
     found = trained("plain", devices=2)
 
@@ -89,21 +90,21 @@ def test_ranks_that_can_not_start(monkeypatch, trained, exits, words):
 def test_a_copy_of_the_process_leaves_the_group_alone(trained):
     """A fork that ends does not take its parent's ranks with it."""
     trained("plain", devices=2)
-    kept = group._kept[0]
+    kept = parent._kept[0]
     copy = os.fork()
     if not copy:
-        group.close()
+        parent.close()
         os._exit(0)
     os.waitpid(copy, 0)
 
     assert trained("plain", devices=2).score is not None
-    assert kept is group._kept[0]
+    assert kept is parent._kept[0]
 
 
 def test_a_rank_that_dies_between_trials(trained, numbers):
     """The next trial is trained on a new group."""
     once = trained("plain", devices=2)
-    os.kill(group._kept[0]._pids[0], signal.SIGKILL)
+    os.kill(parent._kept[0]._pids[0], signal.SIGKILL)
 
     again = trained("plain", devices=2)
 
@@ -113,17 +114,17 @@ def test_a_rank_that_dies_between_trials(trained, numbers):
 def test_an_interruption_ends_the_group(monkeypatch, trained):
     """Ctrl-C does not leave ranks behind that go on with a trial nobody waits for."""
     trained("plain", devices=2)
-    pids = list(group._kept[0]._pids.values())
+    pids = list(parent._kept[0]._pids.values())
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(group, "wait", interrupt)
+    monkeypatch.setattr(parent, "wait", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         trained("plain", devices=2)
 
-    assert [] == group._kept
+    assert [] == parent._kept
     assert gone(pids)
 
 
@@ -137,7 +138,7 @@ def test_an_interruption_ends_the_group(monkeypatch, trained):
 )
 def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, reason, trained):
     """The others wait for it in vain, and are killed; the reason names the rank, unless all raised alike."""
-    monkeypatch.setattr(group, "GRACE", 1.0)
+    monkeypatch.setattr(parent, "GRACE", 1.0)
 
     found = trained(norm, devices=2)
 
@@ -147,7 +148,7 @@ def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, rea
 
 def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pack, trial):
     """It arrives as the one line that it is, with norm and site."""
-    monkeypatch.setattr(group, "GRACE", 1.0)
+    monkeypatch.setattr(parent, "GRACE", 1.0)
 
     with pytest.raises(UsageError, match=r"norm wrong-on-one at site 0 of double .*: the layer returned the shape"):
         list(fit_pack(pack(trial("wrong-on-one", devices=2), dry=True)))
@@ -156,9 +157,9 @@ def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pa
 def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, tmp_path, trained, numbers):
     """The second attempt is on new processes, and gives what it would have given."""
     monkeypatch.setenv("NORMBENCH_TEST_DIED", str(tmp_path / "died"))
-    group.close()
+    parent.close()
     told = []
-    monkeypatch.setattr(group, "watchers", [told.append])
+    monkeypatch.setattr(parent, "watchers", [told.append])
 
     found = trained("dies-once", devices=2)
 
@@ -193,8 +194,8 @@ def test_ranks_end_with_their_parent(tmp_path, plugin):
 import os, signal, sys
 import normbench
 from normbench.train import fit_pack, group
-from normbench.records import Pack, Trial
-group.watchers.append(lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids))))
+from normbench.trials import Pack, Trial
+parent.watchers.append(lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids))))
 recipe = normbench.Recipe(rate=0.1, batch_size=12, epochs=1, devices=2)
 trial = Trial(task="double", task_version=1, norm="plain", recipe=recipe, seed=0)
 [outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)))
@@ -227,7 +228,7 @@ def listening(process):
 def test_nobody_else_can_reach_the_ranks(trained, recipe):
     """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
     assert trained("sync-batchnorm", **recipe).score is not None
-    kept = group._kept[0]
+    kept = parent._kept[0]
 
     found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
 
@@ -237,13 +238,13 @@ def test_nobody_else_can_reach_the_ranks(trained, recipe):
 def test_folders_of_ranks_go_with_their_group(monkeypatch, tmp_path, trained):
     """Whatever becomes of it: a rank that died, an interruption, an end in peace."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    group.close()
+    parent.close()
     trained("plain", devices=2)
     during = list(tmp_path.glob("normbench-*"))
-    os.kill(group._kept[0]._pids[0], signal.SIGKILL)
+    os.kill(parent._kept[0]._pids[0], signal.SIGKILL)
 
     trained("plain", devices=2)
-    group.close()
+    parent.close()
 
     assert (1, []) == (len(during), list(tmp_path.glob("normbench-*")))
 
@@ -252,7 +253,7 @@ def test_a_folder_whose_name_is_too_long_is_one_line(monkeypatch, tmp_path, trai
     """A socket's path has some hundred characters at most."""
     (tmp_path / ("x" * 100)).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
-    group.close()
+    parent.close()
 
     with pytest.raises(
         UsageError, match=r"^no ranks can be started with temporary files in .*x \(TMPDIR\): .* too long$"

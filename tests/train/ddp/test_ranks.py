@@ -8,12 +8,12 @@ from torch import nn
 
 import normbench
 from normbench import plugins
-from normbench.plugins import Offered, Plugin, Registry
-from normbench.records import Trial
+from normbench.registry import Offered, Plugin, Registry
 from normbench.train import fit_pack
 from normbench.train.assemble import network, place_of
 from normbench.train.data import Batches
-from normbench.train.ranks import ALONE, Ranks, joined
+from normbench.train.ranks.place import ALONE, Ranks, joined
+from normbench.trials import Trial
 
 SPLIT = (torch.arange(26.0).view(26, 1), torch.arange(26))
 

@@ -1,0 +1,1 @@
+"""One file for each command, each with a function `command`."""

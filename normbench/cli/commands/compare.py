@@ -1,0 +1,189 @@
+"""`normbench compare`: is HEAD worse than BASE? A table, and an exit status to trust."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from normbench import gates as gating
+from normbench import plugins
+from normbench.cli import options, output, saving
+from normbench.cli.commands.run import runs
+from normbench.cli.output import annotate, say
+from normbench.compare import benchmark_files
+from normbench.errors import UsageError, unknown
+from normbench.execute import Request, executor_options, until
+from normbench.store import Store
+from normbench.surroundings import on_stderr
+
+if TYPE_CHECKING:
+    from normbench.compare.comparison import Comparison
+    from normbench.gates import Gate
+
+REGRESSED, INCOMPARABLE, CRASHED = 1, 3, 4
+FORMATS = (*output.FORMATS, "junit")
+#: The form of a file that -o names, by its ending.
+ENDINGS = {".md": "github", ".xml": "junit", ".json": "json", ".csv": "csv", ".tex": "latex_booktabs"}
+
+
+def command(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="A results folder, an export, or benchmarks' JSON.")],
+    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to hold against BASE.")],
+    fail: options.Fail = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on unclear rows that could be ok, and on rows that vanished.")
+    ] = False,
+    require_baseline: Annotated[
+        bool, typer.Option("--require-baseline", help="End with status 3 where BASE is not there.")
+    ] = False,
+    decided: options.Until = None,
+    max_seeds: options.MaxSeeds = None,
+    fingerprint: Annotated[
+        bool,
+        typer.Option("--fingerprint", help="Train in HEAD only what BASE's fingerprints say has changed."),
+    ] = False,
+    plugin: options.Plugins = None,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = None,
+    save: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also write .md, .xml (JUnit), .json, .csv or .tex."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = "terminal",
+    json: output.JsonOption = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Compare two results folders, or exports: per metric BASE, HEAD, the difference and a verdict.
+
+    Gates say what may get worse by how much: --fail, else [gate] of the suite that HEAD ran. Ends with status 1 where
+    one is surely exceeded, 3 where there is nothing to compare, 4 where trials of HEAD crashed.
+    """
+    form = "json" if json else form
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS, "--format")
+    for file in save or ():
+        if file.suffix not in ENDINGS:
+            raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
+    saving.check(save or (), [base, head])
+    if plugin:
+        # What is asked for by name is looked at, needed or not.
+        output.warn_of_plugins(plugins.current(tuple(plugin)))
+    given = gating.given(fail or ())
+    if not base.exists():
+        return _no_baseline(base, head, required=require_baseline)
+    if base.is_file() and benchmark_files.is_benchmarks(base):
+        from normbench.compare import pytest_benchmark
+
+        if decided or fingerprint:
+            raise UsageError(f"{base}: files of benchmarks are only read; --until and --fingerprint train in folders")
+        timed = benchmark_files.read(base)
+        comparison = pytest_benchmark.compare(timed, benchmark_files.read(head), pytest_benchmark.gates(given, timed))
+        _put(comparison, form, save or [])
+        return status(comparison, strict=strict)
+    gating.gates(given, "--fail")
+    request = Request(
+        suite="",
+        plugin_files=plugin or (),
+        data_dir=data_dir,
+        device=device,
+        options=executor_options(jobs=jobs),
+    )
+    looks = options.looks(decided, max_seeds)
+    comparison = _compared(Store(base), Store(head), given, looks, fingerprint, request, quiet)
+    _put(comparison, form, save or [])
+    return status(comparison, strict=strict)
+
+
+def _compared(
+    ours: Store,
+    theirs: Store,
+    given: dict[str, str],
+    looks: list[int],
+    fingerprint: bool,
+    request: Request,
+    quiet: bool,
+) -> Comparison:
+    """Compare, training first in HEAD what is asked to be."""
+    from normbench.compare.folders import compare
+
+    output.require_runs(ours)
+    unchanged: frozenset[tuple[str, str]] = frozenset()
+    run = partial(runs, quiet=quiet)
+    if fingerprint:
+        with on_stderr():
+            unchanged = until.fingerprinted(ours, theirs, request, run, looks)
+    else:
+        output.require_runs(theirs)
+    gates = gates_of(ours, theirs, given, quiet)
+    if looks and theirs.runs():
+        comparison = until.decided_compare(ours, theirs, gates, looks, request, run, unchanged)
+    else:
+        comparison = compare(ours, theirs, gates, unchanged=unchanged)
+    for store in (ours, theirs):
+        output.warn_of_unreadable(store)
+    return comparison
+
+
+def gates_of(base: Store, head: Store, given: dict[str, str], quiet: bool) -> dict[str, Gate]:
+    """Return the gates: those of the suite that HEAD ran last (else BASE), with those of the command line instead."""
+    declared = [
+        store.runs()[-1].suite.get("gate", {}) if store.exists() and store.runs() else {} for store in (base, head)
+    ]
+    if declared[0] != declared[1] and all(store.exists() for store in (base, head)) and not quiet:
+        say(f"normbench: [gate] of HEAD's suite is not BASE's: {_spelled(declared[1])}, not {_spelled(declared[0])}")
+    suite = declared[1] if head.exists() and head.runs() else declared[0]
+    return gating.gates({**suite, **given}, "gate")
+
+
+def _spelled(table: dict[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in table.items()) or "none"
+
+
+def _no_baseline(base: Path, head: Path, *, required: bool) -> int:
+    how = f"cp -r {head} {base}" if head.is_dir() else f"cp {head} {base}"
+    if base.suffix in (".json", ".parquet") and head.is_dir():
+        how = f"normbench export {head} -o {base}"
+    say(f"normbench: there is no baseline {base} yet; {how} makes HEAD the baseline")
+    return INCOMPARABLE if required else 0
+
+
+def status(comparison: Comparison, *, strict: bool) -> int:
+    """Say on stderr what fails, as annotations in a GitHub job, and return the exit status."""
+    from normbench.compare.text import sentence
+
+    failing = comparison.failing(strict=strict)
+    for row in failing:
+        what = sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why}"
+        annotate("error", row.word, what)
+    for warning in comparison.warnings:
+        annotate("warning", "gate", warning)
+    for row in comparison.rows:
+        if row.word in ("unclear", "vanished") and row not in failing and row.could_be_ok:
+            annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm!r}: {row.why}")
+    if failing:
+        return REGRESSED
+    if comparison.crashed:
+        say(f"normbench: {comparison.crashed} trials of HEAD have no result (error, oom or timeout)")
+        return CRASHED
+    if not comparison.compared:
+        say("normbench: nothing in common: nothing on both sides can be held against each other")
+        return INCOMPARABLE
+    return INCOMPARABLE if strict and comparison.idle else 0
+
+
+def _put(comparison: Comparison, form: str, save: list[Path]) -> None:
+    from normbench.compare.text import FORMATS as WRITERS
+    from normbench.compare.text import github, terminal
+
+    output.put(
+        terminal(comparison, ascii_only=not output.speaks_unicode())
+        if form == "terminal"
+        else WRITERS[form](comparison)
+    )
+    for file in save:
+        saving.save(file, (WRITERS[ENDINGS[file.suffix]](comparison) + "\n").encode())
+    output.step_summary(lambda: github(comparison))

@@ -1,0 +1,37 @@
+"""`normbench export`: a results folder as one compact file, to commit or to send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench.cli import output, saving
+from normbench.errors import UsageError
+from normbench.store import Store
+from normbench.store.export import FORMS
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
+    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json|parquet", help="The file to write.")],
+) -> None:
+    """Write what the boards of a results folder show into one file, which every reporting command reads.
+
+    Trials that were trained again are left out in their older form. A Parquet file is a table with a row a trial; it
+    needs pyarrow.
+    """
+    if file.suffix not in FORMS:
+        raise UsageError(f"-o {file}: an export ends in {' or '.join(FORMS)}")
+    saving.check([file], [folder])
+    from normbench.boards.grid import shown_trials
+
+    store = Store(folder)
+    output.require_runs(store)
+    trials = shown_trials(store)
+    document = store.export(trials, file.suffix)
+    output.warn_of_unreadable(store)
+    saving.save(file, document)
+    sessions = output.counted(len(store.sessions()), "throughput session")
+    output.say(f"{file} written: {len(trials)} trials, {sessions}")

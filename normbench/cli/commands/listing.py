@@ -1,0 +1,144 @@
+"""`normbench list`: what the plugins at hand offer, with parameters and their defaults."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from normbench import plugins, spelling, suites
+from normbench.cli import options, output
+from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.errors import UsageError, unknown
+from normbench.texts import as_json, visible
+
+
+def command(
+    kind: Annotated[str, typer.Argument(metavar="norms|tasks|suites|probes|executors", help="What to list.")],
+    plugin: options.Plugins = None,
+    json: output.JsonOption = False,
+) -> None:
+    """List norms, tasks, suites, probes or executors, with their parameters and defaults."""
+    if kind not in _KINDS:
+        raise unknown("kind", kind, _KINDS, "list")
+    registry = plugins.current(tuple(plugin or ()))
+    entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
+    if json:
+        output.put(as_json({"schema": 1, kind: _described(entries)}))
+    else:
+        output.put_lines(_lines(entries))
+    output.warn_of_plugins(registry)
+
+
+def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
+    return {
+        "name": norm.name,
+        "summary": norm.summary,
+        "parameters": dict(norm.params),
+        "placement": norm.placement,
+        "layouts": sorted(norm.layouts),
+        "paper": norm.paper,
+        "plugin": plugin,
+    }
+
+
+def _task(task: Task, plugin: str) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "summary": task.summary,
+        "parameters": dict(task.params),
+        "version": task.version,
+        "recipe": msgspec.to_builtins(task.recipe),
+        "chance": task.chance,
+        "reference": task.reference,
+        "better": task.direction,
+        "plugin": plugin,
+    }
+
+
+def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
+    suite = suites.read(Path(file.path))
+    return {
+        "name": suite.name,
+        "summary": suite.summary,
+        "tasks": suite.tasks,
+        "norms": [spelling.choice(entry, suite.name).shown for entry in suite.norms],
+        "rates": suite.rates,
+        "seeds": suite.seeds,
+        "plugin": plugin,
+    }
+
+
+def _probe(probe: Probe, plugin: str) -> dict[str, Any]:
+    return {"name": probe.name, "summary": probe.summary, "plugin": plugin}
+
+
+def _executor(executor: Executor, plugin: str) -> dict[str, Any]:
+    parameters = dict(executor.params)
+    return {"name": executor.name, "summary": executor.summary, "parameters": parameters, "plugin": plugin}
+
+
+#: What can be listed, by the registry's name for it, and how one of each is described.
+_KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
+    "norms": _norm,
+    "tasks": _task,
+    "suites": _suite,
+    "probes": _probe,
+    "executors": _executor,
+}
+
+
+def _lines(entries: list[dict[str, Any]]) -> list[str]:
+    """Return for each entry its name and summary, and below, indented, all else that is not empty."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    name_width = max((len(entry["name"]) for entry in entries), default=0) + 2
+    lines = []
+    for entry in entries:
+        rest = {
+            key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])
+        }
+        details = visible("; ".join(f"{key} {_plain(value)}" for key, value in rest.items()))
+        indent = " " * name_width
+        lines += textwrap.wrap(
+            visible(entry["summary"]), width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
+        )
+        lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
+    return lines
+
+
+def _assignment(name: str, value: Any) -> str:
+    try:
+        return spelling.assignments({name: value})
+    except (TypeError, UsageError):  # no TOML
+        return f"{name}={_name(value)}"
+
+
+def _described(value: Any) -> Any:
+    """Return a value as JSON has it, in words where it has none: a default may be infinite, a function or a class."""
+    if isinstance(value, dict):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else _name(value)
+
+
+def _name(thing: Any) -> str:
+    """Return the name of a function or a class, or of the class of anything else."""
+    name: str = getattr(thing, "__qualname__", type(thing).__qualname__)
+    return name
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(_assignment(name, item) for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    return str(value)

@@ -1,0 +1,33 @@
+"""`normbench merge`: several results folders as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench.cli import output
+from normbench.store import Store
+from normbench.store.kinds import RUNS, SESSIONS, TRIALS
+
+
+def command(
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILE", help="Results folders, or exports of some.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make: new, or empty.")],
+) -> None:
+    """Make one results folder of several, with all that they hold, each record once.
+
+    Folders that contradict each other are refused: in one environment, a trial on a CPU gives the same to the last bit.
+    """
+    from normbench.store.merge import merge
+
+    stores = [Store(source) for source in sources]
+    for store in stores:
+        output.require_runs(store)
+    held = merge(stores, out)
+    counts = [
+        output.counted(held[name], noun)
+        for name, noun in ((TRIALS, "trial"), (RUNS, "run"), (SESSIONS, "throughput session"))
+    ]
+    output.say(f"{out} written: {', '.join(counts)}, of {output.counted(len(stores), 'source')}")

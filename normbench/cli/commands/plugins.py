@@ -1,0 +1,53 @@
+"""`normbench plugins`: which plugins were found, what each offers, and which failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normbench import plugins, registry
+from normbench.cli import options, output
+from normbench.texts import as_json
+
+
+def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> int:
+    """List the plugins that were found, what each offers, and those that failed, with the reason.
+
+    NORMBENCH_PLUGINS=a,b loads only these, NORMBENCH_STRICT_PLUGINS=1 makes a plugin that fails exit status 2.
+    """
+    registry = plugins.load(tuple(plugin or ()))
+    if json:
+        described = {
+            "schema": 1,
+            "plugins": [_described(found) for found in registry.plugins],
+            "quarantined": [
+                {
+                    "name": bad.name,
+                    "origin": bad.origin,
+                    "version": bad.version,
+                    "error": bad.error,
+                    "remedy": bad.remedy,
+                }
+                for bad in registry.quarantined
+            ],
+        }
+        output.put(as_json(described))
+    else:
+        lines = []
+        for found in registry.plugins:
+            lines.append(f"{found.name}  {_source(found)}")
+            lines += [f"    {kind}: {', '.join(names)}" for kind, names in found.offers.items()]
+        for bad in registry.quarantined:
+            lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
+            lines.append(f"    to be rid of it: {bad.remedy}")
+        output.put_lines(lines or ["no plugins"])
+    for note in registry.notes:
+        output.say(f"normbench: {note}")
+    return 2 if registry.quarantined and plugins.strict() else 0
+
+
+def _described(found: registry.Plugin) -> dict[str, Any]:
+    return {"name": found.name, "origin": found.origin, "version": found.version, "offers": found.offers}
+
+
+def _source(found: registry.Plugin | registry.Quarantined) -> str:
+    return f"{found.distribution} {found.version}" if found.distribution else found.origin

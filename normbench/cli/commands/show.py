@@ -1,0 +1,150 @@
+"""`normbench show`: all that is stored of one trial."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from normbench.cli import output
+from normbench.errors import UsageError
+from normbench.spelling import assignments, spelled
+from normbench.store import Store
+from normbench.store.records import TrialRecord
+from normbench.suites import Suite
+from normbench.texts import as_json
+from normbench.trials import Cell
+
+
+def command(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's key, or its first characters.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--in",
+            metavar="DIR|FILE",
+            help="The results folder, or an export.  [default: each below results, and the current folder]",
+            show_default=False,
+        ),
+    ] = None,
+    json: output.JsonOption = False,
+) -> None:
+    """Show all that is stored of one trial; `normbench plan SUITE --trials` lists the keys."""
+    store, record = _find(trial, folder)
+    environment = store.environments().get(record.environment, {})
+    if json:
+        whole = {**msgspec.to_builtins(record), "environment": environment}
+        output.put(as_json(whole))
+        return
+    output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment))
+
+
+def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
+    """Return the latest record of the trial whose key begins so, and its store."""
+    folders = [folder] if folder else [Path(), *sorted(path.parent for path in Path("results").glob("*/runs.jsonl"))]
+    stores = [Store(path) for path in folders]
+    if folder:
+        output.require_runs(stores[0])
+    found = [(store, record) for store in stores for record in store.trials() if record.key.startswith(key)]
+    for store in stores:
+        output.warn_of_unreadable(store)
+    if not found:
+        where = ", ".join(str(path) for path in folders)
+        raise UsageError(f"no trial {key!r} in {where}; normbench plan SUITE --trials lists the keys")
+    keys = sorted({record.key for _, record in found})
+    if len(keys) > 1:
+        raise UsageError(f"{key!r} begins the keys of {len(keys)} trials ({', '.join(keys[:3])}, ...); give more of it")
+    return found[-1]
+
+
+def _lines(store: Store, record: TrialRecord, environment: dict[str, Any]) -> list[tuple[str, str]]:
+    measure = record.measure
+    score = "none" if record.score is None else _score(record.score, measure.unit)
+    validation = "none" if record.validation is None else _score(record.validation, measure.unit)
+    outcome = record.outcome + (f" at step {record.diverged_at}" if record.diverged_at else "")
+    lines = [
+        ("trial", f"{record.key} in {store.folder}"),
+        ("task", f"{spelled(record.task, record.task_params)} v{record.task_version}"),
+        ("norm", spelled(record.norm, record.params)),
+        ("recipe", assignments(record.recipe)),
+        ("seed", str(record.seed)),
+        ("outcome", f"{outcome}: {record.reason}" if record.reason else outcome),
+        (measure.name, f"{score} on test, {validation} on validation (chance {_score(measure.chance, measure.unit)})"),
+        ("trained", f"{record.steps} steps in {record.seconds:.2f} s, {record.threads} threads, {record.device}"),
+    ]
+    lines += [
+        (name, _series(values, measure.unit if name == "validation" else "")) for name, values in record.series.items()
+    ]
+    lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
+        record.nonfinite
+    )
+    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+    hardware = environment.get("accelerator") or environment.get("processor", "unknown")
+    lines += [
+        ("environment", f"{hardware}; Python {environment.get('python', 'unknown')}; {packages}"),
+        ("code", f"norm {record.norm_print or 'not printable'}, task {record.task_print or 'not printable'}"),
+        *_files(store, record),
+        ("stored", f"{record.finished} by run {record.run}"),
+        ("run it with", _again(store, record)),
+    ]
+    return lines
+
+
+def _files(store: Store, record: TrialRecord) -> list[tuple[str, str]]:
+    """Return the files that a trial was made from, one per line."""
+    read = [source for stored in store.source_records() for source in stored.files if stored.sources == record.sources]
+    named = [f"{source.path}  {source.sha256[:12]}  {source.at or 'elsewhere'}" for source in read]
+    return list(zip(["files", *[""] * len(named)], named, strict=False))
+
+
+def _score(score: float, unit: str) -> str:
+    return f"{100 * score:.2f}%" if unit == "%" else f"{score:.4f} {unit}".rstrip()
+
+
+def _series(values: list[float | None], unit: str) -> str:
+    return " ".join("–" if value is None else _score(value, unit) for value in values) + "  (an epoch each)"
+
+
+def _again(store: Store, record: TrialRecord) -> str:
+    """Return the command that runs this trial alone; where the suite varies or tunes values, all of them."""
+    run = next((run for run in store.runs() if run.run == record.run), None)
+    cell = next((cell for cell in run.cells if _holds(cell, record)), None) if run else None
+    try:
+        suite = msgspec.convert(run.suite, Suite) if run else None
+    except msgspec.ValidationError:
+        suite = None
+    if run is None or cell is None or suite is None:
+        return "unknown: the run it belongs to could not be read"
+    given = _options(run.command)
+    file = next((word for word in run.command if word.endswith(".toml")), None)
+    words = ["normbench", "run", file or suite.name, "--norm", spelled(record.norm, record.params)]
+    words += ["--seeds", f"{record.seed},"]
+    if suite.protocol == "tuned":
+        words += ["--set", assignments({"rates": [record.recipe.get("rate", cell.recipe.rate)]})]
+    varied = {**suite.vary, **suite.tune}
+    for name, value in cell.condition.items():
+        words += [] if name in varied else ["--set", assignments({name: value})]
+    for option in ("--plugin", "--device"):
+        for value in given[option]:
+            words += [option, value]
+    if not store.is_file() and store.folder.resolve() != (Path("results") / suite.name).resolve():
+        words += ["--out", str(store.folder)]
+    return shlex.join([*words, "--no-throughput"])
+
+
+def _holds(cell: Cell, record: TrialRecord) -> bool:
+    return cell.norm == record.norm and any(trial.key == record.key for trial in cell.trials())
+
+
+def _options(command: list[str]) -> dict[str, list[str]]:
+    """Return the values that a command gave to each option."""
+    given: dict[str, list[str]] = defaultdict(list)
+    for word, following in itertools.pairwise([*command, ""]):
+        name, equals, value = word.partition("=")
+        given[name].append(value if equals else following)
+    return given

@@ -1,0 +1,101 @@
+"""`normbench throughput`: measure how fast each norm trains, alone; print the throughput leaderboard."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normbench import environment, plugins
+from normbench.calls import Workplace
+from normbench.cli import options, output
+from normbench.cli.commands.run import FAILURES, say_untimed, sessions_measured
+from normbench.errors import UsageError
+from normbench.execute import Request, executor_options, on_device, prepare
+from normbench.execute.request import data_dir as data_folder
+from normbench.execute.request import executor_of
+from normbench.store import Store
+from normbench.surroundings import on_stderr
+from normbench.throughput.wanted import ALONE, Session, measure_all, of_folder
+
+
+def command(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="SUITE|FILE.toml|DIR", help="A suite, or a results folder: the norms of its runs."),
+    ],
+    norms: options.Norms = None,
+    settings: options.Settings = None,
+    plugin: options.Plugins = None,
+    out: options.Out = None,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
+    executor: options.Workers = "processes",
+    timeout: options.TurnTimeout = None,
+    seconds: options.Seconds = ALONE.seconds,
+    form: output.FormatOption = "terminal",
+    json: output.JsonOption = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Measure the throughput of every norm of a suite or a results folder anew, and print the leaderboard.
+
+    One session a task and condition: rounds in which each norm trains for a moment, and the baseline twice. Leave the
+    machine alone meanwhile.
+    """
+    form = output.chosen_format(form, json)
+    request = Request(
+        what,
+        norms=norms or (),
+        settings=settings or (),
+        plugin_files=plugin or (),
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        executor=executor,
+        options=executor_options(timeout=timeout),
+    )
+    if Path(what).is_file() and Path(what).suffix == ".json":
+        raise UsageError(f"{what}: an exported file, which is not written to; give a suite or a results folder")
+    if Path(what).is_dir() and Store(Path(what)).exists():
+        for option, value in (("--norm", norms), ("--set", settings), ("--out", out)):
+            if value:
+                raise UsageError(f"{option}: {what} is a results folder, whose norms are measured as its runs had them")
+        wanted, store, at = _of_folder(Path(what), request)
+    else:
+        wanted, store, at = _of_suite(request)
+    output.warn_of_plugins(at.registry)
+    from normbench.cli.progress import say_session
+
+    effort = dataclasses.replace(ALONE, seconds=seconds)
+    with store.writer() as writer, on_stderr():  # what a layer prints that is timed in this process
+        measured = list(measure_all(wanted, writer, at, effort, None if quiet else say_session))
+    output.warn_of_unreadable(store)
+    from normbench.boards import tables
+
+    output.put_tables(tables(Store(store.folder), ("throughput",), frozenset(one.table_id for one in measured)), form)
+    if not quiet:
+        output.say(f"{sessions_measured(measured)}; all in {store.folder}")
+    return FAILURES if say_untimed(measured) else 0
+
+
+def _of_folder(folder: Path, request: Request) -> tuple[list[Session], Store, Workplace]:
+    """Return the sessions of a results folder, where they are stored, and where they are measured."""
+    files = tuple(request.plugin_files)
+    registry, store = plugins.current(files), Store(folder)
+    wanted = of_folder(store, registry)
+    if not wanted:
+        output.warn_of_unreadable(store)
+        raise UsageError(f"{folder}: no run of trials on one device is stored there; give a suite")
+    executor, data = executor_of(request, registry), data_folder(request.data_dir).absolute()
+    return wanted, store, Workplace(registry, environment.resolve(request.device), data, executor, files)
+
+
+def _of_suite(request: Request) -> tuple[list[Session], Store, Workplace]:
+    """Return the same of a suite."""
+    prepared = on_device(prepare(request))
+    output.warn_of_unused(prepared)
+    if not prepared.asked_sessions:
+        raise UsageError(f"{request.suite}: throughput is measured on one device, and every trial of it takes several")
+    return prepared.asked_sessions, prepared.store, prepared.workplace

@@ -1,0 +1,1 @@
+"""Two sets of results: what is worse, what is as good, and what the seeds cannot tell."""

@@ -1,0 +1,95 @@
+"""A comparison as data: rows with verdicts, and what is to be said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from normbench.gates import Gate
+from normbench.stats import Interval
+from normbench.tables.table import Subject
+
+#: What is said of a row. Gated rows are ok, better, regressed or unclear; of others the interval alone says better,
+#: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
+Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow:
+    """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
+
+    `difference` is HEAD - BASE; where `signed`, of a score that is better the lower it is, BASE - HEAD: + is better, as
+    in its gate. `unit` is that of the numbers.
+    """
+
+    subject: Subject
+    table_id: str
+    norm_id: str
+    norm: str
+    metric: str
+    unit: str
+    base: float | None = None
+    head: float | None = None
+    difference: Interval | None = None
+    signed: bool = False
+    seeds: int = 0
+    identical: int = 0
+    word: Word
+    p: float | None = None
+    gate: Gate | None = None
+    could_be_ok: bool = True
+    flags: list[str] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        """The task with its condition, as messages name it."""
+        return self.subject.where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All rows of a comparison, and what is to be said beside them."""
+
+    base: str
+    head: str
+    gates: dict[str, Gate]
+    rows: list[ComparedRow]
+    notes: list[str]
+    warnings: list[str]
+    crashed: int = 0
+    looks: Sequence[int] = ()
+
+    def count(self, *words: Word) -> int:
+        """Return how many rows have one of these words."""
+        return sum(row.word in words for row in self.rows)
+
+    @property
+    def compared(self) -> int:
+        """How many rows have results on both sides."""
+        return len(self.rows) - self.count("vanished")
+
+    @property
+    def idle(self) -> list[Gate]:
+        """The gates that held no row: they checked nothing."""
+        held = {row.metric for row in self.rows if row.word not in ("vanished", "unchanged")}
+        trained = any(row.word != "unchanged" for row in self.rows)
+        return [gate for metric, gate in self.gates.items() if metric not in held] if trained else []
+
+    def failing(self, *, strict: bool = False) -> list[ComparedRow]:
+        """Return the rows that fail; strictly also those unclear, where they could be ok, and those that vanished."""
+        found = [row for row in self.rows if row.word == "regressed"]
+        if strict:
+            found += [row for row in self.rows if row.word == "unclear" and row.could_be_ok]
+            found += [row for row in self.rows if row.word == "vanished"]
+        return found
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return in what two environments differ, each as "what before → after"."""
+    return [
+        f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,291 @@
+"""A comparison as text: the one model to terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from normbench.compare.comparison import ComparedRow, Comparison, Word
+from normbench.gates import METRICS
+from normbench.spelling import assignments
+from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
+from normbench.tables.text import latex_booktabs as latex_tables
+from normbench.tables.text import terminal as terminal_tables
+from normbench.texts import as_json as json_of
+from normbench.texts import visible
+
+#: The order in which words are counted.
+WORDS: tuple[Word, ...] = (
+    "regressed",
+    "worse",
+    "unclear",
+    "vanished",
+    "ok",
+    "better",
+    "~",
+    "identical",
+    "unchanged",
+)
+_SIGNS: dict[Word, str] = {"regressed": "✗", "worse": "✗", "unclear": "?", "vanished": "?"}
+
+#: Below tables of times.
+_TIMED = (
+    "difference: HEAD over BASE; […] by the ranks of the rounds, each end errs in 5% of cases; numbers of extra_info "
+    "are exact"
+)
+_NOTE = (
+    "difference: HEAD less BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
+    "regressed or unclear; the others: better or worse where the interval is on one side of 0, else ~"
+)
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Return what matters in a few lines: what was compared, the counts, each regression, what to know."""
+    gates = ", ".join(str(gate) for gate in comparison.gates.values()) or "none, so nothing can fail"
+    counts = ", ".join(f"{comparison.count(word)} {word}" for word in WORDS if comparison.count(word))
+    lines = [
+        f"BASE {comparison.base}, HEAD {comparison.head}; gates: {gates}",
+        counts.replace(" ~", " without a difference seen") or "nothing to compare",
+    ]
+    if comparison.looks:
+        looks = ", ".join(map(str, comparison.looks))
+        lines.append(
+            f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
+        )
+    lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
+    lines += [f"vanished: {row.norm!r} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
+    idle = [f"gate {gate} checked nothing: no row has it on both sides" for gate in comparison.idle]
+    lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
+    unchanged = [repr(row.norm) for row in comparison.rows if row.word == "unchanged"]
+    if unchanged:
+        lines.append(f"unchanged by fingerprint, so not trained: {', '.join(unchanged)}")
+    return lines + comparison.notes
+
+
+def sentence(row: ComparedRow) -> str:
+    """Return a row in words: what, where, by how much, and what was allowed."""
+    table = _table([row])
+    column, value = table.columns[2], table.rows[0].values["difference"]
+    unit = {"points": " points", "%": "%", "decades": " decades", "step": " steps"}.get(column.unit, "")
+    text = written(value, column)
+    number, _, ends = text.partition(" ")
+    margin = f"; allowed {row.gate.text}" if row.gate else ""
+    timed = row.unit in ("ratio", "seconds")
+    seeds = f"{row.seeds} {'session' if timed else 'seed'}{'s' * (row.seeds != 1)}"
+    return f"{noun(row.metric)} of {row.norm!r} on {row.where}: {f'{number}{unit} {ends}'.rstrip()}, {seeds}{margin}"
+
+
+def noun(metric: str) -> str:
+    """Return a metric, or a statistic of timings, as messages name it."""
+    return METRICS[metric].noun if metric in METRICS else metric
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Return a table a task, condition and metric."""
+    groups: dict[tuple[str, str], list[ComparedRow]] = {}
+    for row in comparison.rows:
+        if row.difference is not None:
+            groups.setdefault((row.table_id, row.metric), []).append(row)
+    return [_table(rows) for rows in groups.values()]
+
+
+def _table(rows: Sequence[ComparedRow]) -> Table:
+    first = rows[0]
+    unit, points, digits = {
+        "%": ("%", "points", 1),
+        "ratio": ("", "%", 1),
+        "step": ("", "step", 0),
+        "decades": ("", "decades", 2),
+        "seconds": ("", "%", 1),
+    }.get(first.unit, (first.unit, first.unit, 3))
+    kind: Any = "text" if first.metric == "max_trainable_lr" else "number"
+    shown = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
+    rises = METRICS[first.metric].worse if first.metric in METRICS else first.gate.text[0] if first.gate else "+"
+    worse = "\n(+ is better)" if first.signed else "" if rises == "-" else "\n(+ is worse)"
+    own, kind = (3, kind) if first.unit == "ratio" else (digits, "rate") if first.unit == "seconds" else (digits, kind)
+    columns = [
+        Column("base", f"BASE{shown.get(unit, '')}", unit, own, kind=kind),
+        Column("head", f"HEAD{shown.get(unit, '')}", unit, own, kind=kind),
+        Column("difference", f"difference{shown.get(points, '')}{worse}", points, digits, kind="signed", ends=True),
+        Column("verdict", "verdict", kind="text"),
+        Column("seeds", "sessions" if first.unit in ("ratio", "seconds") else "seeds", kind="text"),
+    ]
+    notes = [_TIMED if first.unit == "seconds" else _NOTE]
+    failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
+    if failed:
+        notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
+    if any("within-session" in row.flags for row in rows):
+        notes.append("within session: one session a side; between sessions a ratio moves by 1–2% by itself")
+    head = {**first.subject.head, "rates": []}
+    lines = [_line(row) for row in rows]
+    return Table(board=f"compare · {noun(first.metric)}", **head, columns=columns, rows=lines, apart=[], notes=notes)
+
+
+def _line(row: ComparedRow) -> TableRow:
+    assert row.difference is not None
+    identical = f" +{row.identical} identical" if row.identical and row.metric != "throughput" else ""
+    verdict = f"{_SIGNS.get(row.word, '')} {row.word}".strip()
+    values = {
+        "base": _number(row, row.base),
+        "head": _number(row, row.head),
+        "difference": Value(0.0) if row.word == "identical" else Value.of(row.difference),
+        "verdict": Value(text=verdict),
+        "seeds": Value(text=f"{row.seeds}{identical}"),
+    }
+    return TableRow(row.norm, None, row.seeds, values, [*row.flags, *flags_of(values)])
+
+
+def _number(row: ComparedRow, number: float | None) -> Value:
+    """Return an entry of BASE or HEAD; of the max trainable lr the rate itself."""
+    if row.metric != "max_trainable_lr" or number is None:
+        return Value(number)
+    rates = row.subject.rates
+    rate = (rates[int(number)] if number >= 0 else None) if row.unit == "step" else 10**number
+    below = rate is None or rate < rates[0] * (1 - 1e-9)
+    return Value(text="none" if below else f"{rate:g}")
+
+
+def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bool = False) -> str:
+    """Return a comparison for a terminal: its tables, then what matters."""
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    parts = [terminal_tables(tables(comparison), width, ascii_only=ascii_only), ""] if tables(comparison) else []
+    for line in summary(comparison):
+        text = visible(line.translate(ASCII) if ascii_only else line)
+        parts += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def github(comparison: Comparison) -> str:
+    """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
+    first, counts, *rest = map(markdown, summary(comparison))
+    parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
+    bad = {(row.table_id, row.metric) for row in comparison.rows if row.word == "regressed"}
+    groups = dict.fromkeys((row.table_id, row.metric) for row in comparison.rows if row.difference is not None)
+    for group, table in zip(groups, tables(comparison), strict=True):
+        parts.append(folded(title(table), [table], opened=group in bad))
+    return "\n\n".join(part for part in parts if part)
+
+
+def latex_booktabs(comparison: Comparison) -> str:
+    """Return a comparison's tables for LaTeX with the package booktabs, the rest as comments."""
+    return "\n".join([latex_tables(tables(comparison)), "", *(f"% {visible(line)}" for line in summary(comparison))])
+
+
+def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield the rows for programs; docs/metrics.md gives their keys."""
+    for row in comparison.rows:
+        scale = 100.0 if row.unit == "%" else 1.0
+        spread = 100.0 if row.unit in ("%", "ratio", "seconds") else 1.0
+        ends = row.difference
+        differences = (ends.centre, ends.low, ends.high) if ends else (None, None, None)
+        centre, low, high = (None if number is None else number * spread for number in differences)
+        yield {
+            "task": row.subject.task,
+            "task_version": row.subject.task_version,
+            "task_params": row.subject.task_params,
+            "condition": row.subject.condition,
+            "protocol": row.subject.protocol,
+            "norm": row.norm,
+            "metric": row.metric,
+            "unit": {"%": "points", "ratio": "%", "seconds": "%"}.get(row.unit, row.unit),
+            "base": None if row.base is None else row.base * scale,
+            "head": None if row.head is None else row.head * scale,
+            "difference": centre,
+            "difference_low": low,
+            "difference_high": high,
+            "ends": ends.kind if ends else None,
+            "verdict": row.word,
+            "p": row.p,
+            "gate": row.gate.text if row.gate else None,
+            "could_be_ok": row.could_be_ok,
+            "seeds": row.seeds,
+            "identical": row.identical,
+            "flags": [*row.flags, *["plus-is-better"] * row.signed],
+            "why": row.why,
+        }
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return a comparison as the JSON that other programs read."""
+    document = {
+        "schema": 1,
+        "compare": {
+            "base": comparison.base,
+            "head": comparison.head,
+            "gates": {gate.metric: gate.text for gate in comparison.gates.values()},
+            "looks": list(comparison.looks),
+            "counts": {word: comparison.count(word) for word in WORDS},
+            "crashed": comparison.crashed,
+            "rows": list(as_dicts(comparison)),
+            "warnings": comparison.warnings,
+            "notes": comparison.notes,
+        },
+    }
+    return json_of(document)
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return the rows as CSV with full precision."""
+    out = io.StringIO()
+    rows = [
+        {
+            **row,
+            "task_params": assignments(row["task_params"]),
+            "condition": assignments(row["condition"]),
+            "flags": " ".join(row["flags"]),
+        }
+        for row in as_dicts(comparison)
+    ]
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["task"], lineterminator="\n")
+    writer.writeheader()
+    # A gate begins with its sign, and is checked: no text from outside.
+    writer.writerows({**csv_row(row), "gate": row["gate"]} for row in rows)
+    return out.getvalue().rstrip("\n")
+
+
+def junit(comparison: Comparison) -> str:
+    """Return a comparison as JUnit XML: a test a row; what is unclear or vanished counts as skipped."""
+    root = ElementTree.Element("testsuites", name="normbench compare")
+    suites: dict[str, ElementTree.Element] = {}
+    for row in comparison.rows:
+        if row.table_id not in suites:
+            suites[row.table_id] = ElementTree.SubElement(root, "testsuite", name=row.where)
+        name = f"{row.norm} {noun(row.metric)}"
+        case = ElementTree.SubElement(suites[row.table_id], "testcase", classname=row.where, name=name)
+        said = sentence(row) if row.difference is not None else row.why or row.word
+        if row.word == "regressed":
+            ElementTree.SubElement(case, "failure", message=said, type="regressed")
+        elif row.word in ("unclear", "vanished"):
+            ElementTree.SubElement(case, "skipped", message=f"{row.word}: {said}")
+    wrong = [f"{comparison.crashed} trials of HEAD ended in error, oom or timeout"] * bool(comparison.crashed)
+    wrong += ["nothing in common"] * (not comparison.compared)
+    if wrong:
+        suites[""] = ElementTree.SubElement(root, "testsuite", name="normbench")
+    for said in wrong:
+        case = ElementTree.SubElement(suites[""], "testcase", classname="normbench", name=said)
+        ElementTree.SubElement(case, "error", message=said)
+    for suite in suites.values():
+        suite.set("errors", str(len(suite.findall("testcase/error"))))
+        suite.set("tests", str(len(suite)))
+        suite.set("failures", str(len(suite.findall("testcase/failure"))))
+        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    for element in root.iter():
+        element.attrib = {name: visible(value) for name, value in element.attrib.items()}
+    ElementTree.indent(root)
+    return str(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), "utf-8")
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "terminal": terminal,
+    "github": github,
+    "latex_booktabs": latex_booktabs,
+    "csv": as_csv,
+    "json": as_json,
+    "junit": junit,
+}

@@ -1,0 +1,87 @@
+"""Trials cut into packs, with what a worker needs to train each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from normbench import contract, environment, plugins
+from normbench.execute.prepare import Prepared, Work
+from normbench.registry import SESSION, Offered, Plugin
+from normbench.store import Store
+from normbench.trials import Pack, Trial
+
+
+def packs(prepared: Prepared, todo: list[Work], *, dry: bool = False) -> Iterator[Pack]:
+    """Cut the trials into packs: of one, as long as `train` has no lanes."""
+    request = prepared.request
+    here = prepared.registry.executor(prepared.executor.name).in_process
+    registered = b"" if here else plugins.registered()
+    common: dict[str, Any] = {
+        "device": prepared.device,
+        "data_dir": str(prepared.data_dir),
+        "probes": tuple(request.probes),
+        "plugin_files": tuple(str(file.absolute()) for file in request.plugin_files),
+        "dry": dry,
+        "checkpoint_every": math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
+    }
+    for item in todo:
+        used = _plugins(prepared, item.trial)
+        yield Pack(
+            trials=(item.trial,),
+            plugins=() if here else tuple(used),
+            cell=_cell(item, used, dry),
+            registered=registered if SESSION in used else b"",
+            checkpoint="" if dry else _checkpoint(prepared, item),
+            **common,
+        )
+
+
+def _plugins(prepared: Prepared, trial: Trial) -> dict[str, Plugin]:
+    """Return the plugins that a trial's norm, task and probes come from, by name: the norm's first."""
+    registry = prepared.registry
+    probes = [registry.probes[name] for name in prepared.request.probes]
+    offered: list[Offered[Any]] = [registry.norms[trial.norm], registry.tasks[trial.task], *probes]
+    return {one.plugin.name: one.plugin for one in offered}
+
+
+def _cell(item: Work, used: dict[str, Plugin], dry: bool) -> str:
+    """Return which packs a worker may train after this one: see `Pack`."""
+    if all(plugin.built_in for plugin in used.values()):
+        return ""
+    cell, norm = item.cell, next(iter(used.values()))
+    # What a first step leaves behind is not for the trials either; ranks take too long to start anew for that.
+    apart = dry and item.trial.recipe.ranks == 1
+    return msgspec.json.encode((apart, cell.table_id, "" if norm.built_in else cell.norm_id)).decode()
+
+
+def checkpoints(store: Store) -> Path:
+    """Return the folder where trainings are saved while they go on."""
+    return store.folder.absolute() / "checkpoints"
+
+
+def _checkpoint(prepared: Prepared, item: Work) -> str:
+    """Return the folder of a trial's checkpoint: where one is asked for, or one was left behind by the same code."""
+    cell = item.cell
+    if cell.norm_print is None or cell.task_print is None:
+        return ""
+    name = "-".join([item.trial.key, cell.norm_print, cell.task_print, environment.kind(prepared.device)])
+    folder = checkpoints(prepared.store) / name
+    return str(folder) if prepared.request.checkpoint_every is not None or folder.exists() else ""
+
+
+def first_of_cells(work: list[Work]) -> list[Work]:
+    """Return the first trial of each cell, and of each of its tuned settings."""
+
+    def group(item: Work) -> tuple[str, str, contract.Recipe]:
+        return (
+            item.cell.table_id,
+            item.cell.norm_id,
+            msgspec.structs.replace(item.trial.recipe, rate=item.cell.recipe.rate),
+        )
+
+    return list({group(item): item for item in reversed(work)}.values())[::-1]

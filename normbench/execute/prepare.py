@@ -1,0 +1,272 @@
+"""A request, resolved: the plan, what of it is stored already, and so what is to be done. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from normbench import environment, plan, plugins, prints, suites
+from normbench.calls import Workplace
+from normbench.errors import UsageError
+from normbench.execute.request import Request, data_dir, executor_of, find_suite
+from normbench.prints import with_prints
+from normbench.registry import Registry
+from normbench.sources import AtHand, require_unedited
+from normbench.spelling import Choice
+from normbench.store import Store
+from normbench.store.records import Result
+from normbench.suites import Suite
+from normbench.throughput import Effort
+from normbench.throughput.wanted import AFTER_RUN, Session, missing, sessions
+from normbench.trials import FINAL, Cell, Trial
+
+
+@dataclass(frozen=True)
+class Work:
+    """One trial of a plan: its cell, itself, and the stored result that makes it done, or that was not final.
+
+    `edited` is the path of a file for which a stored result does not count: it is not what it was.
+    """
+
+    cell: Cell
+    trial: Trial
+    stored: Result | None
+    done: bool
+    edited: str = ""
+
+
+@dataclass
+class Prepared:
+    """A request, resolved: the plan held against the store; `sessions` are what is left of `asked_sessions`.
+
+    `size` is that of the store when it was read, in bytes.
+    """
+
+    request: Request
+    suite: Suite
+    registry: Registry
+    store: Store
+    cells: list[Cell]
+    baseline: str
+    device: str
+    executor: Choice
+    work: list[Work]
+    asked_sessions: list[Session]
+    sessions: list[Session]
+    size: int
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of data, wherever a worker is."""
+        return data_dir(self.request.data_dir).absolute()
+
+    @property
+    def workplace(self) -> Workplace:
+        """Where throughput is measured, and fingerprints are taken."""
+        files = tuple(self.request.plugin_files)
+        return Workplace(self.registry, self.device, self.data_dir, self.executor, files)
+
+    @property
+    def effort(self) -> Effort:
+        """When a session at the end of the run may end."""
+        return dataclasses.replace(AFTER_RUN, seconds=self.request.seconds)
+
+    @property
+    def data_dir_digest(self) -> str:
+        """A hash of the data folder's path: runs of one folder need not load the data to see that it is the same."""
+        return hashlib.sha256(os.fsencode(self.data_dir.resolve())).hexdigest()[:8]
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables that this run's trials stand in."""
+        return frozenset(cell.table_id for cell in self.cells)
+
+    @property
+    def at_once(self) -> int:
+        """How many trials should run at a time; a guess where that is left to the executor."""
+        params = {**self.registry.executor(self.executor.name).params, **self.executor.params}
+        jobs: int = params.get("jobs", 1)
+        recipe = self.cells[0].recipe
+        if jobs or environment.kind(self.device) != "cpu":
+            return max(1, jobs)
+        return max(1, environment.cores() // (recipe.devices * recipe.threads))
+
+    @property
+    def on_prints_alone(self) -> int:
+        """How many trials are done by their code prints alone: of plugins, stored before files were recorded."""
+        norms, tasks = self.registry.norms, self.registry.tasks
+        done = [item.cell for item in self.work if item.done and item.stored is not None and not item.stored.sources]
+        return sum(norms[cell.norm].plugin.has_files or tasks[cell.task].plugin.has_files for cell in done)
+
+    @property
+    def anew(self) -> list[str]:
+        """What is to be said of norms that are trained anew: by every run, or as a file that they read was edited."""
+        norms = {cell.norm for cell in self.cells if cell.norm_print is None}
+        edited = dict.fromkeys((item.cell.label, item.edited) for item in self.work if item.edited)
+        return [
+            *(
+                f"norm {name!r} is trained anew by every run: {_unprinted(name, self.registry)}"
+                for name in sorted(norms)
+            ),
+            *(f"norm {label!r} is trained again: {file} is not what it was" for label, file in edited),
+        ]
+
+    @property
+    def todo(self) -> list[Work]:
+        """The trials that are not done."""
+        return [item for item in self.work if not item.done]
+
+
+def prepare(
+    request: Request, *, suite: Suite | None = None, narrowed: Callable[[Cell], Cell | None] | None = None
+) -> Prepared:
+    """Resolve a request and hold it against what is stored; trains nothing, and imports no torch.
+
+    `suite` is one that is resolved already; `narrowed` gives what is wanted of each cell, None for nothing.
+
+    Raises UsageError for whatever in the request can't be.
+    """
+    plugins.refresh(request.plugin_files)
+    prints.read_anew()
+    registry = plugins.current(tuple(request.plugin_files))
+    where = f"suite {request.suite}"
+    if suite is None:
+        suite, where = find_suite(request.suite, registry)
+        suite = suites.changed(
+            suite, norms=request.norms, seeds=request.seeds, settings=request.settings, gates=request.gates
+        )
+    for name in request.probes:
+        registry.probe(name, "--probe")
+    if request.checkpoint_every is not None and not 0 <= request.checkpoint_every < math.inf:
+        raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
+    executor = executor_of(request, registry)
+    data_dir(request.data_dir)
+    norms_where = "--norm" if request.norms else ""
+    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    if registry.executor(executor.name).in_process:
+        require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
+    if narrowed is not None:
+        cells = [cell for cell in map(narrowed, cells) if cell is not None]
+    store = Store(request.out or Path("results") / suite.name)
+    if store.is_file():
+        raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
+    device = environment.likely(request.device)
+    _check_nodes(cells, executor, registry)
+    size, at_hand = store.size(), AtHand(registry, store.sources())
+    work = list(_held_against(store, cells, environment.kind(device), request, at_hand))
+    baseline = plan.baseline(suite, registry, where)
+    asked = sessions(cells, baseline, registry, where) if request.throughput else []
+    left = missing(asked, store, environment.kind(device), at_hand, retry=request.retry)
+    return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left, size)
+
+
+def _unprinted(name: str, registry: Registry) -> str:
+    """Say why a norm has no print."""
+    for parameter, default in registry.norm(name).params.items():
+        if callable(default) and not isinstance(default, type):
+            return (
+                f"the default of its parameter {parameter!r} is a {type(default).__name__}, and not a value or a name"
+            )
+    return "its source can't be read, or depends on objects that read differently in every process"
+
+
+def on_device(prepared: Prepared) -> Prepared:
+    """Return the plan for the device that torch sees here; `prepare` guessed it, so that no mistake waits for torch.
+
+    Raises UsageError for a device that is not there.
+    """
+    device = environment.resolve(prepared.request.device)
+    return prepared if device == prepared.device else again(prepared, device)
+
+
+def again(prepared: Prepared, device: str) -> Prepared:
+    """Return the plan held against the store as it is now, for a device."""
+    request = dataclasses.replace(prepared.request, device=device)
+    cells = {(cell.table_id, cell.norm_id): cell for cell in prepared.cells}
+
+    def narrowed(cell: Cell) -> Cell | None:
+        planned = cells.get((cell.table_id, cell.norm_id))
+        code = {"norm_print": cell.norm_print, "task_print": cell.task_print}
+        return planned and msgspec.structs.replace(planned, **code)
+
+    return prepare(request, suite=prepared.suite, narrowed=narrowed)
+
+
+def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) -> None:
+    """Refuse trials on several machines where the executor has one."""
+    able = [name for name, offered in registry.executors.items() if offered.thing.several_nodes]
+    if executor.name in able:
+        return
+    for nodes in {setting.get("num_nodes", cell.recipe.num_nodes) for cell in cells for setting in cell.settings}:
+        if nodes > 1:
+            others = f"; {' or '.join(able)} on several" if able else ""
+            raise UsageError(f"num_nodes is {nodes}: --executor {executor.name} trains on one machine{others}")
+
+
+def seconds_left(work: Iterable[Work]) -> float | None:
+    """Return the time that the trials not done should take, from what like ones took, or None where none is stored.
+
+    A trial takes what its cell's trials took in the median, else what its task's did, else what all did.
+    """
+    items = list(work)
+    took: dict[Any, list[float]] = {}
+    for item in items:
+        if item.stored is not None:
+            for group in _groups(item.cell, item.trial):
+                took.setdefault(group, []).append(item.stored.seconds / _length(item.trial))
+    if not took:
+        return None
+    median = {group: statistics.median(seconds) for group, seconds in took.items()}
+    total = 0.0
+    for item in items:
+        if not item.done:
+            like = [median[group] for group in _groups(item.cell, item.trial) if group in median]
+            if not like:
+                return None
+            total += like[0] * _length(item.trial)
+    return total
+
+
+def _groups(cell: Cell, trial: Trial) -> Iterator[tuple[str, ...]]:
+    counted = "steps" if trial.recipe.steps else "epochs"
+    yield counted, cell.table_id, cell.norm_id
+    yield counted, cell.table_id
+    yield counted, cell.task
+    yield (counted,)
+
+
+def _length(trial: Trial) -> int:
+    return trial.recipe.steps or trial.recipe.epochs
+
+
+def _held_against(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Iterator[Work]:
+    wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
+    # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
+    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
+    wanted.sort(key=lambda pair: order[pair[1].seed])
+    prints_of = {trial.key: (cell.norm_print, cell.task_print) for cell, trial in wanted}
+    stored: dict[str, Result] = {}
+    for result in store.results():
+        if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
+            stored[result.key] = result
+    for cell, trial in wanted:
+        found = stored.get(trial.key)
+        file = at_hand.edited(found.sources) if found else None
+        yield Work(cell, trial, None, False, file) if file else _work(cell, trial, found, request)
+
+
+def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> Work:
+    if found is None or None in (cell.norm_print, cell.task_print):
+        return Work(cell, trial, None, done=False)
+    final = found.outcome in FINAL or (found.outcome in ("oom", "timeout") and not request.retry)
+    probed = found.outcome == "unsupported" or set(request.probes) <= set(found.probes)
+    return Work(cell, trial, found, done=final and probed)

@@ -1,0 +1,140 @@
+"""Fingerprints: a few training steps of every cell, taken in a worker, stored, and held against those of before."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from normbench import environment
+from normbench.calls import Workplace
+from normbench.errors import Lost
+from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference
+from normbench.store import Writer
+from normbench.store.folder import environment_id, sources_key
+from normbench.store.records import SCHEMA, FingerprintRecord
+from normbench.trials import Cell, Made, Source
+
+#: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
+Verdict: TypeAlias = Literal["same", "changed", "unknown"]
+
+#: Called with a fingerprint, and the files that it was made from.
+OnTaken: TypeAlias = Callable[[FingerprintRecord, Sequence[Source]], object]
+#: The seed of the trial whose steps are taken.
+SEED = 0
+#: Characters of an error that are kept.
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A fingerprint beside the one of `before`: whether it is the same, and the number that differs most, if one does.
+
+    `before` and `difference` are None where nothing can be said.
+    """
+
+    verdict: Verdict
+    before: FingerprintRecord | None = None
+    difference: Difference | None = None
+
+
+def take(
+    cells: Sequence[Cell],
+    at: Workplace,
+    on_taken: OnTaken | None = None,
+) -> list[FingerprintRecord]:
+    """Return a fingerprint of each cell: of its recipe, at the recipe's own rate, seed 0. Nothing is stored.
+
+    `on_taken` is called with each as it comes, and with the files that it was made from; `storing` makes one that
+    stores it. A layer or a task that raises, or does not let its worker live, costs its own fingerprint, whose outcome
+    then is "error"; where a norm can't stand, or trials take several devices, it is "unsupported". Raises UsageError
+    where the data folder lacks the data.
+    """
+    records = []
+    env = environment_id(environment.describe(at.device))
+    started = datetime.now(UTC)
+    with closing(_all_taken(cells, at)) as found:
+        for cell, taken in zip(cells, found, strict=True):
+            record = _record(cell, taken, at.device, env, started)
+            started = datetime.now(UTC)
+            records.append(record)
+            if on_taken is not None:
+                on_taken(record, taken.made.files if taken.made else ())
+    return records
+
+
+def _all_taken(cells: Sequence[Cell], at: Workplace) -> Generator[Taken, None, None]:
+    """Yield what came of each cell, in order; after one that its worker did not survive another goes on."""
+    trials = deque(cell.trial(cell.recipe.rate, {}, SEED) for cell in cells)
+    while trials:
+        try:
+            with closing(at.stream("normbench.fingerprint.steps:fingerprints", list(trials))) as found:
+                for taken in found:
+                    trials.popleft()
+                    yield taken
+        except Lost as lost:
+            trials.popleft()
+            yield Taken("error", lost.reason)
+
+
+def storing(writer: Writer, device: str) -> OnTaken:
+    """Return what stores a fingerprint taken on a device, an `on_taken` of `take`, and store the environment."""
+    writer.environment(environment.describe(device))
+
+    def store(record: FingerprintRecord, files: Sequence[Source]) -> None:
+        writer.sources(files)
+        writer.append(record)
+
+    return store
+
+
+def held_against(
+    stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]
+) -> dict[tuple[str, str], Verdict]:
+    """Return for each fingerprint's (table, row) whether it is that of before; `held` has the difference, too."""
+    found = zip(taken, held(stored, taken), strict=True)
+    return {(record.table_id, record.norm_id): beside.verdict for record, beside in found}
+
+
+def held(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]) -> list[Beside]:
+    """Return each fingerprint beside the latest that is stored of the same cell, recipe and kind of device."""
+    latest = {record.key: record for record in stored}
+    return [_held(latest.get(record.key), record) for record in taken]
+
+
+def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Beside:
+    if before is None or not before.outcome == now.outcome == "taken":
+        return Beside("unknown")
+    difference = largest_difference(before.numbers, now.numbers)
+    same = difference is None or difference.times <= 1
+    return Beside("same" if same else "changed", before, difference)
+
+
+def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:
+    made = taken.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
+    return FingerprintRecord(
+        schema=SCHEMA,
+        **environment.origin(started),
+        method=METHOD,
+        task=cell.task,
+        task_version=cell.task_version,
+        task_params=cell.task_params,
+        task_print=made.task_print,
+        condition=cell.condition,
+        norm=cell.norm,
+        params=cell.params,
+        label=cell.label,
+        norm_print=made.norm_print,
+        sources=sources_key(made.files),
+        recipe=cell.recipe,
+        device=environment.kind(device),
+        environment=env,
+        outcome=taken.outcome,
+        reason=textwrap.shorten(taken.reason, LONGEST_REASON, placeholder=" …"),
+        digest=digest(taken.numbers) if taken.outcome == "taken" else "",
+        numbers=taken.numbers,
+    )

@@ -1,0 +1,288 @@
+"""What a line of each file holds: runs, trials, sessions, fingerprints, lists of sources. No torch.
+
+Every record stands alone: it carries its task's chance, reference, direction and units, so that boards need no plugin.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal
+
+import msgspec
+
+from normbench.recipe import Recipe
+from normbench.texts import reason_to_keep
+from normbench.trials import SCORED, Cell, Kind, Measure, Source, Stopped, Timed, norm_id, table_id
+
+#: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
+SCHEMA: Final = 1
+
+
+class SourcesRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of sources.jsonl: a list of files that trials were made from, by its hash."""
+
+    schema: int
+    sources: str
+    files: list[Source]
+
+
+class _Words(msgspec.Struct, frozen=True):
+    """What boards and commands read of a run's suite, which may lack any of it."""
+
+    name: str = ""
+    protocol: str = ""
+    vary: dict[str, list[Any]] = {}
+    tune: dict[str, list[Any]] = {}
+    gate: dict[str, str] = {}
+    published: dict[str, Any] = {}
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of runs.jsonl: one call of `normbench run`, with the suite as resolved and the prints it used.
+
+    `looks` are the numbers of seeds at which `--until decided` looks, fixed before the first. `data_dir` is a hash of
+    the path of the data folder.
+    """
+
+    schema: int
+    run: str
+    started: str
+    command: list[str]
+    version: str
+    device: str
+    suite: dict[str, Any]
+    baseline: str
+    protocol: Literal["tuned", "published"] = "tuned"
+    cells: list[Cell]
+    looks: list[int] = []
+    data_dir: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a suite that nobody could read: a gate of it would hold nothing."""
+        msgspec.convert(self.suite, _Words)
+
+
+class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of trials.jsonl: a trial, what it gave, and what it ran with. Numbers not finite are null, and named."""
+
+    schema: int
+    key: str
+    run: str
+    finished: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    recipe: dict[str, Any]
+    seed: int
+    norm_print: str | None = None
+    task_print: str | None = None
+    sources: str = ""
+    data: str = ""
+    device: str
+    environment: str
+    outcome: Kind
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    diverged_at: int | None = None
+    measure: Measure
+    series: dict[str, list[float | None]] = {}
+    nonfinite: dict[str, str] = {}
+    probes: list[str] = []
+    steps: int = 0
+    epoch_steps: int = 0
+    lanes: int = 1
+    threads: int = 1
+    ranks: int = 1
+    device_batch: int = 0
+    sync_ranks: int = 1
+    seconds: float = 0.0
+    eval_batch: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a scored outcome without a score: a board could not place it."""
+        if self.outcome in SCORED and self.score is None and "score" not in self.nonfinite:
+            raise ValueError(f"outcome is {self.outcome!r} without a score")
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a TrialRecord that boards and plans read; decoding only this keeps a million records affordable."""
+
+    schema: int
+    key: str
+    run: str
+    device: str
+    environment: str
+    outcome: Kind
+    measure: Measure
+    norm_print: str | None = None
+    task_print: str | None = None
+    sources: str = ""
+    data: str = ""
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    series: dict[str, list[float | None]] = {}
+    probes: list[str] = []
+    steps: int = 0
+    epoch_steps: int = 0
+    seconds: float = 0.0
+    eval_batch: int = 0
+
+    @property
+    def trained(self) -> bool:
+        """Whether the trial trained."""
+        return self.outcome == "trained"
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the outcome says something of the layer's score."""
+        return self.outcome in SCORED and self.score is not None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.
+
+    `peak_memory` are the bytes that a training step takes beyond weights and data, on CUDA; `outcome` is "measured", or
+    why it was not.
+    """
+
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    norm_print: str | None = None
+    sources: str = ""
+    outcome: Timed = "measured"
+    reason: str = ""
+    train: list[float] = []
+    evaluation: list[float] = []
+    peak_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        msgspec.structs.force_setattr(self, "reason", reason_to_keep(self.reason))
+
+    def has_code_of(self, other: Timing) -> bool:
+        """Whether both are of the same code: the norm's print, and where both have one the list of files."""
+        same_files = self.sources == other.sources or not (self.sources and other.sources)
+        return self.norm_print == other.norm_print and same_files
+
+    @property
+    def norm_id(self) -> str:
+        """What identifies the norm among those of a table, like `Cell.norm_id`."""
+        return norm_id(self.norm, self.params)
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of sessions.jsonl: the throughput of all norms of one task and condition, measured in rounds.
+
+    A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
+    `batch` samples. `again` is the baseline a second time in each round, `without` the norm that normalizes nothing.
+    The ratios were to be known to within `precision`, a share of each.
+    """
+
+    schema: int
+    session: str
+    started: str
+    finished: str
+    command: list[str]
+    version: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    task_print: str | None = None
+    condition: dict[str, Any] = {}
+    recipe: Recipe
+    device: str
+    environment: str
+    rounds: int
+    steps: int
+    batches: int
+    batch: int
+    stopped: Stopped
+    precision: float = 0.03
+    baseline: Timing
+    again: Timing
+    without: Timing | None = None
+    norms: list[Timing]
+
+    def __post_init__(self) -> None:
+        """Refuse a norm that counts as measured without its seconds in each round: a board could not place it."""
+        for timing in (*self.timings, self.again, *([self.without] if self.without else [])):
+            if timing.outcome == "measured" and self.stopped != "failed":
+                for seconds in (timing.train, timing.evaluation):
+                    if not len(seconds) == self.rounds > 0 or min(seconds) <= 0:
+                        raise ValueError(f"{timing.label} has not the seconds of {self.rounds} rounds")
+
+    @property
+    def timings(self) -> list[Timing]:
+        """The norms that were asked for, and the baseline: each once."""
+        return [self.baseline, *self.norms]
+
+    @property
+    def table_id(self) -> str:
+        """What identifies the tables this session stands in, like `Cell.table_id`."""
+        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+
+class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of fingerprints.jsonl: numbers of a few training steps of one norm, task and condition.
+
+    `numbers` are lists by name, a word in the place of one that is not finite; `digest` is of them rounded. `method`
+    says which way they were taken: two of other methods are not compared.
+    """
+
+    schema: int
+    started: str
+    command: list[str]
+    version: str
+    method: int
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    task_print: str | None = None
+    condition: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    norm_print: str | None = None
+    sources: str = ""
+    recipe: Recipe
+    device: str
+    environment: str
+    outcome: Literal["taken", "unsupported", "error"]
+    reason: str = ""
+    digest: str = ""
+    numbers: dict[str, list[float | Literal["nan", "inf", "-inf"]]] = {}
+
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        msgspec.structs.force_setattr(self, "reason", reason_to_keep(self.reason))
+
+    @property
+    def table_id(self) -> str:
+        """What identifies the tables of its cell, like `Cell.table_id`."""
+        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+    @property
+    def norm_id(self) -> str:
+        """What identifies its cell among those of its tables, like `Cell.norm_id`."""
+        return norm_id(self.norm, self.params)
+
+    @property
+    def key(self) -> str:
+        """What two fingerprints that can be compared have in common: all but the code, and where it ran."""
+        common = (self.method, self.device, self.table_id, self.norm_id, self.recipe)
+        return msgspec.json.encode(common, order="sorted").decode()
+
+
+def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:
+    """Return series with null for what is not finite, and flags "name[index]" -> "nan", "inf" or "-inf"."""
+    clean: dict[str, list[float | None]] = {}
+    flags: dict[str, str] = {}
+    for name, values in series.items():
+        clean[name] = [value if math.isfinite(value) else None for value in values]
+        flags |= {f"{name}[{i}]": str(value) for i, value in enumerate(values) if not math.isfinite(value)}
+    return clean, flags

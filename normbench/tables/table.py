@@ -1,0 +1,153 @@
+"""A table as data: it knows its columns' units and digits, so that no board formats a number."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from normbench.spelling import assignments, spelled
+from normbench.stats import Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `kind` says how its values are written: numbers with a sign, rates, counts, or text as it is.
+
+    `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
+    whether its values have a lower and an upper end.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    digits: int = 1
+    better: Literal["up", "down"] | None = None
+    kind: Literal["number", "signed", "rate", "text"] = "number"
+    ends: bool = False
+
+    @property
+    def scale(self) -> float:
+        """What a stored value is multiplied by when it is written."""
+        return 100.0 if self.unit in ("%", "points") else 1.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off."""
+
+    number: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ends: Literal["t", "order", "exact", "min-max", ""] = ""
+    at_least: bool = False
+    low_at_least: bool = False
+    high_at_least: bool = False
+    text: str = ""
+    mark: str = ""
+
+    @classmethod
+    def of(cls, interval: Interval, cut: Set[float] = frozenset()) -> Value:
+        """Return an interval as an entry; `cut` are the values that the grid's end cuts off."""
+        return cls(
+            interval.centre,
+            interval.low,
+            interval.high,
+            interval.kind,
+            at_least=interval.centre in cut,
+            low_at_least=interval.low in cut,
+            high_at_least=interval.high in cut,
+        )
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers.
+
+    `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
+    """
+
+    norm: str
+    rank: int | None
+    seeds: int
+    values: dict[str, Value]
+    flags: list[str] = field(default_factory=list)
+    ranks: tuple[int, int] | None = None
+    group: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a table is of: a task, a condition, a protocol, a baseline, a grid of rates.
+
+    A table over several tasks names them all in `task`, with their versions, and has no version of its own.
+    """
+
+    task: str
+    task_version: int | None
+    task_params: dict[str, Any]
+    condition: dict[str, Any]
+    protocol: str
+    baseline: str
+    rates: list[float]
+
+    @property
+    def where(self) -> str:
+        """The task with its condition, as messages name it."""
+        task = spelled(self.task, self.task_params)
+        return f"{task} ({assignments(self.condition)})" if self.condition else task
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The fields of a head, to make another that has them."""
+        return {field.name: getattr(self, field.name) for field in fields(Subject)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Subject):
+    """One board of one task and condition; `noun` is what its rows are."""
+
+    board: str
+    columns: list[Column]
+    rows: list[TableRow]
+    apart: list[tuple[str, str]]
+    notes: list[str]
+    noun: str = "norm"
+
+    def __str__(self) -> str:
+        from normbench.tables.text import terminal
+
+        return terminal([self])
+
+
+def flags_of(values: dict[str, Value]) -> list[str]:
+    """Return what a program should know of values: which are cut off by the grid, which ends are no interval."""
+    cut = [f"{name}:at-least" for name, value in values.items() if value.at_least]
+    cut += [f"{name}_low:at-least" for name, value in values.items() if value.low_at_least]
+    cut += [f"{name}_high:at-least" for name, value in values.items() if value.high_at_least]
+    return cut + [f"{name}:min-max" for name, value in values.items() if value.ends == "min-max"]
+
+
+def by_column(table: Table, name: str) -> Table:
+    """Return a table with its rows in the order of a column, best first, or of their norms' names; ranks stay.
+
+    Where a column says nothing of better, less comes first. What has no number comes last. A table without such a
+    column stays as it is.
+    """
+    column = next((column for column in table.columns if column.name == name), None)
+    if name == "norm":
+        return replace(table, rows=sorted(table.rows, key=lambda row: row.norm))
+    if column is None:
+        return table
+    sign = -1 if column.better == "up" else 1
+
+    def place(row: TableRow) -> tuple[bool, float, str]:
+        value = row.values[name]
+        return (False, sign * value.number, "") if value.number is not None else (True, 0.0, value.text)
+
+    return replace(table, rows=sorted(table.rows, key=place))
+
+
+def ranks(scores: list[float]) -> list[int]:
+    """Return the rank of each score, 1 for the highest; equal scores share a rank."""
+    return [1 + sum(other > score for other in scores) for score in scores]

@@ -1,0 +1,336 @@
+"""The one way from a table to text: terminal, GitHub Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import tabulate
+
+from normbench.spelling import assignments
+from normbench.tables.table import Column, Table, TableRow, Value
+from normbench.texts import as_json as json_of
+from normbench.texts import visible
+
+#: What a terminal that is not Unicode gets instead.
+ASCII = str.maketrans(
+    {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "…": "..", "→": "->", "✗": "x"}
+)
+LATEX = str.maketrans(
+    {
+        "±": r"$\pm$",
+        "–": "--",
+        "…": r"$\ldots$",
+        "≥": r"$\geq$",
+        "●": r"$\bullet$",
+        "◐": r"$\odot$",
+        "○": r"$\circ$",
+        "×": r"$\times$",
+        "✗": r"$\times$",
+        "·": r"$\cdot$",
+    }
+)
+#: What Markdown would take for more than a character: code, an element of HTML, a link, an entity.
+_MARKDOWN = re.compile(r"[\\`<]|(?<=\])\(|&(?=#?\w+;)")
+#: What a spreadsheet would take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@")
+#: A strip longer than this stands without a column for each rate.
+LONGEST_STRIP = 40
+GAP = 2
+
+Format = Callable[[Sequence[Table]], str]
+Signs = Mapping[int, str]
+
+
+def terminal(
+    tables: Sequence[Table], width: int | None = None, *, brief: bool = False, ascii_only: bool = False
+) -> str:
+    """Return tables for a terminal `width` columns wide (left out: this one), folded where they would be wider.
+
+    A note that several tables share stands below the first alone. `brief` leaves out notes and what is folded;
+    `ascii_only` has plain stand-ins for signs.
+    """
+    signs = ASCII if ascii_only else {}
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    lines: list[str] = []
+    said: set[str] = set()
+    for table in map(_visible, tables):
+        lines += textwrap.wrap(title(table).translate(signs), width, subsequent_indent="  ")
+        folded = _folded(table, width, signs) if table.rows else []
+        for columns in folded[:1] if brief else folded:
+            lines += ["", _grid(table, columns, "simple", signs)]
+        lines.append("")
+        remarks = _apart(table)
+        remarks += [note for note in table.notes if note not in said]
+        said.update(table.notes)
+        for remark in [] if brief else remarks:
+            lines += textwrap.wrap(remark.translate(signs), width, initial_indent="- ", subsequent_indent="  ")
+        lines += [""] * bool(remarks and not brief)
+    return "\n".join(lines).rstrip()
+
+
+def github(tables: Sequence[Table]) -> str:
+    """Return tables as GitHub's Markdown."""
+    parts = []
+    for table in map(_visible, tables):
+        part = [f"**{markdown(title(table))}**", ""]
+        part += [_grid(table, table.columns, "github"), ""] if table.rows else []
+        part += [f"- {markdown(note)}" for note in [*_apart(table), *table.notes]]
+        parts.append("\n".join(part))
+    return "\n\n".join(parts)
+
+
+def markdown(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, on one line."""
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(text))
+
+
+def folded(summary: str, tables: Sequence[Table], *, opened: bool) -> str:
+    """Return tables as GitHub's Markdown, folded away below a line."""
+    line = html.escape(visible(summary), quote=False)
+    return f"<details{' open' * opened}><summary>{line}</summary>\n\n{github(tables)}\n\n</details>"
+
+
+def latex_booktabs(tables: Sequence[Table]) -> str:
+    """Return tables for LaTeX with the package booktabs, the notes as comments."""
+    parts = []
+    for table in map(_visible, tables):
+        head = [f"% {title(table)}"]
+        notes = [f"% {note}" for note in [*_apart(table), *table.notes]]
+        body = _grid(table, table.columns, "latex_booktabs").translate(LATEX) if table.rows else ""
+        parts.append("\n".join([*head, body, *notes]))
+    return "\n\n".join(parts)
+
+
+_HEAD = ("board", "task", "task_version", "task_params", "condition", "protocol", "baseline")
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Return tables as CSV with full precision: one header for all tables of a board, an empty line between boards."""
+    of_board: dict[str, list[Table]] = {}
+    for table in tables:
+        of_board.setdefault(table.board, []).append(table)
+    return "\n\n".join(map(_csv_of, of_board.values()))
+
+
+def _csv_of(tables: Sequence[Table]) -> str:
+    """Return the tables of one board; what only some of them have is empty in the rows of the others."""
+    names = dict.fromkeys(name for table in tables for column in table.columns for name in _names(column))
+    ranked = ["rank", "rank_low", "rank_high", "group"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*_HEAD, *ranked, "norm", "seeds", *names, "flags"], lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        head = {name: getattr(table, name) for name in _HEAD}
+        head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
+        for row in table.rows:
+            values = _json_row(table, row)
+            writer.writerow(csv_row({**head, **values, "flags": " ".join(row.flags)}))
+    return out.getvalue().rstrip("\n")
+
+
+def csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row for CSV: a text is on one line, and quoted where a spreadsheet would compute it."""
+    texts = {name: visible(value) for name, value in row.items() if isinstance(value, str)}
+    return {**row, **{name: "'" * text.startswith(_FORMULA) + text for name, text in texts.items()}}
+
+
+def as_json(tables: Sequence[Table]) -> str:
+    """Return tables as the JSON that other programs read; docs/metrics.md gives its schema."""
+    boards = [
+        {
+            "board": table.board,
+            "task": table.task,
+            "task_version": table.task_version,
+            **({"task_params": table.task_params} if table.task_params else {}),
+            "condition": table.condition,
+            "protocol": table.protocol,
+            "baseline": table.baseline,
+            "grid": table.rates,
+            "columns": [
+                {"name": column.name, "unit": column.unit, "digits": column.digits, "better": column.better}
+                for column in table.columns
+            ],
+            "rows": [_json_row(table, row) for row in table.rows],
+            "apart": [{"norm": norm, "why": why} for norm, why in table.apart],
+            "notes": table.notes,
+        }
+        for table in tables
+    ]
+    return json_of({"schema": 1, "boards": boards})
+
+
+FORMATS: dict[str, Format] = {
+    "terminal": terminal,
+    "github": github,
+    "latex_booktabs": latex_booktabs,
+    "csv": as_csv,
+    "json": as_json,
+}
+
+
+def title(table: Table) -> str:
+    """Return the line above a table: the board, the task and its version, the condition, the protocol."""
+    task = table.task + (f" v{table.task_version}" if table.task_version is not None else "")
+    task += f" ({assignments(table.task_params)})" if table.task_params else ""
+    parts = [table.board, task, assignments(table.condition)]
+    parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
+    return visible(" · ".join(part for part in parts if part))
+
+
+def _apart(table: Table) -> list[str]:
+    return [f"not ranked: {norm!r}: {why}" for norm, why in table.apart]
+
+
+def _visible(table: Table) -> Table:
+    """Return a table in which each text is on one line, whatever a norm is called or a reason says."""
+    rows = [
+        replace(
+            row,
+            norm=visible(row.norm),
+            values={name: replace(value, text=visible(value.text)) for name, value in row.values.items()},
+        )
+        for row in table.rows
+    ]
+    return replace(
+        table,
+        columns=[replace(column, title=visible(column.title, keep="\n")) for column in table.columns],
+        rows=rows,
+        apart=[(norm, visible(why)) for norm, why in table.apart],
+        notes=[visible(note) for note in table.notes],
+    )
+
+
+def written(value: Value, column: Column) -> str:
+    """Return a table's entry as text."""
+    if column.kind == "text" or (value.number is None and not value.low and not value.high):
+        return value.text or "–"
+    text = ("≥" if value.at_least else "") + _number(value.number, column)
+    if value.ends == "t" and value.number is not None and value.high is not None:
+        text += f" ±{_plain(value.high - value.number, column)}"
+    elif value.ends and not value.number == value.low == value.high:
+        high = ("≥" if value.high_at_least else "") + _number(value.high, column)
+        low = ("≥" if value.low_at_least else "") + _number(value.low, column)
+        between = f"{low}…{high}"
+        text += f" ({between})" if value.ends == "min-max" else f" [{between}]"
+    return f"{text} {value.mark}".rstrip()
+
+
+def _number(number: float | None, column: Column) -> str:
+    if number is None:
+        return "none"
+    if column.kind == "rate":
+        return f"{number:g}"
+    return f"{number * column.scale:{'+' if column.kind == 'signed' else ''}.{column.digits}f}"
+
+
+def _plain(number: float, column: Column) -> str:
+    return f"{number * column.scale:.{column.digits}f}"
+
+
+def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = MappingProxyType({})) -> str:
+    headers = ["#", table.noun, *(_header(table, column, signs) for column in columns)]
+    if style != "simple":
+        headers = [" ".join(header.split("\n")) for header in headers]
+    body = [
+        [_rank(row).translate(signs), row.norm, *(_entry(table, column, row, signs) for column in columns)]
+        for row in table.rows
+    ]
+    if style == "github":
+        headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
+    align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
+    if not _ranked(table):
+        headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
+    with _without_padding():
+        text: str = tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
+    return text
+
+
+@contextmanager
+def _without_padding() -> Iterator[None]:
+    """Keep tabulate from making a column wider than its header: every column counts at 80."""
+    padding, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = padding
+
+
+def _ranked(table: Table) -> bool:
+    return any(row.rank is not None for row in table.rows)
+
+
+def _rank(row: TableRow) -> str:
+    """Return a rank with its interval; * says without colour that the norm may be best."""
+    if row.rank is None or row.ranks is None:
+        return str(row.rank or "–")
+    low, high = row.ranks
+    return f"{row.rank}{'*' if low == 1 else ''} [{low}…{high}]"
+
+
+def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
+    text = written(row.values[column.name], column).translate(signs)
+    return _spaced(text, table.rates) if column.name == "strip" else text
+
+
+def _header(table: Table, column: Column, signs: Signs) -> str:
+    if column.name != "strip" or len(_rates(table.rates)) > LONGEST_STRIP:
+        return column.title.translate(signs)
+    return f"{column.title}\n{_rates(table.rates)}"
+
+
+def _rates(grid: Sequence[float]) -> str:
+    return " ".join(f"{rate:g}" for rate in grid)
+
+
+def _spaced(marks: str, grid: Sequence[float]) -> str:
+    """Return a strip with each mark below the first figure of its rate."""
+    if len(_rates(grid)) > LONGEST_STRIP:
+        return marks
+    return " ".join(mark.ljust(len(f"{rate:g}")) for mark, rate in zip(marks, grid, strict=True)).rstrip()
+
+
+def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
+    """Return the columns in groups, each no wider than the terminal beside the norms' names."""
+    fixed = max(len(table.noun), *(len(row.norm) for row in table.rows))
+    if _ranked(table):
+        fixed += GAP + max(len(_rank(row).translate(signs)) for row in table.rows)
+    groups: list[list[Column]] = [[]]
+    used = fixed
+    for column in table.columns:
+        widths = [len(line) for line in _header(table, column, signs).split("\n")]
+        widest = max([*widths, *(len(_entry(table, column, row, signs)) for row in table.rows)])
+        if groups[-1] and used + GAP + widest > width:
+            groups.append([])
+            used = fixed
+        groups[-1].append(column)
+        used += GAP + widest
+    return groups
+
+
+def _names(column: Column) -> list[str]:
+    return [column.name, f"{column.name}_low", f"{column.name}_high"] if column.ends else [column.name]
+
+
+def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
+    low, high = row.ranks or (None, None)
+    entry: dict[str, Any] = {"norm": row.norm, "rank": row.rank, "rank_low": low, "rank_high": high}
+    entry |= {"group": row.group, "seeds": row.seeds}
+    for column in table.columns:
+        value = row.values[column.name]
+        if column.kind == "text":
+            entry[column.name] = value.text if value.number is None else value.number
+        else:
+            numbers = (value.number, value.low, value.high)
+            scaled = [None if number is None else number * column.scale for number in numbers]
+            entry |= zip(_names(column), scaled, strict=False)
+    return entry | {"flags": row.flags}

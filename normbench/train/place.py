@@ -1,0 +1,230 @@
+"""Putting a norm into a network: where it goes relative to a linear, an activation and a residual sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normbench.contract import ALL, Layout, Norm, Site, Unsupported, checked
+from normbench.errors import UsageError, unknown
+from normbench.registry import Registry
+from normbench.train.initialize import Initializer
+from normbench.train.streams import global_stream
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Place:
+    """Gives a network its norms: what a task's `network(place, recipe)` is built with.
+
+    The layers are constructed on a stream of their own, so that no norm moves the weights of the network. `batch_size`
+    counts the samples that a layer has its statistics from, and `group` are the ranks that share them.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        params: Mapping[str, Any],
+        *,
+        seed: int,
+        batch_size: int,
+        initializer: Initializer,
+        group: Any = None,
+    ) -> None:
+        self._norm = norm
+        self._params = dict(params)
+        self._traits = norm.traits_with(params)
+        self._seed = seed
+        self._batch_size = batch_size
+        self._group = group
+        self.initializer = initializer
+        #: The layers built so far, each with its site, and the site whose layer is being built.
+        self.layers: list[tuple[Site, nn.Module]] = []
+        self.building: Site | None = None
+        #: Whether a place had no linear for a norm that wraps one.
+        self.bare = False
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The layers built so far that are norms alone, and no wrapped linears."""
+        return [] if self._norm.placement == "weight" else [layer for _, layer in self.layers]
+
+    def norm(
+        self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
+    ) -> nn.Module:
+        """Return norm and activation, in the order the norm asks for, for an input of `channels` in `layout`.
+
+        A norm of placement "weight" has nothing to wrap here: this is the activation alone. Raises Unsupported where
+        the norm can't stand there.
+        """
+        if self._norm.placement == "weight":
+            self.bare = True
+            return activation_module(activation)
+        normalized = self._layer(self._site(channels, layout, activation, spatial))
+        if self._norm.placement == "before":
+            return _chain(normalized, activation_module(activation))
+        if self._norm.placement == "after":
+            return _chain(activation_module(activation), normalized)
+        return normalized
+
+    def __call__(self, linear: nn.Module, activation: str | None = None, layout: Layout | None = None) -> nn.Module:
+        """Return linear, norm and activation, in the order the norm asks for.
+
+        `layout` is that of the linear's output; left out, it is NC for a Linear, NCL and NCHW for a convolution. The
+        linear's bias is dropped where a norm that centres follows directly.
+        """
+        layout = layout or _layout(linear)
+        channels = _channels(linear)
+        self.initializer(linear)
+        if self._norm.placement == "weight":
+            return _chain(self._wrapped(linear, layout, activation), activation_module(activation))
+        self._drop_bias(linear)
+        return _chain(linear, self.norm(channels, layout, activation))
+
+    def sum(
+        self,
+        linear: nn.Module,
+        shortcut: nn.Module | None = None,
+        activation: str | None = None,
+        layout: Layout | None = None,
+    ) -> nn.Module:
+        """Return the end of a residual block, a module of (x, skip): linear(x) and shortcut(skip) are added.
+
+        Placement before: act(norm(linear) + shortcut). After: norm(act(linear + shortcut)). Fused: act(layer without
+        activation(linear) + shortcut). Weight: act(wrapped linear + shortcut). `shortcut` left out is the identity.
+        """
+        layout = layout or _layout(linear)
+        channels = _channels(linear)
+        self.initializer(linear)
+        act, skip = activation_module(activation), shortcut or nn.Identity()
+        placement = self._norm.placement
+        if placement == "weight":
+            return ResidualSum(self._wrapped(linear, layout, activation), skip, act)
+        if placement == "after":
+            return ResidualSum(linear, skip, _chain(act, self._layer(self._site(channels, layout, activation, None))))
+        self._drop_bias(linear)
+        branch_activation = None if placement == "fused" else activation
+        normalized = self._layer(self._site(channels, layout, branch_activation, None))
+        return ResidualSum(_chain(linear, normalized), skip, act)
+
+    def _site(self, channels: int, layout: Layout, activation: str | None, spatial: tuple[int, ...] | None) -> Site:
+        site = Site(channels, layout, activation, len(self.layers), spatial, self._group)
+        check_site(self._norm, site)
+        allowed = self._traits.batch_size_1
+        if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and layout == "NC")):
+            raise Unsupported(f"{self._norm.name} can't train at batch size 1 where a channel has one value a sample")
+        return site
+
+    def _layer(self, site: Site, *wrapped: nn.Module) -> nn.Module:
+        self.building = site
+        with global_stream(torch.device("cpu"), self._seed, "layer-init", site.index):
+            layer = built(self._norm, site, self._params, *wrapped)
+        self.building = None
+        self.layers.append((site, layer))
+        return layer
+
+    def _wrapped(self, linear: nn.Module, layout: Layout, activation: str | None) -> nn.Module:
+        return self._layer(self._site(_channels(linear), layout, activation, None), linear)
+
+    def _drop_bias(self, linear: nn.Module) -> None:
+        """Drop the bias of a linear where the layer directly after it would take it away: its gradient is zero."""
+        if self._norm.placement in ("before", "fused") and self._traits.centres:
+            linear.register_parameter("bias", None)
+
+
+class ResidualSum(nn.Module):
+    """end(branch(x) + shortcut(skip))."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module, end: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.shortcut, self.end = branch, shortcut, end
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Add the branch's and the shortcut's outputs, which have one shape."""
+        result: Tensor = self.end(self.branch(x) + self.shortcut(skip))
+        return result
+
+
+def layer(
+    name: str,
+    *,
+    channels: int,
+    layout: Layout = "NCHW",
+    activation: str | None = None,
+    module: nn.Module | None = None,
+    registry: Registry,
+    **params: Any,
+) -> nn.Module:
+    """Return one layer of a norm, alone: see `normbench.layer`."""
+    norm = registry.norm(name)
+    if layout not in ALL:
+        raise unknown("layout", layout, ALL)
+    given = checked(norm.params, params, name)
+    if (module is not None) != (norm.placement == "weight"):
+        takes = (
+            "wraps a linear: give it as module=" if norm.placement == "weight" else "wraps nothing: leave out module="
+        )
+        raise UsageError(f"{name} {takes}")
+    site = Site(channels, layout, activation)
+    try:
+        check_site(norm, site)
+        return built(norm, site, given, *([module] if module is not None else []))
+    except Unsupported as error:
+        raise UsageError(str(error)) from None
+
+
+def check_site(norm: Norm, site: Site) -> None:
+    """Raise Unsupported where a norm does not have the site's layout."""
+    if site.layout not in norm.layouts:
+        raise Unsupported(f"{norm.name} has no form for layout {site.layout}; it has {', '.join(sorted(norm.layouts))}")
+
+
+def built(norm: Norm, site: Site, params: Mapping[str, Any], *wrapped: nn.Module) -> nn.Module:
+    """Build a norm's layer and check that it is a module."""
+    module = norm.build(site, params, *wrapped)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"norm {norm.name!r}: layer returned {module!r}; it returns a torch.nn.Module")
+    return module
+
+
+def activation_module(name: str | None) -> nn.Module:
+    """Return an activation by name; None is the identity. Raises ValueError for a name that is not known."""
+    if name is None:
+        return nn.Identity()
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; known: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def _chain(*modules: nn.Module) -> nn.Module:
+    """Return the modules one after another, without those that do nothing."""
+    kept = [module for module in modules if type(module) is not nn.Identity]
+    return kept[0] if len(kept) == 1 else nn.Sequential(*kept)
+
+
+def _layout(linear: nn.Module) -> Layout:
+    if isinstance(linear, nn.Conv2d | nn.ConvTranspose2d):
+        return "NCHW"
+    if isinstance(linear, nn.Conv1d | nn.ConvTranspose1d):
+        return "NCL"
+    if isinstance(linear, nn.Linear):
+        return "NC"
+    raise TypeError(f"{type(linear).__name__} is no linear or convolution of one or two dimensions: name its layout")
+
+
+def _channels(linear: nn.Module) -> int:
+    for name in ("out_channels", "out_features"):
+        if isinstance(getattr(linear, name, None), int):
+            return int(getattr(linear, name))
+    raise TypeError(f"{type(linear).__name__} has neither out_channels nor out_features")

@@ -1,0 +1,1 @@
+"""One trial on several devices: a group of ranks, each a process."""

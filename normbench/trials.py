@@ -1,0 +1,231 @@
+"""What is planned, what is sent to a worker, and what comes back: cells, trials, packs, outcomes. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from normbench.contract import Task
+from normbench.recipe import Recipe
+from normbench.texts import reason_to_keep
+
+Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout", "error", "unsupported"]
+#: What came of a norm in a session, and why a session ended: its figures were precise, its time was spent, it had its
+#: rounds, or the baseline failed.
+Timed: TypeAlias = Literal["measured", "unsupported", "oom", "timeout", "error"]
+Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
+#: Outcomes that say something of the layer: a later run does not try again.
+FINAL: Final = frozenset({"trained", "not-trained", "diverged", "unsupported"})
+#: Outcomes that have a score.
+SCORED: Final = frozenset({"trained", "not-trained", "diverged"})
+#: Outcomes that are failures of the run, not of the layer: exit status 4.
+FAILED: Final = frozenset({"oom", "timeout", "error"})
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One training run, everything fixed; the unit of storage."""
+
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    recipe: Recipe
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The trial's identity: 16 hex digits of a hash over its canonical JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+class Pack(msgspec.Struct, frozen=True, kw_only=True):
+    """Trials that one worker trains together, and what it needs for that; it travels to workers whole.
+
+    `plugins` names those of its norm, task and probes, () for all at hand: a worker loads these, and what is built in.
+    `cell` is "" where they all are built in; packs of another are for another process, so that nothing that a
+    stranger's code leaves behind reaches the next norm. `registered` is what `normbench.register` was given, as
+    `plugins.registered` packs it. A pack that is `dry` is tried for one step, and gives no outcome unless that fails.
+    `checkpoint` is a folder of the pack's own, in which a training is saved every `checkpoint_every` seconds, and from
+    which it goes on; "" for none.
+    """
+
+    trials: tuple[Trial, ...]
+    device: str = "cpu"
+    data_dir: str = ""
+    probes: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    cell: str = ""
+    registered: bytes = b""
+    dry: bool = False
+    checkpoint: str = ""
+    checkpoint_every: float = math.inf
+
+    def lost(self, outcome: Literal["error", "timeout"], reason: str, seconds: float = 0.0) -> list[Outcome]:
+        """Return the outcomes of a pack whose worker died: one a trial."""
+        return [
+            Outcome(trial=trial, outcome=outcome, reason=reason, dry=self.dry, seconds=seconds) for trial in self.trials
+        ]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of normbench's, and what it is given: what computes with layers and is no trial. It travels whole.
+
+    `function` is "module:name"; see `normbench.calls`. `registered` is as in a `Pack`.
+    """
+
+    function: str
+    arguments: tuple[Any, ...] = ()
+    device: str = "cpu"
+    data_dir: str = ""
+    plugin_files: tuple[str, ...] = ()
+    registered: bytes = b""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a trial was made from, and the hash of its content as it was read.
+
+    `at` says where `path` begins: "plugin NAME" at the folder of a plugin, "folder" at the working directory, "home" at
+    the user's. It is "module" where `path` is a module's name, and "" where only the file's name is known.
+    """
+
+    at: str
+    path: str
+    sha256: str
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """What identifies the file in every list that has it."""
+        return self.at, self.path
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial was made from, as the process that trained it had loaded it: the code prints, and the files."""
+
+    norm_print: str | None
+    task_print: str | None
+    files: tuple[Source, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
+
+    `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
+    `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
+    loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
+    says what the training changed that all of its process shares, in words; it was put back. `eval_batch` is how many
+    samples were evaluated at a time, where the evaluation of one depends on the others; else 0. `data` is a hash of the
+    data.
+    """
+
+    trial: Trial
+    outcome: Kind
+    reason: str = ""
+    score: float | None = None
+    validation: float | None = None
+    diverged_at: int | None = None
+    series: dict[str, list[float]] = {}
+    steps: int = 0
+    epoch_steps: int = 0
+    lanes: int = 1
+    seconds: float = 0.0
+    dry: bool = False
+    changed: tuple[str, ...] = ()
+    eval_batch: int = 0
+    made: Made | None = None
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        """Keep of the reason what a record holds."""
+        msgspec.structs.force_setattr(self, "reason", reason_to_keep(self.reason))
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's score: its name, its unit ("%" is a share shown as per cent), which way is better, and two anchors."""
+
+    name: str
+    unit: str
+    direction: Literal["up", "down"]
+    chance: float
+    reference: float
+
+    @classmethod
+    def of(cls, task: Task) -> Measure:
+        """Return how a task's score is to be read."""
+        return cls(
+            name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
+        )
+
+    def progress(self, score: float) -> float:
+        """(score - chance) / (reference - chance), not below 0: one huge finite loss would own every mean."""
+        return max(0.0, (score - self.chance) / (self.reference - self.chance))
+
+    def trained(self, score: float) -> bool:
+        """Whether progress is at least one half."""
+        return self.progress(score) >= 0.5
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
+
+    `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from
+    the task's own. The prints are hashes of the code that the run used; None is never up to date.
+    """
+
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    label: str
+    recipe: Recipe
+    condition: dict[str, Any] = {}
+    rates: list[float]
+    settings: list[dict[str, Any]] = msgspec.field(default_factory=lambda: [{}])
+    seeds: list[int]
+    norm_print: str | None = None
+    task_print: str | None = None
+
+    @property
+    def table_id(self) -> str:
+        """What identifies the tables this cell stands in: task, version, parameters, condition, and the protocol."""
+        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+
+    @property
+    def norm_id(self) -> str:
+        """What identifies this cell among those of its tables: the norm and its parameters."""
+        return norm_id(self.norm, self.params)
+
+    def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
+        """Return the trial at one point of the grid."""
+        recipe = self.recipe.changed(**setting) if setting else self.recipe
+        return Trial(
+            task=self.task,
+            task_version=self.task_version,
+            task_params=self.task_params,
+            norm=self.norm,
+            params=self.params,
+            recipe=msgspec.structs.replace(recipe, rate=rate),
+            seed=seed,
+        )
+
+    def trials(self) -> Iterator[Trial]:
+        """Every trial of the cell, a seed at a time."""
+        for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
+            yield self.trial(rate, setting, seed)
+
+
+def table_id(task: str, version: int, params: dict[str, Any], condition: dict[str, Any], hold_out: bool) -> str:
+    """Return what identifies the tables of a task, its version and parameters, a condition, and the protocol."""
+    return msgspec.json.encode((task, version, params, condition, hold_out), order="sorted").decode()
+
+
+def norm_id(norm: str, params: dict[str, Any]) -> str:
+    """Return what identifies a norm with its parameters among those of a table."""
+    return msgspec.json.encode((norm, params), order="sorted").decode()

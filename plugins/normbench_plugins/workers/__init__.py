@@ -1,1 +1,0 @@
-"""Worker processes: what the executor `processes` trains in."""
