@@ -122,7 +122,7 @@ def untouched(tmp_path, monkeypatch):
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
-            loading._graph.nodes.pop(name, None)
+            reads.graph.nodes.pop(name, None)
 
 
 @pytest.fixture

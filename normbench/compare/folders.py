@@ -63,7 +63,7 @@ def compare(
     tables = {grid.table_id: grid for grid in grids}
     speeds, lost, said = timed(base, head, gates.get("throughput"))
     timings = sum(not one.identical for one in speeds) if "throughput" in gates else 0
-    check([(one.contrast, tables[one.common["table"]]) for one in opened], gates, looks, timings)
+    check([(one.contrast, tables[one.common["table_id"]]) for one in opened], gates, looks, timings)
     rows += [
         ComparedRow(
             subject=one.subject,
@@ -109,7 +109,7 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
         for row in grid.rows:
             if base is not None and row is not base:
                 opened += _opened(grid, row, contrasts(grid.measure, base, row, gates), gates)
-    check([(one.contrast, grids[one.common["table"]]) for one in opened], gates, looks)
+    check([(one.contrast, grids[one.common["table_id"]]) for one in opened], gates, looks)
     return Comparison(
         base="the baseline",
         head=f"each norm in {store.folder}",
@@ -152,7 +152,7 @@ def _same_norm(row: Row, other: Grid) -> Row | None:
 
 
 def _common(grid: Grid, row: Row) -> dict[str, Any]:
-    return {"subject": grid, "table": grid.table_id, "row": row.cell.norm_id, "norm": row.label}
+    return {"subject": grid, "table_id": grid.table_id, "norm_id": row.cell.norm_id, "norm": row.label}
 
 
 def _opened(grid: Grid, row: Row, found: Iterable[Contrast], gates: dict[str, Gate]) -> Iterator[_Open]:
@@ -177,7 +177,7 @@ def _decided(
     decisions = dict(zip(map(id, [*gated, *held]), decide(tests, looks), strict=True))
     spread = spreads([one.contrast for one in opened])
     for one in opened:
-        yield _row(one, decisions.get(id(one)), grids[one.common["table"]], spread.get(one.contrast.metric))
+        yield _row(one, decisions.get(id(one)), grids[one.common["table_id"]], spread.get(one.contrast.metric))
     for speed in speeds:
         yield _speed(speed, decisions.get(id(speed)), gate)
 

@@ -123,10 +123,11 @@ def _ends(centre: float, one: float, other: float) -> tuple[float, float, float]
 
 
 def _row(name: str, metric: str, **fields: object) -> ComparedRow:
-    head = Subject(
+    subject = Subject(
         task="benchmarks", task_version=1, task_params={}, condition={}, protocol="tuned", baseline="", rates=[]
     )
-    values = {"subject": head, "table": "benchmarks", "row": name, "norm": name, "metric": metric, "unit": "seconds"}
+    ids = {"subject": subject, "table_id": "benchmarks", "norm_id": name, "norm": name}
+    values = {**ids, "metric": metric, "unit": "seconds"}
     return ComparedRow(**{**values, **fields})  # type: ignore[arg-type]
 
 

@@ -96,7 +96,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch)
 )
 def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, monkeypatch, happens, says):
     """Exit status 4 and one line, which names a folder with all that was stored; with it the run goes on."""
-    storing = Training._take
+    storing = Run._take
     asked = ("--norm", "none", "--set", "rates=[0.1, 1]", "--executor", "serial", "--quiet", "--out")
 
     with monkeypatch.context() as patch:

@@ -61,9 +61,9 @@ def signatures() -> dict[str, str]:
     described = ("Norm", "Site", "Traits", "Task", "Splits", "Probe", "Executor", "SuiteFile")
     found |= {name: signature(definitions("contract")[name], name) for name in described}
     found["Recipe"] = signature(definitions("recipe")["Recipe"], "Recipe")
-    found["Pack"] = signature(definitions("records")["Pack"], "Pack")
-    found["Outcome"] = signature(definitions("records")["Outcome"], "Outcome")
-    place = definitions("train.sites")
+    found["Pack"] = signature(definitions("trials")["Pack"], "Pack")
+    found["Outcome"] = signature(definitions("trials")["Outcome"], "Outcome")
+    place = definitions("train.place")
     found["place"] = signature(place["Place.__call__"], "place")
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")

@@ -19,10 +19,11 @@ from normbench.train import fit
 
 SCRIPT = """
 import json
-from normbench.execute import Request, fingerprints, prepare
+from normbench.execute import Request, prepare
+from normbench.fingerprint import take
 
 asked = prepare(Request("quick", norms=["batch-renorm"], device="cpu", throughput=False))
-[record] = fingerprints.take(asked.cells, asked.workplace)
+[record] = take.take(asked.cells, asked.workplace)
 print(json.dumps([record.outcome, record.digest, record.numbers]))
 """
 
