@@ -1,4 +1,4 @@
-"""Simulate how often the gates of `compare` err, and write the tables to docs/metrics.md.
+"""Simulate how often the gates of `compare` err, and write the tables to docs/simulations.md.
 
 With a results folder as its argument, the A/A table as well: of that folder's own seeds.
 """
@@ -20,7 +20,7 @@ from normbench.store import Store
 from normbench.tables.text import github
 
 DRAWS: dict[str, Draw] = {"normal": normal, "skewed, both sides": skewed, "skewed, one side": one_sided}
-DOC = ROOT / "docs" / "metrics.md"
+DOC = ROOT / "docs" / "simulations.md"
 AA_GATES = {"accuracy": "-0.5pt", "over_the_grid": "-2pt", "max_trainable_lr": "-1step", "failure_rate": "+10pt"}
 
 

@@ -1,4 +1,4 @@
-"""Simulate how often an interval that boards print holds what it is for, and write it to docs/metrics.md."""
+"""Simulate how often an interval that boards print holds what it is for, and write it to docs/simulations.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main() -> None:
         failing = np.where(rng.random((REPETITIONS, n)) < 0.1, -50.0, normal)
         shares = (covered(normal, 0.0), covered(skewed, 0.98), covered(failing, -5.0))
         lines.append(f"| {n} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
-    replace(ROOT / "docs" / "metrics.md", "coverage", "\n".join(lines))
+    replace(ROOT / "docs" / "simulations.md", "coverage", "\n".join(lines))
 
 
 SESSIONS, NORMS, SPREAD = 2_000, 10, 0.05
@@ -48,7 +48,7 @@ def _ratios(rng: np.random.Generator) -> None:
     for correlation in (0.0, 0.25, 0.5):
         held = [_session(rng, correlation) for _ in range(SESSIONS)]
         lines.append(f"| {correlation:g} | {np.mean(held):.2f} |")
-    replace(ROOT / "docs" / "metrics.md", "ratios", "\n".join(lines))
+    replace(ROOT / "docs" / "simulations.md", "ratios", "\n".join(lines))
 
 
 def _session(rng: np.random.Generator, correlation: float) -> float:
@@ -82,7 +82,7 @@ def _ranks(rng: np.random.Generator) -> None:
         for seeds in (2, *SEEDS[:-1]):
             shares = [_ranked(rng, kind, apart, norms, seeds) for kind in kinds for apart in APART]
             lines.append(f"| {norms} | {seeds} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
-    replace(ROOT / "docs" / "metrics.md", "rank-coverage", "\n".join(lines))
+    replace(ROOT / "docs" / "simulations.md", "rank-coverage", "\n".join(lines))
 
 
 def _ranked(rng: np.random.Generator, kind: str, apart: float, norms: int, seeds: int) -> float:
