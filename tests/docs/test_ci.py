@@ -1,11 +1,13 @@
 """docs/ci.md does what it says: its jobs run step by step, as they stand, on branches of a real repository.
 
-An action's `uses:` is not run; what it would have done (a clone, a Python) is there beforehand. There is no network:
-what pip is asked for is installed already.
+An action's `uses:` is not run; what it would have done (a clone, a Python) is there beforehand. There is no network,
+and pip looks nowhere else: what it is asked for is installed already. What a plugin was trained to is kept: a job that
+comes to the same plugin again finds its trials stored, and its commands train nothing.
 """
 
 import os
 import re
+import shutil
 import site
 import subprocess
 import sys
@@ -35,7 +37,7 @@ SUITE = """\
 name = "ci"
 summary = "One of the tests: seconds"
 tasks = ["digits-cnn"]
-norms = ["my-norm"]
+norms = ["my-norm", "batchnorm"]
 rates = [0.1]
 seeds = 3
 
@@ -71,6 +73,7 @@ def test_forward(benchmark):
 """
 WORSE = PLUGIN.replace("super().forward(x)", "super().forward(x) * 1e-3")
 SAME = PLUGIN + "\n\n# Nothing is computed here.\n"
+UNTRAINED = PLUGIN + "\n\n# No job has trained this.\n"
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,27 @@ class Ran:
     printed: dict[str, str]
     summaries: dict[str, str]
     folder: Path
+
+
+@dataclass(frozen=True)
+class Results:
+    """Folders of results that jobs have left, by the text of the plugin that was trained."""
+
+    folder: Path
+    kept: dict[str, Path]
+
+    def keep(self, clone):
+        """Keep what is new in a clone."""
+        for side, plugin in (("base", "base/bench/my_norm.py"), ("head", "bench/my_norm.py")):
+            if (clone / "results" / side).exists() and (clone / plugin).exists():
+                text = (clone / plugin).read_text(encoding="utf-8")
+                kept = self.kept.setdefault(text, self.folder / str(len(self.kept)))
+                shutil.copytree(clone / "results" / side, kept, dirs_exist_ok=True)
+
+    def bring(self, text, side):
+        """Put the results of a plugin into a clone, where there are any."""
+        if text in self.kept:
+            shutil.copytree(self.kept[text], side)
 
 
 def fenced(language):
@@ -132,6 +156,8 @@ def environment(tmp_path_factory):
     runner = tmp_path_factory.mktemp("runner")
     venv.create(runner, with_pip=True, symlinks=True)
     [packages] = runner.glob("lib/python*/site-packages")
+    for outdated in packages.glob("setuptools*"):  # a Python brings its own; torch asks for the newer one seen below
+        shutil.rmtree(outdated)
     # addsitedir follows the .pth files of editable installs there; a plain line would not.
     seen = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *map(str, site.getsitepackages())}
     (packages / "seen.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in sorted(seen)))
@@ -140,8 +166,9 @@ def environment(tmp_path_factory):
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     people = {f"GIT_{who}_{what}": "ci@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = os.pathsep.join((str(runner / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]))
-    quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "COLUMNS": "100"}
-    return {**kept, **proxies, **people, **quiet, "PATH": path, "CI": "true", "CUDA_VISIBLE_DEVICES": ""}
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "COLUMNS": "100"}
+    return {**kept, **proxies, **people, **pip, **quiet, "PATH": path, "CI": "true", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
@@ -155,8 +182,14 @@ def git(environment):
     return run
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Return the results of each plugin that a job has trained, by the plugin's text."""
+    return Results(tmp_path_factory.mktemp("results"), {})
+
+
 @pytest.fixture
-def checkout(tmp_path, git):
+def checkout(tmp_path, git, results):
     """Return a function that makes a repository, and a clone as each CI system would check out its pull request.
 
     Main has gone on since the branch left it. GitHub gives the merge of both, GitLab the branch.
@@ -179,6 +212,8 @@ def checkout(tmp_path, git):
             git(ours, "merge", "--no-ff", "branch")
         git(tmp_path, "clone", "--no-local", str(ours), str(clone))
         git(clone, "checkout", "--detach", "origin/merged" if system == "github" else "origin/branch")
+        results.bring(main, clone / "results" / "base")
+        results.bring(change, clone / "results" / "head")
         return clone
 
     def commit(folder, name, text):
@@ -191,7 +226,7 @@ def checkout(tmp_path, git):
 
 
 @pytest.fixture
-def run(environment, tmp_path):
+def run(environment, tmp_path, results):
     """Return a function that runs a job's steps in a clone, each in a shell of its own, until one fails."""
 
     def steps_of(job, folder, steps=None):
@@ -209,6 +244,7 @@ def run(environment, tmp_path):
             status = done.returncode
             if status:
                 break
+        results.keep(folder)
         return Ran(status, name, printed, summaries, folder)
 
     return steps_of
@@ -256,7 +292,7 @@ def test_a_change_without_numbers_passes(job, checkout, run):
     assert (0, list(job.steps)[-1]) == (ran.status, ran.last), ran.printed
     assert "::error" not in ran.printed[ran.last]
     assert set() == failures(ran)[1]
-    assert [3, 3] == [trained(folder, side) for side in ("base", "head")]
+    assert [6, 6] == [trained(folder, side) for side in ("base", "head")]
 
 
 def test_the_first_run_passes_with_a_note(checkout, run):
@@ -273,12 +309,13 @@ def test_the_first_run_passes_with_a_note(checkout, run):
     assert 3 == refused.status
 
 
-def test_fingerprints_decide_what_is_trained(checkout, run):
+def test_fingerprints_decide_what_is_trained(checkout, run, results):
     """Against a saved baseline an edit without numbers trains nothing; a worse layer alone is trained, and fails."""
     job, name = JOBS[0], "compare with the saved baseline"
     [saving] = [block for block in fenced("bash") if "normbench export" in block]
-    folder = checkout(job.system, PLUGIN.replace("maintained", "kept"))
-    (folder / "bench" / "ci.toml").write_text(SUITE.replace('"my-norm"', '"my-norm", "batchnorm"'), encoding="utf-8")
+    folder = checkout(job.system, UNTRAINED)
+    results.bring(PLUGIN, folder / "results" / "baseline")
+    (folder / "bench" / "my_norm.py").write_text(PLUGIN, encoding="utf-8")
     saved = run(job, folder, {"save": saving})
 
     (folder / "bench" / "my_norm.py").write_text(SAME, encoding="utf-8")
