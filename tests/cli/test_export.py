@@ -23,7 +23,7 @@ def measured(trained, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("TRAINING", 1e-4), ("EVALUATION", 1e-4), ("LOOKS", (2,))):
             patch.setattr(session, name, value)
-        assert 0 == status(["throughput", str(folder), "--device", "cpu", "--quiet"])
+        assert 0 == status(["throughput", str(folder), "--device", "cpu", "--executor", "serial", "--quiet"])
     return folder
 
 
