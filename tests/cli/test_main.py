@@ -6,12 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import typer
 
 import normbench as package
 from normbench.cli import listing, main
 from normbench.execute.training import Training
 
-COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
+COMMANDS = [*typer.main.get_command(main.app).commands]
 
 #: Mistakes that only torch, the data or the disk knows of; tests of mistakes alone have the others.
 MISTAKES = {
