@@ -18,6 +18,8 @@ import typer
 
 from normbench import plugins, prints
 from normbench.cli.main import status
+from normbench.errors import UsageError
+from normbench.execute import Request, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 #: In this process, on the CPU: what worker processes do is tested where they are.
@@ -223,10 +225,14 @@ def laid_out(tmp_path_factory):
 
 @pytest.fixture
 def refusal(capsys):
-    """Return a function that gives the one line by which a command is refused."""
+    """Return a function that gives the one line by which a command, or what it asks for, is refused."""
 
-    def refused(*args: str) -> str:
-        found = status(list(args))
+    def refused(asked: list[str] | Request) -> str:
+        if isinstance(asked, Request):
+            with pytest.raises(UsageError, match=r"\A[^\n]+\Z") as raised:
+                prepare(asked)
+            return str(raised.value)
+        found = status(asked)
         out, err = capsys.readouterr()
         assert (2, "") == (found, out), err
         assert re.fullmatch(r"normbench: [^\n]+\n", err), err

@@ -198,4 +198,4 @@ def alone(laid_out):
 @pytest.mark.parametrize(("args", "words"), TABLE.values(), ids=TABLE)
 def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
     """What is no result, no gate, or can not be written is named, and nothing is printed."""
-    assert words in refusal(*args)
+    assert words in refusal(args)
