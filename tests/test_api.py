@@ -11,7 +11,8 @@ import normbench
 from normbench import plugins, registry
 from normbench.api import Results
 
-SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, "device": "cpu", "throughput": False}
+HERE = {"device": "cpu", "executor": "serial", "throughput": False}
+SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, **HERE}
 BUILT_IN = ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"]
 SHAPES = {"NC": (4, 6), "NCL": (4, 6, 5), "NCHW": (4, 6, 5, 3), "NLC": (4, 5, 6)}
 
@@ -32,10 +33,9 @@ def alone(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Return the results of two norms at one rate, for one seed and two epochs."""
-    settings, small = {"rates": [0.1], "epochs": 2}, {"device": "cpu", "throughput": False}
-    folder = tmp_path_factory.mktemp("api")
+    settings, folder = {"rates": [0.1], "epochs": 2}, tmp_path_factory.mktemp("api")
     norms = ["none", "batchnorm(eps=0.1)"]
-    return normbench.run("quick", norms=norms, seeds=1, settings=settings, out=folder, **small)
+    return normbench.run("quick", norms=norms, seeds=1, settings=settings, out=folder, **HERE)
 
 
 def test_a_run_gives_its_results(results):
@@ -92,7 +92,7 @@ def test_a_run_gives_its_own_tables_alone(tmp_path):
     """What another run stored in the same folder, in other tables, is there when the folder is opened."""
     for epochs in (1, 2):
         asked = {**SMALL, "settings": {"rates": [0.1], "epochs": epochs}}
-        results = normbench.run("quick", norms=["none"], **asked, executor="serial", out=tmp_path / "both")
+        results = normbench.run("quick", norms=["none"], **asked, out=tmp_path / "both")
 
     whole = Results(tmp_path / "both")
 
@@ -173,7 +173,7 @@ def test_settings_are_values_of_numpy():
 )
 def test_a_mistake_is_a_usage_error(tmp_path, changes, words):
     """What the command line would refuse is refused by the names that it has here, and nothing is made."""
-    asked = {"suite": "quick", **SMALL, **changes}
+    asked = {"suite": "quick", "device": "cpu", **changes}
 
     with pytest.raises(normbench.UsageError) as refused:
         normbench.run(asked.pop("suite"), **asked)

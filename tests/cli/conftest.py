@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ import typer
 
 from normbench import plugins, prints
 from normbench.cli.main import status
+from normbench.errors import UsageError
+from normbench.execute import Request, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-#: One rate, one seed, one epoch, on the CPU, no throughput: a tenth of a second a norm once torch is imported.
-SMALL = ("--device", "cpu", "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
+#: In this process, on the CPU: what worker processes do is tested where they are.
+HERE = ("--device", "cpu", "--executor", "serial")
+#: One rate, one seed, one epoch, no throughput: a tenth of a second a norm once torch is imported.
+SMALL = (*HERE, "--seeds", "1", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,14 @@ class Ran:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def parsed_once():
+    """Build the command line's parser once: it takes longer than most commands do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +96,8 @@ def spawn():
 
     def start(*args: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "normbench.cli.main", *(str(word) for word in args)]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"} | options
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+        options = {**streams, "preexec_fn": _hear_ctrl_c, **options}
         process = subprocess.Popen(command, **options)
         started.append(process)
         return process
@@ -155,14 +169,24 @@ def installed(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Train two norms at two rates, once for all tests, and return the folder."""
-    folder = tmp_path_factory.mktemp("trained") / "quick"
-    asked = ("--norm", "none", "--norm", "batchnorm", *SMALL, "--set", "rates=[0.1, 1]", "--out", str(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        _unset(patch)
-        assert 0 == status(["run", "quick", *asked, "--quiet"])
-    return folder
+def train(tmp_path_factory):
+    """Return a function that trains two norms, as `small` does, for tests that share the folder it returns."""
+
+    def trained(*args: str, out: Path | None = None) -> Path:
+        folder = out or tmp_path_factory.mktemp("trained") / "quick"
+        asked = ("--norm", "none", "--norm", "batchnorm", *SMALL, *args, "--out", str(folder), "--quiet")
+        with pytest.MonkeyPatch.context() as patch:
+            _unset(patch)
+            assert 0 == status(["run", "quick", *asked])
+        return folder
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def trained(train):
+    """Train at two rates, once for all tests, and return the folder."""
+    return train("--set", "rates=[0.1, 1]")
 
 
 @pytest.fixture
@@ -176,7 +200,7 @@ def results(trained):
 def laid_out(tmp_path_factory):
     """Return a function that lays out files for all mistakes of a module, and makes their folder the current one.
 
-    Where nothing is made, tests need no folder of their own, and plugins and the command's parser are loaded once.
+    Where nothing is made, tests need no folder of their own, and plugins are loaded once.
     """
     with pytest.MonkeyPatch.context() as patch:
 
@@ -194,7 +218,6 @@ def laid_out(tmp_path_factory):
         _unset(patch)
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr(sys, "dont_write_bytecode", True)
-        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
         plugins.current.cache_clear()
         yield lay_out
         plugins.current.cache_clear()
@@ -202,10 +225,14 @@ def laid_out(tmp_path_factory):
 
 @pytest.fixture
 def refusal(capsys):
-    """Return a function that gives the one line by which a command is refused."""
+    """Return a function that gives the one line by which a command, or what it asks for, is refused."""
 
-    def refused(*args: str) -> str:
-        found = status(list(args))
+    def refused(asked: list[str] | Request) -> str:
+        if isinstance(asked, Request):
+            with pytest.raises(UsageError, match=r"\A[^\n]+\Z") as raised:
+                prepare(asked)
+            return str(raised.value)
+        found = status(asked)
         out, err = capsys.readouterr()
         assert (2, "") == (found, out), err
         assert re.fullmatch(r"normbench: [^\n]+\n", err), err
@@ -222,6 +249,11 @@ def lines():
         return [json.loads(line) for line in (Path(folder) / name).read_text(encoding="utf-8").splitlines()]
 
     return read
+
+
+def _hear_ctrl_c() -> None:
+    # A shell that runs the tests in the background has its children ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _unset(patch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from normbench.store import Store
 
-#: One rate, one epoch, on the CPU, no throughput; the seeds are each test's own.
-TINY = ("--device", "cpu", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
+#: One rate, one epoch, on the CPU, in this process, no throughput; the seeds are each test's own.
+TINY = ("--device", "cpu", "--executor", "serial", "--set", "rates=[0.1]", "--set", "epochs=1", "--no-throughput")
 WIDE = "accuracy:-60pt"
 
 
@@ -363,20 +363,20 @@ def test_a_folder_of_sessions_alone_has_no_seeds_to_buy(normbench, pair):
     assert "Traceback" not in ran.err
 
 
-def run_of(normbench, out, seeds, *options):
-    """Run the suite `quick` for two norms, and return what it gave."""
-    asked = ("--norm", "none", "--norm", "batchnorm", "--seeds", seeds, "--out", out, "--quiet")
-    return normbench("run", "quick", *TINY, *asked, *options)
-
-
 BOUGHT = ("--until", "decided", "--device", "cpu", "--quiet", "--fail", "accuracy:-0.5pt", "--max-seeds")
 
 
+@pytest.fixture(scope="module")
+def seeded(train):
+    """Train two norms with three seeds, and with five, and return the folders."""
+    return [(name, train("--seeds", seeds)) for name, seeds in (("head", "3"), ("base", "5"))]
+
+
 @pytest.fixture
-def disordered(normbench, lines):
+def disordered(seeded, lines):
     """Make base with five seeds of two norms, and head with three: those of batchnorm are of no fixed difference."""
-    assert 0 == run_of(normbench, "base", 5).status
-    assert 0 == run_of(normbench, "head", 3).status
+    for name, folder in seeded:
+        shutil.copytree(folder, name)
     change = {0: 0.1, 1: -0.1, 2: 0.05}
     trials = [
         {**trial, "score": trial["score"] + change[trial["seed"]] * (trial["norm"] == "batchnorm")}
@@ -460,7 +460,7 @@ def test_with_fingerprints_nothing_is_trained_where_nothing_changed(normbench, r
         "no fingerprints there; in BASE's checkout, normbench fingerprint quick --out results/quick" in ran_before.err
     )
     asked = ("--norm", "none", "--norm", "batchnorm", "--set", "rates=[0.1, 1]", "--set", "epochs=1")
-    taken = normbench("fingerprint", "quick", *asked, "--device", "cpu", "--out", results)
+    taken = normbench("fingerprint", "quick", *asked, "--device", "cpu", "--executor", "serial", "--out", results)
     assert 0 == taken.status, taken.err
 
     ran = normbench("compare", results, "head", "--fingerprint", "--json", *options)

@@ -6,30 +6,19 @@ import subprocess
 import sys
 
 import pytest
+import typer
+
+from normbench.cli import main
+from normbench.cli.commands import listing
 
 HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "matplotlib"]
 TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn", "pyarrow"]
 
-COMMANDS = [
-    "run",
-    "plan",
-    "throughput",
-    "fingerprint",
-    "leaderboard",
-    "compare",
-    "plot",
-    "export",
-    "merge",
-    "show",
-    "list",
-    "plugins",
-    "new-plugin",
-]
 LISTINGS = [
     ["--help"],
     ["--version"],
-    *([command, "--help"] for command in COMMANDS),
-    *(["list", kind] for kind in ("norms", "tasks", "suites", "probes")),
+    *([command, "--help"] for command in typer.main.get_command(main.app).commands),
+    *(["list", kind] for kind in listing._KINDS),
     ["plugins"],
     ["new-plugin", "my-norm"],
     ["run", "qick"],

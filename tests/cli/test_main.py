@@ -6,13 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
+import typer
 
 import normbench as package
 from normbench.cli import main
 from normbench.cli.commands import listing
 from normbench.execute.run import Run
 
-COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show", "list", "plugins", "new-plugin"]
+COMMANDS = [*typer.main.get_command(main.app).commands]
 
 #: Mistakes that only torch, the data or the disk knows of; tests of mistakes alone have the others.
 MISTAKES = {
@@ -97,7 +98,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch)
 def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, monkeypatch, happens, says):
     """Exit status 4 and one line, which names a folder with all that was stored; with it the run goes on."""
     storing = Run._take
-    asked = ("--norm", "none", "--set", "rates=[0.1, 1]", "--executor", "serial", "--quiet", "--out")
+    asked = ("--norm", "none", "--set", "rates=[0.1, 1]", "--quiet", "--out")
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_take", lambda self, outcome: (storing(self, outcome), happens()))
@@ -115,7 +116,7 @@ def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, mon
 
 def test_a_name_that_is_no_text_is_stored(small, lines):
     """A folder may have a name that no encoding has; the command that is stored with a run spells it out."""
-    ran = small("--norm", "none", "--executor", "serial", "--quiet", "--out", os.fsdecode(b"out-\xff"))
+    ran = small("--norm", "none", "--quiet", "--out", os.fsdecode(b"out-\xff"))
 
     assert 0 == ran.status
     assert "out-\\udcff" in lines(os.fsdecode(b"out-\xff"), "runs.jsonl")[0]["command"]

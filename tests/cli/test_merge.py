@@ -1,16 +1,24 @@
 """`normbench merge`: parts of a run, trained apart, are the run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """Return a folder with three results: of seed 0 in one, of seed 1 in another, and of both in the third."""
+    folder = tmp_path_factory.mktemp("halves")
+    for name, seeds in (("a", "0,"), ("b", "1,"), ("all", "0,1")):
+        train("--set", "rates=[0.1, 1]", "--seeds", seeds, out=folder / name)
+    return folder
+
+
 @pytest.fixture
-def halves(small):
-    """Train seed 0 into one folder, seed 1 into another, and both into a third."""
-    norms = ("--norm", "none", "--norm", "batchnorm", "--set", "rates=[0.1, 1]")
-    for seeds, folder in (("0,", "a"), ("1,", "b"), ("0,1", "all")):
-        assert 0 == small(*norms, "--seeds", seeds, "--out", folder).status
+def halves(whole):
+    """Lay out the results in the current folder, and return those of each seed."""
+    shutil.copytree(whole, ".", dirs_exist_ok=True)
     return "a", "b"
 
 

@@ -13,6 +13,7 @@ import typer
 
 import normbench
 from normbench.cli import main
+from normbench.execute import Request
 
 COMMANDS = typer.main.get_command(main.app).commands
 
@@ -64,6 +65,7 @@ def run(*args: str) -> list[str]:
     return ["run", "quick", *args]
 
 
+#: A command's words; or what it asks for, where no command line is needed to see what is wrong with that.
 BY_HAND = {
     # what to run
     "suite": (["run", "qick"], "no suite 'qick'; did you mean 'quick'?"),
@@ -81,109 +83,118 @@ BY_HAND = {
     "export to measure": (["throughput", "stored.json"], "stored.json: an exported file, which is not written to"),
     # norms
     "norm": (planned("--norm", "batchnrm"), "no norm 'batchnrm'; did you mean 'batchnorm'"),
-    "norm far": (planned("--norm", "xyz"), "no norm 'xyz'; known: batch-renorm"),
-    "norm empty": (planned("--norm", ""), "'' is not a name"),
-    "norm blank": (planned("--norm", " "), "' ' is not a name"),
-    "norm's case": (planned("--norm", "BatchNorm"), "no norm 'BatchNorm'; did you mean 'batchnorm'"),
-    "norms in one": (planned("--norm", "none,batchnorm"), "no norm 'none,batchnorm'"),
-    "norms by space": (planned("--norm", "none batchnorm"), "'none batchnorm' is not a name"),
-    "norm open": (planned("--norm", "batchnorm(eps"), "'batchnorm(eps' is not a name"),
-    "norm twice": (planned("--norm", "none", "--norm", "none"), "'none' twice"),
+    "norm far": (Request("quick", norms=["xyz"]), "no norm 'xyz'; known: batch-renorm"),
+    "norm empty": (Request("quick", norms=[""]), "'' is not a name"),
+    "norm blank": (Request("quick", norms=[" "]), "' ' is not a name"),
+    "norm's case": (Request("quick", norms=["BatchNorm"]), "no norm 'BatchNorm'; did you mean 'batchnorm'"),
+    "norms in one": (Request("quick", norms=["none,batchnorm"]), "no norm 'none,batchnorm'"),
+    "norms by space": (Request("quick", norms=["none batchnorm"]), "'none batchnorm' is not a name"),
+    "norm open": (Request("quick", norms=["batchnorm(eps"]), "'batchnorm(eps' is not a name"),
+    "norm twice": (Request("quick", norms=["none", "none"]), "'none' twice"),
     "norm twice spelled": (
-        planned("--norm", "batchnorm(eps=1)", "--norm", "batchnorm(eps=1.0)"),
+        Request("quick", norms=["batchnorm(eps=1)", "batchnorm(eps=1.0)"]),
         "'batchnorm(eps=1.0)' twice",
     ),
-    "norm with a line": (planned("--norm", "a\nb"), r"'a\nb' is not a name"),
+    "norm with a line": (Request("quick", norms=["a\nb"]), r"'a\nb' is not a name"),
     "norm with an escape": (planned("--norm", "\x1b[31m"), r"'\x1b[31m'"),
     "norm not UTF-8": (planned("--norm", "\udcff"), r"'\udcff'"),
     "parameter": (planned("--norm", "batchnorm(ep=1.0)"), "batchnorm: no parameter 'ep'; did you mean 'eps'"),
-    "parameter of none": (planned("--norm", "none(eps=1.0)"), "none: no parameter 'eps'"),
-    "parameter's type": (planned("--norm", 'batchnorm(eps="a")'), "eps is 'a'; it takes a float"),
-    "parameter a list": (planned("--norm", "batchnorm(eps=[1])"), "eps is [1]; it takes a float"),
-    "parameter a bool": (planned("--norm", "batchnorm(eps=true)"), "eps is True; it takes a float"),
-    "parameter infinite": (planned("--norm", "batchnorm(eps=inf)"), "eps is inf; a number is finite"),
-    "parameter no number": (planned("--norm", "batchnorm(eps=nan)"), "eps is nan; a number is finite"),
-    "parameter no TOML": (planned("--norm", "batchnorm(eps=tiny)"), "values as in TOML"),
-    "parameter alone": (planned("--norm", "batchnorm(0.1)"), "batchnorm(0.1)"),
-    "parameter twice": (planned("--norm", "batchnorm(eps=1.0, eps=2.0)"), "batchnorm(eps=1.0, eps=2.0)"),
-    "parameter of several": (planned("--norm", "online-norm(alpha=0.9)"), "no parameter 'alpha'"),
+    "parameter of none": (Request("quick", norms=["none(eps=1.0)"]), "none: no parameter 'eps'"),
+    "parameter's type": (Request("quick", norms=['batchnorm(eps="a")']), "eps is 'a'; it takes a float"),
+    "parameter a list": (Request("quick", norms=["batchnorm(eps=[1])"]), "eps is [1]; it takes a float"),
+    "parameter a bool": (Request("quick", norms=["batchnorm(eps=true)"]), "eps is True; it takes a float"),
+    "parameter infinite": (Request("quick", norms=["batchnorm(eps=inf)"]), "eps is inf; a number is finite"),
+    "parameter no number": (Request("quick", norms=["batchnorm(eps=nan)"]), "eps is nan; a number is finite"),
+    "parameter no TOML": (Request("quick", norms=["batchnorm(eps=tiny)"]), "values as in TOML"),
+    "parameter alone": (Request("quick", norms=["batchnorm(0.1)"]), "batchnorm(0.1)"),
+    "parameter twice": (Request("quick", norms=["batchnorm(eps=1.0, eps=2.0)"]), "batchnorm(eps=1.0, eps=2.0)"),
+    "parameter of several": (Request("quick", norms=["online-norm(alpha=0.9)"]), "no parameter 'alpha'"),
     # seeds and rates
     "seeds": (planned("--seeds", "many"), "--seeds 'many': give a number of seeds"),
-    "seeds empty": (planned("--seeds", ""), "--seeds '': give a number"),
-    "seeds none": (planned("--seeds", "0"), "seeds is 0; give a number from 1"),
-    "seeds below": (planned("--seeds", "-3"), "seeds is -3"),
-    "seeds broken": (planned("--seeds", "1.5"), "--seeds '1.5'"),
-    "seeds a range": (planned("--seeds", "0-4"), "--seeds '0-4'"),
-    "seed below": (planned("--seeds", "0,-1"), "seeds is [0, -1]; each seed is a whole number from 0"),
-    "seed twice": (planned("--seeds", "1,1"), "seeds is [1, 1]; each seed is a whole number from 0, and stands once"),
-    "seed between": (planned("--seeds", "1,,2"), "--seeds '1,,2'"),
-    "seed for seeds": (planned("--seeds", "20240131"), "or --seeds 20240131,"),
+    "seeds empty": (Request("quick", seeds=""), "--seeds '': give a number"),
+    "seeds none": (Request("quick", seeds="0"), "seeds is 0; give a number from 1"),
+    "seeds below": (Request("quick", seeds="-3"), "seeds is -3"),
+    "seeds broken": (Request("quick", seeds="1.5"), "--seeds '1.5'"),
+    "seeds a range": (Request("quick", seeds="0-4"), "--seeds '0-4'"),
+    "seed below": (Request("quick", seeds="0,-1"), "seeds is [0, -1]; each seed is a whole number from 0"),
+    "seed twice": (
+        Request("quick", seeds="1,1"),
+        "seeds is [1, 1]; each seed is a whole number from 0, and stands once",
+    ),
+    "seed between": (Request("quick", seeds="1,,2"), "--seeds '1,,2'"),
+    "seed for seeds": (Request("quick", seeds="20240131"), "or --seeds 20240131,"),
     "rate": (planned("--set", "rates=[0.1, -1]"), "rates[1] is -1.0; a rate is above 0"),
-    "rate 0": (planned("--set", "rates=0"), "rates[0] is 0.0; a rate is above 0"),
-    "rate a text": (planned("--set", 'rates=["0.1"]'), "rates[0]: expected float, got str"),
-    "rate a bool": (planned("--set", "rates=[true]"), "rates[0]: expected float, got bool"),
-    "rate no number": (planned("--set", "rates=[nan]"), "rates[0] is nan; a rate is above 0"),
-    "rate infinite": (planned("--set", "rates=[inf]"), "rates[0] is inf"),
-    "rate twice": (planned("--set", "rates=[1, 1]"), "rates names a rate twice"),
-    "rates none": (planned("--set", "rates=[]"), "list the learning rates to try"),
-    "rates a table": (planned("--set", "rates={ times = [1] }"), "no task 'times'"),
-    "rates relative none": (planned("--set", "rates={ relative = [] }"), "rates.relative is empty"),
-    "rates of another task": (planned("--set", "rates={ mnist-cnn = [1] }"), "no task 'mnist-cnn'"),
-    "rate for rates": (planned("--set", "rate=1"), "--set rate: the rates are a grid, as in 'rates=[0.1, 1]'"),
+    "rate 0": (Request("quick", settings=["rates=0"]), "rates[0] is 0.0; a rate is above 0"),
+    "rate a text": (Request("quick", settings=['rates=["0.1"]']), "rates[0]: expected float, got str"),
+    "rate a bool": (Request("quick", settings=["rates=[true]"]), "rates[0]: expected float, got bool"),
+    "rate no number": (Request("quick", settings=["rates=[nan]"]), "rates[0] is nan; a rate is above 0"),
+    "rate infinite": (Request("quick", settings=["rates=[inf]"]), "rates[0] is inf"),
+    "rate twice": (Request("quick", settings=["rates=[1, 1]"]), "rates names a rate twice"),
+    "rates none": (Request("quick", settings=["rates=[]"]), "list the learning rates to try"),
+    "rates a table": (Request("quick", settings=["rates={ times = [1] }"]), "no task 'times'"),
+    "rates relative none": (Request("quick", settings=["rates={ relative = [] }"]), "rates.relative is empty"),
+    "rates of another task": (Request("quick", settings=["rates={ mnist-cnn = [1] }"]), "no task 'mnist-cnn'"),
+    "rate for rates": (
+        Request("quick", settings=["rate=1"]),
+        "--set rate: the rates are a grid, as in 'rates=[0.1, 1]'",
+    ),
     # settings
     "setting": (planned("--set", "epoch=2"), "--set: no recipe value 'epoch'; did you mean 'epochs'?"),
-    "setting far": (planned("--set", "xyz=2"), "no recipe value 'xyz'"),
-    "setting of the host": (planned("--set", "hold_out=true"), "no recipe value 'hold_out'"),
-    "setting's form": (planned("--set", "epochs"), "--set 'epochs': write key=value"),
-    "setting empty": (planned("--set", ""), "--set '': write key=value"),
-    "setting without key": (planned("--set", "=2"), "no recipe value ''"),
-    "setting without value": (planned("--set", "epochs="), "is no TOML value"),
-    "setting's quotes": (planned("--set", "optimizer=adam"), "'adam' is no TOML value"),
-    "setting's type": (planned("--set", 'epochs="2"'), "epochs: expected int, got str"),
-    "setting broken": (planned("--set", "epochs=1.5"), "epochs: expected int, got float"),
-    "setting a bool": (planned("--set", "epochs=true"), "epochs: expected int, got bool"),
-    "no length": (planned("--set", "epochs=0"), "epochs is 0 and steps is 0; one of the two says how long"),
+    "setting far": (Request("quick", settings=["xyz=2"]), "no recipe value 'xyz'"),
+    "setting of the host": (Request("quick", settings=["hold_out=true"]), "no recipe value 'hold_out'"),
+    "setting's form": (Request("quick", settings=["epochs"]), "--set 'epochs': write key=value"),
+    "setting empty": (Request("quick", settings=[""]), "--set '': write key=value"),
+    "setting without key": (Request("quick", settings=["=2"]), "no recipe value ''"),
+    "setting without value": (Request("quick", settings=["epochs="]), "is no TOML value"),
+    "setting's quotes": (Request("quick", settings=["optimizer=adam"]), "'adam' is no TOML value"),
+    "setting's type": (Request("quick", settings=['epochs="2"']), "epochs: expected int, got str"),
+    "setting broken": (Request("quick", settings=["epochs=1.5"]), "epochs: expected int, got float"),
+    "setting a bool": (Request("quick", settings=["epochs=true"]), "epochs: expected int, got bool"),
+    "no length": (Request("quick", settings=["epochs=0"]), "epochs is 0 and steps is 0; one of the two says how long"),
     "two lengths": (
-        planned("--set", "epochs=1", "--set", "steps=1"),
+        Request("quick", settings=["epochs=1", "steps=1"]),
         "epochs stands under [fix] and steps under [fix]",
     ),
     "setting's word": (
-        planned("--set", 'optimizer="lion"'),
+        Request("quick", settings=['optimizer="lion"']),
         "optimizer is 'lion'; it is one of 'sgd', 'adam', 'adamw'",
     ),
-    "precision": (planned("--set", "precision=16"), "precision is 16; it is one of 32, 'bf16'"),
-    "momentum 1": (planned("--set", "momentum=1"), "momentum is 1"),
-    "dropout 1": (planned("--set", "dropout=1.0"), "dropout is 1.0; it is at least 0 and below 1"),
-    "decay no number": (planned("--set", "weight_decay=nan"), "weight_decay is nan; it is 0 or more"),
-    "scale 0": (planned("--set", "init_scale=0"), "init_scale is 0"),
-    "milestones without": (planned("--set", "milestones=[0.5]"), "milestones has no effect where schedule is constant"),
-    "milestones none": (planned("--set", 'schedule="steps"', "--set", "milestones=[]"), "milestones is empty"),
+    "precision": (Request("quick", settings=["precision=16"]), "precision is 16; it is one of 32, 'bf16'"),
+    "momentum 1": (Request("quick", settings=["momentum=1"]), "momentum is 1"),
+    "dropout 1": (Request("quick", settings=["dropout=1.0"]), "dropout is 1.0; it is at least 0 and below 1"),
+    "decay no number": (Request("quick", settings=["weight_decay=nan"]), "weight_decay is nan; it is 0 or more"),
+    "scale 0": (Request("quick", settings=["init_scale=0"]), "init_scale is 0"),
+    "milestones without": (
+        Request("quick", settings=["milestones=[0.5]"]),
+        "milestones has no effect where schedule is constant",
+    ),
+    "milestones none": (Request("quick", settings=['schedule="steps"', "milestones=[]"]), "milestones is empty"),
     "milestones down": (
-        planned("--set", 'schedule="steps"', "--set", "milestones=[0.7, 0.5]"),
+        Request("quick", settings=['schedule="steps"', "milestones=[0.7, 0.5]"]),
         "milestones is [0.7, 0.5]",
     ),
-    "milestones beyond": (planned("--set", 'schedule="steps"', "--set", "milestones=[1.5]"), "milestones is [1.5]"),
+    "milestones beyond": (Request("quick", settings=['schedule="steps"', "milestones=[1.5]"]), "milestones is [1.5]"),
     "momentum of adam": (
-        planned("--set", 'optimizer="adam"', "--set", "momentum=0.5"),
+        Request("quick", settings=['optimizer="adam"', "momentum=0.5"]),
         "momentum has no effect where optimizer is adam",
     ),
     "spares without": (
-        planned("--set", 'weight_decay_spares="norms-and-biases"'),
+        Request("quick", settings=['weight_decay_spares="norms-and-biases"']),
         "no effect where weight_decay is 0.0",
     ),
-    "strategy without": (planned("--set", 'strategy="ddp"'), "strategy has no effect"),
-    "batch uneven": (planned("--set", "devices=3"), "batch_size is 64, which 3 ranks don't divide evenly"),
-    "sync uneven": (planned("--set", "devices=4", "--set", "sync_ranks=3"), "sync_ranks is 3, which does not divide"),
+    "strategy without": (Request("quick", settings=['strategy="ddp"']), "strategy has no effect"),
+    "batch uneven": (Request("quick", settings=["devices=3"]), "batch_size is 64, which 3 ranks don't divide evenly"),
+    "sync uneven": (Request("quick", settings=["devices=4", "sync_ranks=3"]), "sync_ranks is 3, which does not divide"),
     "machines": (
-        planned("--set", "num_nodes=2"),
+        Request("quick", settings=["num_nodes=2"]),
         "num_nodes is 2: --executor processes trains on one machine; ray on several",
     ),
     # where, and how
     "device": (planned("--device", "gpu"), "--device 'gpu': a device is auto, cpu, cuda or cuda:N"),
-    "device empty": (planned("--device", ""), "--device ''"),
-    "device mps": (planned("--device", "mps"), "--device 'mps'"),
-    "device numbered": (planned("--device", "cpu:1"), "--device 'cpu:1'"),
-    "device's number": (planned("--device", "cuda:one"), "--device 'cuda:one'"),
+    "device empty": (Request("quick", device=""), "--device ''"),
+    "device mps": (Request("quick", device="mps"), "--device 'mps'"),
+    "device numbered": (Request("quick", device="cpu:1"), "--device 'cpu:1'"),
+    "device's number": (Request("quick", device="cuda:one"), "--device 'cuda:one'"),
     "device to measure": (["throughput", "quick", "--device", "gpu"], "--device 'gpu'"),
     "jobs": (planned("--jobs", "0"), "--jobs 0: it is auto, or a number of 1 or more"),
     "jobs below": (planned("--jobs", "-2"), "--jobs -2"),
@@ -194,10 +205,10 @@ BY_HAND = {
         "--jobs: the executor serial has no such option",
     ),
     "executor": (planned("--executor", "process"), "no executor 'process'; did you mean 'processes'"),
-    "executor empty": (planned("--executor", ""), "'' is not a name"),
-    "executor's parameter": (planned("--executor", "processes(job=1)"), "no parameter 'job'; did you mean 'jobs'"),
-    "executor's type": (planned("--executor", 'processes(jobs="a")'), "jobs is 'a'; it takes an int"),
-    "executor's form": (planned("--executor", "processes(jobs"), "'processes(jobs' is not a name"),
+    "executor empty": (Request("quick", executor=""), "'' is not a name"),
+    "executor's parameter": (Request("quick", executor="processes(job=1)"), "no parameter 'job'; did you mean 'jobs'"),
+    "executor's type": (Request("quick", executor='processes(jobs="a")'), "jobs is 'a'; it takes an int"),
+    "executor's form": (Request("quick", executor="processes(jobs"), "'processes(jobs' is not a name"),
     "timeout": (run("--timeout", "5 days"), "--timeout 5 days: a time is a number of seconds, or like"),
     "timeout 0": (run("--timeout", "0"), "--timeout 0"),
     "timeout below": (run("--timeout", "-5s"), "--timeout -5s"),
@@ -282,10 +293,10 @@ def alone(laid_out):
     )
 
 
-@pytest.mark.parametrize(("args", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
+@pytest.mark.parametrize(("asked", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_a_mistake_is_one_line_and_exit_status_2(refusal, asked, words):
     """A mistake is named in one line on stderr, with what would be right, and nothing is printed."""
-    assert words in refusal(*args)
+    assert words in refusal(asked)
 
 
 @pytest.mark.parametrize("command", TAKE_PLUGINS)
@@ -301,7 +312,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
 )
 def test_every_command_refuses_a_plugins_file_that_fails(refusal, command, file, words):
     """A file asked for by name that fails is exit status 2, whatever the command."""
-    said = refusal(*WHOLE[command], "--plugin", file)
+    said = refusal([*WHOLE[command], "--plugin", file])
 
     assert said.startswith(f"normbench: --plugin {file}")
     assert words in said

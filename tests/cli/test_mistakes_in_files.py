@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from normbench.execute import Request
 from normbench.recipe import CHOICES
 from normbench.suites import RECIPE_VALUES
 
@@ -11,11 +14,11 @@ from normbench.suites import RECIPE_VALUES
 def recipe_values():
     """Yield for each value of a recipe a wrong type, and a wrong value, where a suite or the command line has it."""
     for name in sorted(RECIPE_VALUES):
-        yield f"--set {name}: table", ["plan", "quick", "--set", f"{name}={{}}"], name
-        yield f"--set {name}: no TOML", ["plan", "quick", "--set", f"{name}=so"], name
+        yield f"--set {name}: table", Request("quick", settings=[f"{name}={{}}"]), name
+        yield f"--set {name}: no TOML", Request("quick", settings=[f"{name}=so"]), name
         wrong = '"so"' if name in CHOICES or name == "milestones" else "-1"
-        yield f"--set {name}: range", ["plan", "quick", "--set", f"{name}={wrong}"], name
-        yield f"--set {name}: typo", ["plan", "quick", "--set", f"{name}z=1"], f"{name}z"
+        yield f"--set {name}: range", Request("quick", settings=[f"{name}={wrong}"]), name
+        yield f"--set {name}: typo", Request("quick", settings=[f"{name}z=1"]), f"{name}z"
         yield f"[fix] {name}", suite(f"[fix]\n{name} = {{}}"), name
         yield f"[vary] {name}: no list", suite(f"[vary]\n{name} = {wrong}"), f"[vary] {name}"
         yield f"[vary] {name}: range", suite(f"[vary]\n{name} = [{wrong}]"), name
@@ -33,24 +36,28 @@ SUITE = {
 }
 
 
-def suite(rest: str = "", **keys: str | None) -> list[str]:
-    """Return how a suite is planned: of one task, norm and rate, with these keys instead, and more below."""
+def suite(rest: str = "", **keys: str | None) -> Request:
+    """Return what asks for a suite: of one task, norm and rate, with these keys instead, and more below."""
     lines = [f"{key} = {value}" for key, value in {**SUITE, **keys}.items() if value is not None]
     return written("\n".join([*lines, rest]))
 
 
-def written(text: str) -> list[str]:
+def written(text: str) -> Request:
     file = f"suite-{len(SUITES)}.toml"
     SUITES[file] = text
-    return ["plan", file]
+    return Request(file)
+
+
+def planned(request: Request, *options: str) -> list[str]:
+    return ["plan", request.suite, *options]
 
 
 PUBLISHED = '[published.digits-cnn]\nsource = "a"\nsetting = "b"\nscores = {scores}\n'
 BY_HAND = {
-    "key": (suite("seed = 3"), "no key 'seed'; did you mean 'seeds'"),
+    "key": (planned(suite("seed = 3")), "no key 'seed'; did you mean 'seeds'"),
     "table": (suite("[fixed]"), "no key 'fixed'; did you mean 'fix'"),
-    "nothing": (written(""), "missing required field"),
-    "not TOML": (written('name = "'), "not TOML"),
+    "nothing": (planned(written("")), "missing required field"),
+    "not TOML": (planned(written('name = "')), "not TOML"),
     "twice a key": (suite(name='"mine"\nname = "yours"'), "not TOML"),
     **{f"without {key}": (suite(**{key: None}), key) for key in SUITE},
     **{f"{key} a number": (suite(**{key: "5"}), f"{key}: expected") for key in SUITE if key != "rates"},
@@ -64,21 +71,21 @@ BY_HAND = {
     "name of dots": (suite(name='".."'), "name is '..'"),
     "name empty": (suite(name='""'), "name is ''"),
     "tasks none": (suite(tasks="[]"), "tasks is empty; name at least one"),
-    "task": (suite(tasks='["digits-cn"]'), "no task 'digits-cn'; did you mean 'digits-cnn'"),
+    "task": (planned(suite(tasks='["digits-cn"]')), "no task 'digits-cn'; did you mean 'digits-cnn'"),
     "task twice": (suite(tasks='["digits-cnn", "digits-cnn"]'), "'digits-cnn' twice"),
     "task's parameter": (suite(tasks='["digits-cnn(samples=1)"]'), "no parameter 'samples'"),
     "task a number": (suite(tasks="[5]"), "tasks"),
     "norms none": (suite(norms="[]"), "norms is empty; name at least one"),
-    "norm of a suite": (suite(norms='["layernorm"]'), "norms: no norm 'layernorm'; did you mean 'layer-norm'"),
+    "norm of a suite": (planned(suite(norms='["layernorm"]')), "norms: no norm 'layernorm'; did you mean 'layer-norm'"),
     "norm a number": (suite(norms="[5]"), "norms"),
     "norm's table": (suite(norms="[{ eps = 1.0 }]"), 'a table of a norm has norm = "name"'),
     "norm's name a number": (suite(norms="[{ norm = 5 }]"), 'a table of a norm has norm = "name"'),
     "label a number": (suite(norms='[{ norm = "none", label = 5 }]'), "and perhaps a label"),
     "norm's parameter": (suite(norms='[{ norm = "batchnorm", ep = 1.0 }]'), "no parameter 'ep'; did you mean 'eps'"),
-    "baseline": (suite('baseline = "batch-norm"'), "baseline: no norm 'batch-norm'; did you mean 'batchnorm'"),
+    "baseline": (planned(suite('baseline = "batch-norm"')), "baseline: no norm 'batch-norm'; did you mean 'batchnorm'"),
     "baseline a number": (suite("baseline = 5"), "baseline: expected"),
     "baseline empty": (suite('baseline = ""'), "baseline: '' is not a name"),
-    "protocol": (suite('protocol = "tune"'), "protocol"),
+    "protocol": (planned(suite('protocol = "tune"')), "protocol"),
     "protocol with rates": (suite('protocol = "published"'), 'protocol is "published", which takes the recipe as it'),
     "seeds of a suite": (suite('seeds = "3"'), "seeds: expected"),
     "seeds a float": (suite("seeds = 1.5"), "seeds: expected"),
@@ -96,10 +103,10 @@ BY_HAND = {
     "in two tables": (suite("[fix]\nepochs = 2\n[vary]\nepochs = [2]"), "epochs stands under [fix] and under [vary]"),
     "lengths in two tables": (suite("[fix]\nsteps = 2\n[tune]\nepochs = [2]"), "epochs stands under [tune] and steps"),
     "a set value that varies": (
-        [*suite("[vary]\nepochs = [2]"), "--set", "epochs=1"],
+        planned(suite("[vary]\nepochs = [2]"), "--set", "epochs=1"),
         "--set epochs: the suite 'mine' has it",
     ),
-    "gate": (suite('[gate]\nacuracy = "-0.5pt"'), "[gate]: no metric 'acuracy'; did you mean 'accuracy'"),
+    "gate": (planned(suite('[gate]\nacuracy = "-0.5pt"')), "[gate]: no metric 'acuracy'; did you mean 'accuracy'"),
     "gate a number": (suite("[gate]\naccuracy = 5"), "gate"),
     "gate's table": (suite("gate = 5"), "gate: expected"),
     "published a number": (suite(published="5"), "published: expected"),
@@ -199,10 +206,10 @@ def alone(laid_out):
     laid_out({**SUITES, **{file_of(name): text for name, (text, *_) in PLUGINS.items()}})
 
 
-@pytest.mark.parametrize(("args", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
+@pytest.mark.parametrize(("asked", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_a_mistake_is_one_line_and_exit_status_2(refusal, asked, words):
     """A mistake in a suite is named with its key, and nothing is printed."""
-    assert words in refusal(*args)
+    assert words in refusal(asked)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -211,7 +218,7 @@ def test_a_plugins_file_that_fails_is_named_with_its_line(refusal, name):
     _, line, words = PLUGINS[name]
     file = file_of(name)
 
-    said = refusal("plan", "quick", "--plugin", file)
+    said = refusal(Request("quick", plugin_files=[Path(file)]))
 
-    assert said.startswith(f"normbench: --plugin {file}, line {line}: " if line else f"normbench: --plugin {file}: ")
+    assert said.startswith(f"--plugin {file}, line {line}: " if line else f"--plugin {file}: ")
     assert words in said

@@ -54,13 +54,14 @@ TABLE = {
     "seed of draws": (["calibrate", "stored.json", "--seed", "-1"], "--seed"),
     # results
     **{
-        f"{command} of {name}": ([command, name, *more], words)
+        f"{command} of {name}": ([*command.split(), name, *more], words)
         for command, more in {
             "leaderboard": [],
             "calibrate": ["--fail", "accuracy:-1pt"],
             "plot": ["-o", "it.png"],
             "export": ["-o", "it.json"],
             "merge": ["-o", "merged"],
+            "show 0 --in": [],
         }.items()
         for name, words in {
             "absent": "absent: no results there",
@@ -69,6 +70,7 @@ TABLE = {
             "cut.json": "cut.json: not a file that normbench export wrote",
             "other.json": "other.json: not a file that normbench export wrote (it has no schema",
             "list.json": "list.json: not a file that normbench export wrote",
+            "picture.json": "picture.json: not a file that normbench export wrote",
             "empty.json": "empty.json: not a file that normbench export wrote",
             "newer.json": "newer.json: written by a newer normbench",
             "parts.json": "parts.json: not a file that normbench export wrote (it lacks",
@@ -186,6 +188,7 @@ def alone(laid_out):
             "other.json": '{"a": []}',
             "parts.json": '{"schema": 1, "runs": []}',
             "list.json": "[]",
+            "picture.json": b"\x89PNG\xff",
             "empty.json": "",
             "wrong.parquet": "PAR1 and nothing else PAR1",
             "benchmarks.json": benchmarks,
@@ -198,4 +201,4 @@ def alone(laid_out):
 @pytest.mark.parametrize(("args", "words"), TABLE.values(), ids=TABLE)
 def test_a_mistake_is_one_line_and_exit_status_2(refusal, args, words):
     """What is no result, no gate, or can not be written is named, and nothing is printed."""
-    assert words in refusal(*args)
+    assert words in refusal(args)

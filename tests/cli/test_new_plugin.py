@@ -56,7 +56,7 @@ def test_its_norm_is_found_and_computes(normbench, package, monkeypatch):
 
     ran = normbench(
         "run", "quick", "--plugin", "as_a_file.py", "--norm", "my-norm", "--seeds", "1", "--device", "cpu",
-        "--set", "rates=[0.1]", "--set", "epochs=2", "--no-throughput", "--json",
+        "--executor", "serial", "--set", "rates=[0.1]", "--set", "epochs=2", "--no-throughput", "--json",
     )  # fmt: skip
 
     [row] = ran.json["boards"][0]["rows"]

@@ -26,7 +26,7 @@ def planned(normbench):
 def test_a_plan_is_what_a_run_then_does(planned, normbench):
     """The trials that a plan counts are those that a run trains; afterwards nothing is left."""
     before = planned(2, "--json")
-    ran = normbench("run", *ASKED, 2, "--no-throughput")
+    ran = normbench("run", *ASKED, 2, "--executor", "serial", "--no-throughput")
     after = planned(2, "--json")
 
     assert (4, 4) == (before.json["trials"], before.json["to_run"])

@@ -158,19 +158,20 @@ def test_a_folder_that_another_run_holds_is_refused(small, lines):
 @pytest.mark.parametrize(
     ("sent", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGKILL, -9, None)],
+    ids=["Ctrl-C", "SIGTERM", "kill -9"],
 )
 def test_a_run_that_is_stopped_is_finished_by_the_next(spawn, normbench, plugin, lines, sent, status, word):
     """Ctrl-C, SIGTERM and kill -9 cost the trial in flight; the same command runs the rest, and nothing twice."""
     slow = plugin("slow", 'time.sleep(float(os.environ.get("SLOWLY", 0))); return x')
     words = ("run", "quick", "--plugin", slow, "--norm", "slow", "--device", "cpu", "--set", "epochs=1")
     words += ("--set", "rates=[0.1, 1]", "--set", "batch_size=512", "--no-throughput")
-    process = spawn(*words, env={**os.environ, "SLOWLY": "0.05"}, preexec_fn=_hear_ctrl_c)
+    process = spawn(*words, env={**os.environ, "SLOWLY": "0.05"})
     _wait_for_a_line(process, Path("results/quick/trials.jsonl"))
 
     process.send_signal(sent)
     out, err = process.communicate()
     stored = len(lines("results/quick"))
-    again = normbench(*words)
+    again = normbench(*words, "--executor", "serial")
 
     assert (status, "") == (process.returncode, out)
     assert "Traceback" not in err
@@ -180,11 +181,6 @@ def test_a_run_that_is_stopped_is_finished_by_the_next(spawn, normbench, plugin,
     assert 0 == again.status
     assert f"{6 - stored} trials run, {stored} were stored before" in again.err
     assert 6 == len({record["key"] for record in lines("results/quick")}) == len(lines("results/quick"))
-
-
-def _hear_ctrl_c():
-    # A shell that runs the tests in the background has its children ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _wait_for_a_line(process, file):
@@ -244,7 +240,7 @@ def test_a_suite_of_ones_own(normbench, lines):
     """A file is a suite: its results go to results/NAME, a table for each condition, its labels in the tables."""
     Path("mine.toml").write_text(SUITE)
 
-    ran = normbench("run", "mine.toml", "--device", "cpu", "--no-throughput", "--json")
+    ran = normbench("run", "mine.toml", "--device", "cpu", "--executor", "serial", "--no-throughput", "--json")
 
     assert 0 == ran.status
     assert [{"batch_size": 256, "epochs": 1}, {"batch_size": 512, "epochs": 1}] == conditions(ran)

@@ -131,7 +131,19 @@ def test_the_command_of_a_suite_of_ones_own(normbench, plugin, lines):
     """A suite's file and a plugin's are in the command; what the suite varies is run for each of its values."""
     Path("mine.toml").write_text(SUITE)
     mine = plugin("mine", "return x")
-    normbench("run", "mine.toml", "--plugin", mine, "--device", "cpu", "--seeds", "1", "--no-throughput")
+    normbench(
+        "run",
+        "mine.toml",
+        "--plugin",
+        mine,
+        "--device",
+        "cpu",
+        "--executor",
+        "serial",
+        "--seeds",
+        "1",
+        "--no-throughput",
+    )
     stored = [found for found in lines("results/mine") if found["recipe"]["rate"] == 1.0]
 
     commands = [again(normbench("show", found["key"])) for found in stored]

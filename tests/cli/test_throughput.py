@@ -42,7 +42,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def timed(small):
     """Return a function that runs `small` with throughput."""
-    return lambda *args: small("--throughput", "--executor", "serial", *args)
+    return lambda *args: small("--throughput", *args)
 
 
 @pytest.fixture

@@ -548,22 +548,23 @@ def test_lanes_as_a_graph(compiled):
 
 
 @pytest.mark.slow
-@NEEDS_COMPILER
 @pytest.mark.parametrize(
-    ("compensation", "memory_format"),
+    ("compensation", "memory_format", "backend"),
     [
-        ("layer-scaling", torch.contiguous_format),
-        ("layer-scaling", torch.channels_last),
-        ("clamp", torch.channels_last),
-        ("none", torch.contiguous_format),
+        pytest.param("layer-scaling", torch.channels_last, "inductor", marks=NEEDS_COMPILER),
+        pytest.param("clamp", torch.contiguous_format, "inductor", marks=NEEDS_COMPILER),
+        ("layer-scaling", torch.contiguous_format, "aot_eager"),
+        ("clamp", torch.channels_last, "aot_eager"),
+        ("none", torch.contiguous_format, "aot_eager"),
     ],
+    ids=str,
 )
-def test_compiled(compensation, memory_format):
+def test_compiled(compensation, memory_format, backend):
     """Compiled as one graph, once, the layer does what it does eagerly, and keeps the order in memory."""
     torch.compiler.reset()
     layer = build(layout="NCHW", compensation=compensation)
     other = copy.deepcopy(layer)
-    compiled = torch.compile(layer, fullgraph=True)
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
     for batch in range(4):
         seeds = (batch, 10 + batch)
         x, gradient = (draw(7, 4, 3, 5, seed=seed).contiguous(memory_format=memory_format) for seed in seeds)
