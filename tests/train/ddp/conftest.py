@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,57 @@ def _ended() -> Iterator[None]:
     """Leave no group behind; until then tests share what is there, as a start takes seconds."""
     yield
     parent.close()
+
+
+class Forked:
+    """Ranks in the stead of `Launched`, forked from a process that has loaded torch, where torchrun's take seconds.
+
+    As under torchrun, where one ends by itself the others do not go on.
+    """
+
+    def __init__(self, devices: int, environ: Mapping[str, str], folder: str) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["normbench.train.rank"])
+        told = {**os.environ, **environ, "WORLD_SIZE": str(devices), "GROUP_RANK": "0"}
+        places = [{**told, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(devices)]
+        self.processes = [context.Process(target=_rank, args=(place,)) for place in places]
+        for process in self.processes:
+            process.start()
+
+    def process_groups(self, ranks: list[int]) -> list[int]:
+        return list(ranks)
+
+    def exits(self, patience: float) -> dict[int, int] | None:
+        if not wait([process.sentinel for process in self.processes], patience):
+            return None
+        ended = {i: process.exitcode for i, process in enumerate(self.processes) if process.exitcode is not None}
+        self.kill([])
+        return ended
+
+    def kill(self, ranks: list[int]) -> None:
+        for process in self.processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # where it leads no group yet
+            process.join()
+
+
+def _rank(environ: dict[str, str]) -> None:
+    """Be a rank, with an environment."""
+    from normbench.train import rank
+
+    os.environ.clear()
+    os.environ.update(environ)
+    rank.main()
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have ranks forked in this test, and none before or after it."""
+    group.close()
+    monkeypatch.setattr(group, "Launched", Forked)
+    yield
+    group.close()
 
 
 @pytest.fixture

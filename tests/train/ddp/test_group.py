@@ -19,7 +19,7 @@ from normbench.train.ranks import parent
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_norm_that_refuses_costs_no_group(dry, pack, trial, trained):
+def test_a_norm_that_refuses_costs_no_group(forked, dry, pack, trial, trained):
     """All ranks refuse alike, and none is left in the trial: the group is kept."""
     trained("plain", devices=2)
     kept = parent._kept[0]
@@ -87,7 +87,7 @@ def test_ranks_that_can_not_start(monkeypatch, trained, exits, words):
     assert [[1], [], [1], []] == told
 
 
-def test_a_copy_of_the_process_leaves_the_group_alone(trained):
+def test_a_copy_of_the_process_leaves_the_group_alone(forked, trained):
     """A fork that ends does not take its parent's ranks with it."""
     trained("plain", devices=2)
     kept = parent._kept[0]
@@ -101,7 +101,7 @@ def test_a_copy_of_the_process_leaves_the_group_alone(trained):
     assert kept is parent._kept[0]
 
 
-def test_a_rank_that_dies_between_trials(trained, numbers):
+def test_a_rank_that_dies_between_trials(forked, trained, numbers):
     """The next trial is trained on a new group."""
     once = trained("plain", devices=2)
     os.kill(parent._kept[0]._pids[0], signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_a_rank_that_dies_between_trials(trained, numbers):
     assert numbers(once) == numbers(again)
 
 
-def test_an_interruption_ends_the_group(monkeypatch, trained):
+def test_an_interruption_ends_the_group(forked, monkeypatch, trained):
     """Ctrl-C does not leave ranks behind that go on with a trial nobody waits for."""
     trained("plain", devices=2)
     pids = list(parent._kept[0]._pids.values())
@@ -136,7 +136,7 @@ def test_an_interruption_ends_the_group(monkeypatch, trained):
         ("lacks-memory-on-one", "oom", "rank 1: OutOfMemoryError: too much"),
     ],
 )
-def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, reason, trained):
+def test_what_one_rank_raises_is_the_trials_outcome(forked, monkeypatch, norm, kind, reason, trained):
     """The others wait for it in vain, and are killed; the reason names the rank, unless all raised alike."""
     monkeypatch.setattr(parent, "GRACE", 1.0)
 
@@ -146,7 +146,7 @@ def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, rea
     assert found.reason.startswith(reason)
 
 
-def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pack, trial):
+def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(forked, monkeypatch, pack, trial):
     """It arrives as the one line that it is, with norm and site."""
     monkeypatch.setattr(parent, "GRACE", 1.0)
 
@@ -171,14 +171,36 @@ def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, 
     assert all(alive(pid) for pid in told[-1])
 
 
-def test_a_rank_that_forks_trains_as_one_that_does_not(trained, numbers):
+def listening(process):
+    """Return the addresses at which a process listens by TCP, in hex as Linux has them."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks sockets up in /proc")
+@pytest.mark.parametrize("recipe", [{"devices": 2}, {"devices": 4, "sync_ranks": 2}], ids=str)
+def test_nobody_else_can_reach_the_ranks(trained, recipe):
+    """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
+    assert trained("sync-batchnorm", **recipe).score is not None
+    kept = group._kept[0]
+
+    found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
+
+    assert [set(), *[{"0100007F"}] * recipe["devices"]] == found
+
+
+def test_a_rank_that_forks_trains_as_one_that_does_not(forked, trained, numbers):
     """Its copy is gone before it says anything to the other ranks, or to the parent."""
     forked, plain = trained("forks-on-one", devices=2), trained("plain", devices=2)
 
     assert numbers(plain) == numbers(forked)
 
 
-def test_a_trial_that_kills_every_group_is_an_error(trained, numbers, pack, trial):
+def test_a_trial_that_kills_every_group_is_an_error(forked, trained, numbers, pack, trial):
     """The reason says which rank died, and of what; the next trial of the pack is trained."""
     pack = pack(trial("dies", devices=2), trial("plain", devices=2))
 
@@ -213,29 +235,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [] == list(tmp_path.glob("normbench-*"))
 
 
-def listening(process):
-    """Return the addresses at which a process listens by TCP, in hex as Linux has them."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{process}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
-    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks sockets up in /proc")
-@pytest.mark.parametrize("recipe", [{"devices": 2}, {"devices": 4, "sync_ranks": 2}], ids=str)
-def test_nobody_else_can_reach_the_ranks(trained, recipe):
-    """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
-    assert trained("sync-batchnorm", **recipe).score is not None
-    kept = parent._kept[0]
-
-    found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
-
-    assert [set(), *[{"0100007F"}] * recipe["devices"]] == found
-
-
-def test_folders_of_ranks_go_with_their_group(monkeypatch, tmp_path, trained):
+def test_folders_of_ranks_go_with_their_group(forked, monkeypatch, tmp_path, trained):
     """Whatever becomes of it: a rank that died, an interruption, an end in peace."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     parent.close()
