@@ -11,6 +11,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SYNCED = [Path(__file__).parent / name for name in ("store", "faults")]
 
 
+def pytest_configure(config):
+    """Keep pytest-xdist from beginning with the files that have the most tests: those with few take the longest."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that have slow tests: at the end no process is left alone with one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def unsynced(request, monkeypatch):
     """Leave out `fsync`, except in the tests of the store and of faults."""

@@ -9,6 +9,8 @@ import pytest
 from normbench.execute import Request, prepare, run
 from normbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 #: What neighbours do to their process, as they are built or in their second step.
 BUILT = {"patching": "functional.relu = functional.batch_norm = torch.relu = lambda x, *more, **named: 0.5 * x"}
 STEPS = {
