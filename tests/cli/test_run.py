@@ -155,6 +155,7 @@ def test_a_folder_that_another_run_holds_is_refused(small, lines):
     assert before == lines("results/quick", "runs.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGKILL, -9, None)],

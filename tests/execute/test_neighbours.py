@@ -9,6 +9,8 @@ import pytest
 from normbench.execute import Request, prepare, run
 from normbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 #: What neighbours do to their process, as they are built or in their second step.
 BUILT = {"patching": "functional.relu = functional.batch_norm = torch.relu = lambda x, *more, **named: 0.5 * x"}
 STEPS = {
@@ -46,7 +48,7 @@ class Layer(nn.Module):
 def normbench_norms():
     yield normbench.Norm({name!r}, lambda site: Layer(), summary="Changes what all share", layouts={{"NCHW"}})
 """
-WAYS = {"serial": ("serial", {}), "jobs=1": ("processes", {"jobs": 1}), "jobs=2": ("processes", {"jobs": 2})}
+WAYS = {"serial": ("serial", {}), "jobs=2": ("processes", {"jobs": 2})}
 EXPECTED = {
     "patching": ("torch.nn.functional.relu", "torch.nn.functional.batch_norm", "torch.relu"),
     "widening": ("torch's default dtype",),

@@ -16,6 +16,8 @@ from torch import nn
 import normbench
 from normbench import plugins
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"NC": (4,), "NCL": (4, 5), "NCHW": (4, 5, 3), "NLC": (5, 4)}
 PARAMS = {"eps": 1e-3, "momentum": 0.3}
 
