@@ -36,7 +36,7 @@ class Forked:
 
     def __init__(self, devices: int, environ: Mapping[str, str], folder: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["normbench.train.rank"])
+        context.set_forkserver_preload(["normbench.train.ranks.process"])
         told = {**os.environ, **environ, "WORLD_SIZE": str(devices), "GROUP_RANK": "0"}
         places = [{**told, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(devices)]
         self.processes = [context.Process(target=_rank, args=(place,)) for place in places]
@@ -73,10 +73,10 @@ def _rank(environ: dict[str, str]) -> None:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have ranks forked in this test, and none before or after it."""
-    group.close()
-    monkeypatch.setattr(group, "Launched", Forked)
+    parent.close()
+    monkeypatch.setattr(parent, "Launched", Forked)
     yield
-    group.close()
+    parent.close()
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def listening(process):
 def test_nobody_else_can_reach_the_ranks(trained, recipe):
     """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
     assert trained("sync-batchnorm", **recipe).score is not None
-    kept = group._kept[0]
+    kept = parent._kept[0]
 
     found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
 
