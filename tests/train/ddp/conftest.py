@@ -63,11 +63,11 @@ class Forked:
 
 def _rank(environ: dict[str, str]) -> None:
     """Be a rank, with an environment."""
-    from normbench.train import rank
+    from normbench.train.ranks import process
 
     os.environ.clear()
     os.environ.update(environ)
-    rank.main()
+    process.main()
 
 
 @pytest.fixture
