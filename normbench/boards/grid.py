@@ -20,7 +20,7 @@ from normbench.suites import Published
 from normbench.tables.table import Subject
 from normbench.trials import FAILED, Cell, Measure
 
-#: A point of a row's grid: the seed, the tuned setting's number, and the rate.
+#: A point of a row's grid: the seed, the number of the tuned setting, and the rate.
 Point: TypeAlias = tuple[int, int, float]
 Record = TypeVar("Record", Result, TrialRecord)
 
@@ -48,7 +48,7 @@ class Row:
         return self.cell.label
 
     def points(self) -> Iterator[Point]:
-        """Yield the points of the grid, a seed at a time."""
+        """Yield the points of the grid, one seed after the other."""
         return itertools.product(self.seeds, range(len(self.settings)), self.rates)
 
     @property
@@ -119,62 +119,58 @@ def gather(store: Store, only: frozenset[str] | None = None, baseline: str | Non
 
     `only` leaves out all but these tables, by `Cell.table_id`; `baseline` replaces that of the runs.
     """
-    planned = [rows for rows in _planned(store.runs()) if only is None or rows[0].cell.table_id in only]
-    rows = [row for group in planned for row in group]
-    for row, results in _shown(rows, store.results(), store.sources()):
+    tables = list(_planned(store.runs(), only))
+    for row, results in _shown([row for rows in tables for row in rows], store.results(), store.sources()):
         row.results = results
-    return [grid for grid in (_grid(group, baseline) for group in planned) if grid is not None]
+    return [grid for grid in (_grid(rows, baseline) for rows in tables) if grid is not None]
 
 
 def shown_trials(store: Store, only: frozenset[str] | None = None) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show, or `only` those of some tables."""
-    rows = [row for group in _planned(store.runs()) for row in group if only is None or row.cell.table_id in only]
+    rows = [row for rows in _planned(store.runs(), only) for row in rows]
     # A trial may stand in two tables, whose latest runs used other code, or another device.
     shown = (record for _, records in _shown(rows, store.trials(), store.sources()) for record in records.values())
     return list({id(record): record for record in shown}.values())
 
 
-def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:
+def _planned(runs: list[RunRecord], only: frozenset[str] | None) -> Iterator[list[Row]]:
     """Yield the rows of each table, without results: its grid is that of its latest run, its norms those of any."""
     cells: dict[str, dict[str, list[tuple[Cell, int]]]] = {}
     latest: dict[str, Cell] = {}
     for order, run in enumerate(runs):
         for cell in run.cells:
-            cells.setdefault(cell.table_id, {}).setdefault(cell.norm_id, []).append((cell, order))
-            latest[cell.table_id] = cell
-    for table, rows in cells.items():
-        grid = latest[table]
+            table = cell.table_id
+            if only is None or table in only:
+                cells.setdefault(table, {}).setdefault(cell.norm_id, []).append((cell, order))
+                latest[table] = cell
+    for table, norms in cells.items():
         yield [
             Row(
-                cell=history[-1][0],
-                run=runs[history[-1][1]],
-                order=history[-1][1],
-                seeds=sorted({seed for cell, _ in history for seed in cell.seeds}),
-                settings=grid.settings,
-                rates=grid.rates,
+                cell=cell,
+                run=runs[order],
+                order=order,
+                seeds=sorted({seed for earlier, _ in history for seed in earlier.seeds}),
+                settings=latest[table].settings,
+                rates=latest[table].rates,
             )
-            for history in rows.values()
+            for history in norms.values()
+            for cell, order in history[-1:]
         ]
 
 
-def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, Point]]]:
+def _shown(
+    rows: list[Row], records: Iterable[Record], lists: Mapping[str, Files]
+) -> Iterator[tuple[Row, dict[Point, Record]]]:
+    """Yield each row with the records that it shows: each trial's latest that was made like the row's newest.
+
+    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
+    """
     wanted: dict[str, list[tuple[Row, Point]]] = {}
     for row in rows:
         for point in row.points():
             seed, setting, rate = point
             key = row.cell.trial(rate, row.settings[setting], seed).key
             wanted.setdefault(key, []).append((row, point))
-    return wanted
-
-
-def _shown(
-    rows: list[Row], records: Iterable[Record], lists: Mapping[str, Files]
-) -> Iterator[tuple[Row, dict[Point, Record]]]:
-    """Yield each row with the records that it shows: of each trial the latest, made like the row's newest.
-
-    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
-    """
-    wanted = _wanted(rows)
     candidates: dict[int, list[tuple[Point, Record]]] = {}
     for record in records:
         for row, point in wanted.get(record.key, []):
@@ -190,20 +186,19 @@ def _shown(
 
 
 def _is_of(record: Record, row: Row) -> bool:
-    """Whether a record is of the latest run of a row: of its kind of device, and its code, or trained by it.
+    """Whether a record is of a row's latest run: trained by it, or with its code, on its kind of device.
 
-    What a worker loaded may be newer than what the run planned.
+    What a worker of the run loaded may be newer than what the run planned.
     """
     prints = (row.cell.norm_print, row.cell.task_print)
-    own = record.run == row.run.run
-    same_code = own if None in prints else own or (record.norm_print, record.task_print) == prints
-    return same_code and record.device == row.run.device
+    same_code = None not in prints and prints == (record.norm_print, record.task_print)
+    return (same_code or record.run == row.run.run) and record.device == row.run.device
 
 
 def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
     """Whether two records have the same code prints, and the same content of each file that the lists of both have."""
-    prints = (one.norm_print, one.task_print), (other.norm_print, other.task_print)
-    return prints[0] == prints[1] and agree(lists.get(one.sources), lists.get(other.sources))
+    same_code = (one.norm_print, one.task_print) == (other.norm_print, other.task_print)
+    return same_code and agree(lists.get(one.sources), lists.get(other.sources))
 
 
 def _grid(rows: list[Row], baseline: str | None) -> Grid | None:

@@ -64,7 +64,7 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers.
+    """A norm's row, and from how many seeds it is; `flags` are what a program should know besides the numbers.
 
     `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
     """
