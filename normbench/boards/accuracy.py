@@ -18,7 +18,7 @@ from normbench.trials import Measure
 GOAL = 0.9
 
 
-def accuracy(grid: Grid) -> Table | None:
+def accuracy(grid: Grid) -> Table:
     """Return the accuracy board of a grid, its norms by their mean test score."""
     sign = 1 if grid.measure.direction == "up" else -1
     spreads = [_spread(row) for row in grid.rows]

@@ -23,7 +23,7 @@ def throughput(sessions: Sessions) -> Table:
         board="throughput",
         **subject_of(sessions.latest, sessions.baseline).head,
         columns=_columns(sessions.latest, sessions.baseline),
-        # Two sessions share no rounds, as seeds are shared: ranks have no intervals.
+        # Norms share no seeds here, so that ranks have no intervals.
         rows=ranked([_row(one) for one in measured], [{0: one.ratio.centre} for one in measured]),
         apart=list(sessions.apart.values()),
         notes=[*_notes(sessions), *_edited(sessions)],
