@@ -45,7 +45,7 @@ def page() -> str:
 def _mnist(store: Store) -> Iterator[str]:
     accuracy, stability, *_ = tables(store)
     yield from _head("mnist-lr: do higher rates train?", store)
-    yield from ["![Accuracy against learning rate on MNIST, a line a norm](mnist-lr.svg)", ""]
+    yield from ["![Accuracy against learning rate on MNIST, one line per norm](mnist-lr.svg)", ""]
     yield from _boards(store)
     yield from [
         "| claim | here |",

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 Name = TypeVar("Name", str, str | Path)
 
 
+class Leaderboard(Table):
+    """A table that prints as the command line prints it."""
+
+    def __str__(self) -> str:
+        return terminal([self])
+
+
 class Results:
     """What a results folder, or an export of one, holds; what `run` returns, of the tables of that run alone.
 
@@ -45,9 +52,9 @@ class Results:
         if not Store(self.folder).exists():
             raise UsageError(f"{folder}: no results there")
 
-    def boards(self) -> list[Table]:
+    def boards(self) -> list[Leaderboard]:
         """Return the leaderboards, as the command line prints them."""
-        return boards.tables(Store(self.folder), only=self._only)
+        return [Leaderboard(**vars(table)) for table in boards.tables(Store(self.folder), only=self._only)]
 
     def trials(self) -> list[TrialRecord]:
         """Return the trials that the boards show, each as it was stored."""

@@ -48,7 +48,8 @@ def test_a_run_gives_its_results(results):
 
 
 def test_results_print_as_the_command_line_does(results):
-    """`print(results)` shows the leaderboards, `repr` the folder."""
+    """`print(results)` shows the leaderboards, `print` of a board that one, `repr` the folder."""
+    assert str(results) == "\n\n".join(map(str, results.boards()))
     assert str(results).startswith("accuracy · digits-cnn v1 · epochs=2\n")
     assert f"Results({str(results.folder)!r})" == repr(results)
 

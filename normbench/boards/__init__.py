@@ -1,27 +1,48 @@
-"""Leaderboards: from a store to tables."""
+"""Leaderboards: from a store to tables. `BOARDS` has all of them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from normbench.boards.accuracy import accuracy
-from normbench.boards.aggregate import aggregate
+from normbench.boards.aggregate import aggregate, gather_tasks
 from normbench.boards.grid import gather
+from normbench.boards.sessions import gather_sessions
 from normbench.boards.stability import stability
-from normbench.boards.throughput import Used, sessions, throughput
+from normbench.boards.throughput import throughput
 from normbench.store import Store
 from normbench.tables import Table
 
-__all__ = ["BOARDS", "tables"]
+__all__ = ["BOARDS", "NAMES", "Board", "tables"]
 
-#: The boards that are made from one table's trials, and all boards in the order in which they are shown.
-_OF_TRIALS = {"accuracy": accuracy, "stability": stability}
-BOARDS = (*_OF_TRIALS, "throughput", "aggregate")
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard. `make` returns its table from one `Grid`, `Sessions` or `Tasks`, as it `needs`.
+
+    It returns None where the table would say nothing.
+    """
+
+    name: str
+    needs: Literal["grids", "sessions", "tasks"]
+    make: Callable[[Any], Table | None]
+
+
+#: In the order in which they are shown. Options, help texts and docs name these.
+BOARDS = (
+    Board("accuracy", "grids", accuracy),
+    Board("stability", "grids", stability),
+    Board("throughput", "sessions", throughput),
+    Board("aggregate", "tasks", aggregate),
+)
+NAMES = tuple(board.name for board in BOARDS)
 
 
 def tables(
     store: Store,
-    boards: tuple[str, ...] = BOARDS,
+    boards: Collection[str] = NAMES,
     only: frozenset[str] | None = None,
     baseline: str | None = None,
 ) -> list[Table]:
@@ -30,30 +51,15 @@ def tables(
     `only` leaves out all but these tasks and conditions, by `Cell.table_id`; `baseline` is the label of the norm that
     others are compared to (left out: the runs' own).
     """
-    gathered = gather(store, only) if {*_OF_TRIALS, "aggregate"} & set(boards) else []
-    if baseline is not None:
-        gathered = [replace(grid, baseline=baseline) for grid in gathered]
-    grids = {grid.table_id: grid for grid in gathered}
-    measured = sessions(store, only) if {"throughput", "aggregate"} & set(boards) else {}
-    timed = measured if "throughput" in boards else {}
-    environments = store.environments() if timed else {}
-    prints = _prints(store) if timed else {}
-    found: list[Table | None] = []
-    for table in {**grids, **timed}:
-        for board, made in _OF_TRIALS.items():
-            if board in boards and table in grids:
-                found.append(made(grids[table]))
-        if table in timed:
-            found.append(throughput(timed[table], environments, prints.get(table, {}), baseline))
-    if "aggregate" in boards:
-        found += aggregate(gathered, measured, baseline)
-    return [table for table in found if table is not None]
-
-
-def _prints(store: Store) -> dict[str, dict[str, Used]]:
-    """Return of each table the code of each norm and its task that the latest run used, by `Cell.norm_id`."""
-    found: dict[str, dict[str, Used]] = {}
-    for run in store.runs():
-        for cell in run.cells:
-            found.setdefault(cell.table_id, {})[cell.norm_id] = Used(run.started, (cell.norm_print, cell.task_print))
-    return found
+    asked = [board for board in BOARDS if board.name in boards]
+    needs = {board.needs for board in asked}
+    grids = {grid.table_id: grid for grid in gather(store, only, baseline)} if needs & {"grids", "tasks"} else {}
+    sessions = gather_sessions(store, only, baseline) if needs & {"sessions", "tasks"} else {}
+    given: dict[str, Mapping[str, Any]] = {
+        "grids": grids,
+        "sessions": sessions,
+        "tasks": gather_tasks(grids.values(), sessions),
+    }
+    keys = dict.fromkeys(key for of_kind in given.values() for key in of_kind)
+    made = (board.make(given[board.needs][key]) for key in keys for board in asked if key in given[board.needs])
+    return [table for table in made if table is not None]

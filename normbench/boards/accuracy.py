@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 
-from normbench.boards.grid import Grid, Row
-from normbench.boards.standing import Standing, rank_notes, standings
+from normbench.boards.grid import Grid, Row, over_seeds
+from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
-from normbench.stats import Interval, clopper_pearson, mean_over_seeds
+from normbench.stats import Interval, clopper_pearson
 from normbench.store.records import Result
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
@@ -18,16 +18,14 @@ from normbench.trials import Measure
 GOAL = 0.9
 
 
-def accuracy(grid: Grid) -> Table | None:
+def accuracy(grid: Grid) -> Table:
     """Return the accuracy board of a grid, its norms by their mean test score."""
     sign = 1 if grid.measure.direction == "up" else -1
-    spreads = {row.label: _spread(row) for row in grid.rows}
-    seeds = [{seed: sign * score for seed, score in _scores(row.chosen()).items()} for row in grid.rows]
-    found = standings([mean_over_seeds(list(scores.values())).centre for scores in seeds], seeds)
-    rows = [
-        _row(grid, row, standing, flags=["spread"] if _wide(spreads, row.label) else [])
-        for standing, row in sorted(zip(found, grid.rows, strict=True), key=lambda pair: pair[0].rank)
-    ]
+    spreads = [_spread(row) for row in grid.rows]
+    rows = ranked(
+        [_row(grid, row, wide=_is_wide(spread, spreads)) for row, spread in zip(grid.rows, spreads, strict=True)],
+        [{seed: sign * score for seed, score in row.scores().items()} for row in grid.rows],
+    )
     return Table(
         board="accuracy",
         **grid.head,
@@ -58,24 +56,20 @@ def _columns(grid: Grid) -> list[Column]:
     return columns
 
 
-def _row(grid: Grid, row: Row, standing: Standing, flags: list[str]) -> TableRow:
+def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:
     chosen = row.chosen()
-    scores = _scores(chosen)
-    all_trained = all(result.trained for result in chosen.values())
-    mean = _mean(list(scores.values()), all_trained)
     failed = sum(not result.trained for result in chosen.values())
     edge = grid.protocol == "tuned" and len(grid.rates) > 1 and row.rate in (grid.rates[0], grid.rates[-1])
-    difference = _versus(grid, row)
     values = {
-        "accuracy": Value.of(mean),
+        "accuracy": Value.of(over_seeds(row.scores().values(), all_trained=not failed)),
         "rate": Value(row.rate, mark="edge" if edge else ""),
-        "vs_baseline": Value.of(difference) if difference else Value(text="–"),
+        "vs_baseline": Value.of(_versus(grid, row)),
         "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
         "published": Value(_published(grid, row)),
     }
-    flags = [*standing.flags, *flags, *["edge"] * edge, *flags_of(values), *row.failure_flags]
-    return TableRow(row.label, standing.rank, len(chosen), values, flags, standing.ends, standing.group)
+    flags = [*["spread"] * wide, *["edge"] * edge, *flags_of(values), *row.failure_flags]
+    return TableRow(row.label, None, len(chosen), values, flags)
 
 
 def _published(grid: Grid, row: Row) -> float | None:
@@ -109,40 +103,29 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     return None
 
 
-def _scores(results: dict[int, Result]) -> dict[int, float]:
-    return {seed: result.score for seed, result in results.items() if result.score is not None}
-
-
-def _mean(values: list[float], all_trained: bool) -> Interval:
-    """Return a mean with its t interval where every seed trained and 3 or more did, else with the min-max."""
-    return mean_over_seeds(values, least=3 if all_trained else len(values) + 1)
-
-
 def _versus(grid: Grid, row: Row) -> Interval | None:
     """Return the mean of the differences to the baseline, paired by seed, signed so that + is better."""
     base = next((other for other in grid.rows if other.label == grid.baseline), None)
     if base is None or base is row:
         return None
     ours, theirs = row.chosen(), base.chosen()
+    scores, others = row.scores(), base.scores()
     sign = 1 if grid.measure.direction == "up" else -1
-    paired = sorted(set(ours) & set(theirs))
+    paired = sorted(set(scores) & set(others))
     if not paired:
         return None
-    mine, other = _scores(ours), _scores(theirs)
-    differences = [sign * (mine[seed] - other[seed]) for seed in paired]
     all_trained = all(ours[seed].trained and theirs[seed].trained for seed in paired)
-    return _mean(differences, all_trained)
+    return over_seeds([sign * (scores[seed] - others[seed]) for seed in paired], all_trained)
 
 
 def _spread(row: Row) -> float | None:
-    scores = list(_scores(row.chosen()).values())
+    scores = row.scores().values()
     return statistics.stdev(scores) if len(scores) > 1 else None
 
 
-def _wide(spreads: dict[str, float | None], label: str) -> bool:
-    known = [spread for spread in spreads.values() if spread is not None]
-    own = spreads[label]
-    return own is not None and own > 4 * statistics.median(known) > 0
+def _is_wide(spread: float | None, spreads: list[float | None]) -> bool:
+    known = [other for other in spreads if other is not None]
+    return spread is not None and spread > 4 * statistics.median(known) > 0
 
 
 def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
@@ -164,7 +147,7 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
 
 
 def _failed_note(rows: list[TableRow]) -> Iterator[str]:
-    """Say of the norms that failed at some seeds what share of seeds that may be."""
+    """Say for each norm that failed at some seeds what share of all seeds may fail."""
     shares = []
     for row in rows:
         if failed := int(row.values["failed"].number or 0):
@@ -175,12 +158,13 @@ def _failed_note(rows: list[TableRow]) -> Iterator[str]:
 
 
 def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    """Say where published figures are from, and which are not what was measured here: one or two seeds can't tell."""
+    """Say where published figures are from, and which were not reproduced, which one or two seeds can't tell."""
     if grid.published is None:
         return
     yield f"published: {grid.published.source}; {grid.published.setting}"
     if grid.condition:
-        yield f"published figures are of the task's own recipe; here {assignments(grid.condition)}"
+        here = assignments(grid.condition)
+        yield f"the published figures are for the task's own recipe, not for {here}, and are not compared"
         return
     scale, digits = (100, 2) if grid.measure.unit == "%" else (1, 3)
     for row in rows:

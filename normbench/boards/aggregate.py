@@ -1,21 +1,20 @@
-"""The aggregate board: what the norms of several tasks do over all of them, each task counting the same."""
+"""The aggregate board: what norms do over several tasks, which count equally."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from normbench.boards.grid import Grid, Row, seed_note
+from normbench.boards.grid import Grid, Row, over_seeds, seed_note
+from normbench.boards.sessions import Sessions
 from normbench.boards.stability import curves, over_the_grid
-from normbench.boards.standing import Standing, rank_notes, standings
-from normbench.boards.throughput import Joined, joined
+from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import spelled
 from normbench.stats import mean_over_seeds
-from normbench.store.records import SessionRecord
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 
@@ -24,64 +23,48 @@ PROFILE = (0.5, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
-class _Norm:
-    """A norm that has results on every task: of each seed with a score on all of them, its progress on each."""
+class Tasks:
+    """Two or more tasks: a grid of each, and its sessions, or none where a task has none or their baselines differ."""
 
-    label: str
-    progress: dict[int, list[float]]
-    over_the_grid: list[float]
-    all_trained: bool
-    ratio: float | None
-    failures: list[str]
-
-    @property
-    def means(self) -> dict[int, float]:
-        """The mean over the tasks, by seed."""
-        return {seed: statistics.fmean(progress) for seed, progress in self.progress.items()}
-
-    def share(self, least: float) -> float:
-        """Return the share of trainings, a task and a seed each, whose progress is so much or more."""
-        every = [one for progress in self.progress.values() for one in progress]
-        # 0.8 in scores may be a hair less in progress.
-        return statistics.fmean(one > least or math.isclose(one, least) for one in every)
+    grids: Sequence[Grid]
+    sessions: Sequence[Sessions]
 
 
-def aggregate(
-    grids: Sequence[Grid], measured: Mapping[str, Sequence[SessionRecord]], baseline: str | None = None
-) -> list[Table]:
-    """Return a table for each condition and protocol that two or more tasks share; of a task, its latest version.
+def gather_tasks(grids: Iterable[Grid], sessions: Mapping[str, Sessions]) -> dict[str, Tasks]:
+    """Return what two or more tasks share, by condition and protocol; of a task, its latest version.
 
-    `measured` are the sessions of each table, whose ratios are to `baseline` (left out: to their own).
+    `sessions` are those of each table, by `Cell.table_id`.
     """
-    alike: dict[bytes, dict[str, Grid]] = {}
+    alike: dict[str, dict[str, Grid]] = {}
     for grid in sorted(grids, key=lambda grid: grid.task_version or 0):
-        condition = msgspec.json.encode((grid.condition, grid.protocol), order="sorted")
+        condition = msgspec.json.encode((grid.condition, grid.protocol), order="sorted").decode()
         alike.setdefault(condition, {})[spelled(grid.task, grid.task_params)] = grid
     # In the order in which boards show the tasks.
-    kept = [[grid for grid in grids if grid in found.values()] for found in alike.values()]
-    return [_table(found, _joined(found, measured, baseline)) for found in kept if len(found) > 1]
+    kept = {condition: [grid for grid in grids if grid in latest.values()] for condition, latest in alike.items()}
+    return {
+        condition: Tasks(tasks, _comparable([sessions.get(grid.table_id) for grid in tasks]))
+        for condition, tasks in kept.items()
+        if len(tasks) > 1
+    }
 
 
-def _joined(
-    grids: Sequence[Grid], measured: Mapping[str, Sequence[SessionRecord]], baseline: str | None
-) -> list[Joined]:
+def _comparable(sessions: Sequence[Sessions | None]) -> list[Sessions]:
     """Return the sessions of each task, or nothing where a task has none, or their baselines differ."""
-    if not all(grid.table_id in measured for grid in grids):
-        return []
-    found = [joined(measured[grid.table_id], baseline) for grid in grids]
-    return found if len({one.baseline for one in found}) == 1 and all(one.figures for one in found) else []
+    measured = [of_task for of_task in sessions if of_task is not None and of_task.figures]
+    alike = len(measured) == len(sessions) and len({of_task.baseline for of_task in measured}) == 1
+    return measured if alike else []
 
 
-def _table(grids: Sequence[Grid], timed: Sequence[Joined]) -> Table:
-    norms, apart = _norms(grids, timed)
-    found = standings([statistics.fmean(norm.means.values()) for norm in norms], [norm.means for norm in norms])
-    ordered = sorted(zip(found, norms, strict=True), key=lambda pair: pair[0].rank)
-    columns = _columns(grids, timed)
-    rows = [_row(norm, standing, columns) for standing, norm in ordered]
+def aggregate(tasks: Tasks) -> Table:
+    """Return the aggregate board of several tasks, its norms by their progress."""
+    grids = tasks.grids
+    norms, apart = _rows(grids, tasks.sessions)
+    rows = ranked([row for row, _ in norms], [means for _, means in norms])
+    columns = _columns(grids, tasks.sessions)
     baselines = {grid.baseline for grid in grids}
     return Table(
         board="aggregate",
-        task=", ".join(_named(grid) for grid in grids),
+        task=", ".join(f"{spelled(grid.task, grid.task_params)} v{grid.task_version}" for grid in grids),
         task_version=None,
         task_params={},
         condition=grids[0].condition,
@@ -95,53 +78,39 @@ def _table(grids: Sequence[Grid], timed: Sequence[Joined]) -> Table:
     )
 
 
-def _named(grid: Grid) -> str:
-    return f"{spelled(grid.task, grid.task_params)} v{grid.task_version}"
-
-
-def _norms(grids: Sequence[Grid], timed: Sequence[Joined]) -> tuple[list[_Norm], list[tuple[str, str]]]:
-    """Return the norms that have results on every task, and those that lack one, with what they lack."""
-    found: dict[str, dict[int, Row]] = {}
-    for i, grid in enumerate(grids):
+def _rows(
+    grids: Sequence[Grid], timed: Sequence[Sessions]
+) -> tuple[list[tuple[TableRow, dict[int, float]]], list[tuple[str, str]]]:
+    """Return each norm with results on every task, as a row with its means by seed; and what other norms lack."""
+    of_norms: dict[str, dict[str, tuple[Grid, Row]]] = {}
+    for grid in grids:
         for row in grid.rows:
-            found.setdefault(row.cell.norm_id, {})[i] = row
-    norms, apart = [], []
-    for key, rows in found.items():
-        label = next(iter(rows.values())).label
-        lacking = [spelled(grid.task, grid.task_params) for i, grid in enumerate(grids) if i not in rows]
-        norm = None if lacking else _norm(label, [(grid, rows[i]) for i, grid in enumerate(grids)], _ratio(key, timed))
-        if norm is not None:
-            norms.append(norm)
+            of_norms.setdefault(row.cell.norm_id, {})[grid.table_id] = grid, row
+    rows, apart = [], []
+    for key, by_table in of_norms.items():
+        of_tasks = list(by_table.values())
+        label = of_tasks[0][1].label
+        lacking = [spelled(grid.task, grid.task_params) for grid in grids if grid.table_id not in by_table]
+        progress = {} if lacking else _progress(of_tasks)
+        if progress:
+            means = {seed: statistics.fmean(values) for seed, values in progress.items()}
+            rows.append((_row(label, of_tasks, progress, _ratio(key, timed)), means))
         else:
             apart.append((label, f"lacks {', '.join(lacking)}" if lacking else "no seed has a score on every task"))
-    named = {label for label, _ in apart} | {norm.label for norm in norms}
-    nowhere = {label for grid in grids for label, _ in grid.apart} - named
-    return norms, apart + [(label, "lacks every task") for label in sorted(nowhere)]
+    known = {row.norm for row, _ in rows} | {label for label, _ in apart}
+    nowhere = {label for grid in grids for label, _ in grid.apart} - known
+    return rows, apart + [(label, "lacks every task") for label in sorted(nowhere)]
 
 
-def _norm(label: str, rows: Sequence[tuple[Grid, Row]], ratio: float | None) -> _Norm | None:
-    chosen = [row.chosen() for _, row in rows]
-    seeds = sorted(set.intersection(*(set(results) for results in chosen)))
-    if not seeds:
-        return None
-    return _Norm(
-        label=label,
-        progress={
-            seed: [
-                grid.measure.progress(results[seed].score or 0.0)
-                for (grid, _), results in zip(rows, chosen, strict=True)
-            ]
-            for seed in seeds
-        },
-        over_the_grid=_areas(rows),
-        all_trained=all(results[seed].trained for results in chosen for seed in seeds),
-        ratio=ratio,
-        failures=[flag for _, row in rows for flag in row.failure_flags],
-    )
+def _progress(rows: Sequence[tuple[Grid, Row]]) -> dict[int, list[float]]:
+    """Return a norm's progress on each task, at each seed that has a score on all of them."""
+    scores = [(grid.measure, row.scores()) for grid, row in rows]
+    seeds = set.intersection(*(set(of_task) for _, of_task in scores))
+    return {seed: [measure.progress(of_task[seed]) for measure, of_task in scores] for seed in sorted(seeds)}
 
 
 def _areas(rows: Sequence[tuple[Grid, Row]]) -> list[float]:
-    """Return of each seed that has a score everywhere the mean over the tasks of its progress over the grid."""
+    """Return for each seed that has a score everywhere the mean over the tasks of its progress over the grid."""
     if any(len(grid.rates) < 2 for grid, _ in rows):
         return []
     areas = []
@@ -153,18 +122,18 @@ def _areas(rows: Sequence[tuple[Grid, Row]]) -> list[float]:
             for seed, curve in curves(grid, row).items()
         }
         areas.append({seed: over_the_grid(scores, grid.rates) for seed, scores in progress.items()})
-    seeds = sorted(set.intersection(*(set(found) for found in areas)))
-    return [statistics.fmean(found[seed] for found in areas) for seed in seeds]
+    seeds = sorted(set.intersection(*map(set, areas)))
+    return [statistics.fmean(of_task[seed] for of_task in areas) for seed in seeds]
 
 
-def _ratio(key: str, timed: Sequence[Joined]) -> float | None:
+def _ratio(key: str, timed: Sequence[Sessions]) -> float | None:
     """Return the geometric mean over the tasks of a norm's throughput ratio, where every task has one."""
     figures = [one.figures.get(key) for one in timed]
     ratios = [one.ratio.centre for one in figures if one is not None]
     return math.exp(statistics.fmean(map(math.log, ratios))) if ratios and len(ratios) == len(timed) else None
 
 
-def _columns(grids: Sequence[Grid], timed: Sequence[Joined]) -> list[Column]:
+def _columns(grids: Sequence[Grid], timed: Sequence[Sessions]) -> list[Column]:
     columns = [Column("progress", "progress,\n± or (min…max)", "", 3, "up", ends=True)]
     if all(len(grid.rates) > 1 for grid in grids):
         columns.append(Column("over_the_grid", "over the grid,\n± or (min…max)", "", 3, "up", ends=True))
@@ -177,17 +146,27 @@ def _profile(least: float) -> str:
     return f"from_{100 * least:.0f}"
 
 
-def _row(norm: _Norm, standing: Standing, columns: Sequence[Column]) -> TableRow:
-    means = list(norm.means.values())
+def _row(
+    label: str, rows: Sequence[tuple[Grid, Row]], progress: Mapping[int, Sequence[float]], ratio: float | None
+) -> TableRow:
+    all_trained = all(row.chosen()[seed].trained for _, row in rows for seed in progress)
+    areas = _areas(rows)
     values = {
-        "progress": Value.of(mean_over_seeds(means, least=3 if norm.all_trained else len(means) + 1)),
-        "over_the_grid": Value.of(mean_over_seeds(norm.over_the_grid)) if norm.over_the_grid else Value(),
-        "ratio": Value(norm.ratio),
-        **{_profile(least): Value(norm.share(least)) for least in PROFILE},
+        "progress": Value.of(over_seeds(map(statistics.fmean, progress.values()), all_trained)),
+        "over_the_grid": Value.of(mean_over_seeds(areas)) if areas else Value(),
+        "ratio": Value(ratio),
+        **{_profile(least): Value(_share(progress, least)) for least in PROFILE},
     }
-    values = {column.name: values[column.name] for column in columns}
-    flags = [*standing.flags, *flags_of(values), *norm.failures]
-    return TableRow(norm.label, standing.rank, len(means), values, flags, standing.ends, standing.group)
+    failures = [flag for _, row in rows for flag in row.failure_flags]
+    return TableRow(label, None, len(progress), values, [*flags_of(values), *failures])
+
+
+def _share(progress: Mapping[int, Sequence[float]], least: float) -> float:
+    """Return the share of trainings, one per task and seed, whose progress is at least that."""
+    # 0.8 in scores may be a hair less in progress.
+    return statistics.fmean(
+        one > least or math.isclose(one, least) for of_tasks in progress.values() for one in of_tasks
+    )
 
 
 def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int) -> Iterator[str]:
@@ -196,12 +175,12 @@ def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int) -> I
     if not rows:
         return
     yield (
-        f"progress: 0 is chance, and below; 1 the task's reference. The mean over {tasks} tasks, each of which counts "
-        "the same, at the rate chosen on it, over the seeds that have a score on all"
+        f"progress: 0 is chance or worse, 1 the task's reference. The mean over {tasks} tasks, which count equally, "
+        "each at the rate chosen on it, over the seeds that have a score on all"
     )
     names = {column.name for column in columns}
     if "over_the_grid" in names:
-        yield "over the grid: the same of the progress over each task's grid of rates"
+        yield "over the grid: the mean over the tasks of the progress over each task's grid of rates"
     if "ratio" in names:
         yield "ratio: the geometric mean over the tasks of the throughput ratio"
-    yield "% from .9: the share of trainings (a task and a seed each) with progress .9 or more: a performance profile"
+    yield "% from .9: the share of trainings, one per task and seed, with progress .9 or more: a performance profile"

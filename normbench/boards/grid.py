@@ -1,4 +1,4 @@
-"""From a store to grids: of every task and condition, each norm's results over rates, settings and seeds."""
+"""From a store to grids: for each task and condition, each norm's results over rates, settings and seeds."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from normbench.sources import Files, agree
-from normbench.stats import unseen_failures
+from normbench.stats import Interval, mean_over_seeds, unseen_failures
 from normbench.store import Store
 from normbench.store.records import Result, RunRecord, TrialRecord
 from normbench.suites import Published
 from normbench.tables.table import Subject
 from normbench.trials import FAILED, Cell, Measure
 
-#: A point of a row's grid: the seed, the tuned setting's number, and the rate.
+#: A point of a row's grid: the seed, the number of the tuned setting, and the rate.
 Point: TypeAlias = tuple[int, int, float]
 Record = TypeVar("Record", Result, TrialRecord)
 
 
 @dataclass
 class Row:
-    """One norm's results in a grid: of each seed, by setting and rate. `order` is that of its run among all."""
+    """One norm's results in a grid, by seed, setting and rate. `order` is its run's place among all runs."""
 
     cell: Cell
     run: RunRecord
@@ -48,7 +48,7 @@ class Row:
         return self.cell.label
 
     def points(self) -> Iterator[Point]:
-        """Yield the points of the grid, a seed at a time."""
+        """Yield the points of the grid, one seed after the other."""
         return itertools.product(self.seeds, range(len(self.settings)), self.rates)
 
     @property
@@ -70,25 +70,29 @@ class Row:
 
     @property
     def failure_flags(self) -> list[str]:
-        """The same, for programs: "error:2"."""
+        """These counts, for programs: "error:2"."""
         return [f"{outcome}:{count}" for outcome, count in sorted(self.failures.items())]
 
     def at(self, rate: float, setting: int | None = None) -> dict[int, Result]:
-        """Return the scored results at one rate and setting (left out, the chosen one), by seed."""
+        """Return the scored results at one rate and setting (left out: the chosen one), by seed."""
         setting = self.setting if setting is None else setting
-        found = {seed: self.results.get((seed, setting, rate)) for seed in self.complete}
-        return {seed: result for seed, result in found.items() if result is not None and result.has_score}
+        results = {seed: self.results.get((seed, setting, rate)) for seed in self.complete}
+        return {seed: result for seed, result in results.items() if result is not None and result.has_score}
 
     def chosen(self) -> dict[int, Result]:
         """Return the scored results at the chosen rate and setting, by seed."""
         return self.at(self.rate) if self.rate is not None else {}
 
+    def scores(self) -> dict[int, float]:
+        """Return the scores at the chosen rate and setting, by seed."""
+        return {seed: result.score for seed, result in self.chosen().items() if result.score is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Subject):
-    """What the boards of one (task, condition) are made from; `table` is what `Cell.table_id` says of it.
+    """What the boards of one (task, condition) are made from, whose `Cell.table_id` is `table_id`.
 
-    `crashed` is how many of its trials ended in error, oom or timeout, of norms that stand apart too.
+    `crashed` counts the trials that ended in error, oom or timeout, those of norms that stand apart as well.
     """
 
     table_id: str
@@ -110,99 +114,94 @@ class Grid(Subject):
         return min((len(row.chosen()) for row in self.rows), default=0)
 
 
-def gather(store: Store, only: frozenset[str] | None = None) -> list[Grid]:
+def gather(store: Store, only: frozenset[str] | None = None, baseline: str | None = None) -> list[Grid]:
     """Return the grids of a store, in the order in which they were first asked for.
 
-    `only` leaves out all but these tables, by `Cell.table_id`.
+    `only` leaves out all but these tables, by `Cell.table_id`; `baseline` replaces that of the runs.
     """
-    planned = [rows for rows in _planned(store.runs()) if only is None or rows[0].cell.table_id in only]
-    rows = [row for group in planned for row in group]
-    for row, found in _shown(rows, store.results(), store.sources()):
-        row.results = found
-    return [grid for grid in (_grid(group) for group in planned) if grid is not None]
+    tables = list(_planned(store.runs(), only))
+    for row, results in _shown([row for rows in tables for row in rows], store.results(), store.sources()):
+        row.results = results
+    return [grid for grid in (_grid(rows, baseline) for rows in tables) if grid is not None]
 
 
 def shown_trials(store: Store, only: frozenset[str] | None = None) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show, or `only` those of some tables."""
-    rows = [row for group in _planned(store.runs()) for row in group if only is None or row.cell.table_id in only]
+    rows = [row for rows in _planned(store.runs(), only) for row in rows]
     # A trial may stand in two tables, whose latest runs used other code, or another device.
-    shown = (record for _, found in _shown(rows, store.trials(), store.sources()) for record in found.values())
+    shown = (record for _, records in _shown(rows, store.trials(), store.sources()) for record in records.values())
     return list({id(record): record for record in shown}.values())
 
 
-def _planned(runs: list[RunRecord]) -> Iterator[list[Row]]:
+def _planned(runs: list[RunRecord], only: frozenset[str] | None) -> Iterator[list[Row]]:
     """Yield the rows of each table, without results: its grid is that of its latest run, its norms those of any."""
     cells: dict[str, dict[str, list[tuple[Cell, int]]]] = {}
     latest: dict[str, Cell] = {}
     for order, run in enumerate(runs):
         for cell in run.cells:
-            cells.setdefault(cell.table_id, {}).setdefault(cell.norm_id, []).append((cell, order))
-            latest[cell.table_id] = cell
-    for table, rows in cells.items():
-        grid = latest[table]
+            table = cell.table_id
+            if only is None or table in only:
+                cells.setdefault(table, {}).setdefault(cell.norm_id, []).append((cell, order))
+                latest[table] = cell
+    for table, norms in cells.items():
         yield [
             Row(
-                cell=history[-1][0],
-                run=runs[history[-1][1]],
-                order=history[-1][1],
-                seeds=sorted({seed for cell, _ in history for seed in cell.seeds}),
-                settings=grid.settings,
-                rates=grid.rates,
+                cell=cell,
+                run=runs[order],
+                order=order,
+                seeds=sorted({seed for earlier, _ in history for seed in earlier.seeds}),
+                settings=latest[table].settings,
+                rates=latest[table].rates,
             )
-            for history in rows.values()
+            for history in norms.values()
+            for cell, order in history[-1:]
         ]
 
 
-def _wanted(rows: Iterable[Row]) -> dict[str, list[tuple[Row, Point]]]:
+def _shown(
+    rows: list[Row], records: Iterable[Record], lists: Mapping[str, Files]
+) -> Iterator[tuple[Row, dict[Point, Record]]]:
+    """Yield each row with the records that it shows: each trial's latest that was made like the row's newest.
+
+    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
+    """
     wanted: dict[str, list[tuple[Row, Point]]] = {}
     for row in rows:
         for point in row.points():
             seed, setting, rate = point
             key = row.cell.trial(rate, row.settings[setting], seed).key
             wanted.setdefault(key, []).append((row, point))
-    return wanted
-
-
-def _shown(
-    rows: list[Row], records: Iterable[Record], lists: Mapping[str, Files]
-) -> Iterator[tuple[Row, dict[Point, Record]]]:
-    """Yield each row with the records that it shows: of each trial the latest, made like the row's newest.
-
-    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
-    """
-    wanted = _wanted(rows)
     candidates: dict[int, list[tuple[Point, Record]]] = {}
     for record in records:
         for row, point in wanted.get(record.key, []):
             if _is_of(record, row):
                 candidates.setdefault(id(row), []).append((point, record))
     for row in rows:
-        found = candidates.get(id(row), [])
-        newest = found[-1][1] if found else None
+        own = candidates.get(id(row), [])
+        newest = own[-1][1] if own else None
         row.files = lists.get(newest.sources) if newest else None
-        alike = {point: record for point, record in found if newest and _made_alike(record, newest, lists)}
-        row.edited = len({point for point, _ in found} - set(alike))
+        alike = {point: record for point, record in own if newest and _made_alike(record, newest, lists)}
+        row.edited = len({point for point, _ in own} - set(alike))
         yield row, {point: alike[point] for point in row.points() if point in alike}
 
 
 def _is_of(record: Record, row: Row) -> bool:
-    """Whether a record is of the latest run of a row: of its kind of device, and its code, or trained by it.
+    """Whether a record is of a row's latest run: trained by it, or with its code, on its kind of device.
 
-    What a worker loaded may be newer than what the run planned.
+    What a worker of the run loaded may be newer than what the run planned.
     """
     prints = (row.cell.norm_print, row.cell.task_print)
-    own = record.run == row.run.run
-    same_code = own if None in prints else own or (record.norm_print, record.task_print) == prints
-    return same_code and record.device == row.run.device
+    same_code = None not in prints and prints == (record.norm_print, record.task_print)
+    return (same_code or record.run == row.run.run) and record.device == row.run.device
 
 
 def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
     """Whether two records have the same code prints, and the same content of each file that the lists of both have."""
-    prints = (one.norm_print, one.task_print), (other.norm_print, other.task_print)
-    return prints[0] == prints[1] and agree(lists.get(one.sources), lists.get(other.sources))
+    same_code = (one.norm_print, one.task_print) == (other.norm_print, other.task_print)
+    return same_code and agree(lists.get(one.sources), lists.get(other.sources))
 
 
-def _grid(rows: list[Row]) -> Grid | None:
+def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     """Return a table's grid: norms with a whole seed are ranked, with their rate chosen; the others stand apart."""
     stored = [result for row in rows for result in row.results.values()]
     if not stored:
@@ -216,7 +215,7 @@ def _grid(rows: list[Row]) -> Grid | None:
         task_params=latest.cell.task_params,
         condition=latest.cell.condition,
         protocol="tuned" if latest.cell.recipe.hold_out else "published",
-        baseline=latest.run.baseline,
+        baseline=latest.run.baseline if baseline is None else baseline,
         rates=latest.rates,
         measure=stored[-1].measure,
         rows=[],
@@ -231,7 +230,7 @@ def _grid(rows: list[Row]) -> Grid | None:
             grid.rows.append(row)
         else:
             grid.apart.append((row.label, _lacks(row)))
-    grid.notes.extend([*_notes(rows, stored), *seed_note(grid.seeds)])
+    grid.notes.extend([*_missing_notes(rows, stored), *_mixed_notes(rows, stored), *seed_note(grid.seeds)])
     return grid
 
 
@@ -241,6 +240,12 @@ def _published(row: Row) -> Published | None:
         return msgspec.convert(row.run.suite["published"][row.cell.task], Published)
     except (KeyError, msgspec.ValidationError):
         return None
+
+
+def over_seeds(scores: Iterable[float], all_trained: bool) -> Interval:
+    """Return the mean of scores with its t interval where there are 3 or more and all seeds trained, else min-max."""
+    values = list(scores)
+    return mean_over_seeds(values, least=3 if all_trained else len(values) + 1)
 
 
 def seed_note(n: int) -> Iterator[str]:
@@ -266,8 +271,8 @@ def _choose(row: Row, measure: Measure) -> None:
     best = -math.inf
     for rate in row.rates:
         for setting in range(len(row.settings)):
-            found = row.at(rate, setting).values()
-            scores = [result.score if result.validation is None else result.validation for result in found]
+            results = row.at(rate, setting).values()
+            scores = [result.score if result.validation is None else result.validation for result in results]
             usable = [sign * score for score in scores if score is not None]
             mean = statistics.fmean(usable) if usable else -math.inf
             # Means that differ by rounding alone are a tie.
@@ -280,12 +285,12 @@ def _lacks(row: Row) -> str:
     if unsupported is not None:
         return f"unsupported: {' '.join(unsupported.split()) or 'no reason given'}"
     failed = ", ".join(f"{count} ended in {outcome}" for outcome, count in sorted(row.failures.items()))
-    missing = f"lacks {row.planned - len(row.results)} of {row.planned} trials"
-    return missing if not failed else f"{failed}; {missing}" if len(row.results) < row.planned else failed
+    lacking = row.planned - len(row.results)
+    return "; ".join([failed] * bool(failed) + [f"lacks {lacking} of {row.planned} trials"] * bool(lacking))
 
 
-def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
-    """Say what is missing, and what is mixed."""
+def _missing_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
+    """Say which trials are missing or have no score, and which scores depend on the size of a batch."""
     planned = sum(row.planned for row in rows)
     if len(stored) < planned:
         yield f"{len(stored)} of {planned} trials are stored; a seed counts for a norm once all its rates are"
@@ -302,6 +307,10 @@ def _notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)
         if at_once:
             yield f"{row.label!r}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
+
+
+def _mixed_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
+    """Say where the trials of one table do not compare like with like."""
     if len({result.data for result in stored} - {""}) > 1:
         yield "mixed: trials on other data stand side by side"
     if len({result.environment for result in stored}) > 1:

@@ -1,4 +1,4 @@
-"""The stability board: what a norm does over the grid of rates, each column computed on each seed's own curve."""
+"""The stability board: what a norm does over the grid of rates. Each column is computed on each seed's own curve."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from normbench.boards.grid import Grid, Row
-from normbench.boards.standing import Standing, rank_notes, standings
+from normbench.boards.standing import rank_notes, ranked
 from normbench.stats import mean_over_seeds, median_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.trials import Measure
 
-#: One mark a rate: what all seeds of a norm did there.
+#: One mark per rate: what all seeds of a norm did there.
 MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}
 LEGEND = "● all seeds trained, ◐ some, ○ none, × none and one or more diverged"
 
@@ -44,10 +44,10 @@ def stability(grid: Grid) -> Table | None:
         return None
     every = [(row, curves(grid, row)) for row in grid.rows]
     measured = [(row, seeds) for row, seeds in every if seeds]
-    areas = [{seed: over_the_grid(curve.scores, grid.rates) for seed, curve in seeds.items()} for _, seeds in measured]
-    found = standings([statistics.fmean(seeds.values()) for seeds in areas], areas)
-    ordered = sorted(zip(found, measured, strict=True), key=lambda pair: pair[0].rank)
-    rows = [_row(grid, row, list(seeds.values()), standing) for standing, (row, seeds) in ordered]
+    rows = ranked(
+        [_row(grid, row, list(seeds.values())) for row, seeds in measured],
+        [{seed: over_the_grid(curve.scores, grid.rates) for seed, curve in seeds.items()} for _, seeds in measured],
+    )
     apart = [(row.label, "no seed has a score at every rate") for row, seeds in every if not seeds]
     return Table(
         board="stability",
@@ -61,15 +61,14 @@ def stability(grid: Grid) -> Table | None:
 
 def curves(grid: Grid, row: Row) -> dict[int, Curve]:
     """Return the curve of each seed that has a score at every rate, at the norm's chosen setting."""
-    found = {}
-    at_rates = {rate: row.at(rate) for rate in grid.rates}
+    of_seeds = {}
+    at_rates = [row.at(rate) for rate in grid.rates]
     for seed in row.complete:
-        results = [at_rates[rate].get(seed) for rate in grid.rates]
-        scored = [result for result in results if result is not None and result.score is not None]
-        if len(scored) == len(grid.rates):
-            scores = [_upward(grid.measure, result.score or 0.0) for result in scored]
-            found[seed] = Curve(scores, [result.trained for result in scored])
-    return found
+        results = [at_rate[seed] for at_rate in at_rates if seed in at_rate]
+        if len(results) == len(grid.rates):
+            scores = [_upward(grid.measure, result.score or 0.0) for result in results]
+            of_seeds[seed] = Curve(scores, [result.trained for result in results])
+    return of_seeds
 
 
 def over_the_grid(scores: list[float], rates: list[float]) -> float:
@@ -125,7 +124,7 @@ def _columns(measure: Measure) -> list[Column]:
     unit, digits = ("%", 1) if percent else ("", 3)
     shown = f" {unit}" if unit else " (progress)" if measure.direction == "down" else ""
     return [
-        Column("strip", "trained at rate", kind="text"),
+        Column("strip", "trained at rate", kind="marks"),
         Column("over_the_grid", f"over the grid{shown},\n± or (min…max)", unit, digits, "up", ends=True),
         Column("trains_up_to", "trains up to\n(min…max)", kind="rate", better="up", ends=True),
         Column("range", "range, decades\n(min…max)", "decades", 2, "up", ends=True),
@@ -133,23 +132,20 @@ def _columns(measure: Measure) -> list[Column]:
     ]
 
 
-def _row(grid: Grid, row: Row, seeds: list[Curve], standing: Standing) -> TableRow:
+def _row(grid: Grid, row: Row, seeds: list[Curve]) -> TableRow:
     assert row.rate is not None
     chosen = grid.rates.index(row.rate)
     areas = [over_the_grid(curve.scores, grid.rates) for curve in seeds]
-    area = mean_over_seeds(areas)
-    sensitivity = mean_over_seeds([curve.scores[chosen] - own for curve, own in zip(seeds, areas, strict=True)])
-    reach = [trains_up_to(curve, chosen) for curve in seeds]
+    sensitivities = [curve.scores[chosen] - area for curve, area in zip(seeds, areas, strict=True)]
     values = {
         "strip": Value(text="".join(MARKS[outcome] for outcome in strip(grid, row))),
-        "over_the_grid": Value.of(area),
-        "trains_up_to": _reach(reach, grid.rates),
+        "over_the_grid": Value.of(mean_over_seeds(areas)),
+        "trains_up_to": _reach([trains_up_to(curve, chosen) for curve in seeds], grid.rates),
         "range": _range(grid, seeds, chosen),
-        "sensitivity": Value.of(sensitivity),
+        "sensitivity": Value.of(mean_over_seeds(sensitivities)),
     }
     below = ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
-    flags = [*standing.flags, *flags_of(values), *below, *row.failure_flags]
-    return TableRow(row.label, standing.rank, len(seeds), values, flags, standing.ends, standing.group)
+    return TableRow(row.label, None, len(seeds), values, [*flags_of(values), *below, *row.failure_flags])
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:
@@ -184,13 +180,12 @@ def _reach(indices: list[int | None], rates: list[float]) -> Value:
 
 def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
     if not any(curve.trained[chosen] for curve in seeds):
-        return Value(text="–")
+        return Value()
     mean = statistics.fmean(curve.scores[chosen] for curve in seeds)
     threshold = mean - WITHIN * (mean - _upward(grid.measure, grid.measure.chance))
-    found = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
-    ends = median_over_seeds([one.width for one in found])
-    cut = {one.width for one in found if one.cut}
-    return Value.of(ends, cut)
+    ranges = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
+    widths = median_over_seeds([each.width for each in ranges])
+    return Value.of(widths, {each.width for each in ranges if each.cut})
 
 
 def _upward(measure: Measure, score: float) -> float:
@@ -203,9 +198,10 @@ def _notes(grid: Grid) -> Iterator[str]:
     shares = ", ".join(
         f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True)
     )
-    yield f"the grid and the weight of each rate in it: {shares}; numbers of two grids are not to be compared"
+    yield f"the grid and the weight of each rate in it: {shares}; don't compare numbers from two different grids"
     yield (
-        "trains up to: the last rate trained without a gap from the chosen one. range: decades about it that stay "
-        "within 10% of its score. sensitivity: score at the chosen rate less that over the grid, 0 does not care. "
-        "≥: cut off by the grid"
+        "trains up to: the highest rate that can be reached from the chosen one without passing a rate that did not "
+        "train. range: the decades around the chosen rate in which the score, counted from chance, falls by 10% at "
+        "most. sensitivity: the score at the chosen rate minus that over the grid; 0 where the rate does not matter. "
+        "≥: the grid ends there"
     )

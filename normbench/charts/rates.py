@@ -20,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def draw(grids: list[Grid], form: str) -> bytes:
-    """Draw a panel a grid, and return the picture: "png" or "svg"."""
+    """Draw one panel per grid, and return the picture: "png" or "svg"."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -65,7 +65,7 @@ def _panel(grid: Grid, panel: Axes) -> None:
     panel.set_xlabel("learning rate")
     panel.set_ylabel(visible(f"test {grid.measure.name}, {unit}"))
     named = visible(grid.task + (f", {assignments(grid.condition)}" if grid.condition else ""))
-    panel.set_title(f"{named}: mean of {grid.seeds} seeds, a dot a seed", fontsize=10, loc="left")
+    panel.set_title(f"{named}: mean of {grid.seeds} seeds, one dot per seed", fontsize=10, loc="left")
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
     labels = [visible(row.label) for row in grid.rows]
     panel.legend(lines, labels, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.6))
@@ -76,7 +76,7 @@ def _scores(row: Row, rate: float, scale: float) -> list[float]:
 
 
 def _curve(grid: Grid, row: Row, panel: Axes, scale: float, shift: float, style: dict[str, Any]) -> Line2D:
-    """Draw a dot a seed, and the means; return the line of these."""
+    """Draw one dot per seed, and the means; return the line of the means."""
     means = []
     for rate in grid.rates:
         scores = _scores(row, rate, scale)

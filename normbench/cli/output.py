@@ -14,6 +14,8 @@ import typer
 
 from normbench.errors import UsageError, unknown
 from normbench.spelling import choice
+from normbench.tables.text import ASCII, github, terminal
+from normbench.tables.text import FORMATS as WRITERS
 from normbench.texts import visible
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from normbench.store import Store
     from normbench.tables import Table
 
-FORMATS = ("terminal", "github", "latex_booktabs", "csv", "json")
+FORMATS = tuple(WRITERS)
 
 FormatOption = Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -118,11 +120,8 @@ def chosen_format(name: str, json: bool) -> str:
 
 def put_tables(tables: Sequence[Table], form: str) -> None:
     """Print tables in a format, and in a GitHub job to its step summary as well."""
-    from normbench.tables.text import FORMATS as RENDER
-    from normbench.tables.text import github, terminal
-
     plain = not speaks_unicode()
-    text = terminal(tables, ascii_only=plain) if form == "terminal" else RENDER[form](tables)
+    text = terminal(tables, ascii_only=plain) if form == "terminal" else WRITERS[form](tables)
     if form == "terminal" and _coloured():
         from rich.console import Console
 
@@ -153,7 +152,7 @@ def speaks_unicode() -> bool:
 
 
 def coloured(text: str) -> Text:
-    """Return a table's text with the marks of its strips coloured; each mark says the same without."""
+    """Return a table's text with its marks coloured; each mark says the same without."""
     from rich.text import Text
 
     styled = Text(text)
@@ -228,8 +227,6 @@ def _encodable(text: str, stream: object) -> str:
     """Return text as a stream can write it: plain ASCII where it is not Unicode."""
     if _speaks_unicode(getattr(stream, "encoding", None)):
         return text
-    from normbench.tables.text import ASCII
-
     return text.translate(ASCII).encode("ascii", errors="replace").decode()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from normbench.boards.throughput import sessions, subject_of
+from normbench.boards.sessions import sessions, subject_of
 from normbench.errors import UsageError
 from normbench.gates import Gate
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test

@@ -12,7 +12,7 @@ from normbench.stats import Interval
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `kind` says how its values are written: numbers with a sign, rates, counts, or text as it is.
+    """A column. `kind` says how its values are written: numbers, with a sign or not, rates, text, or a mark per rate.
 
     `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
     whether its values have a lower and an upper end.
@@ -23,7 +23,7 @@ class Column:
     unit: str = ""
     digits: int = 1
     better: Literal["up", "down"] | None = None
-    kind: Literal["number", "signed", "rate", "text"] = "number"
+    kind: Literal["number", "signed", "rate", "text", "marks"] = "number"
     ends: bool = False
 
     @property
@@ -47,8 +47,10 @@ class Value:
     mark: str = ""
 
     @classmethod
-    def of(cls, interval: Interval, cut: Set[float] = frozenset()) -> Value:
-        """Return an interval as an entry; `cut` are the values that the grid's end cuts off."""
+    def of(cls, interval: Interval | None, cut: Set[float] = frozenset()) -> Value:
+        """Return an interval, or none, as an entry; `cut` are the values that the grid's end cuts off."""
+        if interval is None:
+            return cls()
         return cls(
             interval.centre,
             interval.low,
@@ -62,7 +64,7 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row, from so many seeds: `flags` are what a program should know besides the numbers.
+    """A norm's row, and from how many seeds it is; `flags` are what a program should know besides the numbers.
 
     `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
     """
@@ -99,7 +101,7 @@ class Subject:
 
     @property
     def head(self) -> dict[str, Any]:
-        """The fields of a head, to make another that has them."""
+        """These fields, to make a table that has them."""
         return {field.name: getattr(self, field.name) for field in fields(Subject)}
 
 
@@ -114,11 +116,6 @@ class Table(Subject):
     notes: list[str]
     noun: str = "norm"
 
-    def __str__(self) -> str:
-        from normbench.tables.text import terminal
-
-        return terminal([self])
-
 
 def flags_of(values: dict[str, Value]) -> list[str]:
     """Return what a program should know of values: which are cut off by the grid, which ends are no interval."""
@@ -131,8 +128,8 @@ def flags_of(values: dict[str, Value]) -> list[str]:
 def by_column(table: Table, name: str) -> Table:
     """Return a table with its rows in the order of a column, best first, or of their norms' names; ranks stay.
 
-    Where a column says nothing of better, less comes first. What has no number comes last. A table without such a
-    column stays as it is.
+    Where a column does not say which way is better, less comes first. What has no number comes last. A table without
+    such a column stays as it is.
     """
     column = next((column for column in table.columns if column.name == name), None)
     if name == "norm":
@@ -146,8 +143,3 @@ def by_column(table: Table, name: str) -> Table:
         return (False, sign * value.number, "") if value.number is not None else (True, 0.0, value.text)
 
     return replace(table, rows=sorted(table.rows, key=place))
-
-
-def ranks(scores: list[float]) -> list[int]:
-    """Return the rank of each score, 1 for the highest; equal scores share a rank."""
-    return [1 + sum(other > score for other in scores) for score in scores]

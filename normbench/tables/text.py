@@ -8,13 +8,10 @@ import io
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
-
-import tabulate
 
 from normbench.spelling import assignments
 from normbench.tables.table import Column, Table, TableRow, Value
@@ -43,8 +40,8 @@ LATEX = str.maketrans(
 _MARKDOWN = re.compile(r"[\\`<]|(?<=\])\(|&(?=#?\w+;)")
 #: What a spreadsheet would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@")
-#: A strip longer than this stands without a column for each rate.
-LONGEST_STRIP = 40
+#: Marks of a grid that takes more characters than this stand close together, without its rates above.
+LONGEST_GRID = 40
 GAP = 2
 
 Format = Callable[[Sequence[Table]], str]
@@ -212,7 +209,7 @@ def _visible(table: Table) -> Table:
 
 def written(value: Value, column: Column) -> str:
     """Return a table's entry as text."""
-    if column.kind == "text" or (value.number is None and not value.low and not value.high):
+    if column.kind in ("text", "marks") or (value.number is None and not value.low and not value.high):
         return value.text or "–"
     text = ("≥" if value.at_least else "") + _number(value.number, column)
     if value.ends == "t" and value.number is not None and value.high is not None:
@@ -247,22 +244,18 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     ]
     if style == "github":
         headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
-    align = ["right", "left", *("left" if column.name == "strip" else "right" for column in columns)]
+    align = ["right", "left", *("left" if column.kind == "marks" else "right" for column in columns)]
     if not _ranked(table):
         headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
-    with _without_padding():
-        text: str = tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
-    return text
+    import tabulate  # not at the top: the command line takes the names of formats from here
 
-
-@contextmanager
-def _without_padding() -> Iterator[None]:
-    """Keep tabulate from making a column wider than its header: every column counts at 80."""
+    # Else a column would be wider than its header: at 80, every character counts.
     padding, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
     try:
-        yield
+        text: str = tabulate.tabulate(body, headers, tablefmt=style, colalign=align, disable_numparse=True)
     finally:
         tabulate.MIN_PADDING = padding
+    return text
 
 
 def _ranked(table: Table) -> bool:
@@ -279,11 +272,11 @@ def _rank(row: TableRow) -> str:
 
 def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
     text = written(row.values[column.name], column).translate(signs)
-    return _spaced(text, table.rates) if column.name == "strip" else text
+    return _spaced(text, table.rates) if column.kind == "marks" else text
 
 
 def _header(table: Table, column: Column, signs: Signs) -> str:
-    if column.name != "strip" or len(_rates(table.rates)) > LONGEST_STRIP:
+    if column.kind != "marks" or len(_rates(table.rates)) > LONGEST_GRID:
         return column.title.translate(signs)
     return f"{column.title}\n{_rates(table.rates)}"
 
@@ -293,8 +286,8 @@ def _rates(grid: Sequence[float]) -> str:
 
 
 def _spaced(marks: str, grid: Sequence[float]) -> str:
-    """Return a strip with each mark below the first figure of its rate."""
-    if len(_rates(grid)) > LONGEST_STRIP:
+    """Return marks, each below the first figure of its rate."""
+    if len(_rates(grid)) > LONGEST_GRID:
         return marks
     return " ".join(mark.ljust(len(f"{rate:g}")) for mark, rate in zip(marks, grid, strict=True)).rstrip()
 
@@ -327,7 +320,7 @@ def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
     entry |= {"group": row.group, "seeds": row.seeds}
     for column in table.columns:
         value = row.values[column.name]
-        if column.kind == "text":
+        if column.kind in ("text", "marks"):
             entry[column.name] = value.text if value.number is None else value.number
         else:
             numbers = (value.number, value.low, value.high)

@@ -26,11 +26,12 @@ from normbench.trials import Cell, Made, Source, Trial
 
 #: Called with a session and how many of its rounds are done: 0 before anything of it is.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
-#: The norm that normalizes nothing, against which the share of a step is reckoned.
+#: The norm that normalizes nothing, with which the share of a step is computed. By name: to say so in the norm's own
+#: file would change its code print, and every folder would train it again.
 WITHOUT = "none"
 #: When a session may end: at the end of a run, and where throughput alone is asked for.
 AFTER_RUN, ALONE = Effort(20.0, 0.05), Effort(60.0, 0.03)
-#: Seconds that a norm takes in a round, about: as long as the baseline's blocks.
+#: About how many seconds a norm takes in a round: as long as the baseline's blocks.
 _TURN = 0.15
 #: Times the recipe's rate: speed does not depend on the rate, and a network that diverged would be no measure.
 RATE = 1e-3
@@ -47,10 +48,10 @@ class Session:
     @property
     def entries(self) -> list[Cell]:
         """Return every cell that is timed, the baseline once."""
-        found: dict[str, Cell] = {}
+        first: dict[str, Cell] = {}
         for cell in [*self.cells, self.baseline, *([self.without] if self.without else [])]:
-            found.setdefault(cell.norm_id, cell)
-        return list(found.values())
+            first.setdefault(cell.norm_id, cell)
+        return list(first.values())
 
     def expected(self, seconds: float) -> float:
         """Return about how many seconds the session takes, where `seconds` are allowed: it has 10 rounds at least."""
@@ -58,7 +59,7 @@ class Session:
 
 
 def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: str) -> list[Session]:
-    """Return the sessions that measure all of these cells: one a table, where trials are of one device.
+    """Return the sessions that measure all of these cells: one per table, where a trial takes one device.
 
     `baseline` is spelled as boards name it: the label of a cell, or a norm with its parameters; `where` says in
     messages who asked for it.
@@ -67,15 +68,15 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
     for cell in cells:
         if cell.recipe.ranks == 1:
             tables.setdefault(cell.table_id, []).append(cell)
-    found = []
+    wanted = []
     for group in tables.values():
         base = next((cell for cell in group if cell.label == baseline), None)
         base = base or _like(group[0], choice(baseline, f"{where}: baseline"), registry)
         without = next((cell for cell in group if cell.norm == WITHOUT), None)
         if without is None and WITHOUT in registry.norms:
             without = _like(group[0], Choice(WITHOUT), registry)
-        found.append(Session(group, base, without))
-    return found
+        wanted.append(Session(group, base, without))
+    return wanted
 
 
 def missing(
@@ -95,14 +96,14 @@ def missing(
         for timing in session.timings
         if timing.outcome in final and not any(map(at_hand.edited, (timing.sources, session.baseline.sources)))
     }
-    found = []
+    unmeasured = []
     for session in wanted:
         base = (session.baseline.table_id, session.baseline.task_print, *_code(session.baseline))
         points = {cell.norm_id: (*base, *_code(cell)) for cell in session.cells}
         left = [cell for cell in session.cells if None in points[cell.norm_id] or points[cell.norm_id] not in stored]
         if left:
-            found.append(dataclasses.replace(session, cells=left))
-    return found
+            unmeasured.append(dataclasses.replace(session, cells=left))
+    return unmeasured
 
 
 def measure_all(
@@ -133,11 +134,11 @@ def of_folder(store: Store, registry: Registry) -> list[Session]:
             cells[cell.table_id, cell.norm_id] = cell
             baselines[cell.table_id] = run.baseline
     where = str(store.folder)
-    found: list[Session] = []
+    wanted: list[Session] = []
     for table, baseline in baselines.items():
         group = [with_prints(cell, registry, where) for (of, _), cell in cells.items() if of == table]
-        found += sessions(group, baseline, registry, where)
-    return found
+        wanted += sessions(group, baseline, registry, where)
+    return wanted
 
 
 def _measured(
@@ -158,12 +159,12 @@ def _measured(
     rows = [cell.norm_id for cell in cells]
     baseline, again = rows.index(session.baseline.norm_id), len(cells)
     entries = [Entry(_trial(cell)) for cell in [*cells, session.baseline]]
-    found = _timed(entries, baseline, again, at, effort, on_round)
-    failed = found.stopped == "failed"
-    timed = zip(cells, found.entries, strict=False)
+    measured = _timed(entries, baseline, again, at, effort, on_round)
+    failed = measured.stopped == "failed"
+    timed = zip(cells, measured.entries, strict=False)
     timings = {cell.norm_id: _timing(cell, entry, failed, stored) for cell, entry in timed}
     first = session.baseline
-    made = found.entries[baseline].made
+    made = measured.entries[baseline].made
     return SessionRecord(
         schema=SCHEMA,
         session=environment.new_id(started),
@@ -177,14 +178,14 @@ def _measured(
         recipe=first.recipe,
         device=environment.kind(at.device),
         environment=env,
-        rounds=found.rounds,
-        steps=found.steps,
-        batches=found.batches,
-        batch=found.batch,
-        stopped=found.stopped,
+        rounds=measured.rounds,
+        steps=measured.steps,
+        batches=measured.batches,
+        batch=measured.batch,
+        stopped=measured.stopped,
         precision=effort.precision,
         baseline=timings[first.norm_id],
-        again=_timing(first, found.entries[again], failed, stored),
+        again=_timing(first, measured.entries[again], failed, stored),
         without=timings[session.without.norm_id] if session.without else None,
         norms=[timings[cell.norm_id] for cell in session.cells if cell.norm_id != first.norm_id],
     )

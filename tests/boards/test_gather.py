@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from normbench.boards import tables
-from normbench.boards.grid import gather, shown_trials
+from normbench import boards
+from normbench.boards import Board, tables
+from normbench.boards.grid import Grid, gather, shown_trials
+from normbench.tables import Table
 
 
 def test_an_empty_folder_has_no_boards(folder) -> None:
@@ -292,3 +294,22 @@ def test_a_trial_in_two_tables_is_shown_for_each(folder) -> None:
 
     assert [0.6, 0.7, 0.8] == sorted(record.score for record in shown)
     assert 2 == len({record.key for record in shown})
+
+
+def test_a_new_board_is_one_entry(folder, monkeypatch) -> None:
+    """A board that is added to the list is made from what it needs, in its place, or alone if it is asked for."""
+    monkeypatch.setattr(boards, "BOARDS", (*boards.BOARDS, Board("mine", "grids", _rates)))
+    for task in ("spirals", "words"):
+        folder.add({"batchnorm": {0.1: [0.9], 1.0: [0.8]}}, task=task)
+
+    found = [(table.board, table.task) for table in tables(folder.store, (*boards.NAMES, "mine"))]
+    alone = tables(folder.store, ("mine",))
+
+    each = [(name, task) for task in ("spirals", "words") for name in ("accuracy", "stability", "mine")]
+    assert [*each, ("aggregate", "spirals v1, words v1")] == found
+    assert [("mine", [0.1, 1.0])] * 2 == [(table.board, table.rates) for table in alone]
+
+
+def _rates(grid: Grid) -> Table:
+    """Return a board that has nothing but its head."""
+    return Table(board="mine", **grid.head, columns=[], rows=[], apart=[], notes=[])

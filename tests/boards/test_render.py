@@ -342,3 +342,17 @@ def test_ascii_tables_keep_their_columns(every_entry, width: int) -> None:
     assert rulers
     assert all(len(line) <= width for line in lines)
     assert all(len(lines[i + 1]) <= len(lines[i]) for i in rulers)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_marks_are_known_by_the_kind_of_their_column(every_entry, name: str) -> None:
+    """A column of marks looks the same in each format, whatever it is called."""
+    strip = every_entry[1]
+    columns = [replace(column, name="m" + column.name) for column in strip.columns]
+    rows = [replace(row, values={f"m{key}": value for key, value in row.values.items()}) for row in strip.rows]
+
+    renamed = FORMATS[name]([replace(strip, columns=columns, rows=rows, board="mine")])
+
+    for column in strip.columns:
+        renamed = re.sub(rf"\bm{column.name}(_low|_high)?\b", rf"{column.name}\1", renamed)
+    assert FORMATS[name]([strip]) == renamed.replace("mine", "stability")

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from normbench.boards import tables
-from normbench.boards.standing import standings
+from normbench.boards.standing import ranked
 from normbench.tables.table import Column, Table, TableRow, Value, by_column
 from normbench.tables.text import ASCII, as_csv, as_json, github, latex_booktabs, terminal
 
@@ -60,7 +60,7 @@ def test_notes_say_the_groups(board, name: str) -> None:
     ("seeds", "expected"),
     [
         ({"a": [0.9, 0.8, 0.7], "b": [0.8, 0.7, 0.9], "c": [0.7, 0.9, 0.8]}, "no norm is surely better than another"),
-        ({"a": [0.9, 0.91, 0.89], "b": [0.87, 0.86, 0.9], "c": [0.85, 0.855, 0.865]}, "but none than all that follow"),
+        ({"a": [0.9, 0.91, 0.89], "b": [0.87, 0.86, 0.9], "c": [0.85, 0.855, 0.865]}, "does not divide into groups"),
     ],
     ids=["none", "some"],
 )
@@ -103,9 +103,9 @@ def test_an_interval_holds_the_rank_that_is_shown() -> None:
         **dict.fromkeys(range(4, 20), 1),
     }
 
-    found = standings([sum(lucky.values()) / 20, sum(shared.values()) / 4], [lucky, shared])
+    found = ranked([TableRow("lucky", None, 20, {}), TableRow("shared", None, 4, {})], [lucky, shared])
 
-    assert [(1, (1, 2)), (2, (1, 2))] == [(one.rank, one.ends) for one in found]
+    assert [("lucky", 1, (1, 2)), ("shared", 2, (1, 2))] == [(row.norm, row.rank, row.ranks) for row in found]
 
 
 def test_text_formats_have_rank_interval_and_mark(board) -> None:

@@ -348,7 +348,7 @@ def test_a_norm_that_was_edited_before_its_session_is_named(board, folder) -> No
     later = board(session(timing("fast", 2.0), started="2025-01-01T00:00:00+00:00"))
 
     says = [note for note in later.notes if note.startswith("edited")]
-    assert ["edited before its session: 'fast'; the trials are of the older code: run the suite again"] == says
+    assert ["edited before its session: 'fast'; the trials ran the older code: run the suite again"] == says
 
 
 def test_a_board_of_throughput_comes_after_those_of_its_trials(measured, folder) -> None:

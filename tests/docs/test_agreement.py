@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from normbench import contract, plan, plugins, suites
-from normbench.boards import tables
+from normbench.boards import NAMES, tables
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
 from normbench.contract import Norm, Recipe, Site, Task, Traits
 from normbench.stats import mean_over_seeds, unseen_failures
@@ -334,7 +334,7 @@ def test_columns_and_keys_of_boards_for_programs(example):
     own = {name for _, name, _ in columns}
 
     assert columns == stated
-    assert ["accuracy", "stability", "throughput", "aggregate"] == [other["board"] for other in boards]
+    assert list(NAMES) == [other["board"] for other in boards]
     assert [] == [key for key in [*board, *board["columns"][0]] if f'"{key}"' not in text]
     assert {"norm", "rank", "rank_low", "rank_high", "group", "seeds", "flags"} == {
         key for key in board["rows"][0] if key.removesuffix("_low").removesuffix("_high") not in own

@@ -9,21 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
+from normbench.boards import NAMES, tables
 from normbench.cli import output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.spelling import assignments, choice, toml
 from normbench.store import Store
 from normbench.suites import RECIPE_VALUES
+from normbench.tables import by_column
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
     board: Annotated[
         list[str] | None,
-        typer.Option(
-            "--board", metavar="NAME", help="Only accuracy, stability, throughput or aggregate; may be repeated."
-        ),
+        typer.Option("--board", metavar="NAME", help=f"Only {', '.join(NAMES[:-1])} or {NAMES[-1]}; may be repeated."),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -41,30 +41,27 @@ def command(
     json: output.JsonOption = False,
 ) -> None:
     """Print the leaderboards of a results folder."""
-    from normbench.boards import BOARDS, tables
-    from normbench.tables import by_column
-
     form = output.chosen_format(form, json)
     for name in board or ():
-        if name not in BOARDS:
-            raise unknown("board", name, BOARDS, "--board")
+        if name not in NAMES:
+            raise unknown("board", name, NAMES, "--board")
     asked = [_asked(text) for text in where or ()]
     store = Store(folder)
     output.require_runs(store)
     only = _only(store, asked) if asked else None
     baseline = _label(store, only, baseline) if baseline is not None else None
-    found = tables(store, tuple(board or BOARDS), only, baseline)
+    shown = tables(store, board or NAMES, only, baseline)
     output.warn_of_unreadable(store)
-    if not found and form != "json":
+    if not shown and form != "json":
         if board and tables(store, only=only):
             raise UsageError(f"{folder}: nothing is stored there for the board {' or '.join(board)}")
         raise UsageError(f"{folder}: no trial is stored there yet; run the suite again to finish it")
     if sort is not None:
-        columns = {"norm"} | {column.name for table in found for column in table.columns}
-        if found and sort not in columns:
+        columns = {"norm"} | {column.name for table in shown for column in table.columns}
+        if shown and sort not in columns:
             raise unknown("column", sort, columns, "--sort")
-        found = [by_column(table, sort) for table in found]
-    output.put_tables(found, form)
+        shown = [by_column(table, sort) for table in shown]
+    output.put_tables(shown, form)
 
 
 def _asked(text: str) -> tuple[str, Any]:
@@ -102,7 +99,7 @@ def _only(store: Store, asked: Sequence[tuple[str, Any]]) -> frozenset[str]:
 
 def _recipes(store: Store) -> dict[str, dict[str, Any]]:
     """Return the recipe values of each table; what is tuned has none."""
-    found: dict[str, dict[str, Any]] = {}
+    recipes: dict[str, dict[str, Any]] = {}
     sources: list[tuple[str, Recipe, list[dict[str, Any]]]] = []
     # A session does not say what its runs tune.
     sources += [(session.table_id, session.recipe, []) for session in store.sessions()]
@@ -111,8 +108,8 @@ def _recipes(store: Store) -> dict[str, dict[str, Any]]:
         values = {name: getattr(recipe, name) for name in RECIPE_VALUES}
         values["milestones"] = list(recipe.milestones)
         tuned = {name for setting in settings for name in setting}
-        found[table] = {name: value for name, value in values.items() if name not in tuned}
-    return found
+        recipes[table] = {name: value for name, value in values.items() if name not in tuned}
+    return recipes
 
 
 def _label(store: Store, only: frozenset[str] | None, baseline: str) -> str:
