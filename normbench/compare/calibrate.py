@@ -1,7 +1,7 @@
 """How often gates would err on results like those of a folder: simulated with its spread, and on its own seeds.
 
-A/A: two groups of the folder's own seeds are held against each other, as if they were BASE and HEAD. Nothing differs
-but the seed, so that whatever is called regressed is a false alarm.
+A/A: two groups of the folder's own seeds are compared as if they were BASE and HEAD. Nothing differs but the seed, so
+each row that is called regressed is a false alarm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from normbench.boards.grid import Grid, gather
 from normbench.compare.gates import check_units
-from normbench.compare.pairs import KINDS, contrasts
+from normbench.compare.metrics import METRICS
+from normbench.compare.pairs import contrasts
 from normbench.compare.simulate import OK, REGRESSED, Group, Rate, any_regressed, called, normal, shifted, verdicts
 from normbench.errors import UsageError
 from normbench.gates import Gate
@@ -30,7 +31,7 @@ SEEDS = (3, 5, 8, 10, 20)
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows that one gate holds: each seed's value, shape (rows, seeds), + is better."""
+    """The rows that one gate applies to: each seed's value, shape (rows, seeds), + is better."""
 
     gate: Gate
     values: Floats
@@ -38,7 +39,7 @@ class _Rows:
     @property
     def kind(self) -> Kind:
         """How a difference is tested."""
-        return KINDS[self.gate.metric]
+        return METRICS[self.gate.metric].test
 
 
 def calibrate(store: Store, gates: dict[str, Gate], *, repetitions: int = 10_000, seed: int = 0) -> list[Table]:
@@ -60,7 +61,7 @@ def calibrate(store: Store, gates: dict[str, Gate], *, repetitions: int = 10_000
 
 def _values(grids: Sequence[Grid], gate: Gate) -> _Rows | None:
     """Return a metric's values of every norm of every table, over the seeds that all of them have."""
-    if gate.metric not in KINDS:
+    if gate.metric not in METRICS:
         return None
     rows: list[dict[int, float]] = []
     for grid in grids:
@@ -69,7 +70,7 @@ def _values(grids: Sequence[Grid], gate: Gate) -> _Rows | None:
             rows += [
                 {seed: one.sign * value for seed, value in one.base.items()}
                 for one in contrasts(grid.measure, row, row, {gate.metric: gate})
-                if one.metric == gate.metric and len(one.base) > 1
+                if one.metric.name == gate.metric and len(one.base) > 1
             ]
     shared = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
     return _Rows(gate, np.array([[row[seed] for seed in shared] for row in rows])) if len(shared) > 1 else None

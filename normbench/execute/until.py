@@ -16,7 +16,7 @@ from normbench.errors import UsageError
 from normbench.execute.prepare import Prepared, on_device, prepare
 from normbench.execute.request import Request
 from normbench.fingerprint import take
-from normbench.gates import Gate, gates
+from normbench.gates import THROUGHPUT, Gate, gates
 from normbench.store import Store
 from normbench.store.records import RunRecord
 from normbench.suites import Suite
@@ -42,7 +42,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
     _check_looks(whole.store, looks, frozenset(whole.tables))
     held = gates(whole.suite.gate, f"suite {whole.suite.name}")
-    if not set(held) - {"throughput"}:
+    if not set(held) - {THROUGHPUT.name}:
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
@@ -157,7 +157,7 @@ def _among(wanted: set[Key], cell: Cell) -> Cell | None:
 
 def _unclear(comparison: Comparison) -> set[Key]:
     return {
-        (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric != "throughput"
+        (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric is not THROUGHPUT
     }
 
 

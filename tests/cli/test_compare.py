@@ -308,7 +308,7 @@ def test_benchmarks_are_only_read(normbench, tmp_path, asked):
 @pytest.mark.parametrize(
     ("fail", "message"),
     [
-        ("median:+5%", "one run a side carries 10% or more"),
+        ("median:+5%", "a threshold on them is 10% or more"),
         ("medain:+10%", "--fail: no statistic 'medain'; did you mean 'median'"),
         ("median:+1pt", "a threshold on timings is like +10%"),
         ("max:+10%", "no statistic 'max'; known: median"),
@@ -337,7 +337,7 @@ def test_times_of_too_few_rounds_carry_no_gate(normbench, tmp_path):
     ran = normbench("compare", *files, "--fail", "median:+10%")
 
     assert 2 == ran.status
-    assert "has 2 and 2 rounds; with 1 gated row it needs 3 a side" in ran.err
+    assert "has 2 and 2 rounds; with 1 gated row it needs 3 per side" in ran.err
 
 
 def test_exact_numbers_are_held_between_unlike_machines(normbench, tmp_path):
