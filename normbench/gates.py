@@ -49,18 +49,6 @@ _UNITS: dict[Unit, str] = {
     "dec": "0.5dec (decades)",
     "%": "10%",
 }
-#: A unit may be spelled in more than one way.
-_SPELLED: dict[str, Unit] = {
-    "": "",
-    "%": "%",
-    "pt": "pt",
-    "pts": "pt",
-    "step": "step",
-    "steps": "step",
-    "dec": "dec",
-    "decade": "dec",
-    "decades": "dec",
-}
 _MARGIN = re.compile(r"(?P<sign>[+-]?)\s*(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>pts?|%|steps?|dec(?:ades?)?|)")
 
 
@@ -129,7 +117,7 @@ def margin(text: str, where: str, like: str) -> tuple[Sign, float, Unit]:
     match = _MARGIN.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or not match["sign"] or not 0 < float(match["number"]) < math.inf:
         raise UsageError(f"{where} is {text!r}; a margin is a sign, a number above 0 and a unit, {like}")
-    unit = _SPELLED[match["unit"]]
+    unit: Unit = next((unit for unit in _UNITS if unit and match["unit"].startswith(unit)), "")
     number = float(match["number"])
     sign: Sign = "+" if match["sign"] == "+" else "-"
     return sign, number / 100 if unit in ("pt", "%") else number, unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from normbench.gates import Gate, Metric
 from normbench.stats import Interval
@@ -13,7 +13,9 @@ from normbench.tables.table import Subject
 
 #: A row's verdict. Gated rows are ok, better, regressed or unclear; for the others the interval alone decides: better,
 #: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
-Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
+Word: TypeAlias = Literal["regressed", "worse", "unclear", "vanished", "ok", "better", "~", "identical", "unchanged"]
+#: In the order in which they are counted.
+WORDS: tuple[Word, ...] = get_args(Word)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,9 +59,33 @@ class Metric:
         return -1 if falls else 1
 
 
-def _of_mean(measure: Measure, _: Gate | None) -> str:
-    """Return the unit of a mean over the grid: progress has none."""
+def _own_unit(measure: Measure, _: Gate | None) -> str:
+    return measure.unit
+
+
+def _unit_of_mean(measure: Measure, _: Gate | None) -> str:
+    # Progress has no unit.
     return "%" if measure.unit == "%" and measure.direction == "up" else ""
+
+
+def _unit_of_reach(_: Measure, gate: Gate | None) -> str:
+    return "decades" if gate is not None and gate.unit == "dec" else "step"
+
+
+def _score(points: Points, _: str) -> float:
+    return points.scores[points.chosen]
+
+
+def _mean(points: Points, _: str) -> float:
+    return over_the_grid(points.curve.scores, points.rates)
+
+
+def _sensitivity(points: Points, unit: str) -> float:
+    return points.curve.scores[points.chosen] - _mean(points, unit)
+
+
+def _failures(points: Points, _: str) -> float:
+    return 1 - sum(points.trained) / len(points.trained)
 
 
 def _reach(points: Points, unit: str) -> float:
@@ -74,40 +98,13 @@ def _reach(points: Points, unit: str) -> float:
     return logs[0] - (logs[1] - logs[0]) if last is None else logs[last]
 
 
-def _mean(points: Points) -> float:
-    return over_the_grid(points.curve.scores, points.rates)
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
-            gates.METRICS["accuracy"],
-            "mean",
-            unit=lambda measure, _: measure.unit,
-            value=lambda points, _: points.scores[points.chosen],
-            needs_grid=False,
-            is_score=True,
-        ),
-        Metric(gates.METRICS["over_the_grid"], "mean", unit=_of_mean, value=lambda points, _: _mean(points)),
-        Metric(
-            gates.METRICS["max_trainable_lr"],
-            "median",
-            unit=lambda _, gate: "decades" if gate and gate.unit == "dec" else "step",
-            value=_reach,
-        ),
-        Metric(
-            gates.METRICS["failure_rate"],
-            "share",
-            unit=lambda *_: "%",
-            value=lambda points, _: 1 - sum(points.trained) / len(points.trained),
-            needs_grid=False,
-        ),
-        Metric(
-            gates.METRICS["sensitivity"],
-            "mean",
-            unit=_of_mean,
-            value=lambda points, _: points.curve.scores[points.chosen] - _mean(points),
-        ),
+        Metric(gates.METRICS["accuracy"], "mean", _own_unit, _score, needs_grid=False, is_score=True),
+        Metric(gates.METRICS["over_the_grid"], "mean", _unit_of_mean, _mean),
+        Metric(gates.METRICS["max_trainable_lr"], "median", _unit_of_reach, _reach),
+        Metric(gates.METRICS["failure_rate"], "share", lambda *_: "%", _failures, needs_grid=False),
+        Metric(gates.METRICS["sensitivity"], "mean", _unit_of_mean, _sensitivity),
     )
 }

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from normbench.compare.benchmark_files import Benchmark, Benchmarks, Stats
 from normbench.compare.comparison import ComparedRow, Comparison, changes, word_of
@@ -42,18 +42,18 @@ class Asked:
         """Whether it is a time, and no exact number of `extra_info`."""
         return self.metric.name == MEDIAN
 
+    @property
+    def sign(self) -> int:
+        """What a change is multiplied by, so that + is better."""
+        return 1 if self.metric.worse == "-" else -1
+
     def of(self, one: Benchmark) -> float | None:
         """Return a benchmark's value; None where it has none."""
         return one.stats.median if self.timed else one.numbers.get(self.metric.name)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One benchmark in both files."""
-
-    asked: Asked
-    base: Benchmark
-    head: Benchmark
+#: What is asked of one benchmark, in BASE and in HEAD.
+_Pair: TypeAlias = tuple[Asked, Benchmark, Benchmark]
 
 
 def asked(given: dict[str, str], base: Benchmarks) -> list[Asked]:
@@ -90,7 +90,7 @@ def compare(base: Benchmarks, head: Benchmarks, asked: Sequence[Asked]) -> Compa
     hard, soft = (changes(getattr(base.machine, facts), getattr(head.machine, facts)) for facts in ("hard", "soft"))
     both = [(ours, head.benchmarks[name]) for name, ours in base.benchmarks.items() if name in head.benchmarks]
     pairs = [
-        _Pair(one, ours, theirs)
+        (one, ours, theirs)
         for one in asked
         for ours, theirs in both
         if not (hard and one.timed) and None not in (one.of(ours), one.of(theirs))
@@ -122,27 +122,22 @@ def compare(base: Benchmarks, head: Benchmarks, asked: Sequence[Asked]) -> Compa
 
 def _rows(pairs: Sequence[_Pair]) -> Iterator[ComparedRow]:
     _check_rounds(pairs)
-    tests = [_tested(pair) for pair in pairs]
-    decisions = decide(
-        [Gated("mean", [], pair.asked.margin, tested) for pair, tested in zip(pairs, tests, strict=True)]
-    )
-    for pair, tested, decision in zip(pairs, tests, decisions, strict=True):
-        asked = pair.asked
-        low, centre, high = sorted(
-            math.expm1(end) if asked.timed else end
-            for end in (_better(asked) * float(end) for end in (tested.low, tested.centre, tested.high))
-        )
+    tests = [_tested(*pair) for pair in pairs]
+    decisions = decide([Gated("mean", [], one.margin, tested) for (one, *_), tested in zip(pairs, tests, strict=True)])
+    for (one, ours, theirs), tested, decision in zip(pairs, tests, decisions, strict=True):
+        ends = [one.sign * float(end) for end in (tested.low, tested.centre, tested.high)]
+        low, centre, high = sorted(map(math.expm1, ends) if one.timed else ends)
         yield _row(
-            asked.metric,
-            pair.base.fullname,
-            base=asked.of(pair.base),
-            head=asked.of(pair.head),
+            one.metric,
+            ours.fullname,
+            base=one.of(ours),
+            head=one.of(theirs),
             difference=Interval(centre, low, high, "exact"),
             seeds=1,
-            word=word_of(tested.interval, decision if asked.gate else None),
+            word=word_of(tested.interval, decision if one.gate else None),
             p=decision.p,
-            gate=asked.gate,
-            flags=["within-session"] * asked.timed,
+            gate=one.gate,
+            flags=["within-session"] * one.timed,
         )
 
 
@@ -152,40 +147,34 @@ def _row(metric: Metric, name: str, **fields: Any) -> ComparedRow:
     )
 
 
-def _better(asked: Asked) -> int:
-    """Return what a change is multiplied by, so that + is better."""
-    return 1 if asked.metric.worse == "-" else -1
-
-
-def _tested(pair: _Pair) -> Tested:
+def _tested(asked: Asked, base: Benchmark, head: Benchmark) -> Tested:
     """Test the log of HEAD over BASE, signed so that + is better: by the rounds, or exactly where there is one number.
 
     The margin is in the direction for the worse: a rise of 10% is a loss of log 1.1.
     """
-    asked, sign = pair.asked, _better(pair.asked)
     if asked.timed:
-        ours, theirs = ([sign * math.log(block) for block in _blocks(one.stats)] for one in (pair.base, pair.head))
-        return hodges_lehmann(ours, theirs, *log_margins(asked.margin, rises=sign < 0))
-    before, after = pair.base.numbers[asked.metric.name], pair.head.numbers[asked.metric.name]
+        ours, theirs = ([asked.sign * math.log(block) for block in _blocks(one.stats)] for one in (base, head))
+        return hodges_lehmann(ours, theirs, *log_margins(asked.margin, rises=asked.sign < 0))
+    before, after = base.numbers[asked.metric.name], head.numbers[asked.metric.name]
     change = (after - before) / abs(before) if before else math.copysign(math.inf, after) if after else 0.0
-    return _exactly(sign * change, asked.margin)
+    return _exactly(asked.sign * change, asked.margin)
 
 
 def _check_rounds(pairs: Sequence[_Pair]) -> None:
     """Refuse a gate whose rounds could never fail it: two groups of so few have too few orders."""
     rows = len(pairs)
-    for pair in pairs:
-        base, head = (len(_blocks(one.stats)) for one in (pair.base, pair.head))
-        if pair.asked.gate and pair.asked.timed and math.comb(base + head, base) < rows / ALPHA:
+    for asked, ours, theirs in pairs:
+        base, head = (len(_blocks(one.stats)) for one in (ours, theirs))
+        if asked.gate and asked.timed and math.comb(base + head, base) < rows / ALPHA:
             needed = next(n for n in range(2, 100) if math.comb(2 * n, n) >= rows / ALPHA)
             raise UsageError(
-                f"gate {pair.asked.gate}: {pair.base.fullname} has {base} and {head} rounds; with {rows} gated "
+                f"gate {asked.gate}: {ours.fullname} has {base} and {head} rounds; with {rows} gated "
                 f"row{'s' * (rows != 1)} it needs {needed} per side"
             )
 
 
 def _exactly(change: float, lost: float) -> Tested:
-    """Return the test of one exact number a side: worse where it lost the margin."""
+    """Return the test of one exact number per side: worse where it lost the margin."""
     import numpy as np
 
     worse = change <= -lost * (1 - 1e-12)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
-from normbench.compare.comparison import ComparedRow, Comparison, Word
+from normbench.compare.comparison import WORDS, ComparedRow, Comparison, Word
 from normbench.spelling import assignments
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
@@ -19,18 +19,6 @@ from normbench.tables.text import terminal as terminal_tables
 from normbench.texts import as_json as json_of
 from normbench.texts import visible
 
-#: The order in which words are counted.
-WORDS: tuple[Word, ...] = (
-    "regressed",
-    "worse",
-    "unclear",
-    "vanished",
-    "ok",
-    "better",
-    "~",
-    "identical",
-    "unchanged",
-)
 _SIGNS: dict[Word, str] = {"regressed": "✗", "worse": "✗", "unclear": "?", "vanished": "?"}
 
 #: Below tables of times.
@@ -45,19 +33,20 @@ _NOTE = (
 
 
 class _Unit(NamedTuple):
-    """How a unit of rows is shown: the units of a table's columns, of BASE and HEAD and of the difference."""
+    """How a row's unit is shown: the units of BASE and HEAD and of the difference; what the numbers are over."""
 
     own: str
     difference: str
     own_digits: int
     digits: int
     kind: Literal["number", "rate", "text"] = "number"
+    over: str = "seed"
 
 
 _UNITS = {
     "%": _Unit("%", "points", 1, 1),
-    "ratio": _Unit("", "%", 3, 1),
-    "seconds": _Unit("", "%", 1, 1, "rate"),
+    "ratio": _Unit("", "%", 3, 1, over="session"),
+    "seconds": _Unit("", "%", 1, 1, "rate", over="session"),
     "step": _Unit("", "step", 0, 0, "text"),
     "decades": _Unit("", "decades", 2, 2, "text"),
 }
@@ -67,33 +56,26 @@ _IN_WORDS = {"points": " points", "%": "%", "decades": " decades", "step": " ste
 
 
 def _unit(row: ComparedRow) -> _Unit:
-    """Return how a row is shown: a score may have a unit of its own."""
+    # A score may have a unit of its own.
     return _UNITS.get(row.unit) or _Unit(row.unit, row.unit, 3, 3)
-
-
-def _counted(row: ComparedRow) -> str:
-    """Return what a row's numbers are over."""
-    return "session" if row.unit in ("ratio", "seconds") else "seed"
 
 
 def summary(comparison: Comparison) -> list[str]:
     """Return what matters in a few lines: what was compared, the counts, each regression, what to know."""
     gates = ", ".join(str(gate) for gate in comparison.gates.values()) or "none, so nothing can fail"
     counts = {word: comparison.count(word) for word in WORDS}
-    said = [
-        f"{count} {'without a difference seen' if word == '~' else word}" for word, count in counts.items() if count
-    ]
+    said = {**{word: word for word in WORDS}, "~": "without a difference seen"}
     lines = [
         f"BASE {comparison.base}, HEAD {comparison.head}; gates: {gates}",
-        ", ".join(said) or "nothing to compare",
+        ", ".join(f"{count} {said[word]}" for word, count in counts.items() if count) or "nothing to compare",
     ]
     if comparison.looks:
         looks = ", ".join(map(str, comparison.looks))
         lines.append(
             f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
         )
-    lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
-    lines += [f"vanished: {row.norm!r} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
+    for word in ("regressed", "vanished"):
+        lines += [f"{word}: {told(row)}" for row in comparison.rows if row.word == word]
     idle = [f"gate {gate} checked nothing: no row has this metric on both sides" for gate in comparison.idle]
     lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
     unchanged = [repr(row.norm) for row in comparison.rows if row.word == "unchanged"]
@@ -110,8 +92,8 @@ def sentence(row: ComparedRow) -> str:
     ends = written(value, column).removeprefix(number)
     margin = f"; allowed {row.gate.text}" if row.gate else ""
     difference = f"{number}{_IN_WORDS.get(column.unit, '')}{ends}"
-    counted = f"{row.seeds} {_counted(row)}{'s' * (row.seeds != 1)}"
-    return f"{row.metric.noun} of {row.norm!r} on {row.where}: {difference}, {counted}{margin}"
+    over = f"{row.seeds} {_unit(row).over}{'s' * (row.seeds != 1)}"
+    return f"{row.metric.noun} of {row.norm!r} on {row.where}: {difference}, {over}{margin}"
 
 
 def told(row: ComparedRow) -> str:
@@ -144,7 +126,7 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         Column("head", f"HEAD{own}", unit.own, unit.own_digits, kind=unit.kind),
         Column("difference", title, unit.difference, unit.digits, kind="signed", ends=True),
         Column("verdict", "verdict", kind="text"),
-        Column("seeds", f"{_counted(first)}s", kind="text"),
+        Column("seeds", f"{unit.over}s", kind="text"),
     ]
     notes = [_TIMED if first.unit == "seconds" else _NOTE]
     failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
@@ -301,10 +283,8 @@ def junit(comparison: Comparison) -> str:
         case = ElementTree.SubElement(suites[""], "testcase", classname="normbench", name=said)
         ElementTree.SubElement(case, "error", message=said)
     for suite in suites.values():
-        suite.set("errors", str(len(suite.findall("testcase/error"))))
-        suite.set("tests", str(len(suite)))
-        suite.set("failures", str(len(suite.findall("testcase/failure"))))
-        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+        for name, path in (("errors", "/error"), ("tests", ""), ("failures", "/failure"), ("skipped", "/skipped")):
+            suite.set(name, str(len(suite.findall(f"testcase{path}"))))
     for element in root.iter():
         element.attrib = {name: visible(value) for name, value in element.attrib.items()}
     ElementTree.indent(root)

@@ -6,7 +6,7 @@ The looks are fixed, and stored with the first run, before anything is looked at
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -96,7 +96,7 @@ def decided_compare(
     comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
     short = {len(found) for found in seeds.values() if len(found) < looks[-1]}
     if short and _unclear(comparison):
-        note = f"BASE has {min(short)} seeds: more of HEAD can't be paired until BASE has them"
+        note = f"BASE has {min(short)} seeds; train more of them there to decide the rest"
         return dataclasses.replace(comparison, notes=[*comparison.notes, note])
     return comparison
 
@@ -163,16 +163,10 @@ def _unclear(comparison: Comparison) -> set[Key]:
 
 def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> None:
     """Refuse to look at other numbers of seeds than those that were fixed before the first look."""
-    for run in _with_looks(store, tables):
-        if list(looks) != run.looks:
+    for run in store.runs():
+        if run.looks and list(looks) != run.looks and any(cell.table_id in tables for cell in run.cells):
             stored = ", ".join(map(str, run.looks))
             raise UsageError(
                 f"{store.folder}: looks at {stored} seeds were fixed before the first; go on with --max-seeds "
                 f"{run.looks[-1]}, or name another folder"
             )
-
-
-def _with_looks(store: Store, tables: frozenset[str]) -> Iterator[RunRecord]:
-    for run in store.runs():
-        if run.looks and any(cell.table_id in tables for cell in run.cells):
-            yield run
