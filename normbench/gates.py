@@ -1,4 +1,4 @@
-"""Gates: which metric may get worse by how much, as `[gate]` of a suite or `--fail` spells it. Words alone."""
+"""Gates: which metric may get worse by how much, as `[gate]` of a suite or `--fail` spells it. Spelling alone."""
 
 from __future__ import annotations
 

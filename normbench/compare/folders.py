@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,10 @@ ACCURACY = METRICS["accuracy"]
 
 @dataclass(frozen=True)
 class _Open:
-    """A row before it is decided."""
+    """One metric of a row of BASE before it is decided."""
 
-    common: dict[str, Any]
+    grid: Grid
+    row: Row
     contrast: Contrast
     gate: Gate | None
 
@@ -60,47 +61,39 @@ def compare(
             if isinstance(paired, str):
                 rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="vanished", why=paired))
                 continue
-            opened += _opened(grid, row, paired, gates)
+            opened += [_Open(grid, row, one, gates.get(one.metric.name)) for one in paired]
             if other is not None and row.rates != other.rates:
                 notes.append(f"{row.label!r} on {other.task}: the grids differ; only the chosen rate is compared")
     notes += _chosen_anew(grids, others)
-    tables = {grid.table_id: grid for grid in grids}
     speeds, lost, said = timed(base, head, gates.get(THROUGHPUT.name))
     timings = sum(not one.identical for one in speeds) if THROUGHPUT.name in gates else 0
-    check([(one.contrast, tables[one.common["table_id"]]) for one in opened], gates, looks, timings)
+    check([(one.contrast, one.grid) for one in opened], gates, looks, timings)
     rows += [one for one in lost if (one.table_id, one.norm_id) not in unchanged]
-    rows += _decided(opened, speeds, gates, looks)
-    rows = _sorted(rows)
-    crashed = sum(grid.crashed for grid in others.values()) + sum(one.crashed for one in lost)
+    notes += [*said, *_environments(base, head), *_other_data(grids, others), *_new(grids, others)]
+    rows = _sorted([*rows, *_decided(opened, speeds, gates, looks)])
     return Comparison(
         base=str(base.folder),
         head=str(head.folder),
         gates=gates,
         rows=rows,
-        notes=[
-            *notes,
-            *said,
-            *_environments(base, head),
-            *_other_data(grids, others),
-            *_new(grids, others),
-            *_beyond(rows),
-        ],
+        notes=[*notes, *_beyond(rows)],
         warnings=weak([one.contrast for one in opened], gates, timings),
-        crashed=crashed,
+        crashed=sum(grid.crashed for grid in others.values()) + sum(one.crashed for one in lost),
         looks=looks,
     )
 
 
 def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int], *, only: frozenset[str]) -> Comparison:
     """Compare each norm with the baseline of its table, each at its own choice, as `compare` does two stores."""
-    grids = {grid.table_id: grid for grid in gather(store, only)}
-    opened: list[_Open] = []
-    for grid in grids.values():
-        base = next((row for row in grid.rows if row.label == grid.baseline), None)
-        for row in grid.rows:
-            if base is not None and row is not base:
-                opened += _opened(grid, row, contrasts(grid.measure, base, row, gates), gates)
-    check([(one.contrast, grids[one.common["table_id"]]) for one in opened], gates, looks)
+    opened = [
+        _Open(grid, row, one, gates.get(one.metric.name))
+        for grid in gather(store, only)
+        for base in [row for row in grid.rows if row.label == grid.baseline][:1]
+        for row in grid.rows
+        if row is not base
+        for one in contrasts(grid.measure, base, row, gates)
+    ]
+    check([(one.contrast, one.grid) for one in opened], gates, looks)
     return Comparison(
         base="the baseline",
         head=f"each norm in {store.folder}",
@@ -141,13 +134,6 @@ def _common(grid: Grid, row: Row) -> dict[str, Any]:
     return {"subject": grid, "table_id": grid.table_id, "norm_id": row.cell.norm_id, "norm": row.label}
 
 
-def _opened(grid: Grid, row: Row, paired: Iterable[Contrast], gates: dict[str, Gate]) -> Iterator[_Open]:
-    for one in paired:
-        # A share of failures has them in its number.
-        flags = ["failed-seeds"] * (one.failed and one.metric.test != "share")
-        yield _Open({**_common(grid, row), "flags": flags}, one, gates.get(one.metric.name))
-
-
 def _decided(
     opened: list[_Open], speeds: list[TimedRow], gates: dict[str, Gate], looks: Sequence[int]
 ) -> Iterator[ComparedRow]:
@@ -186,11 +172,13 @@ def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> Compa
 def _row(one: _Open, decision: Decision | None, spread: float | None) -> ComparedRow:
     contrast, differences, test = one.contrast, one.contrast.differences, one.contrast.metric.test
     n = len(differences)
+    # A share of failures has them in its number.
+    flags = ["failed-seeds"] * (contrast.failed and test != "share")
     shown = contrast.seeds[: decision.seeds if decision else n] or sorted(contrast.base)
     centre = statistics.median_low if test == "median" else statistics.fmean
     ends = decision.interval if decision else interval(test, differences) if n else Interval(0, 0, 0, "t")
     return ComparedRow(
-        **one.common,
+        **_common(one.grid, one.row),
         metric=contrast.metric.words,
         unit=contrast.unit,
         base=centre([contrast.base[seed] for seed in shown]),
@@ -203,6 +191,7 @@ def _row(one: _Open, decision: Decision | None, spread: float | None) -> Compare
         p=decision.p if decision else None,
         gate=one.gate,
         could_be_ok=one.gate is None or could_be_ok(test, n, one.gate.margin, spread),
+        flags=flags,
     )
 
 

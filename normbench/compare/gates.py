@@ -31,7 +31,7 @@ def check(
         paired = [len(contrast.base) for contrast in gated if contrast.metric.name == name]
         if not paired:
             continue
-        # Seeds that came out the same count: that they leave too few to test is no mistake of the gate's.
+        # Identical seeds count: that they leave too few to test is no mistake of the gate's.
         most = max([*paired, *looks])
         mean = METRICS[name].test == "mean"
         needed = 2 if mean else seeds_for_sign_test(many)
@@ -41,7 +41,7 @@ def check(
 
 
 def check_units(gate: Gate, grid: Grid) -> None:
-    """Refuse a margin whose unit is not that of a task's score, or wider than the grid tells. Raises UsageError."""
+    """Refuse a margin whose unit is not that of a task's score, or that nothing could lose. Raises UsageError."""
     metric, measure = METRICS[gate.metric], grid.measure
     percent = metric.unit(measure, gate) == "%"
     if metric.test == "mean" and (gate.unit == "pt") != percent:
@@ -64,8 +64,8 @@ def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate], timings: int = 0
     warnings = []
     gated = [contrast for contrast in contrasts if contrast.metric.name in gates and contrast.seeds]
     spread = spreads(contrasts)
-    held = len(gated) + timings
-    many = f"{held} gated row{'s' * (held != 1)}"
+    count = len(gated) + timings
+    many = f"{count} gated row{'s' * (count != 1)}"
     for name, gate in gates.items():
         rows = [contrast for contrast in gated if contrast.metric.name == name]
         own = [statistics.stdev(one.base.values()) for one in rows if len(one.base) > 1]
@@ -74,9 +74,9 @@ def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate], timings: int = 0
         n = min(len(one.seeds) for one in rows)
         # Two trainings that differ in one bit soon differ as those of two seeds do.
         unpaired = 2**0.5 * statistics.median(own)
-        chance = power(unpaired, gate.margin, n, held)
+        chance = power(unpaired, gate.margin, n, count)
         if chance < 0.5:
-            needed = seeds_for_power(unpaired, gate.margin, held)
+            needed = seeds_for_power(unpaired, gate.margin, count)
             warnings.append(
                 f"gate {gate}: with {many}, {n} seeds see a loss of twice the margin in {100 * chance:.0f}% of cases; "
                 f"about {needed} seeds see it in half"

@@ -40,7 +40,7 @@ class Contrast:
 
     @property
     def differences(self) -> list[float]:
-        """HEAD less BASE at each tested seed, signed so that + is better."""
+        """HEAD minus BASE at each tested seed, signed so that + is better."""
         return [self.sign * (self.head[seed] - self.base[seed]) for seed in self.seeds]
 
     def gated(self, margin: float) -> Gated:
@@ -67,7 +67,7 @@ class Contrast:
 
 
 def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
-    """Return a row at another's rate and setting; None where it has not been there."""
+    """Return a row at another's rate and setting; None where it has no trials there."""
     if rate not in row.rates or setting not in row.settings:
         return None
     return replace(row, rate=rate, setting=row.settings.index(setting))
@@ -82,7 +82,7 @@ def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) ->
     assert head.rate is not None
     grid = base.rates if base.rates == head.rates else [base.rate]
     whole = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
-    # A norm that can't stand at some rate has an accuracy at the chosen one all the same.
+    # A norm that does not support some rate still has an accuracy at the chosen one.
     chosen = _points(base, [base.rate]), _points(head, [head.rate])
     for metric in METRICS.values():
         ours, theirs = chosen if metric.is_score else whole

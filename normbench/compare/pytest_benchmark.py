@@ -18,13 +18,11 @@ from normbench.stats.decide import Gated, decide
 from normbench.stats.verdicts import ALPHA, Tested, hodges_lehmann
 from normbench.tables.table import Subject
 
-#: The statistic of the rounds that is compared: what ranks tell of two runs is a shift of the middle.
+#: The statistic of the rounds that is compared: ranks of two runs tell how far the middle shifted.
 MEDIAN = "median"
-#: Rounds are put together to so many blocks at most, each the median of rounds that followed one another.
+#: Rounds are combined into at most so many blocks, each the median of consecutive rounds.
 BLOCKS = 40
-
-
-SUBJECT = Subject(
+_SUBJECT = Subject(
     task="benchmarks", task_version=1, task_params={}, condition={}, protocol="tuned", baseline="", rates=[]
 )
 
@@ -59,7 +57,7 @@ _Pair: TypeAlias = tuple[Asked, Benchmark, Benchmark]
 def asked(given: dict[str, str], base: Benchmarks) -> list[Asked]:
     """Return what --fail asks for: the median time, or a key of `extra_info`; left out, the median without a gate.
 
-    Raises UsageError for one that is not there, and for one on times below 10%: two runs differ by themselves.
+    Raises UsageError for one that is not there, and for one on times below 10%.
     """
     known = {MEDIAN, *(name for one in base.benchmarks.values() for name in one.numbers)}
     found = []
@@ -143,7 +141,7 @@ def _rows(pairs: Sequence[_Pair]) -> Iterator[ComparedRow]:
 
 def _row(metric: Metric, name: str, **fields: Any) -> ComparedRow:
     return ComparedRow(
-        subject=SUBJECT, table_id="benchmarks", norm_id=name, norm=name, metric=metric, unit="seconds", **fields
+        subject=_SUBJECT, table_id="benchmarks", norm_id=name, norm=name, metric=metric, unit="seconds", **fields
     )
 
 

@@ -1,4 +1,4 @@
-"""A comparison as text: the one model to terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
+"""A comparison as text: to the terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _unit(row: ComparedRow) -> _Unit:
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """Return what matters in a few lines: what was compared, the counts, each regression, what to know."""
+    """Return what matters in a few lines: what was compared, the counts, each regression, warnings and notes."""
     gates = ", ".join(str(gate) for gate in comparison.gates.values()) or "none, so nothing can fail"
     counts = {word: comparison.count(word) for word in WORDS}
     said = {**{word: word for word in WORDS}, "~": "without a difference seen"}

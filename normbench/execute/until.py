@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison:
-    """Run a suite with more and more seeds, until every norm is decided against the baseline; say what was decided.
+    """Run a suite with more and more seeds, until every norm is decided against the baseline; return the verdicts.
 
     Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
     """
@@ -67,7 +67,7 @@ def decided_compare(
     run: Runs,
     unchanged: frozenset[Key] = frozenset(),
 ) -> Comparison:
-    """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, a look at a time.
+    """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, one look after the other.
 
     `unchanged` are rows that need no training.
     """
@@ -162,7 +162,7 @@ def _unclear(comparison: Comparison) -> set[Key]:
 
 
 def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> None:
-    """Refuse to look at other numbers of seeds than those that were fixed before the first look."""
+    """Refuse looks at other numbers of seeds than those that were fixed before the first."""
     for run in store.runs():
         if run.looks and list(looks) != run.looks and any(cell.table_id in tables for cell in run.cells):
             stored = ", ".join(map(str, run.looks))

@@ -52,7 +52,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said of a row: from so many seeds, with p after Holm, and the difference with its ends."""
+    """A row's verdict, and from how many seeds it is; p after Holm; the difference with its ends."""
 
     verdict: Verdict
     seeds: int
@@ -80,8 +80,8 @@ def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> 
 def decide(rows: Sequence[Gated], looks: Sequence[int] = (), alpha: float = ALPHA) -> list[Decision]:
     """Return the verdicts of rows that are gated together; `looks` are the numbers of seeds looked at, ascending.
 
-    Without looks each row is tested once, on all its seeds. A row that is decided at a look stops there: later seeds of
-    it are not read.
+    Without looks each row is tested once, on all its seeds. A row that is decided at a look stops there, and its later
+    seeds are not read.
     """
     states = [_State(row, looks, alpha, len(rows)) for row in rows]
     for look in range(max(1, len(looks))):
@@ -147,7 +147,7 @@ class _State:
         self.p = min(1.0, self.p, len(self._spending) * float(p))
 
     def settle(self, p: float, alpha: float) -> None:
-        """Say what follows, with p after Holm over all rows."""
+        """Decide the row if it is open, with p after Holm over all rows."""
         if self._verdict != "unclear":
             return
         self._adjusted = p
@@ -157,7 +157,7 @@ class _State:
             self._verdict = "regressed"
 
     def decision(self) -> Decision:
-        """Return what was said in the end."""
+        """Return the verdict as it stands at the end."""
         row = self._row
         if row.tested is not None:
             return Decision(self._verdict, self._seeds, self._adjusted, row.tested.interval)

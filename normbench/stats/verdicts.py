@@ -25,7 +25,7 @@ ALPHA = 0.05
 class Tested(NamedTuple):
     """A centre with its two ends, each of which errs with at most `alpha`; p; and whether "no worse than m" is sure.
 
-    Each is an array, a number a row.
+    Each is an array, one number per row.
     """
 
     centre: Floats

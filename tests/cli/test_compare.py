@@ -417,7 +417,7 @@ def test_seeds_that_base_lacks_can_not_be_bought(normbench, disordered, lines):
     ran = normbench("compare", "base", "head", *BOUGHT, "8")
 
     assert [0, 1, 2, 3, 4] == seeds_of(lines("head"), "batchnorm")
-    assert "BASE has 5 seeds: more of HEAD can't be paired until BASE has them" in " ".join(ran.out.split())
+    assert "BASE has 5 seeds; train more of them there" in " ".join(ran.out.split())
 
 
 @pytest.mark.parametrize(("gate", "seeds"), [("accuracy:-99pt", 3), ("accuracy:-0.001pt", 4)])
