@@ -1,4 +1,4 @@
-"""Gates: which metric may get worse by how much, as `[gate]` of a suite or `--fail` spells it. Words alone."""
+"""Gates: which metric may get worse by how much, as `[gate]` of a suite or `--fail` spells it. Spelling alone."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ from typing import Literal, TypeAlias
 
 from normbench.errors import UsageError, unknown
 
+Sign: TypeAlias = Literal["+", "-"]
 Unit: TypeAlias = Literal["pt", "", "step", "dec", "%"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What `compare` compares: which sign a change for the worse has, and the units of its margin.
+    """A metric's names, the sign of a change for the worse, and the units that its margin may have.
 
-    `noun` is how messages name it.
+    `noun` is how messages name it; `alias` is its column on a board, where that has another name.
     """
 
     name: str
-    worse: Literal["+", "-"]
-    units: tuple[Unit, ...]
     noun: str
+    worse: Sign
+    units: tuple[Unit, ...]
+    alias: str = ""
 
 
-#: In the order in which they are shown.
+THROUGHPUT = Metric("throughput", "throughput", "-", ("%",))
+#: In the order in which they are shown. All but the throughput are values of trials: `compare/metrics.py` has these.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "-", ("pt", ""), "accuracy"),
-        Metric("over_the_grid", "-", ("pt", ""), "over the grid"),
-        Metric("max_trainable_lr", "-", ("step", "dec"), "max trainable lr"),
-        Metric("failure_rate", "+", ("pt",), "failure rate"),
-        Metric("sensitivity", "+", ("pt", ""), "sensitivity"),
-        Metric("throughput", "-", ("%",), "throughput"),
+        Metric("accuracy", "accuracy", "-", ("pt", "")),
+        Metric("over_the_grid", "over the grid", "-", ("pt", "")),
+        Metric("max_trainable_lr", "max trainable lr", "-", ("step", "dec"), alias="trains_up_to"),
+        Metric("failure_rate", "failure rate", "+", ("pt",)),
+        Metric("sensitivity", "sensitivity", "+", ("pt", "")),
+        THROUGHPUT,
     )
 }
+_ALIASES = {metric.alias: name for name, metric in METRICS.items() if metric.alias}
 _UNITS: dict[Unit, str] = {
     "pt": "0.5pt (percentage points)",
     "": "0.02 (in the score's own unit)",
@@ -63,7 +67,18 @@ class Gate:
 
 def gates(table: Mapping[str, str], where: str) -> dict[str, Gate]:
     """Return the gates of a suite's [gate], by metric. Raises UsageError for one that can't be; `where` begins it."""
-    return {name: _gate(name, text, f"{where}: {name}") for name, text in table.items()}
+    found: dict[str, Gate] = {}
+    for name, text in table.items():
+        metric = _ALIASES.get(name, name)
+        if metric in found:
+            raise UsageError(f"{where} names {metric} twice; a metric has one margin")
+        found[metric] = _gate(metric, text, f"{where}: {name}")
+    return found
+
+
+def replaced(declared: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the margins that a suite declares, with those that are given in their place."""
+    return {_ALIASES.get(name, name): text for table in (declared, given) for name, text in table.items()}
 
 
 def given(texts: Sequence[str]) -> dict[str, str]:
@@ -81,7 +96,7 @@ def given(texts: Sequence[str]) -> dict[str, str]:
 
 def _gate(name: str, text: str, where: str) -> Gate:
     if name not in METRICS:
-        raise unknown("metric", name, METRICS, where.rpartition(":")[0])
+        raise unknown("metric", name, [*METRICS, *_ALIASES], where.rpartition(":")[0])
     metric = METRICS[name]
     sign, number, unit = margin(text, where, f"like {metric.worse}{_UNITS[metric.units[0]]}")
     if unit not in metric.units:
@@ -97,14 +112,12 @@ def _gate(name: str, text: str, where: str) -> Gate:
     return Gate(name, number, unit, text)
 
 
-def margin(text: str, where: str, like: str) -> tuple[str, float, Unit]:
+def margin(text: str, where: str, like: str) -> tuple[Sign, float, Unit]:
     """Return a margin's sign, its number above 0 (a share where it is in points or per cent), and its unit."""
     match = _MARGIN.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or not match["sign"] or not 0 < float(match["number"]) < math.inf:
         raise UsageError(f"{where} is {text!r}; a margin is a sign, a number above 0 and a unit, {like}")
-    spelled = match["unit"]
-    unit: Unit = "%" if spelled == "%" else "pt" if spelled[:2] == "pt" else "step" if spelled[:4] == "step" else ""
-    if spelled.startswith("dec"):
-        unit = "dec"
+    unit: Unit = next((unit for unit in _UNITS if unit and match["unit"].startswith(unit)), "")
     number = float(match["number"])
-    return match["sign"], number / 100 if unit in ("pt", "%") else number, unit
+    sign: Sign = "+" if match["sign"] == "+" else "-"
+    return sign, number / 100 if unit in ("pt", "%") else number, unit

@@ -116,7 +116,7 @@ def changed(
 ) -> Suite:
     """Return the suite as the command line's --norm, --seeds, --set and --fail change it."""
     gating.gates(gates, "--fail")
-    changes: dict[str, Any] = {"gate": {**suite.gate, **gates}}
+    changes: dict[str, Any] = {"gate": gating.replaced(suite.gate, gates)}
     if norms:
         for text in norms:
             choice(text, "--norm")

@@ -53,7 +53,7 @@ def test_a_file_is_read(file):
     assert ["test_sums.py::test_sum[10]", "test_sums.py::test_sum[1000]"] == list(found.benchmarks)
     for (name, benchmark), n in zip(found.benchmarks.items(), (10, 1000), strict=True):
         stats = benchmark.stats
-        assert (name, None) == (benchmark.fullname, benchmark.group)
+        assert name == benchmark.fullname
         assert {"bytes": 8.0 * n, "share": 0.5} == benchmark.numbers
         assert (5, 3, 5) == (stats.rounds, stats.iterations, len(stats.data))
         assert (min(stats.data), sorted(stats.data)[2], max(stats.data)) == (stats.min, stats.median, stats.max)

@@ -3,8 +3,9 @@
 import pytest
 
 from normbench import suites
+from normbench.compare import metrics
 from normbench.errors import UsageError
-from normbench.gates import METRICS, Gate, gates, given
+from normbench.gates import METRICS, THROUGHPUT, Gate, gates, given, replaced
 
 SUITE = """
 name = "mine"
@@ -145,3 +146,21 @@ def test_the_gate_of_a_suite_is_checked_on_reading(tmp_path, line, message):
 
     assert message in str(refused.value)
     assert "mine.toml" in str(refused.value)
+
+
+def test_a_gate_may_have_the_name_of_the_boards_column():
+    """`trains_up_to` is the same metric; a given margin replaces a declared one whichever way each is spelled."""
+    assert gates({"max_trainable_lr": "-1step"}, "gate") == gates({"trains_up_to": "-1step"}, "gate")
+    for declared, new in (("trains_up_to", "max_trainable_lr"), ("max_trainable_lr", "trains_up_to")):
+        assert {"max_trainable_lr": "-2step"} == replaced({declared: "-1step"}, {new: "-2step"})
+
+
+def test_a_metric_named_twice_is_refused():
+    """Both names of a metric in one table are one metric with two margins."""
+    with pytest.raises(UsageError, match="names max_trainable_lr twice"):
+        gates({"max_trainable_lr": "-1step", "trains_up_to": "-2step"}, "here")
+
+
+def test_every_metric_but_the_throughput_has_its_value():
+    """A gate that can be spelled can be tested."""
+    assert set(METRICS) - {THROUGHPUT.name} == set(metrics.METRICS)

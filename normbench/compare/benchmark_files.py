@@ -43,14 +43,21 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """One benchmark: `fullname` is its test's id, `numbers` those values of `extra_info` that are finite numbers."""
+class Benchmark(msgspec.Struct, frozen=True):
+    """One benchmark: `fullname` is its test's id."""
 
     fullname: str
-    group: str | None
     stats: Stats
-    numbers: dict[str, float]
+    extra_info: dict[str, Any] = {}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Those values of `extra_info` that are finite numbers."""
+        return {
+            name: float(value)
+            for name, value in self.extra_info.items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,28 +73,14 @@ class Benchmarks:
     """A file of pytest-benchmark's: its benchmarks by fullname, in its order."""
 
     file: Path
-    version: str
     machine: Machine
-    commit: str | None
     benchmarks: dict[str, Benchmark]
-
-
-class _Entry(msgspec.Struct):
-    fullname: str
-    stats: Stats
-    group: str | None = None
-    extra_info: dict[str, Any] = {}
-
-
-class _Commit(msgspec.Struct):
-    id: str | None = None
 
 
 class _Document(msgspec.Struct):
     machine_info: dict[str, Any]
-    benchmarks: list[_Entry]
+    benchmarks: list[Benchmark]
     version: str
-    commit_info: _Commit = msgspec.field(default_factory=_Commit)
 
 
 def is_benchmarks(path: Path) -> bool:
@@ -108,36 +101,26 @@ def read(path: Path) -> Benchmarks:
     try:
         # The standard library's reader, for pytest-benchmark writes NaN and Infinity.
         document = msgspec.convert(json.loads(path.read_bytes()), _Document)
-        found = {entry.fullname: _benchmark(entry) for entry in document.benchmarks}
-        if len(found) < len(document.benchmarks):
+        benchmarks = {one.fullname: one for one in document.benchmarks}
+        for one in document.benchmarks:
+            _check(one)
+        if len(benchmarks) < len(document.benchmarks):
             raise ValueError("two benchmarks have one name")
-        if not found:
+        if not benchmarks:
             raise ValueError("it has no benchmark")
     except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UsageError(f"{path}: not a file that pytest-benchmark wrote ({reason})") from None
-    return Benchmarks(
-        file=path,
-        version=document.version,
-        machine=_machine(document.machine_info),
-        commit=document.commit_info.id,
-        benchmarks=found,
-    )
+    return Benchmarks(file=path, machine=_machine(document.machine_info), benchmarks=benchmarks)
 
 
-def _benchmark(entry: _Entry) -> Benchmark:
-    stats = entry.stats
+def _check(one: Benchmark) -> None:
+    stats = one.stats
     times = (stats.min, stats.max, stats.mean, stats.median, *stats.data)
     if not all(math.isfinite(seconds) and seconds > 0 for seconds in times):
-        raise ValueError(f"{entry.fullname} has times that are no positive numbers")
+        raise ValueError(f"{one.fullname} has times that are no positive numbers")
     if stats.data and len(stats.data) != stats.rounds:
-        raise ValueError(f"{entry.fullname} has {len(stats.data)} times of {stats.rounds} rounds")
-    numbers = {
-        name: float(value)
-        for name, value in entry.extra_info.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-    return Benchmark(fullname=entry.fullname, group=entry.group, stats=stats, numbers=numbers)
+        raise ValueError(f"{one.fullname} has {len(stats.data)} times of {stats.rounds} rounds")
 
 
 def _machine(info: dict[str, Any]) -> Machine:

@@ -1,7 +1,7 @@
 """How often gates would err on results like those of a folder: simulated with its spread, and on its own seeds.
 
-A/A: two groups of the folder's own seeds are held against each other, as if they were BASE and HEAD. Nothing differs
-but the seed, so that whatever is called regressed is a false alarm.
+A/A: two groups of the folder's own seeds are compared as if they were BASE and HEAD. Nothing differs but the seed, so
+each row that is called regressed is a false alarm.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normbench.boards.grid import Grid, gather
 from normbench.compare.gates import check_units
-from normbench.compare.pairs import KINDS, contrasts
+from normbench.compare.metrics import METRICS
+from normbench.compare.pairs import contrasts
 from normbench.compare.simulate import OK, REGRESSED, Group, Rate, any_regressed, called, normal, shifted, verdicts
 from normbench.errors import UsageError
 from normbench.gates import Gate
-from normbench.stats.decide import Kind
 from normbench.stats.verdicts import Floats
 from normbench.store import Store
 from normbench.tables.table import Column, Table, TableRow, Value
@@ -30,37 +31,36 @@ SEEDS = (3, 5, 8, 10, 20)
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows that one gate holds: each seed's value, shape (rows, seeds), + is better."""
+    """The rows that one gate applies to: each seed's value, shape (rows, seeds), + is better."""
 
     gate: Gate
     values: Floats
 
-    @property
-    def kind(self) -> Kind:
-        """How a difference is tested."""
-        return KINDS[self.gate.metric]
+    def group(self, differences: Floats) -> Group:
+        """Return differences of these rows, shape (repetitions, rows, seeds), as they are to be decided."""
+        return Group(METRICS[self.gate.metric].test, differences, self.gate.margin)
 
 
 def calibrate(store: Store, gates: dict[str, Gate], *, repetitions: int = 10_000, seed: int = 0) -> list[Table]:
-    """Return a table a gate on a mean, simulated, and one of the folder's own seeds for all gates together.
+    """Return one simulated table per gate on a mean, and one of the folder's own seeds for all gates together.
 
     Raises UsageError where no norm has 2 seeds, and without a gate.
     """
     if not gates:
         raise UsageError("no gate: --fail 'accuracy:-0.5pt', or [gate] in the suite, says what to calibrate")
     grids = gather(store)
-    held = [rows for rows in (_values(grids, gate) for gate in gates.values()) if rows is not None]
-    if not held:
+    gated = [rows for rows in (_values(grids, gate) for gate in gates.values()) if rows is not None]
+    if not gated:
         raise UsageError(f"{store.folder}: no gate has a norm there with 2 seeds or more")
-    many = sum(len(rows.values) for rows in held)
-    found = [_simulated(rows, many, repetitions, seed) for rows in held if rows.kind == "mean"]
-    own = _resampled(held, repetitions, seed)
-    return [*found, *([own] if own else [])]
+    many = sum(len(rows.values) for rows in gated)
+    means = [rows for rows in gated if METRICS[rows.gate.metric].test == "mean"]
+    own = _resampled(gated, repetitions, seed)
+    return [*(_simulated(rows, many, repetitions, seed) for rows in means), *([own] if own else [])]
 
 
 def _values(grids: Sequence[Grid], gate: Gate) -> _Rows | None:
     """Return a metric's values of every norm of every table, over the seeds that all of them have."""
-    if gate.metric not in KINDS:
+    if gate.metric not in METRICS:
         return None
     rows: list[dict[int, float]] = []
     for grid in grids:
@@ -69,7 +69,7 @@ def _values(grids: Sequence[Grid], gate: Gate) -> _Rows | None:
             rows += [
                 {seed: one.sign * value for seed, value in one.base.items()}
                 for one in contrasts(grid.measure, row, row, {gate.metric: gate})
-                if one.metric == gate.metric and len(one.base) > 1
+                if one.metric.name == gate.metric and len(one.base) > 1
             ]
     shared = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
     return _Rows(gate, np.array([[row[seed] for seed in shared] for row in rows])) if len(shared) > 1 else None
@@ -90,31 +90,16 @@ def _simulated(rows: _Rows, many: int, repetitions: int, seed: int) -> Table:
     spread = math.sqrt(2) * statistics.median(rows.values.std(1, ddof=1).tolist())
     lines = []
     for n in SEEDS:
-        found = {
-            loss: shifted(
-                normal,
-                seeds=n,
-                rows=many,
-                spread=spread,
-                margin=margin,
-                loss=loss,
-                one=loss == 2,
-                repetitions=repetitions,
-                seed=seed,
-            )
-            for loss in (0, 0.5, 1, 2)
-        }
-        rates = [
-            any_regressed(found[0]),
-            any_regressed(found[0.5]),
-            called(found[1], OK),
-            called(found[2], REGRESSED, slice(0, 1)),
-            called(found[0], OK),
-        ]
+        draw = partial(
+            shifted, normal, seeds=n, rows=many, spread=spread, margin=margin, repetitions=repetitions, seed=seed
+        )
+        none, half, whole, two = draw(loss=0), draw(loss=0.5), draw(loss=1), draw(loss=2, one=True)
+        power = called(two, REGRESSED, slice(0, 1))
+        rates = [any_regressed(none), any_regressed(half), called(whole, OK), power, called(none, OK)]
         lines.append(_line(f"{n} seeds", n, rates))
     notes = [
-        f"simulated: {repetitions} comparisons a line, differences vary normally by {_spelled(spread, rows.gate)} (the "
-        f"median of {len(rows.values)} rows here, times √2), {many} gated rows; the shares' own error is at most "
+        f"simulated: {repetitions} comparisons per line, differences vary normally by {_spelled(spread, rows.gate)} "
+        f"(the median of {len(rows.values)} rows here, times √2), {many} gated rows; the shares' own error is at most "
         f"±{100 * 1.96 * math.sqrt(0.25 / repetitions):.1f}, ±{100 * 1.96 * math.sqrt(0.05 * 0.95 / repetitions):.1f} "
         "at 5%",
         "false alarms: comparisons with any row called regressed. wrong ok: rows called ok. power: of one row that "
@@ -123,55 +108,52 @@ def _simulated(rows: _Rows, many: int, repetitions: int, seed: int) -> Table:
     return _table(f"calibrate · {rows.gate}", lines, notes)
 
 
-def _resampled(held: Sequence[_Rows], repetitions: int, seed: int) -> Table | None:
+def _resampled(gated: Sequence[_Rows], repetitions: int, seed: int) -> Table | None:
     """Return the verdicts on two groups of the folder's own seeds; None where there are too few."""
-    most = min(rows.values.shape[1] for rows in held)
+    most = min(rows.values.shape[1] for rows in gated)
     rng = np.random.default_rng(seed)
     lines = []
     for n in [n for n in SEEDS if 2 * n <= most]:
         order = rng.permuted(np.tile(np.arange(most), (repetitions, 1)), axis=1)[:, : 2 * n]
         base, head = order[:, :n], order[:, n:]
-        drawn = [(rows, np.stack([row[head] - row[base] for row in rows.values], axis=1)) for rows in held]
-        found = {loss: _verdicts(drawn, loss) for loss in (0.0, 0.5, 1.0)}
-        power = _power(drawn)
-        rates = [any_regressed(found[0.0]), any_regressed(found[0.5]), called(found[1.0], OK)]
-        lines.append(_line(f"{n} seeds", n, [*rates, power, called(found[0.0], OK)]))
+        drawn = [rows.group(np.stack([row[head] - row[base] for row in rows.values], axis=1)) for rows in gated]
+        none, half, whole = (_verdicts(drawn, loss) for loss in (0.0, 0.5, 1.0))
+        rates = [any_regressed(none), any_regressed(half), called(whole, OK), _power(drawn), called(none, OK)]
+        lines.append(_line(f"{n} seeds", n, rates))
     if not lines:
         return None
-    gates = ", ".join(str(rows.gate) for rows in held)
+    gates = ", ".join(str(rows.gate) for rows in gated)
     notes = [
         f"A/A: {repetitions} draws of two groups from the {most} seeds of this folder, {gates}, "
-        f"{sum(len(rows.values) for rows in held)} gated rows. The draws share seeds: the shares are known less well "
-        "than so many draws would tell",
+        f"{sum(len(rows.values) for rows in gated)} gated rows. The draws share seeds, so that the shares are less "
+        "precise than those of as many independent draws",
         "the losses are taken from every gated score of HEAD (power: from one row); counts of rates and failures are "
         "left as they are, and stand in the first column alone",
     ]
     return _table("calibrate · A/A on the folder's own seeds", lines, notes)
 
 
-def _verdicts(drawn: Sequence[tuple[_Rows, Floats]], loss: float) -> NDArray[np.int8]:
-    kept = [(rows, values) for rows, values in drawn if rows.kind == "mean" or not loss]
-    if not kept:
-        return np.zeros((1, 1), dtype=np.int8)
-    return verdicts(
-        [Group(rows.kind, values - loss * rows.gate.margin * (loss > 0), rows.gate.margin) for rows, values in kept]
-    )
+def _verdicts(drawn: Sequence[Group], loss: float) -> NDArray[np.int8]:
+    """Return the verdicts where every row of means loses so many margins; other rows take part where none does."""
+    if not loss:
+        return verdicts(drawn)
+    lost = [replace(one, differences=one.differences - loss * one.margin) for one in drawn if one.kind == "mean"]
+    return verdicts(lost) if lost else np.zeros((1, 1), dtype=np.int8)
 
 
-def _power(drawn: Sequence[tuple[_Rows, Floats]]) -> Rate:
+def _power(drawn: Sequence[Group]) -> Rate:
     """Return how often a row that alone lost 2 margins is called regressed, over the rows of means."""
     shares = []
     place = 0
-    groups = [Group(rows.kind, values, rows.gate.margin) for rows, values in drawn]
-    for i, (rows, values) in enumerate(drawn):
-        for row in range(values.shape[1]):
-            if rows.kind == "mean":
-                lost = values.copy()
-                lost[:, row] -= 2 * rows.gate.margin
-                changed = [*groups[:i], Group(rows.kind, lost, rows.gate.margin), *groups[i + 1 :]]
+    for i, one in enumerate(drawn):
+        for row in range(one.differences.shape[1]):
+            if one.kind == "mean":
+                lost = one.differences.copy()
+                lost[:, row] -= 2 * one.margin
+                changed = [*drawn[:i], replace(one, differences=lost), *drawn[i + 1 :]]
                 shares.append(called(verdicts(changed), REGRESSED, slice(place, place + 1)).share)
             place += 1
-    return Rate(statistics.fmean(shares) if shares else 0.0, len(drawn[0][1]))
+    return Rate(statistics.fmean(shares) if shares else 0.0, len(drawn[0].differences))
 
 
 def _line(name: str, seeds: int, rates: Sequence[Rate]) -> TableRow:
@@ -197,5 +179,5 @@ def _table(name: str, rows: list[TableRow], notes: list[str]) -> Table:
         rows=rows,
         apart=[],
         notes=notes,
-        noun="a side",
+        noun="per side",
     )

@@ -1,18 +1,21 @@
-"""A comparison as data: rows with verdicts, and what is to be said beside them."""
+"""A comparison as data: rows with verdicts, notes and warnings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from normbench.gates import Gate
+from normbench.gates import Gate, Metric
 from normbench.stats import Interval
+from normbench.stats.decide import Decision
 from normbench.tables.table import Subject
 
-#: What is said of a row. Gated rows are ok, better, regressed or unclear; of others the interval alone says better,
+#: A row's verdict. Gated rows are ok, better, regressed or unclear; for the others the interval alone decides: better,
 #: worse, or ~ where it holds 0. identical: the same to the last bit; vanished: BASE has it, HEAD has not.
-Word: TypeAlias = Literal["ok", "better", "regressed", "unclear", "worse", "~", "identical", "vanished", "unchanged"]
+Word: TypeAlias = Literal["regressed", "worse", "unclear", "vanished", "ok", "better", "~", "identical", "unchanged"]
+#: In the order in which they are counted.
+WORDS: tuple[Word, ...] = get_args(Word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +23,16 @@ class ComparedRow:
     """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
 
     `difference` is HEAD - BASE; where `signed`, of a score that is better the lower it is, BASE - HEAD: + is better, as
-    in its gate. `unit` is that of the numbers.
+    in its gate. `unit` is that of the numbers. `why` says of a row that vanished why; `crashed`, that its session
+    failed in HEAD.
     """
 
     subject: Subject
     table_id: str
     norm_id: str
     norm: str
-    metric: str
-    unit: str
+    metric: Metric
+    unit: str = ""
     base: float | None = None
     head: float | None = None
     difference: Interval | None = None
@@ -41,6 +45,7 @@ class ComparedRow:
     could_be_ok: bool = True
     flags: list[str] = field(default_factory=list)
     why: str = ""
+    crashed: bool = False
 
     @property
     def where(self) -> str:
@@ -50,7 +55,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All rows of a comparison, and what is to be said beside them."""
+    """All rows of a comparison, with its notes and warnings; `crashed` counts the trials of HEAD that did."""
 
     base: str
     head: str
@@ -72,18 +77,25 @@ class Comparison:
 
     @property
     def idle(self) -> list[Gate]:
-        """The gates that held no row: they checked nothing."""
-        held = {row.metric for row in self.rows if row.word not in ("vanished", "unchanged")}
+        """The gates that applied to no row: they checked nothing."""
+        held = {row.metric.name for row in self.rows if row.word not in ("vanished", "unchanged")}
         trained = any(row.word != "unchanged" for row in self.rows)
         return [gate for metric, gate in self.gates.items() if metric not in held] if trained else []
 
     def failing(self, *, strict: bool = False) -> list[ComparedRow]:
         """Return the rows that fail; strictly also those unclear, where they could be ok, and those that vanished."""
-        found = [row for row in self.rows if row.word == "regressed"]
-        if strict:
-            found += [row for row in self.rows if row.word == "unclear" and row.could_be_ok]
-            found += [row for row in self.rows if row.word == "vanished"]
-        return found
+        words = ("regressed", "unclear", "vanished") if strict else ("regressed",)
+        rows = [row for word in words for row in self.rows if row.word == word]
+        return [row for row in rows if row.word != "unclear" or row.could_be_ok]
+
+
+def word_of(ends: Interval, decision: Decision | None) -> Word:
+    """Return the verdict on a difference of which + is better: the one of its gate, else what its interval says."""
+    if decision is not None:
+        return decision.verdict
+    if ends.kind == "min-max":
+        return "~"
+    return "better" if ends.low > 0 else "worse" if ends.high < 0 else "~"
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:

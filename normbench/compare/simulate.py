@@ -66,7 +66,7 @@ def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float
     if look not in spending or (group.kind == "mean" and look < 2):
         shape = seen.shape[:2]
         return np.ones(shape), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    p, ok, fell = try_rows(group.kind, seen, group.margin, alpha / len(spending))
+    p, ok, fell, _ = try_rows(group.kind, seen, group.margin, alpha / len(spending))
     return np.minimum(1.0, len(spending) * p), ok, fell
 
 

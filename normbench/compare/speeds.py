@@ -4,59 +4,42 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from normbench.boards.sessions import sessions, subject_of
+from normbench.compare.comparison import ComparedRow, changes
 from normbench.errors import UsageError
-from normbench.gates import Gate
+from normbench.gates import THROUGHPUT, Gate
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test
 from normbench.store import Store
 from normbench.store.records import SessionRecord, Timing
-from normbench.tables.table import Subject
 from normbench.trials import FAILED
 
-#: Sessions a side from which they, and not the rounds of one, are what is compared.
+#: So many sessions per side are compared by their medians; of fewer, the rounds of the latest are.
 SESSIONS = 3
-#: The smallest gate that one session a side can carry: between sessions a ratio moves by 1-2% by itself.
+#: The smallest gate with one session per side: a ratio changes by 1-2% between sessions even if nothing changed.
 SMALLEST = 0.10
 
 
 @dataclass(frozen=True)
-class Untimed:
-    """A norm whose speed BASE has and HEAD has not; `crashed` where HEAD's session failed on it."""
-
-    subject: Subject
-    table_id: str
-    norm_id: str
-    norm: str
-    why: str
-    crashed: bool
-
-
-@dataclass(frozen=True)
 class TimedRow:
-    """The training speed of one norm as a multiple of the baseline's, in BASE and in HEAD; `tested` is of its log."""
+    """The training speed of one norm as a multiple of the baseline's, in BASE and in HEAD; `tested` is of its log.
 
-    subject: Subject
-    table_id: str
-    norm_id: str
-    norm: str
+    `common` are the fields by which a ComparedRow says what it is of.
+    """
+
+    common: dict[str, Any]
     base: float
     head: float
     tested: Tested
     sessions: int
     identical: bool
 
-    @property
-    def flags(self) -> list[str]:
-        """What a program should know."""
-        return ["within-session"] if self.sessions == 1 else []
 
-
-def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[Untimed], list[str]]:
-    """Return the rows of two stores' sessions, those that HEAD lost, and why others can't be compared.
+def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], list[ComparedRow], list[str]]:
+    """Return the rows of two stores' sessions, those that vanished, and notes on what can't be compared.
 
     A table that HEAD has no session of is left out: it was not measured, and nobody said that it should be.
 
@@ -65,18 +48,16 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
     ours, theirs = sessions(base), sessions(head)
     known = {**base.environments(), **head.environments()}
     rows: list[TimedRow] = []
-    lost: list[Untimed] = []
+    vanished: list[ComparedRow] = []
     notes: list[str] = []
     for table in ours:
         before, after = _like(ours[table]), _like(theirs.get(table, []))
         if not before or not theirs.get(table):
             continue
-        lost += _lost(before, theirs[table][-1], after)
+        vanished += _vanished(before, theirs[table][-1], after)
         if not after:
             continue
-        hard = list(_hard_differences(known.get(before[-1].environment, {}), known.get(after[-1].environment, {})))
-        if before[-1].device != after[-1].device:
-            hard.append(f"device {before[-1].device} → {after[-1].device}")
+        hard = changes(*(_hard(known.get(side[-1].environment, {}), side[-1]) for side in (before, after)))
         if before[-1].baseline.norm_id != after[-1].baseline.norm_id:
             hard.append(f"baseline {before[-1].baseline.label!r} → {after[-1].baseline.label!r}")
         if hard:
@@ -85,28 +66,47 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
         rows += _rows(before, after, gate)
     if gate is not None and gate.margin < SMALLEST and any(row.sessions == 1 and not row.identical for row in rows):
         raise UsageError(
-            f"gate {gate}: one session a side carries a gate of 10% or more; for this it needs {SESSIONS} sessions a "
-            "side, of BASE and HEAD by turns"
+            f"gate {gate}: with one session per side a margin is 10% or more; this one needs {SESSIONS} sessions per "
+            "side, BASE and HEAD measured alternately"
         )
-    return rows, lost, notes
+    return rows, vanished, notes
 
 
-def _lost(before: Sequence[SessionRecord], latest: SessionRecord, after: Sequence[SessionRecord]) -> Iterator[Untimed]:
-    for row in dict.fromkeys(timing.norm_id for session in before for timing in session.norms):
-        ours = _measured(before, row)
-        if ours and not _measured(after, row):
-            session, timing = ours[-1]
-            found = next((other for other in latest.norms if other.norm_id == row), None)
-            crashed = found is not None and found.outcome in FAILED
-            why = f"{found.outcome}: {found.reason}" if found and crashed else "HEAD has no speed of it"
-            yield Untimed(
-                subject_of(session, session.baseline.label), session.table_id, row, timing.label, why, crashed
-            )
+def log_margins(margin: float, *, rises: bool = False) -> tuple[float, float]:
+    """Return a loss of a share, and of half of it, in logs: of what falls, or of what `rises` as it gets worse."""
+    sign = 1 if rises else -1
+    return sign * math.log1p(sign * margin), sign * math.log1p(sign * margin / 2)
 
 
-def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
+def _norms(measured: Sequence[SessionRecord]) -> Iterable[str]:
+    return dict.fromkeys(timing.norm_id for session in measured for timing in session.norms)
+
+
+def _common(session: SessionRecord, timing: Timing) -> dict[str, Any]:
+    return {
+        "subject": subject_of(session, session.baseline.label),
+        "table_id": session.table_id,
+        "norm_id": timing.norm_id,
+        "norm": timing.label,
+        "metric": THROUGHPUT,
+        "unit": "ratio",
+    }
+
+
+def _vanished(
+    before: Sequence[SessionRecord], latest: SessionRecord, after: Sequence[SessionRecord]
+) -> Iterator[ComparedRow]:
+    for norm in _norms(before):
+        ours = _measured(before, norm)
+        if ours and not _measured(after, norm):
+            failed = next((each for each in latest.norms if each.norm_id == norm and each.outcome in FAILED), None)
+            why = f"{failed.outcome}: {failed.reason}" if failed else "HEAD has no speed of it"
+            yield ComparedRow(**_common(*ours[-1]), word="vanished", why=why, crashed=failed is not None)
+
+
+def _like(measured: Sequence[SessionRecord]) -> list[SessionRecord]:
     """Return the sessions that were measured like the latest: its device, environment, baseline and code."""
-    usable = [session for session in found if session.stopped != "failed"]
+    usable = [session for session in measured if session.stopped != "failed"]
 
     def kind(session: SessionRecord) -> tuple[Any, ...]:
         return session.device, session.environment, session.baseline.norm_id, session.task_print
@@ -115,36 +115,27 @@ def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
     return [session for session in same if session.baseline.has_code_of(usable[-1].baseline)]
 
 
-def _hard_differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """Yield in what two environments differ that no timing is comparable over."""
-    for key in ("accelerator", "processor", "platform"):
-        if before.get(key) != after.get(key):
-            yield f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
-    versions = [".".join(each.get("packages", {}).get("torch", "").split(".")[:2]) for each in (before, after)]
-    if versions[0] != versions[1]:
-        yield f"torch {versions[0]} → {versions[1]}"
+def _hard(environment: dict[str, Any], session: SessionRecord) -> dict[str, str]:
+    """Return what must be the same for two timings to be compared."""
+    facts = {key: environment[key] for key in ("accelerator", "processor", "platform") if environment.get(key)}
+    torch = ".".join(environment.get("packages", {}).get("torch", "").split(".")[:2])
+    return {**facts, "torch": torch, "device": session.device}
 
 
 def _rows(before: Sequence[SessionRecord], after: Sequence[SessionRecord], gate: Gate | None) -> Iterator[TimedRow]:
-    margin = gate.margin if gate else SMALLEST
-    lost, half = -math.log1p(-margin), -math.log1p(-margin / 2)
-    for row in dict.fromkeys(timing.norm_id for session in before for timing in session.norms):
-        ours, theirs = _measured(before, row), _measured(after, row)
+    lost, half = log_margins(gate.margin if gate else SMALLEST)
+    for norm in _norms(before):
+        ours, theirs = _measured(before, norm), _measured(after, norm)
         if not ours or not theirs:
             continue
         base, head = [[_median(*one) for one in side] for side in (ours, theirs)]
-        enough = min(len(base), len(head)) >= SESSIONS
-        if enough:
+        if min(len(base), len(head)) >= SESSIONS:
             tested = two_sample_test(base, head, lost, half)
         else:
             base, head = base[-1:], head[-1:]
             tested = hodges_lehmann(_logs(*ours[-1]), _logs(*theirs[-1]), lost, half)
-        session, timing = ours[-1]
         yield TimedRow(
-            subject=subject_of(session, session.baseline.label),
-            table_id=session.table_id,
-            norm_id=row,
-            norm=timing.label,
+            common=_common(*ours[-1]),
             base=math.exp(statistics.fmean(base)),
             head=math.exp(statistics.fmean(head)),
             tested=tested,
@@ -153,13 +144,13 @@ def _rows(before: Sequence[SessionRecord], after: Sequence[SessionRecord], gate:
         )
 
 
-def _measured(found: Sequence[SessionRecord], row: str) -> list[tuple[SessionRecord, Timing]]:
+def _measured(measured: Sequence[SessionRecord], norm: str) -> list[tuple[SessionRecord, Timing]]:
     """Return a norm in each session that measured it with its latest code; the baseline itself has no ratio."""
     pairs = [
         (session, timing)
-        for session in found
+        for session in measured
         for timing in session.norms
-        if timing.norm_id == row and timing.outcome == "measured" and row != session.baseline.norm_id
+        if timing.norm_id == norm and timing.outcome == "measured" and norm != session.baseline.norm_id
     ]
     return [pair for pair in pairs if pair[1].has_code_of(pairs[-1][1])]
 

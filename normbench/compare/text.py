@@ -1,4 +1,4 @@
-"""A comparison as text: the one model to terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
+"""A comparison as text: to the terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import io
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
-from normbench.compare.comparison import ComparedRow, Comparison, Word
-from normbench.gates import METRICS
+from normbench.compare.comparison import WORDS, ComparedRow, Comparison, Word
 from normbench.spelling import assignments
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
@@ -20,18 +19,6 @@ from normbench.tables.text import terminal as terminal_tables
 from normbench.texts import as_json as json_of
 from normbench.texts import visible
 
-#: The order in which words are counted.
-WORDS: tuple[Word, ...] = (
-    "regressed",
-    "worse",
-    "unclear",
-    "vanished",
-    "ok",
-    "better",
-    "~",
-    "identical",
-    "unchanged",
-)
 _SIGNS: dict[Word, str] = {"regressed": "✗", "worse": "✗", "unclear": "?", "vanished": "?"}
 
 #: Below tables of times.
@@ -40,27 +27,56 @@ _TIMED = (
     "are exact"
 )
 _NOTE = (
-    "difference: HEAD less BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
+    "difference: HEAD minus BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
     "regressed or unclear; the others: better or worse where the interval is on one side of 0, else ~"
 )
 
 
+class _Unit(NamedTuple):
+    """How a row's unit is shown: the units of BASE and HEAD and of the difference; what the numbers are over."""
+
+    own: str
+    difference: str
+    own_digits: int
+    digits: int
+    kind: Literal["number", "rate", "text"] = "number"
+    over: str = "seed"
+
+
+_UNITS = {
+    "%": _Unit("%", "points", 1, 1),
+    "ratio": _Unit("", "%", 3, 1, over="session"),
+    "seconds": _Unit("", "%", 1, 1, "rate", over="session"),
+    "step": _Unit("", "step", 0, 0, "text"),
+    "decades": _Unit("", "decades", 2, 2, "text"),
+}
+#: A column's unit in its title, and behind a number in a sentence.
+_IN_TITLE = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
+_IN_WORDS = {"points": " points", "%": "%", "decades": " decades", "step": " steps"}
+
+
+def _unit(row: ComparedRow) -> _Unit:
+    # A score may have a unit of its own.
+    return _UNITS.get(row.unit) or _Unit(row.unit, row.unit, 3, 3)
+
+
 def summary(comparison: Comparison) -> list[str]:
-    """Return what matters in a few lines: what was compared, the counts, each regression, what to know."""
+    """Return what matters in a few lines: what was compared, the counts, each regression, warnings and notes."""
     gates = ", ".join(str(gate) for gate in comparison.gates.values()) or "none, so nothing can fail"
-    counts = ", ".join(f"{comparison.count(word)} {word}" for word in WORDS if comparison.count(word))
+    counts = {word: comparison.count(word) for word in WORDS}
+    said = {**{word: word for word in WORDS}, "~": "without a difference seen"}
     lines = [
         f"BASE {comparison.base}, HEAD {comparison.head}; gates: {gates}",
-        counts.replace(" ~", " without a difference seen") or "nothing to compare",
+        ", ".join(f"{count} {said[word]}" for word, count in counts.items() if count) or "nothing to compare",
     ]
     if comparison.looks:
         looks = ", ".join(map(str, comparison.looks))
         lines.append(
             f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
         )
-    lines += [f"regressed: {sentence(row)}" for row in comparison.rows if row.word == "regressed"]
-    lines += [f"vanished: {row.norm!r} on {row.where}: {row.why}" for row in comparison.rows if row.word == "vanished"]
-    idle = [f"gate {gate} checked nothing: no row has it on both sides" for gate in comparison.idle]
+    for word in ("regressed", "vanished"):
+        lines += [f"{word}: {told(row)}" for row in comparison.rows if row.word == word]
+    idle = [f"gate {gate} checked nothing: no row has this metric on both sides" for gate in comparison.idle]
     lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
     unchanged = [repr(row.norm) for row in comparison.rows if row.word == "unchanged"]
     if unchanged:
@@ -72,64 +88,62 @@ def sentence(row: ComparedRow) -> str:
     """Return a row in words: what, where, by how much, and what was allowed."""
     table = _table([row])
     column, value = table.columns[2], table.rows[0].values["difference"]
-    unit = {"points": " points", "%": "%", "decades": " decades", "step": " steps"}.get(column.unit, "")
-    text = written(value, column)
-    number, _, ends = text.partition(" ")
+    number = written(Value(value.number), column)
+    ends = written(value, column).removeprefix(number)
     margin = f"; allowed {row.gate.text}" if row.gate else ""
-    timed = row.unit in ("ratio", "seconds")
-    seeds = f"{row.seeds} {'session' if timed else 'seed'}{'s' * (row.seeds != 1)}"
-    return f"{noun(row.metric)} of {row.norm!r} on {row.where}: {f'{number}{unit} {ends}'.rstrip()}, {seeds}{margin}"
+    difference = f"{number}{_IN_WORDS.get(column.unit, '')}{ends}"
+    over = f"{row.seeds} {_unit(row).over}{'s' * (row.seeds != 1)}"
+    return f"{row.metric.noun} of {row.norm!r} on {row.where}: {difference}, {over}{margin}"
 
 
-def noun(metric: str) -> str:
-    """Return a metric, or a statistic of timings, as messages name it."""
-    return METRICS[metric].noun if metric in METRICS else metric
+def told(row: ComparedRow) -> str:
+    """Return a row in words, or why it has no numbers."""
+    return sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why or row.word}"
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Return a table a task, condition and metric."""
+    """Return one table per task, condition and metric."""
+    return [_table(rows) for rows in _groups(comparison)]
+
+
+def _groups(comparison: Comparison) -> list[list[ComparedRow]]:
+    """Return the rows that have numbers, by table."""
     groups: dict[tuple[str, str], list[ComparedRow]] = {}
     for row in comparison.rows:
         if row.difference is not None:
-            groups.setdefault((row.table_id, row.metric), []).append(row)
-    return [_table(rows) for rows in groups.values()]
+            groups.setdefault((row.table_id, row.metric.name), []).append(row)
+    return list(groups.values())
 
 
 def _table(rows: Sequence[ComparedRow]) -> Table:
     first = rows[0]
-    unit, points, digits = {
-        "%": ("%", "points", 1),
-        "ratio": ("", "%", 1),
-        "step": ("", "step", 0),
-        "decades": ("", "decades", 2),
-        "seconds": ("", "%", 1),
-    }.get(first.unit, (first.unit, first.unit, 3))
-    kind: Any = "text" if first.metric == "max_trainable_lr" else "number"
-    shown = {"%": ", %", "points": ", points", "decades": ",\ndecades", "step": ",\nsteps"}
-    rises = METRICS[first.metric].worse if first.metric in METRICS else first.gate.text[0] if first.gate else "+"
-    worse = "\n(+ is better)" if first.signed else "" if rises == "-" else "\n(+ is worse)"
-    own, kind = (3, kind) if first.unit == "ratio" else (digits, "rate") if first.unit == "seconds" else (digits, kind)
+    unit = _unit(first)
+    worse = "\n(+ is better)" if first.signed else "" if first.metric.worse == "-" else "\n(+ is worse)"
+    title = f"difference{_IN_TITLE.get(unit.difference, '')}{worse}"
+    own = _IN_TITLE.get(unit.own, "")
     columns = [
-        Column("base", f"BASE{shown.get(unit, '')}", unit, own, kind=kind),
-        Column("head", f"HEAD{shown.get(unit, '')}", unit, own, kind=kind),
-        Column("difference", f"difference{shown.get(points, '')}{worse}", points, digits, kind="signed", ends=True),
+        Column("base", f"BASE{own}", unit.own, unit.own_digits, kind=unit.kind),
+        Column("head", f"HEAD{own}", unit.own, unit.own_digits, kind=unit.kind),
+        Column("difference", title, unit.difference, unit.digits, kind="signed", ends=True),
         Column("verdict", "verdict", kind="text"),
-        Column("seeds", "sessions" if first.unit in ("ratio", "seconds") else "seeds", kind="text"),
+        Column("seeds", f"{unit.over}s", kind="text"),
     ]
     notes = [_TIMED if first.unit == "seconds" else _NOTE]
     failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
     if failed:
         notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
     if any("within-session" in row.flags for row in rows):
-        notes.append("within session: one session a side; between sessions a ratio moves by 1–2% by itself")
+        notes.append(
+            "within session: one session per side; a ratio changes by 1–2% between sessions even if nothing changed"
+        )
     head = {**first.subject.head, "rates": []}
     lines = [_line(row) for row in rows]
-    return Table(board=f"compare · {noun(first.metric)}", **head, columns=columns, rows=lines, apart=[], notes=notes)
+    return Table(board=f"compare · {first.metric.noun}", **head, columns=columns, rows=lines, apart=[], notes=notes)
 
 
 def _line(row: ComparedRow) -> TableRow:
     assert row.difference is not None
-    identical = f" +{row.identical} identical" if row.identical and row.metric != "throughput" else ""
+    identical = f" +{row.identical} identical" if row.identical else ""
     verdict = f"{_SIGNS.get(row.word, '')} {row.word}".strip()
     values = {
         "base": _number(row, row.base),
@@ -143,7 +157,7 @@ def _line(row: ComparedRow) -> TableRow:
 
 def _number(row: ComparedRow, number: float | None) -> Value:
     """Return an entry of BASE or HEAD; of the max trainable lr the rate itself."""
-    if row.metric != "max_trainable_lr" or number is None:
+    if _unit(row).kind != "text" or number is None:
         return Value(number)
     rates = row.subject.rates
     rate = (rates[int(number)] if number >= 0 else None) if row.unit == "step" else 10**number
@@ -165,10 +179,9 @@ def github(comparison: Comparison) -> str:
     """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
     first, counts, *rest = map(markdown, summary(comparison))
     parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
-    bad = {(row.table_id, row.metric) for row in comparison.rows if row.word == "regressed"}
-    groups = dict.fromkeys((row.table_id, row.metric) for row in comparison.rows if row.difference is not None)
-    for group, table in zip(groups, tables(comparison), strict=True):
-        parts.append(folded(title(table), [table], opened=group in bad))
+    for rows in _groups(comparison):
+        table = _table(rows)
+        parts.append(folded(title(table), [table], opened=any(row.word == "regressed" for row in rows)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -183,8 +196,7 @@ def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
         scale = 100.0 if row.unit == "%" else 1.0
         spread = 100.0 if row.unit in ("%", "ratio", "seconds") else 1.0
         ends = row.difference
-        differences = (ends.centre, ends.low, ends.high) if ends else (None, None, None)
-        centre, low, high = (None if number is None else number * spread for number in differences)
+        centre, low, high = (number * spread for number in (ends.centre, ends.low, ends.high)) if ends else [None] * 3
         yield {
             "task": row.subject.task,
             "task_version": row.subject.task_version,
@@ -192,8 +204,8 @@ def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "condition": row.subject.condition,
             "protocol": row.subject.protocol,
             "norm": row.norm,
-            "metric": row.metric,
-            "unit": {"%": "points", "ratio": "%", "seconds": "%"}.get(row.unit, row.unit),
+            "metric": row.metric.name,
+            "unit": _unit(row).difference,
             "base": None if row.base is None else row.base * scale,
             "head": None if row.head is None else row.head * scale,
             "difference": centre,
@@ -250,13 +262,13 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def junit(comparison: Comparison) -> str:
-    """Return a comparison as JUnit XML: a test a row; what is unclear or vanished counts as skipped."""
+    """Return a comparison as JUnit XML: one test per row; what is unclear or vanished counts as skipped."""
     root = ElementTree.Element("testsuites", name="normbench compare")
     suites: dict[str, ElementTree.Element] = {}
     for row in comparison.rows:
         if row.table_id not in suites:
             suites[row.table_id] = ElementTree.SubElement(root, "testsuite", name=row.where)
-        name = f"{row.norm} {noun(row.metric)}"
+        name = f"{row.norm} {row.metric.noun}"
         case = ElementTree.SubElement(suites[row.table_id], "testcase", classname=row.where, name=name)
         said = sentence(row) if row.difference is not None else row.why or row.word
         if row.word == "regressed":
@@ -271,10 +283,8 @@ def junit(comparison: Comparison) -> str:
         case = ElementTree.SubElement(suites[""], "testcase", classname="normbench", name=said)
         ElementTree.SubElement(case, "error", message=said)
     for suite in suites.values():
-        suite.set("errors", str(len(suite.findall("testcase/error"))))
-        suite.set("tests", str(len(suite)))
-        suite.set("failures", str(len(suite.findall("testcase/failure"))))
-        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+        for name, path in (("errors", "/error"), ("tests", ""), ("failures", "/failure"), ("skipped", "/skipped")):
+            suite.set(name, str(len(suite.findall(f"testcase{path}"))))
     for element in root.iter():
         element.attrib = {name: visible(value) for name, value in element.attrib.items()}
     ElementTree.indent(root)

@@ -6,7 +6,7 @@ The looks are fixed, and stored with the first run, before anything is looked at
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,7 +16,7 @@ from normbench.errors import UsageError
 from normbench.execute.prepare import Prepared, on_device, prepare
 from normbench.execute.request import Request
 from normbench.fingerprint import take
-from normbench.gates import Gate, gates
+from normbench.gates import THROUGHPUT, Gate, gates
 from normbench.store import Store
 from normbench.store.records import RunRecord
 from normbench.suites import Suite
@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison:
-    """Run a suite with more and more seeds, until every norm is decided against the baseline; say what was decided.
+    """Run a suite with more and more seeds, until every norm is decided against the baseline; return the verdicts.
 
     Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
     """
@@ -42,7 +42,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
     _check_looks(whole.store, looks, frozenset(whole.tables))
     held = gates(whole.suite.gate, f"suite {whole.suite.name}")
-    if not set(held) - {"throughput"}:
+    if not set(held) - {THROUGHPUT.name}:
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
@@ -67,7 +67,7 @@ def decided_compare(
     run: Runs,
     unchanged: frozenset[Key] = frozenset(),
 ) -> Comparison:
-    """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, a look at a time.
+    """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, one look after the other.
 
     `unchanged` are rows that need no training.
     """
@@ -96,7 +96,7 @@ def decided_compare(
     comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
     short = {len(found) for found in seeds.values() if len(found) < looks[-1]}
     if short and _unclear(comparison):
-        note = f"BASE has {min(short)} seeds: more of HEAD can't be paired until BASE has them"
+        note = f"BASE has {min(short)} seeds; train more of them there to decide the rest"
         return dataclasses.replace(comparison, notes=[*comparison.notes, note])
     return comparison
 
@@ -157,22 +157,16 @@ def _among(wanted: set[Key], cell: Cell) -> Cell | None:
 
 def _unclear(comparison: Comparison) -> set[Key]:
     return {
-        (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric != "throughput"
+        (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric is not THROUGHPUT
     }
 
 
 def _check_looks(store: Store, looks: Sequence[int], tables: frozenset[str]) -> None:
-    """Refuse to look at other numbers of seeds than those that were fixed before the first look."""
-    for run in _with_looks(store, tables):
-        if list(looks) != run.looks:
+    """Refuse looks at other numbers of seeds than those that were fixed before the first."""
+    for run in store.runs():
+        if run.looks and list(looks) != run.looks and any(cell.table_id in tables for cell in run.cells):
             stored = ", ".join(map(str, run.looks))
             raise UsageError(
                 f"{store.folder}: looks at {stored} seeds were fixed before the first; go on with --max-seeds "
                 f"{run.looks[-1]}, or name another folder"
             )
-
-
-def _with_looks(store: Store, tables: frozenset[str]) -> Iterator[RunRecord]:
-    for run in store.runs():
-        if run.looks and any(cell.table_id in tables for cell in run.cells):
-            yield run

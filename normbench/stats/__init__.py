@@ -1,4 +1,4 @@
-"""Pure functions on numbers: what is said of a handful of seeds, or of the rounds of a session."""
+"""Pure functions on numbers: statistics of a handful of seeds, or of a session's rounds."""
 
 from normbench.stats.intervals import (
     Interval,

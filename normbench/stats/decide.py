@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from normbench.stats.intervals import Interval, median_over_seeds
 from normbench.stats.verdicts import ALPHA, Floats, Tested, holm, mean_test, most_tolerate, sign_test
 
+Flags: TypeAlias = NDArray[np.bool_]
 Verdict: TypeAlias = Literal["ok", "better", "regressed", "unclear"]
 #: How a row is tested: a paired t test of the mean; an exact sign test with a fall of the median, or of the mean, of at
 #: least the margin.
@@ -51,7 +52,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said of a row: from so many seeds, with p after Holm, and the difference with its ends."""
+    """A row's verdict, and from how many seeds it is; p after Holm; the difference with its ends."""
 
     verdict: Verdict
     seeds: int
@@ -79,8 +80,8 @@ def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> 
 def decide(rows: Sequence[Gated], looks: Sequence[int] = (), alpha: float = ALPHA) -> list[Decision]:
     """Return the verdicts of rows that are gated together; `looks` are the numbers of seeds looked at, ascending.
 
-    Without looks each row is tested once, on all its seeds. A row that is decided at a look stops there: later seeds of
-    it are not read.
+    Without looks each row is tested once, on all its seeds. A row that is decided at a look stops there, and its later
+    seeds are not read.
     """
     states = [_State(row, looks, alpha, len(rows)) for row in rows]
     for look in range(max(1, len(looks))):
@@ -100,25 +101,17 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
     return []
 
 
-def try_rows(
-    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA
-) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return p, whether surely ok, and whether the fall is large enough to regress, of differences (..., n)."""
+def try_rows(kind: Kind, seen: Any, margin: float, alpha: float = ALPHA) -> tuple[Floats, Flags, Flags, Flags]:
+    """Return of differences (..., n) p, whether they are surely ok, fell enough to regress, and are surely above 0."""
     values = np.asarray(seen, dtype=float)
     if kind == "mean":
         tested = mean_test(values, margin, alpha)
-        return tested.p, tested.ok, np.ones(tested.p.shape, dtype=bool)
+        return tested.p, tested.ok, np.ones(tested.p.shape, dtype=bool), np.asarray(tested.low > 0)
     # Of an even number of seeds the middle difference that is the smaller loss must be one of the margin.
     centre = np.sort(values, axis=-1)[..., values.shape[-1] // 2] if kind == "median" else values.mean(-1)
     fell = np.asarray(centre <= -margin * (1 - 1e-9))
-    return sign_test(values), most_tolerate(values, np.full(centre.shape, margin), alpha) & ~fell, fell
-
-
-def _gains(kind: Kind, seen: Sequence[float], alpha: float) -> bool:
-    """Whether a difference is surely above 0."""
-    if kind == "mean":
-        return bool(mean_test(seen, 1.0, alpha).low > 0)
-    return float(sign_test([-value for value in seen])) <= alpha
+    ok = most_tolerate(values, np.full(centre.shape, margin), alpha) & ~fell
+    return sign_test(values), ok, fell, np.asarray(sign_test(-values) <= alpha)
 
 
 class _State:
@@ -132,8 +125,7 @@ class _State:
             self._spending = exact_looks(self._looks, rows, alpha)
         self._alpha = alpha / max(1, len(self._spending))
         self._verdict: Verdict = "unclear"
-        self._ok = self._better = False
-        self._fell = False
+        self._ok = self._fell = self._better = False
         self._seeds = 0
 
     def look(self, index: int) -> None:
@@ -142,23 +134,20 @@ class _State:
         n = row.seen(self._looks[index]) if index < len(self._looks) else None
         if n is None or self._verdict != "unclear":
             return
-        seen = list(row.differences[:n])
         self._seeds = n
         if self._looks[index] not in self._spending or not (n or row.tested):
             return
         if row.tested is not None:
-            p, self._ok, self._fell = row.tested.p, bool(row.tested.ok), True
-            self._better = bool(row.tested.low > 0)
+            p, ok, fell, gains = row.tested.p, row.tested.ok, np.asarray(True), np.asarray(row.tested.low > 0)
         elif row.kind == "mean" and n < 2:
             return
         else:
-            p, ok, fell = try_rows(row.kind, seen, row.margin, self._alpha)
-            self._ok, self._fell = bool(ok), bool(fell)
-            self._better = _gains(row.kind, seen, self._alpha)
+            p, ok, fell, gains = try_rows(row.kind, row.differences[:n], row.margin, self._alpha)
+        self._ok, self._fell, self._better = bool(ok), bool(fell), bool(gains)
         self.p = min(1.0, self.p, len(self._spending) * float(p))
 
     def settle(self, p: float, alpha: float) -> None:
-        """Say what follows, with p after Holm over all rows."""
+        """Decide the row if it is open, with p after Holm over all rows."""
         if self._verdict != "unclear":
             return
         self._adjusted = p
@@ -168,7 +157,7 @@ class _State:
             self._verdict = "regressed"
 
     def decision(self) -> Decision:
-        """Return what was said in the end."""
+        """Return the verdict as it stands at the end."""
         row = self._row
         if row.tested is not None:
             return Decision(self._verdict, self._seeds, self._adjusted, row.tested.interval)

@@ -1,4 +1,4 @@
-"""Means and medians over seeds with what may be said of their uncertainty; docs/metrics.md defines each.
+"""Means and medians over seeds, with their uncertainty; docs/metrics.md defines each.
 
 scipy.special is imported where a quantile is needed: scipy.stats would cost every board half a second.
 """
@@ -70,7 +70,7 @@ def median_over_rounds(values: Sequence[float], *, level: float = 0.95) -> Inter
 def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> Interval:
     """Return how many times as fast as the baseline something is: the median of its rounds' ratios, with its interval.
 
-    Both are seconds, a number a round.
+    Both are seconds, one number per round.
     """
     return median_over_rounds([theirs / ours for theirs, ours in zip(baseline, seconds, strict=True)])
 

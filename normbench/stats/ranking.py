@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from normbench.stats.verdicts import holm
+
 Scores: TypeAlias = NDArray[np.float64]
 Sure: TypeAlias = NDArray[np.bool_]
 
@@ -38,7 +40,7 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
     differences = np.where(np.abs(differences) <= ROUNDING * size, 0.0, differences)
     known = ((~np.isnan(scores)).sum(axis=-1) >= 2).sum(axis=-1)
     mean, p = _tested(differences, known)
-    sure = _holm(p, 1 - level)
+    sure = holm(p) <= 1 - level
     found = np.zeros((*scores.shape[:-1], norms), dtype=bool)
     found[..., above, below] = sure & (mean > 0)
     found[..., below, above] = sure & (mean < 0)
@@ -110,14 +112,3 @@ def _median(values: Scores) -> Scores:
     low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=-1)
     high = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[-1] - 1), axis=-1)
     return np.asarray((low + high)[..., 0] / 2)
-
-
-def _holm(p: Scores, alpha: float) -> Sure:
-    """Return which hypotheses (..., hypotheses) Holm's procedure rejects; NaN is none, and does not count."""
-    order = np.argsort(p, axis=-1)
-    ordered = np.take_along_axis(p, order, axis=-1)
-    left = (~np.isnan(p)).sum(axis=-1)[..., None] - np.arange(p.shape[-1])
-    small = ordered * np.maximum(left, 1) <= alpha
-    rejected = np.zeros(p.shape, dtype=bool)
-    np.put_along_axis(rejected, order, np.logical_and.accumulate(small, axis=-1), axis=-1)
-    return rejected

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,7 +25,7 @@ ALPHA = 0.05
 class Tested(NamedTuple):
     """A centre with its two ends, each of which errs with at most `alpha`; p; and whether "no worse than m" is sure.
 
-    Each is an array, a number a row.
+    Each is an array, one number per row.
     """
 
     centre: Floats
@@ -54,7 +54,8 @@ def mean_test(differences: Any, margin: Any, alpha: float = ALPHA) -> Tested:
     mean = values.mean(-1)
     error = values.std(-1, ddof=1) / math.sqrt(n)
     half = float(stdtrit(n - 1, 1 - alpha)) * error
-    return Tested(mean, mean - half, mean + half, *_against(mean, error, half, margin, lambda t: stdtr(n - 1, t)))
+    p, ok = _against(mean, error, half, margin, np.asarray(margin) / 2, lambda t: stdtr(n - 1, t))
+    return Tested(mean, mean - half, mean + half, p, ok)
 
 
 def two_sample_test(base: Sequence[float], head: Sequence[float], margin: float, half: float) -> Tested:
@@ -67,20 +68,19 @@ def two_sample_test(base: Sequence[float], head: Sequence[float], margin: float,
     freedom = sum(parts) ** 2 / sum(weights) if error else math.inf
     mean = np.asarray(np.mean(head) - np.mean(base))
     width = float(stdtrit(freedom, 1 - ALPHA)) * error if error else 0.0
-    p, ok = _against(mean, np.asarray(error), width, margin, lambda t: stdtr(freedom, t), half)
+    p, ok = _against(mean, np.asarray(error), width, margin, half, lambda t: stdtr(freedom, t))
     return Tested(mean, mean - width, mean + width, p, ok)
 
 
 def _against(
-    mean: Floats, error: Floats, half: Any, margin: Any, below: Any, half_margin: Any = None
+    mean: Floats, error: Floats, width: Any, margin: Any, half_margin: Any, below: Callable[[Floats], Floats]
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return p of a loss of at most half the margin, and whether the lower end is above a loss of the margin."""
-    tolerated = np.asarray(margin) / 2 if half_margin is None else half_margin
-    beyond = mean + tolerated
+    beyond = mean + half_margin
     # Differences that are all equal leave no doubt, in either direction.
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, below(beyond / error), np.where(beyond < 0, 0.0, 1.0))
-    return p, np.asarray(mean - half > -np.asarray(margin))
+    return p, np.asarray(mean - width > -np.asarray(margin))
 
 
 def sign_test(differences: Any) -> Floats:
@@ -111,11 +111,10 @@ def most_tolerate(differences: Any, margin: Any, alpha: float = ALPHA) -> NDArra
 
 
 def holm(p: Any) -> Floats:
-    """Return p-values adjusted for testing so many at once, shape (..., rows) (Holm 1979)."""
+    """Return p-values adjusted for testing so many at once, shape (..., rows) (Holm 1979); NaN is no test."""
     values = np.asarray(p, dtype=float)
     order = np.argsort(values, axis=-1, kind="stable")
-    rows = values.shape[-1]
-    factors = np.arange(rows, 0, -1)
+    factors = (~np.isnan(values)).sum(-1)[..., None] - np.arange(values.shape[-1])
     stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * factors, axis=-1)
     adjusted = np.empty_like(values)
     np.put_along_axis(adjusted, order, np.minimum(stepped, 1.0), axis=-1)

@@ -47,7 +47,7 @@ def one_rate(folder, head, against):
 
 def row_of(comparison, metric="accuracy", norm="layer"):
     """Return the one row of a norm and metric."""
-    [row] = [row for row in comparison.rows if (row.metric, row.norm) == (metric, norm)]
+    [row] = [row for row in comparison.rows if (row.metric.name, row.norm) == (metric, norm)]
     return row
 
 
@@ -137,7 +137,7 @@ def test_another_version_of_a_task_has_nothing_in_common(folder, head, against):
     ("given", "why"),
     [
         ({1.0: SCORES}, "HEAD has no trials at the rate 0.1 that BASE chose"),
-        ({0.1: [None] * 5 + [0.9]}, "no seed is whole on both sides"),
+        ({0.1: [None] * 5 + [0.9]}, "no seed is complete on both sides"),
     ],
 )
 def test_a_row_without_a_common_trial_has_vanished(folder, head, against, given, why):
@@ -169,7 +169,7 @@ def test_where_the_grids_differ_only_the_chosen_rate_is_compared(folder, head, a
 
     found = against(ACCURACY)
 
-    assert {"accuracy", "failure_rate"} == {row.metric for row in found.rows}
+    assert {"accuracy", "failure_rate"} == {row.metric.name for row in found.rows}
     assert "regressed" == row_of(found).word
     assert "'layer' on spirals: the grids differ; only the chosen rate is compared" in found.notes
 
@@ -255,16 +255,16 @@ def test_the_failure_rate_is_the_share_of_rates(folder, head, against):
 @pytest.mark.parametrize(
     ("gates", "seeds", "message"),
     [
-        ({"accuracy": "-2pt"}, 1, "gate accuracy:-2pt: 1 seed can't carry it; with a t test it needs 2 seeds"),
+        ({"accuracy": "-2pt"}, 1, "gate accuracy:-2pt: 1 seed can never fail it; a t test needs 2"),
         (
             {"failure_rate": "+5pt"},
             4,
-            "gate failure_rate:+5pt: 4 seeds can't carry it; with 1 gated row it needs 5 seeds",
+            "gate failure_rate:+5pt: 4 seeds can never fail it; with 1 gated row a sign test needs 5",
         ),
         (
             {"failure_rate": "+5pt", "accuracy": "-2pt"},
             5,
-            "gate failure_rate:+5pt: 5 seeds can't carry it; with 2 gated rows it needs 6 seeds",
+            "gate failure_rate:+5pt: 5 seeds can never fail it; with 2 gated rows a sign test needs 6",
         ),
     ],
 )
@@ -336,7 +336,7 @@ def test_an_error_in_per_cent_is_in_points_but_its_means_over_the_grid_are_in_pr
 
     found = against({"accuracy": "-2pt", "over_the_grid": "-0.02"})
 
-    units = {row.metric: row.unit for row in found.rows}
+    units = {row.metric.name: row.unit for row in found.rows}
     assert ("%", "", "") == tuple(units[metric] for metric in ("accuracy", "over_the_grid", "sensitivity"))
 
 
@@ -346,7 +346,9 @@ def test_what_is_better_by_more_than_its_margin_is_noted(one_rate, against):
 
     notes = against(ACCURACY).notes
 
-    assert "'layer' on spirals: accuracy is better by more than the margin; a broken measure may look so" in notes
+    assert (
+        "'layer' on spirals: accuracy is better by more than the margin; a broken measure may look like that" in notes
+    )
 
 
 def test_rows_whose_fingerprints_are_equal_need_no_results(folder, against):
@@ -402,8 +404,8 @@ def test_a_gate_below_ten_per_cent_needs_three_sessions(folder, head, against):
     with pytest.raises(UsageError) as refused:
         against({"throughput": "-5%"})
 
-    assert str(refused.value).startswith("gate throughput:-5%: one session a side carries a gate of 10% or more; ")
-    assert "needs 3 sessions a side" in str(refused.value)
+    assert str(refused.value).startswith("gate throughput:-5%: with one session per side a margin is 10% or more; ")
+    assert "needs 3 sessions per side" in str(refused.value)
 
 
 def test_three_sessions_a_side_carry_a_finer_gate(folder, head, against):
@@ -530,7 +532,7 @@ def test_markdown_opens_what_regressed_and_folds_the_rest(mixed):
     text = report.github(mixed)
 
     tables = len(report.tables(mixed))
-    regressed = {(row.table_id, row.metric) for row in mixed.rows if row.word == "regressed"}
+    regressed = {(row.table_id, row.metric.name) for row in mixed.rows if row.word == "regressed"}
     assert (len(regressed), tables - len(regressed)) == (text.count("<details open>"), text.count("<details>"))
     assert text.startswith("### normbench compare: 2 regressed, ")
 
@@ -566,7 +568,7 @@ def test_accuracy_is_held_though_another_rate_is_not_supported(folder, head, aga
 
     found = against({"accuracy": "-2pt"})
 
-    assert [("accuracy", "regressed")] == [(row.metric, row.word) for row in found.rows]
+    assert [("accuracy", "regressed")] == [(row.metric.name, row.word) for row in found.rows]
 
 
 @pytest.mark.parametrize("gate", [{"max_trainable_lr": "-5step"}, {"failure_rate": "+101pt"}])
@@ -591,7 +593,7 @@ def test_gates_on_throughput_count_among_the_rows(folder, head, against):
         against({"failure_rate": "+10pt", "throughput": "-10%"})
 
     assert "regressed" == row_of(alone, "failure_rate").word
-    assert "with 2 gated rows it needs 6 seeds" in str(refused.value)
+    assert "with 2 gated rows a sign test needs 6" in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ def test_benchmarks_are_only_read(normbench, tmp_path, asked):
 @pytest.mark.parametrize(
     ("fail", "message"),
     [
-        ("median:+5%", "one run a side carries 10% or more"),
+        ("median:+5%", "a threshold on them is 10% or more"),
         ("medain:+10%", "--fail: no statistic 'medain'; did you mean 'median'"),
         ("median:+1pt", "a threshold on timings is like +10%"),
         ("max:+10%", "no statistic 'max'; known: median"),
@@ -337,7 +337,7 @@ def test_times_of_too_few_rounds_carry_no_gate(normbench, tmp_path):
     ran = normbench("compare", *files, "--fail", "median:+10%")
 
     assert 2 == ran.status
-    assert "has 2 and 2 rounds; with 1 gated row it needs 3 a side" in ran.err
+    assert "has 2 and 2 rounds; with 1 gated row it needs 3 per side" in ran.err
 
 
 def test_exact_numbers_are_held_between_unlike_machines(normbench, tmp_path):
@@ -417,7 +417,7 @@ def test_seeds_that_base_lacks_can_not_be_bought(normbench, disordered, lines):
     ran = normbench("compare", "base", "head", *BOUGHT, "8")
 
     assert [0, 1, 2, 3, 4] == seeds_of(lines("head"), "batchnorm")
-    assert "BASE has 5 seeds: more of HEAD can't be paired until BASE has them" in " ".join(ran.out.split())
+    assert "BASE has 5 seeds; train more of them there" in " ".join(ran.out.split())
 
 
 @pytest.mark.parametrize(("gate", "seeds"), [("accuracy:-99pt", 3), ("accuracy:-0.001pt", 4)])

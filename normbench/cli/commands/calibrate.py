@@ -24,8 +24,7 @@ def command(
 ) -> None:
     """Say how often gates would err on results like these: false alarms, losses called ok, and losses seen.
 
-    Simulated with the spread over seeds that the folder has; and, where it has 6 seeds or more, on its own seeds held
-    against one another.
+    Simulated with the folder's spread over seeds; and, where it has 6 seeds or more, on two groups of its own seeds.
     """
     from normbench.compare.calibrate import calibrate
 
@@ -34,7 +33,7 @@ def command(
     output.require_runs(store)
     runs = store.runs()
     declared = runs[-1].suite.get("gate", {}) if runs else {}
-    gates = gating.gates({**declared, **gating.given(fail or ())}, "gate")
+    gates = gating.gates(gating.replaced(declared, gating.given(fail or ())), "gate")
     tables = calibrate(store, gates, repetitions=repetitions, seed=seed)
     output.warn_of_unreadable(store)
     output.put_tables(tables, form)

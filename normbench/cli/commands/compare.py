@@ -31,7 +31,7 @@ ENDINGS = {".md": "github", ".xml": "junit", ".json": "json", ".csv": "csv", ".t
 
 def command(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="A results folder, an export, or benchmarks' JSON.")],
-    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to hold against BASE.")],
+    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to compare with BASE.")],
     fail: options.Fail = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on unclear rows that could be ok, and on rows that vanished.")
@@ -81,7 +81,7 @@ def command(
         if decided or fingerprint:
             raise UsageError(f"{base}: files of benchmarks are only read; --until and --fingerprint train in folders")
         timed = benchmark_files.read(base)
-        comparison = pytest_benchmark.compare(timed, benchmark_files.read(head), pytest_benchmark.gates(given, timed))
+        comparison = pytest_benchmark.compare(timed, benchmark_files.read(head), pytest_benchmark.asked(given, timed))
         _put(comparison, form, save or [])
         return status(comparison, strict=strict)
     gating.gates(given, "--fail")
@@ -136,7 +136,7 @@ def gates_of(base: Store, head: Store, given: dict[str, str], quiet: bool) -> di
     if declared[0] != declared[1] and all(store.exists() for store in (base, head)) and not quiet:
         say(f"normbench: [gate] of HEAD's suite is not BASE's: {_spelled(declared[1])}, not {_spelled(declared[0])}")
     suite = declared[1] if head.exists() and head.runs() else declared[0]
-    return gating.gates({**suite, **given}, "gate")
+    return gating.gates(gating.replaced(suite, given), "gate")
 
 
 def _spelled(table: dict[str, str]) -> str:
@@ -153,24 +153,23 @@ def _no_baseline(base: Path, head: Path, *, required: bool) -> int:
 
 def status(comparison: Comparison, *, strict: bool) -> int:
     """Say on stderr what fails, as annotations in a GitHub job, and return the exit status."""
-    from normbench.compare.text import sentence
+    from normbench.compare.text import told
 
     failing = comparison.failing(strict=strict)
     for row in failing:
-        what = sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why}"
-        annotate("error", row.word, what)
+        annotate("error", row.word, told(row))
     for warning in comparison.warnings:
         annotate("warning", "gate", warning)
     for row in comparison.rows:
         if row.word in ("unclear", "vanished") and row not in failing and row.could_be_ok:
-            annotate("warning", row.word, sentence(row) if row.difference is not None else f"{row.norm!r}: {row.why}")
+            annotate("warning", row.word, told(row))
     if failing:
         return REGRESSED
     if comparison.crashed:
         say(f"normbench: {comparison.crashed} trials of HEAD have no result (error, oom or timeout)")
         return CRASHED
     if not comparison.compared:
-        say("normbench: nothing in common: nothing on both sides can be held against each other")
+        say("normbench: nothing in common: no row has results on both sides")
         return INCOMPARABLE
     return INCOMPARABLE if strict and comparison.idle else 0
 
