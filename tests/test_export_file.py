@@ -9,7 +9,15 @@ from normbench.contract import Recipe
 from normbench.errors import UsageError
 from normbench.store import Store, export
 from normbench.store.kinds import QUARANTINE, SESSIONS
-from normbench.store.records import SCHEMA, FingerprintRecord, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.store.records import (
+    SCHEMA,
+    EnvironmentRecord,
+    FingerprintRecord,
+    RunRecord,
+    SessionRecord,
+    Timing,
+    TrialRecord,
+)
 from normbench.trials import Cell, Measure
 
 RECIPE = Recipe(rate=1, batch_size=8, epochs=1)
@@ -58,7 +66,7 @@ def folder(tmp_path, run, trials, session, fingerprint):
     with store.writer() as writer:
         for record in (run, *trials, session, fingerprint):
             writer.append(record)
-        writer.environment({"cores": 2, "packages": {"torch": "2"}})
+        writer.environment(EnvironmentRecord.of(cores=2, packages={"torch": "2"}))
     return store
 
 

@@ -313,9 +313,9 @@ def test_a_merge_that_is_killed_leaves_no_folder(folder, tmp_path):
         patch.setattr(Writer, "copy", look)
         merge([a], tmp_path / "merged")
 
-    assert [(ENVIRONMENTS, False, False), (SOURCES, False, False)] == seen[:2]
-    assert [(FINGERPRINTS, False, False), (TRIALS, False, False)] == seen[2:4]
-    assert [(SESSIONS, False, False), (RUNS, False, True)] == seen[4:]
+    assert [(FINGERPRINTS, False, False), (SOURCES, False, False)] == seen[:2]
+    assert [(ENVIRONMENTS, False, False), (SESSIONS, False, False)] == seen[2:4]
+    assert [(TRIALS, False, False), (RUNS, False, True)] == seen[4:]
     assert ["a", "merged"] == sorted(path.name for path in tmp_path.iterdir())
 
 

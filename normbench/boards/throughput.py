@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
-from normbench.store.records import SessionRecord, Timing
+from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord, Timing
 from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of, ranks
 from normbench.texts import visible
 
@@ -78,7 +78,7 @@ class Joined:
 
 def throughput(
     measured: Sequence[SessionRecord],
-    environments: dict[str, dict[str, Any]],
+    environments: dict[str, EnvironmentRecord],
     trained: dict[str, Used],
     baseline: str | None = None,
 ) -> Table:
@@ -212,7 +212,7 @@ def _why_other(session: SessionRecord, latest: SessionRecord) -> str:
     return ""
 
 
-def _notes(sessions: Joined, environments: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _notes(sessions: Joined, environments: dict[str, EnvironmentRecord]) -> Iterator[str]:
     found = sessions.figures.values()
     shown = list({one.session.session: one.session for one in found}.values())
     if not shown:
@@ -248,10 +248,10 @@ def _edited(found: Sequence[Figures], trained: dict[str, Used]) -> Iterator[str]
         yield f"edited before its session: {', '.join(newer)}; the trials are of the older code: run the suite again"
 
 
-def _described(session: SessionRecord, environments: dict[str, dict[str, Any]]) -> str:
+def _described(session: SessionRecord, environments: dict[str, EnvironmentRecord]) -> str:
     """Say what a session ran on, how long, and whether the baseline equals itself."""
-    environment = environments.get(session.environment, {})
-    hardware = environment.get("accelerator") or environment.get("processor") or "unknown hardware"
+    environment = environments.get(session.environment, UNKNOWN)
+    hardware = environment.accelerator or environment.processor or "unknown hardware"
     threads = f", {session.recipe.threads} thread{'s' * (session.recipe.threads > 1)}" * (session.device == "cpu")
     known = f"known to ±{100 * session.precision:g}%"
     why = {

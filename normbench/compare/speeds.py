@@ -13,7 +13,7 @@ from normbench.errors import UsageError
 from normbench.gates import Gate
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test
 from normbench.store import Store
-from normbench.store.records import SessionRecord, Timing
+from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord, Timing
 from normbench.tables.table import Subject
 from normbench.trials import FAILED
 
@@ -74,7 +74,8 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
         lost += _lost(before, theirs[table][-1], after)
         if not after:
             continue
-        hard = list(_hard_differences(known.get(before[-1].environment, {}), known.get(after[-1].environment, {})))
+        ran_on = (known.get(latest.environment, UNKNOWN) for latest in (before[-1], after[-1]))
+        hard = list(_hard_differences(*ran_on))
         if before[-1].device != after[-1].device:
             hard.append(f"device {before[-1].device} → {after[-1].device}")
         if before[-1].baseline.norm_id != after[-1].baseline.norm_id:
@@ -115,12 +116,13 @@ def _like(found: Sequence[SessionRecord]) -> list[SessionRecord]:
     return [session for session in same if session.baseline.has_code_of(usable[-1].baseline)]
 
 
-def _hard_differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+def _hard_differences(before: EnvironmentRecord, after: EnvironmentRecord) -> Iterator[str]:
     """Yield in what two environments differ that no timing is comparable over."""
     for key in ("accelerator", "processor", "platform"):
-        if before.get(key) != after.get(key):
-            yield f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}"
-    versions = [".".join(each.get("packages", {}).get("torch", "").split(".")[:2]) for each in (before, after)]
+        ours, theirs = (getattr(each, key) or "none" for each in (before, after))
+        if ours != theirs:
+            yield f"{key} {ours} → {theirs}"
+    versions = [".".join(each.packages.get("torch", "").split(".")[:2]) for each in (before, after)]
     if versions[0] != versions[1]:
         yield f"torch {versions[0]} → {versions[1]}"
 

@@ -15,7 +15,7 @@ from normbench.calls import Workplace
 from normbench.errors import Lost
 from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference
 from normbench.store import Writer
-from normbench.store.folder import environment_id, sources_key
+from normbench.store.folder import sources_key
 from normbench.store.records import SCHEMA, FingerprintRecord
 from normbench.trials import Cell, Made, Source
 
@@ -55,7 +55,7 @@ def take(
     where the data folder lacks the data.
     """
     records = []
-    env = environment_id(environment.describe(at.device))
+    env = environment.describe(at.device).environment
     started = datetime.now(UTC)
     with closing(_all_taken(cells, at)) as found:
         for cell, taken in zip(cells, found, strict=True):

@@ -23,10 +23,22 @@ import msgspec
 from normbench.errors import UsageError
 from normbench.store import export
 from normbench.store.held import Appended, Folder
-from normbench.store.kinds import ENVIRONMENTS, FILES, FINGERPRINTS, KINDS, QUARANTINE, RUNS, SESSIONS, SOURCES, TRIALS
-from normbench.store.lines import Environment, Line, Unreadable, decoded, unreadable
+from normbench.store.kinds import (
+    ENVIRONMENTS,
+    FILES,
+    FINGERPRINTS,
+    KINDS,
+    QUARANTINE,
+    RUNS,
+    SESSIONS,
+    SOURCES,
+    TRIALS,
+    RecordKind,
+)
+from normbench.store.lines import Line, Unreadable, decoded, unreadable
 from normbench.store.records import (
     SCHEMA,
+    EnvironmentRecord,
     FingerprintRecord,
     Result,
     RunRecord,
@@ -97,9 +109,9 @@ class Store:
         """Return the fingerprints, oldest first."""
         return list(self.read(FINGERPRINTS, FingerprintRecord))
 
-    def environments(self) -> dict[str, dict[str, Any]]:
+    def environments(self) -> dict[str, EnvironmentRecord]:
         """Return the environments by their id."""
-        return {line["environment"]: line for line in self.read(ENVIRONMENTS, dict[str, Any])}
+        return {record.environment: record for record in self.read(ENVIRONMENTS, EnvironmentRecord)}
 
     def sources(self) -> dict[str, dict[tuple[str, str], str]]:
         """Return the lists of files that trials were made from, by their key: of each file the hash."""
@@ -119,16 +131,20 @@ class Store:
                 known.add(decoded(msgspec.json.Decoder(Unreadable), line).sha256)
         return known
 
-    def read(self, name: str, kind: type[Line]) -> Iterator[Line]:
+    def whole(self, kind: RecordKind) -> Iterator[Any]:
+        """Yield the records of a kind with all that is to be copied, oldest first."""
+        return self.read(kind.file, kind.copied or kind.record)
+
+    def read(self, name: str, of: type[Line]) -> Iterator[Line]:
         """Yield the records of one of the folder's files, oldest first. Raises UsageError where it can't be opened."""
-        decoder = msgspec.json.Decoder(kind)
+        decoder = msgspec.json.Decoder(of)
         known: set[str] | None = None
         for number, line in self._lines(name):
             try:
                 record = decoded(decoder, line)
-                head: Any = msgspec.convert(record, Environment) if isinstance(record, dict) else record
-                if head.schema > SCHEMA:
-                    raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
+                typed: Any = msgspec.convert(record, KINDS[name].record) if isinstance(record, dict) else record
+                if typed.schema > SCHEMA:
+                    raise msgspec.ValidationError(f"schema {typed.schema} is newer than {SCHEMA}")
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 known = self.known_unreadable() if known is None else known
                 bad = unreadable(name, number, line, error)
@@ -155,19 +171,11 @@ class Store:
         return self._export
 
     def export(self, trials: Sequence[TrialRecord], form: str = ".json") -> bytes:
-        """Return a file with these trials and all else that is stored; `form` is one of `export.FORMS`.
-
-        Of fingerprints that can be compared it has the latest.
-        """
-        kept: dict[str, Sequence[object]] = {
-            "runs": self.runs(),
-            "trials": trials,
-            "sessions": self.sessions(),
-            "environments": list(self.environments().values()),
-            "sources": self.source_records(),
-            "fingerprints": list({record.key: record for record in self.fingerprints()}.values()),
+        """Return a file with these trials, and what an export holds of all else; `form` is one of `export.FORMS`."""
+        parts = {
+            kind.part: trials if kind.file == TRIALS else kind.exported(self.whole(kind)) for kind in KINDS.values()
         }
-        return export.FORMS[form](kept)
+        return export.FORMS[form](parts)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -230,8 +238,8 @@ class Writer:
             raise _unwritable(self._store.folder / OWNER, error) from None
         self.set_aside()
 
-    def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord | SourcesRecord) -> None:
-        """Append a run, a trial, a session, a fingerprint or a list of sources.
+    def append(self, record: msgspec.Struct) -> None:
+        """Append a record, whose kind is one of `KINDS`.
 
         Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
         """
@@ -242,12 +250,11 @@ class Writer:
         for begin in range(0, len(records), 1000):
             self._append(name, *records[begin : begin + 1000])
 
-    def environment(self, described: dict[str, Any]) -> str:
+    def environment(self, record: EnvironmentRecord) -> str:
         """Append an environment unless it is stored, and return its id."""
-        name = environment_id(described)
-        if name not in self._store.environments():
-            self._append(ENVIRONMENTS, {"schema": SCHEMA, "environment": name, **described})
-        return name
+        if record.environment not in self._store.environments():
+            self.append(record)
+        return record.environment
 
     def sources(self, files: Sequence[Source]) -> str:
         """Append a list of files unless it is stored, and return its key; "" for an empty list."""
@@ -261,8 +268,8 @@ class Writer:
 
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
-        for name, kind in KINDS.items():
-            for _ in self._store.read(name, kind):
+        for kind in KINDS.values():
+            for _ in self._store.whole(kind):
                 pass
         known = self._store.known_unreadable()
         if bad := [bad for bad in self._store.unreadable if bad.sha256 not in known]:
@@ -321,11 +328,6 @@ class Writer:
             where = f"what it wrote can't be saved in {place} ({error.strerror})"
         self._lost = StoreLostError(f"{path} {why} while a run wrote to it; the run stopped, and {where}")
         return self._lost
-
-
-def environment_id(described: dict[str, Any]) -> str:
-    """Return the id that an environment is stored with: a hash of what it says."""
-    return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
 
 
 def sources_key(files: Sequence[Source]) -> str:

@@ -8,9 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from normbench.store.records import (
-    SCHEMA,
-)
+from normbench.store.records import SCHEMA
 
 #: What is nested deeper could end whoever decodes it, or compares it, by exhausting the stack; records are 6 deep.
 DEEPEST = 64
@@ -33,17 +31,6 @@ class Head(msgspec.Struct):
     """What every line has."""
 
     schema: int
-
-
-class Environment(Head):
-    """What boards read of an environment; whatever else is there stays."""
-
-    environment: str
-    packages: dict[str, str] = {}
-    python: str = ""
-    platform: str = ""
-    processor: str = ""
-    accelerator: str = ""
 
 
 def decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:

@@ -5,6 +5,7 @@ Every record stands alone: it carries its task's chance, reference, direction an
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any, Final, Literal
 
@@ -24,6 +25,30 @@ class SourcesRecord(msgspec.Struct, frozen=True, kw_only=True):
     schema: int
     sources: str
     files: list[Source]
+
+
+class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of environments.jsonl: what trials ran on. `environment` is its id, a hash of all the rest."""
+
+    schema: int
+    environment: str
+    python: str = ""
+    platform: str = ""
+    processor: str = ""
+    cores: int = 0
+    packages: dict[str, str] = {}
+    accelerator: str = ""
+    cuda: str | None = ""
+
+    @classmethod
+    def of(cls, **described: Any) -> EnvironmentRecord:
+        """Return the record of an environment that is described so."""
+        digest = hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
+        return cls(schema=SCHEMA, environment=digest, **described)
+
+
+#: Stands for an environment of which nothing is stored.
+UNKNOWN: Final = EnvironmentRecord(schema=SCHEMA, environment="")
 
 
 class _Words(msgspec.Struct, frozen=True):
