@@ -312,3 +312,13 @@ def test_a_file_is_not_written_to(exported):
 
     assert before == exported.read_bytes()
     assert [exported.name, "results"] == sorted(path.name for path in exported.parent.iterdir())
+
+
+def test_figures_are_a_column(folder, trials, tmp_path):
+    """Single numbers stand in a table as JSON text, and are in the record."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    measured = [msgspec.structs.replace(trials[0], figures={"bytes": 2.0}), trials[1]]
+    (tmp_path / "all.parquet").write_bytes(folder.export(measured, ".parquet"))
+
+    assert ['{"bytes":2.0}', "{}"] == parquet.read_table(tmp_path / "all.parquet")["figures"].to_pylist()
+    assert measured == list(Store(tmp_path / "all.parquet").trials())

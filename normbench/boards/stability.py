@@ -12,10 +12,16 @@ from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import Standing, rank_notes, standings
 from normbench.stats import mean_over_seeds, median_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
-from normbench.trials import Measure
+from normbench.trials import OUTCOMES, Measure
 
 #: One mark a rate: what all seeds of a norm did there.
-MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}
+MARKS = {
+    "all": OUTCOMES["trained"].mark,
+    "some": "◐",
+    "none": OUTCOMES["not-trained"].mark,
+    "diverged": OUTCOMES["diverged"].mark,
+    "missing": "?",
+}
 LEGEND = "● all seeds trained, ◐ some, ○ none, × none and one or more diverged"
 
 #: "range" is where the score stays within this share of (mean score at the chosen rate - chance).

@@ -15,6 +15,7 @@ import typer
 from normbench.errors import UsageError, unknown
 from normbench.spelling import choice
 from normbench.texts import visible
+from normbench.trials import OUTCOMES
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -30,7 +31,7 @@ FORMATS = ("terminal", "github", "latex_booktabs", "csv", "json")
 FormatOption = Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
-_STYLES = {"●": "green", "◐": "yellow", "○": "red", "×": "bold red"}
+_STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 
 
 #: What GitHub takes for a command in a log, wherever it comes from.

@@ -202,42 +202,26 @@ def run_record(prepared: Prepared) -> RunRecord:
 def _trial_record(
     outcome: Outcome, made: Made, sources: str, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
 ) -> TrialRecord:
-    trial = outcome.trial
-    series, flags = without_nonfinite(outcome.series)
+    """Return a trial's line: what the trial, its code and its outcome say, by the same names, and what it ran with."""
+    trial, recipe = outcome.trial, outcome.trial.recipe
+    said = {name: value for part in (trial, made, outcome) for name, value in msgspec.structs.asdict(part).items()}
+    for name in ("trial", "made", "files", "dry", "changed"):
+        del said[name]
+    said["series"], said["figures"], said["nonfinite"] = without_nonfinite(outcome.series, outcome.figures)
+    said |= {"recipe": msgspec.to_builtins(recipe), "seconds": round(outcome.seconds, 4)}
     return TrialRecord(
+        **said,
         schema=SCHEMA,
         key=trial.key,
         run=run.run,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        task=trial.task,
-        task_version=trial.task_version,
-        task_params=trial.task_params,
-        norm=trial.norm,
-        params=trial.params,
-        recipe=msgspec.to_builtins(trial.recipe),
-        seed=trial.seed,
-        norm_print=made.norm_print,
-        task_print=made.task_print,
         sources=sources,
-        data=outcome.data,
         device=run.device,
         environment=env,
-        outcome=outcome.outcome,
-        reason=outcome.reason,
-        score=outcome.score,
-        validation=outcome.validation,
-        diverged_at=outcome.diverged_at,
         measure=measured,
-        series=series,
-        nonfinite=flags,
         probes=list(probes),
-        steps=outcome.steps,
-        epoch_steps=outcome.epoch_steps,
-        lanes=outcome.lanes,
-        threads=trial.recipe.threads,
-        ranks=trial.recipe.ranks,
-        device_batch=trial.recipe.device_batch,
-        sync_ranks=trial.recipe.sync_ranks or trial.recipe.ranks,
-        seconds=round(outcome.seconds, 4),
-        eval_batch=outcome.eval_batch,
+        threads=recipe.threads,
+        ranks=recipe.ranks,
+        device_batch=recipe.device_batch,
+        sync_ranks=recipe.sync_ranks or recipe.ranks,
     )

@@ -114,6 +114,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     diverged_at: int | None = None
     measure: Measure
     series: dict[str, list[float | None]] = {}
+    figures: dict[str, float | None] = {}
     nonfinite: dict[str, str] = {}
     probes: list[str] = []
     steps: int = 0
@@ -150,6 +151,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     validation: float | None = None
     series: dict[str, list[float | None]] = {}
+    figures: dict[str, float | None] = {}
     probes: list[str] = []
     steps: int = 0
     epoch_steps: int = 0
@@ -303,11 +305,21 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
         return msgspec.json.encode(common, order="sorted").decode()
 
 
-def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:
-    """Return series with null for what is not finite, and flags "name[index]" -> "nan", "inf" or "-inf"."""
-    clean: dict[str, list[float | None]] = {}
-    flags: dict[str, str] = {}
-    for name, values in series.items():
-        clean[name] = [value if math.isfinite(value) else None for value in values]
-        flags |= {f"{name}[{i}]": str(value) for i, value in enumerate(values) if not math.isfinite(value)}
-    return clean, flags
+def without_nonfinite(
+    series: dict[str, list[float]], figures: dict[str, float]
+) -> tuple[dict[str, list[float | None]], dict[str, float | None], dict[str, str]]:
+    """Return series and figures with null for what is not finite, and flags of it: its name -> "nan", "inf" or "-inf".
+
+    A number of a series is named "name[index]", a figure "figures.name".
+    """
+    named = {f"{name}[{i}]": value for name, values in series.items() for i, value in enumerate(values)}
+    named |= {f"figures.{name}": value for name, value in figures.items()}
+    return (
+        {name: [_finite(value) for value in values] for name, values in series.items()},
+        {name: _finite(value) for name, value in figures.items()},
+        {name: str(value) for name, value in named.items() if not math.isfinite(value)},
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
