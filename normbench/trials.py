@@ -254,3 +254,9 @@ def table_id(task: str, version: int, params: dict[str, Any], condition: dict[st
 def norm_id(norm: str, params: dict[str, Any]) -> str:
     """Return what identifies a norm with its parameters among those of a table."""
     return msgspec.json.encode((norm, params), order="sorted").decode()
+
+
+def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:
+    """Return what structs say in the fields that a kind of struct has as well; a later one's count."""
+    said = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
+    return {name: value for name, value in said.items() if name in kind.__struct_fields__}

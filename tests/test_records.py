@@ -17,7 +17,7 @@ from normbench.store.records import (
     RunRecord,
     Timing,
     TrialRecord,
-    without_nonfinite,
+    nonfinite,
 )
 from normbench.trials import OUTCOMES, Cell, Kind, Measure, Outcome, Timed, Trial
 
@@ -197,20 +197,20 @@ def test_key_survives_storage(trial):
     ],
     ids=str,
 )
-def test_series_that_are_not_finite(values, expected, flags):
+def test_series_that_are_not_finite(record, values, expected, flags):
     """A number that is not finite is stored as null, with a flag that says where and what it was."""
-    clean, _, found = without_nonfinite({"loss": values, "other": [1.0]}, {})
+    line = msgspec.json.encode(record(series={"loss": values, "other": [1.0]}))
 
-    assert {"loss": expected, "other": [1.0]} == clean
-    assert flags == found
+    assert {"loss": expected, "other": [1.0]} == msgspec.json.decode(line, type=TrialRecord).series
+    assert flags == nonfinite({"loss": values, "other": [1.0]}, {})
 
 
-def test_a_figure_that_is_not_finite():
-    """A single number is stored like one of a series, also where a series has its name."""
-    series, figures, flags = without_nonfinite({"score": [1.0]}, {"score": math.inf, "bytes": 2.0})
+def test_a_figure_that_is_not_finite(record):
+    """A single number is stored like one of a series, and never taken for the score."""
+    line = msgspec.json.encode(record(figures={"score": math.inf, "bytes": 2.0}))
 
-    assert ({"score": [1.0]}, {"score": None, "bytes": 2.0}) == (series, figures)
-    assert {"figures.score": "inf"} == flags
+    assert {"score": None, "bytes": 2.0} == msgspec.json.decode(line, type=TrialRecord).figures
+    assert {"figures.score": "inf"} == nonfinite({"loss": [1.0]}, {"score": math.inf, "bytes": 2.0})
 
 
 def test_record_is_read_back(record):
@@ -359,6 +359,13 @@ def test_what_boards_read_of_a_record_is_a_part_of_it():
     assert {name: (field.type, field.default, field.required) for name, field in part.items()} == {
         name: (whole[name].type, whole[name].default, whole[name].required) for name in part
     }
+
+
+def test_all_that_a_training_gave_is_stored():
+    """What a training gives has a field of that name in its record, but for what is no result of the trial."""
+    not_stored = {"trial", "made", "dry", "changed"}
+
+    assert not_stored == {*Outcome.__struct_fields__} - {*TrialRecord.__struct_fields__}
 
 
 def test_every_outcome_has_its_meaning():

@@ -14,15 +14,10 @@ from normbench.stats import mean_over_seeds, median_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.trials import OUTCOMES, Measure
 
-#: One mark a rate: what all seeds of a norm did there.
-MARKS = {
-    "all": OUTCOMES["trained"].mark,
-    "some": "◐",
-    "none": OUTCOMES["not-trained"].mark,
-    "diverged": OUTCOMES["diverged"].mark,
-    "missing": "?",
-}
-LEGEND = "● all seeds trained, ◐ some, ○ none, × none and one or more diverged"
+LEGEND = (
+    f"{OUTCOMES['trained'].mark} all seeds trained, ◐ some, {OUTCOMES['not-trained'].mark} none, "
+    f"{OUTCOMES['diverged'].mark} none and one or more diverged"
+)
 
 #: "range" is where the score stays within this share of (mean score at the chosen rate - chance).
 WITHIN = 0.1
@@ -147,7 +142,7 @@ def _row(grid: Grid, row: Row, seeds: list[Curve], standing: Standing) -> TableR
     sensitivity = mean_over_seeds([curve.scores[chosen] - own for curve, own in zip(seeds, areas, strict=True)])
     reach = [trains_up_to(curve, chosen) for curve in seeds]
     values = {
-        "strip": Value(text="".join(MARKS[outcome] for outcome in strip(grid, row))),
+        "strip": Value(text="".join(strip(grid, row))),
         "over_the_grid": Value.of(area),
         "trains_up_to": _reach(reach, grid.rates),
         "range": _range(grid, seeds, chosen),
@@ -159,16 +154,17 @@ def _row(grid: Grid, row: Row, seeds: list[Curve], standing: Standing) -> TableR
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:
-    """Yield for each rate what the seeds did there: a key of MARKS."""
+    """Yield for each rate a mark: what the seeds did there."""
     for rate in grid.rates:
         results = row.at(rate).values()
         trained = sum(result.trained for result in results)
         if not results:
-            yield "missing"
+            yield "?"
         elif trained:
-            yield "all" if trained == len(results) else "some"
+            yield OUTCOMES["trained"].mark if trained == len(results) else "◐"
         else:
-            yield "diverged" if any(result.outcome == "diverged" for result in results) else "none"
+            diverged = any(result.outcome == "diverged" for result in results)
+            yield OUTCOMES["diverged" if diverged else "not-trained"].mark
 
 
 def _reach(indices: list[int | None], rates: list[float]) -> Value:

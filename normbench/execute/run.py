@@ -20,10 +20,10 @@ from normbench.execute.prepare import Prepared, again
 from normbench.recipe import OF_DATA
 from normbench.spelling import spelled
 from normbench.store import Writer
-from normbench.store.records import SCHEMA, RunRecord, SessionRecord, TrialRecord, without_nonfinite
+from normbench.store.records import SCHEMA, RunRecord, SessionRecord, TrialRecord, nonfinite
 from normbench.surroundings import listed
 from normbench.throughput.wanted import OnSession, measure_all
-from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, Trial
+from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, Trial, shared
 
 
 def run(
@@ -204,13 +204,9 @@ def _trial_record(
 ) -> TrialRecord:
     """Return a trial's line: what the trial, its code and its outcome say, by the same names, and what it ran with."""
     trial, recipe = outcome.trial, outcome.trial.recipe
-    said = {name: value for part in (trial, made, outcome) for name, value in msgspec.structs.asdict(part).items()}
-    for name in ("trial", "made", "files", "dry", "changed"):
-        del said[name]
-    said["series"], said["figures"], said["nonfinite"] = without_nonfinite(outcome.series, outcome.figures)
-    said |= {"recipe": msgspec.to_builtins(recipe), "seconds": round(outcome.seconds, 4)}
+    rounded = {"recipe": msgspec.to_builtins(recipe), "seconds": round(outcome.seconds, 4)}
     return TrialRecord(
-        **said,
+        **shared(TrialRecord, trial, made, outcome) | rounded,
         schema=SCHEMA,
         key=trial.key,
         run=run.run,
@@ -219,6 +215,7 @@ def _trial_record(
         device=run.device,
         environment=env,
         measure=measured,
+        nonfinite=nonfinite(outcome.series, outcome.figures),
         probes=list(probes),
         threads=recipe.threads,
         ranks=recipe.ranks,

@@ -17,7 +17,7 @@ from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, lar
 from normbench.store import Writer
 from normbench.store.folder import sources_key
 from normbench.store.records import SCHEMA, FingerprintRecord
-from normbench.trials import Cell, Made, Source
+from normbench.trials import Cell, Made, Source, shared
 
 #: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
 Verdict: TypeAlias = Literal["same", "changed", "unknown"]
@@ -120,17 +120,8 @@ def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) 
         schema=SCHEMA,
         **environment.origin(started),
         method=METHOD,
-        task=cell.task,
-        task_version=cell.task_version,
-        task_params=cell.task_params,
-        task_print=made.task_print,
-        condition=cell.condition,
-        norm=cell.norm,
-        params=cell.params,
-        label=cell.label,
-        norm_print=made.norm_print,
+        **shared(FingerprintRecord, cell, made),
         sources=sources_key(made.files),
-        recipe=cell.recipe,
         device=environment.kind(device),
         environment=env,
         outcome=taken.outcome,

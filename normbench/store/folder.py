@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,7 @@ import msgspec
 from normbench.errors import UsageError
 from normbench.store import export
 from normbench.store.held import Appended, Folder
-from normbench.store.kinds import (
-    ENVIRONMENTS,
-    FILES,
-    FINGERPRINTS,
-    KINDS,
-    QUARANTINE,
-    RUNS,
-    SESSIONS,
-    SOURCES,
-    TRIALS,
-    RecordKind,
-)
+from normbench.store.kinds import FILES, KINDS, QUARANTINE, RUNS, SESSIONS, TRIALS, RecordKind
 from normbench.store.lines import Line, Unreadable, decoded, unreadable
 from normbench.store.records import (
     SCHEMA,
@@ -72,7 +62,6 @@ class Store:
         self.folder = folder
         self.unreadable: list[Unreadable] = []
         self._named: set[tuple[str, str]] = set()
-        self._export: dict[str, list[msgspec.Raw]] | None = None
 
     def is_file(self) -> bool:
         """Whether this is an exported file, which is only read."""
@@ -91,27 +80,27 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""
-        return list(self.read(RUNS, RunRecord))
+        return list(self.read(RunRecord))
 
     def results(self) -> Iterator[Result]:
         """Yield of every trial's record what boards and plans need, oldest first."""
-        return self.read(TRIALS, Result)
+        return self.read(Result)
 
     def trials(self) -> Iterator[TrialRecord]:
         """Yield every trial's whole record, oldest first."""
-        return self.read(TRIALS, TrialRecord)
+        return self.read(TrialRecord)
 
     def sessions(self) -> list[SessionRecord]:
         """Return the sessions, oldest first."""
-        return list(self.read(SESSIONS, SessionRecord))
+        return list(self.read(SessionRecord))
 
     def fingerprints(self) -> list[FingerprintRecord]:
         """Return the fingerprints, oldest first."""
-        return list(self.read(FINGERPRINTS, FingerprintRecord))
+        return list(self.read(FingerprintRecord))
 
     def environments(self) -> dict[str, EnvironmentRecord]:
         """Return the environments by their id."""
-        return {record.environment: record for record in self.read(ENVIRONMENTS, EnvironmentRecord)}
+        return {record.environment: record for record in self.read(EnvironmentRecord)}
 
     def sources(self) -> dict[str, dict[tuple[str, str], str]]:
         """Return the lists of files that trials were made from, by their key: of each file the hash."""
@@ -121,7 +110,7 @@ class Store:
 
     def source_records(self) -> list[SourcesRecord]:
         """Return the lists of files that trials were made from."""
-        return list(self.read(SOURCES, SourcesRecord))
+        return list(self.read(SourcesRecord))
 
     def known_unreadable(self) -> set[str]:
         """Return the hashes of lines that a writer has set aside already."""
@@ -133,10 +122,13 @@ class Store:
 
     def whole(self, kind: RecordKind) -> Iterator[Any]:
         """Yield the records of a kind with all that is to be copied, oldest first."""
-        return self.read(kind.file, kind.copied or kind.record)
+        return self._read(kind.file, kind.copied or kind.record)
 
-    def read(self, name: str, of: type[Line]) -> Iterator[Line]:
-        """Yield the records of one of the folder's files, oldest first. Raises UsageError where it can't be opened."""
+    def read(self, of: type[Line]) -> Iterator[Line]:
+        """Yield the records of a kind, by its struct, oldest first. Raises UsageError where they can't be opened."""
+        return self._read(FILES[of], of)
+
+    def _read(self, name: str, of: type[Line]) -> Iterator[Line]:
         decoder = msgspec.json.Decoder(of)
         known: set[str] | None = None
         for number, line in self._lines(name):
@@ -158,17 +150,16 @@ class Store:
     def _lines(self, name: str) -> Iterator[tuple[int, bytes]]:
         """Yield the lines of one of a folder's files, or what an exported file has of it, with their numbers."""
         if self.is_file():
-            exported = self._exported().get(name.removesuffix(".jsonl"), [])
+            exported = self._exported.get(name.removesuffix(".jsonl"), [])
             yield from ((number, bytes(line)) for number, line in enumerate(exported, start=1))
             return
         path = self.folder / name
         with _reading(path), suppress(FileNotFoundError), path.open("rb") as file:
             yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
 
+    @cached_property
     def _exported(self) -> dict[str, list[msgspec.Raw]]:
-        if self._export is None:
-            self._export = export.read(self.folder)
-        return self._export
+        return export.read(self.folder)
 
     def export(self, trials: Sequence[TrialRecord], form: str = ".json") -> bytes:
         """Return a file with these trials, and what an export holds of all else; `form` is one of `export.FORMS`."""

@@ -8,14 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from normbench.store.records import (
-    EnvironmentRecord,
-    FingerprintRecord,
-    RunRecord,
-    SessionRecord,
-    SourcesRecord,
-    TrialRecord,
-)
+from normbench.store import records
 from normbench.trials import FINAL
 
 RUNS, TRIALS, SESSIONS, FINGERPRINTS = "runs.jsonl", "trials.jsonl", "sessions.jsonl", "fingerprints.jsonl"
@@ -53,9 +46,9 @@ class RecordKind:
         """The name of its list in an exported file."""
         return self.file.removesuffix(".jsonl")
 
-    def exported(self, records: Iterable[Any]) -> list[Any]:
+    def exported(self, every: Iterable[Any]) -> list[Any]:
         """Return those of a folder's records that an export holds."""
-        return list(records if self.latest is None else {self.latest(record): record for record in records}.values())
+        return list(every if self.latest is None else {self.latest(record): record for record in every}.values())
 
 
 def _whole(field: str, called: str) -> Callable[[Any], Claim]:
@@ -68,7 +61,7 @@ def _whole(field: str, called: str) -> Callable[[Any], Claim]:
     return claim
 
 
-def _repeated(record: TrialRecord) -> Claim | None:
+def _repeated(record: records.TrialRecord) -> Claim | None:
     """Return what every repetition of a trial has to give, bit for bit: on a GPU nothing, nor without code prints.
 
     A failure of the run says nothing of the trial.
@@ -87,18 +80,21 @@ def _repeated(record: TrialRecord) -> Claim | None:
 KINDS: Final = {
     kind.file: kind
     for kind in (
-        RecordKind(RUNS, RunRecord, "run", when="started", claim=_whole("run", "run")),
-        RecordKind(TRIALS, TrialRecord, "trial", when="finished", claim=_repeated),
-        RecordKind(SESSIONS, SessionRecord, "throughput session", when="finished", claim=_whole("session", "session")),
+        RecordKind(RUNS, records.RunRecord, "run", "started", claim=_whole("run", "run")),
+        RecordKind(TRIALS, records.TrialRecord, "trial", "finished", claim=_repeated),
+        RecordKind(
+            SESSIONS, records.SessionRecord, "throughput session", "finished", claim=_whole("session", "session")
+        ),
         RecordKind(
             ENVIRONMENTS,
-            EnvironmentRecord,
+            records.EnvironmentRecord,
             latest=lambda record: record["environment"],
             claim=_whole("environment", "environment"),
             copied=dict[str, Any],
         ),
-        RecordKind(SOURCES, SourcesRecord, claim=_whole("sources", "list of files")),
-        RecordKind(FINGERPRINTS, FingerprintRecord, when="started", latest=lambda record: record.key),
+        RecordKind(SOURCES, records.SourcesRecord, claim=_whole("sources", "list of files")),
+        RecordKind(FINGERPRINTS, records.FingerprintRecord, when="started", latest=lambda record: record.key),
     )
 }
-FILES: Final = {kind.record: kind.file for kind in KINDS.values()}
+#: The file of each struct.
+FILES: Final[dict[type, str]] = {kind.record: kind.file for kind in KINDS.values()} | {records.Result: TRIALS}

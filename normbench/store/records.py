@@ -305,21 +305,8 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
         return msgspec.json.encode(common, order="sorted").decode()
 
 
-def without_nonfinite(
-    series: dict[str, list[float]], figures: dict[str, float]
-) -> tuple[dict[str, list[float | None]], dict[str, float | None], dict[str, str]]:
-    """Return series and figures with null for what is not finite, and flags of it: its name -> "nan", "inf" or "-inf".
-
-    A number of a series is named "name[index]", a figure "figures.name".
-    """
+def nonfinite(series: dict[str, list[float]], figures: dict[str, float]) -> dict[str, str]:
+    """Return what is not finite, for which JSON has null: "name[index]" or "figures.name" -> "nan", "inf" or "-inf"."""
     named = {f"{name}[{i}]": value for name, values in series.items() for i, value in enumerate(values)}
     named |= {f"figures.{name}": value for name, value in figures.items()}
-    return (
-        {name: [_finite(value) for value in values] for name, values in series.items()},
-        {name: _finite(value) for name, value in figures.items()},
-        {name: str(value) for name, value in named.items() if not math.isfinite(value)},
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: str(value) for name, value in named.items() if not math.isfinite(value)}
