@@ -46,8 +46,8 @@ def cores() -> int:
 
     A container's share of the time of all cores is rounded down.
     """
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([found, *_quotas()])))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([usable, *_quotas()])))
 
 
 def new_id(started: datetime) -> str:

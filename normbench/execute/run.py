@@ -76,8 +76,8 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
         return prepared, 0
     samples = {_data_of(item.trial): item.trial for item in doubtful}
     try:
-        with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as found:
-            digests = dict(zip(samples, found, strict=True))
+        with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as computed:
+            digests = dict(zip(samples, computed, strict=True))
     except Lost as lost:
         raise UsageError(f"{prepared.data_dir}: the data can't be loaded: {lost.reason}") from None
     other = {item.trial.key for item in doubtful if item.stored and item.stored.data != digests[_data_of(item.trial)]}

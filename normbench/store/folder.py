@@ -237,7 +237,7 @@ class Writer:
         self._append(FILES[type(record)], record)
 
     def copy(self, name: str, records: Sequence[object]) -> None:
-        """Append to one of the folder's files what others hold, a thousand records a write."""
+        """Append to one of the folder's files what other folders hold, a thousand records per write."""
         for begin in range(0, len(records), 1000):
             self._append(name, *records[begin : begin + 1000])
 
@@ -347,5 +347,5 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> Exception:
-    """Return what is said of a folder that can't be written from the start."""
+    """Return the error for a folder that can't be written from the start."""
     return error if isinstance(error, DiskFullError) else UsageError(f"{path}: can't be written ({error.strerror})")

@@ -1,4 +1,4 @@
-"""The kinds of record, an entry each: reading, writing, setting aside, exporting and merging are loops over them."""
+"""The kinds of record, one entry each. Reading, writing, setting aside, exporting and merging loop over them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Claim(NamedTuple):
 class RecordKind:
     """A kind of record: its file in a folder, and the struct of its lines.
 
-    `noun` is what the command line counts them as, "" where it does not. `when` is the field that says when a record
-    was made, "" for what has no time. Of records with the same `latest`, an export holds the last; left out, it holds
-    all. `claim` returns what merging compares. `copied` is what exporting and merging read a line as: left out, its
-    struct; a dict keeps what the struct does not name.
+    `noun` is for what the command line counts, `when` is the field that says when a record was made; both "" where
+    there is none. An export holds the last of the records for which `latest` gives the same; without it all. `claim`
+    gives what merging compares. `copied` is the type as which exporting and merging read a line, a dict where they have
+    to keep what the struct does not name; without it they read the struct.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""One line of a file: decoding it, and what is said of one that can't be read."""
+"""One line of a file: decoding it, and naming one that can't be read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:
 
 
 def unreadable(name: str, number: int, line: bytes, error: Exception) -> Unreadable:
-    """Return what is said of a line that can't be read: where it is, and why."""
+    """Return what names a line that can't be read: where it is, and why."""
     reason = str(error)
     try:
         if decoded(msgspec.json.Decoder(Head), line).schema > SCHEMA:
