@@ -83,8 +83,8 @@ def _head(title: str, store: Store) -> Iterator[str]:
     run = store.runs()[-1]
     environments = store.environments().values()
     hardware = " and ".join(
-        f"{each['processor']}, {each['cores']} cores; Python {each['python']}, torch {each['packages']['torch']}, "
-        f"pytorch-lightning {each['packages']['pytorch-lightning']}"
+        f"{each.processor}, {each.cores} cores; Python {each.python}, torch {each.packages['torch']}, "
+        f"pytorch-lightning {each.packages['pytorch-lightning']}"
         for each in environments
     )
     trials = sum(1 for _ in store.trials())

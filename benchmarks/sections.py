@@ -26,4 +26,4 @@ def hardware() -> str:
     """Return one line: processor, cores, and the versions that matter."""
     found = describe("cpu")
     packages = ", ".join(f"{name} {version(name)}" for name in ("normbench", "torch", "pytorch-lightning"))
-    return f"{found['processor']}, {found['cores']} cores; Python {platform.python_version()}, {packages}"
+    return f"{found.processor}, {found.cores} cores; Python {platform.python_version()}, {packages}"

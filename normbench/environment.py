@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from normbench.errors import UsageError
+from normbench.store.records import EnvironmentRecord
 from normbench.texts import storable
 
 #: What Linux says of this process.
@@ -23,7 +24,7 @@ _PROCESS = Path("/proc/self")
 _PACKAGES = ("normbench", "torch", "pytorch-lightning", "numpy")
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe(device: str) -> EnvironmentRecord:
     """Return the environment of trials on a device."""
     described: dict[str, Any] = {
         "python": platform.python_version(),
@@ -37,7 +38,7 @@ def describe(device: str) -> dict[str, Any]:
 
         described["accelerator"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
-    return described
+    return EnvironmentRecord.of(**described)
 
 
 def cores() -> int:
@@ -45,8 +46,8 @@ def cores() -> int:
 
     A container's share of the time of all cores is rounded down.
     """
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([found, *_quotas()])))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([usable, *_quotas()])))
 
 
 def new_id(started: datetime) -> str:

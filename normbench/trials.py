@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,12 +19,35 @@ Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout"
 #: rounds, or the baseline failed.
 Timed: TypeAlias = Literal["measured", "unsupported", "oom", "timeout", "error"]
 Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
-#: Outcomes that say something of the layer: a later run does not try again.
-FINAL: Final = frozenset({"trained", "not-trained", "diverged", "unsupported"})
-#: Outcomes that have a score.
-SCORED: Final = frozenset({"trained", "not-trained", "diverged"})
-#: Outcomes that are failures of the run, not of the layer: exit status 4.
-FAILED: Final = frozenset({"oom", "timeout", "error"})
+
+
+class Meaning(NamedTuple):
+    """What an outcome means.
+
+    One that is `final` says something of the layer, and a later run does not try again; any other is a failure of the
+    run, exit status 4. `mark` stands for it on the strip of the stability board, "" where it has no score; `style` is
+    how rich shows it.
+    """
+
+    final: bool
+    scored: bool
+    style: str
+    mark: str = ""
+
+
+#: Every outcome of a trial.
+OUTCOMES: Final[dict[Kind, Meaning]] = {
+    "trained": Meaning(final=True, scored=True, style="green", mark="●"),
+    "not-trained": Meaning(final=True, scored=True, style="red", mark="○"),
+    "diverged": Meaning(final=True, scored=True, style="bold red", mark="×"),
+    "unsupported": Meaning(final=True, scored=False, style="yellow"),
+    "oom": Meaning(final=False, scored=False, style="bold red"),
+    "timeout": Meaning(final=False, scored=False, style="bold red"),
+    "error": Meaning(final=False, scored=False, style="bold red"),
+}
+FINAL: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.final)
+SCORED: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.scored)
+FAILED: Final = frozenset(OUTCOMES) - FINAL
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,8 +137,9 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training gave. `score` and `validation` are None where there is none; `series` has one number an epoch.
+    """What a training gave. `score` and `validation` are None where there is none; `series` has one number per epoch.
 
+    `figures` are single numbers by name. A record has each field but `trial`, `made`, `dry` and `changed`.
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
@@ -131,6 +155,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     validation: float | None = None
     diverged_at: int | None = None
     series: dict[str, list[float]] = {}
+    figures: dict[str, float] = {}
     steps: int = 0
     epoch_steps: int = 0
     lanes: int = 1
@@ -229,3 +254,9 @@ def table_id(task: str, version: int, params: dict[str, Any], condition: dict[st
 def norm_id(norm: str, params: dict[str, Any]) -> str:
     """Return what identifies a norm with its parameters among those of a table."""
     return msgspec.json.encode((norm, params), order="sorted").decode()
+
+
+def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:
+    """Return what structs say in the fields that a kind of struct has as well; a later one's count."""
+    said = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
+    return {name: value for name, value in said.items() if name in kind.__struct_fields__}

@@ -9,7 +9,15 @@ from normbench.contract import Recipe
 from normbench.errors import UsageError
 from normbench.store import Store, export
 from normbench.store.kinds import QUARANTINE, SESSIONS
-from normbench.store.records import SCHEMA, FingerprintRecord, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.store.records import (
+    SCHEMA,
+    EnvironmentRecord,
+    FingerprintRecord,
+    RunRecord,
+    SessionRecord,
+    Timing,
+    TrialRecord,
+)
 from normbench.trials import Cell, Measure
 
 RECIPE = Recipe(rate=1, batch_size=8, epochs=1)
@@ -58,7 +66,7 @@ def folder(tmp_path, run, trials, session, fingerprint):
     with store.writer() as writer:
         for record in (run, *trials, session, fingerprint):
             writer.append(record)
-        writer.environment({"cores": 2, "packages": {"torch": "2"}})
+        writer.environment(EnvironmentRecord.of(cores=2, packages={"torch": "2"}))
     return store
 
 
@@ -304,3 +312,13 @@ def test_a_file_is_not_written_to(exported):
 
     assert before == exported.read_bytes()
     assert [exported.name, "results"] == sorted(path.name for path in exported.parent.iterdir())
+
+
+def test_figures_are_a_column(folder, trials, tmp_path):
+    """Single numbers stand in a table as JSON text, and are in the record."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    measured = [msgspec.structs.replace(trials[0], figures={"bytes": 2.0}), trials[1]]
+    (tmp_path / "all.parquet").write_bytes(folder.export(measured, ".parquet"))
+
+    assert ['{"bytes":2.0}', "{}"] == parquet.read_table(tmp_path / "all.parquet")["figures"].to_pylist()
+    assert measured == list(Store(tmp_path / "all.parquet").trials())

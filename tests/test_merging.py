@@ -313,9 +313,9 @@ def test_a_merge_that_is_killed_leaves_no_folder(folder, tmp_path):
         patch.setattr(Writer, "copy", look)
         merge([a], tmp_path / "merged")
 
-    assert [(ENVIRONMENTS, False, False), (SOURCES, False, False)] == seen[:2]
-    assert [(FINGERPRINTS, False, False), (TRIALS, False, False)] == seen[2:4]
-    assert [(SESSIONS, False, False), (RUNS, False, True)] == seen[4:]
+    assert [(FINGERPRINTS, False, False), (SOURCES, False, False)] == seen[:2]
+    assert [(ENVIRONMENTS, False, False), (SESSIONS, False, False)] == seen[2:4]
+    assert [(TRIALS, False, False), (RUNS, False, True)] == seen[4:]
     assert ["a", "merged"] == sorted(path.name for path in tmp_path.iterdir())
 
 
@@ -341,3 +341,17 @@ def test_the_folder_is_one_that_a_run_goes_on_in(folder, merged):
 
     assert ["a", "later"] == [record.key for record in found.trials()]
     assert Path(a.folder).stat().st_mode == found.folder.stat().st_mode
+
+
+def test_what_a_later_version_said_of_an_environment_stays(folder, merged, tmp_path):
+    """Merging and exporting lose nothing of it, although this version reads only what it knows."""
+    line = {"environment": "env", "cores": 2, "interconnect": "fast"}
+    a = folder("a", run(), trial(), line)
+
+    (tmp_path / "b.json").write_bytes(a.export(list(a.trials())))
+    found = merged(a, Store(tmp_path / "b.json"))
+
+    assert [{"schema": SCHEMA, **line}] == [
+        msgspec.json.decode(each) for each in (found.folder / ENVIRONMENTS).read_bytes().splitlines()
+    ]
+    assert 2 == found.environments()["env"].cores

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import msgspec
 import pytest
@@ -16,9 +17,9 @@ from normbench.store.records import (
     RunRecord,
     Timing,
     TrialRecord,
-    without_nonfinite,
+    nonfinite,
 )
-from normbench.trials import Cell, Measure, Outcome, Trial
+from normbench.trials import OUTCOMES, Cell, Kind, Measure, Outcome, Timed, Trial
 
 #: sha256, cut to 16 digits, of {"norm":"batchnorm","params":{"a":1,"b":0.5},"recipe":{"batch_size":64,"epochs":6,
 #: "rate":0.1},"seed":0,"task":"toy","task_version":1}, without the line's break.
@@ -196,12 +197,20 @@ def test_key_survives_storage(trial):
     ],
     ids=str,
 )
-def test_series_that_are_not_finite(values, expected, flags):
+def test_series_that_are_not_finite(record, values, expected, flags):
     """A number that is not finite is stored as null, with a flag that says where and what it was."""
-    clean, found = without_nonfinite({"loss": values, "other": [1.0]})
+    line = msgspec.json.encode(record(series={"loss": values, "other": [1.0]}))
 
-    assert {"loss": expected, "other": [1.0]} == clean
-    assert flags == found
+    assert {"loss": expected, "other": [1.0]} == msgspec.json.decode(line, type=TrialRecord).series
+    assert flags == nonfinite({"loss": values, "other": [1.0]}, {})
+
+
+def test_a_figure_that_is_not_finite(record):
+    """A single number is stored like one of a series, and never taken for the score."""
+    line = msgspec.json.encode(record(figures={"score": math.inf, "bytes": 2.0}))
+
+    assert {"score": None, "bytes": 2.0} == msgspec.json.decode(line, type=TrialRecord).figures
+    assert {"figures.score": "inf"} == nonfinite({"loss": [1.0]}, {"score": math.inf, "bytes": 2.0})
 
 
 def test_record_is_read_back(record):
@@ -341,3 +350,34 @@ def test_a_run_whose_suite_nobody_could_read_is_refused(name, value):
     else:
         with pytest.raises(msgspec.ValidationError, match=name):
             msgspec.json.decode(line, type=RunRecord)
+
+
+def test_what_boards_read_of_a_record_is_a_part_of_it():
+    """A field of `Result` has the type and the default that it has in the whole record."""
+    whole, part = ({field.name: field for field in msgspec.structs.fields(kind)} for kind in (TrialRecord, Result))
+
+    assert {name: (field.type, field.default, field.required) for name, field in part.items()} == {
+        name: (whole[name].type, whole[name].default, whole[name].required) for name in part
+    }
+
+
+def test_all_that_a_training_gave_is_stored():
+    """What a training gives has a field of that name in its record, but for what is no result of the trial."""
+    not_stored = {"trial", "made", "dry", "changed"}
+
+    assert not_stored == {*Outcome.__struct_fields__} - {*TrialRecord.__struct_fields__}
+
+
+def test_every_outcome_has_its_meaning():
+    """No outcome can be stored of which it is not said whether it is final."""
+    assert set(get_args(Kind)) == set(OUTCOMES)
+    assert set(get_args(Timed)) - {"measured"} <= set(OUTCOMES)
+
+
+def test_a_figure_is_stored(record):
+    """A record of a training that measured nothing more has no word of it; else it is read back, whole or in part."""
+    without, line = msgspec.json.encode(record()), msgspec.json.encode(record(figures={"bytes": 2.0, "ratio": None}))
+
+    assert b"figures" not in without
+    for kind in (TrialRecord, Result):
+        assert {"bytes": 2.0, "ratio": None} == msgspec.json.decode(line, type=kind).figures

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
-from normbench.store.records import RunRecord, SessionRecord, Timing
+from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing
 from normbench.tables.table import Subject
 from normbench.trials import Cell
 
@@ -60,7 +60,7 @@ class Sessions:
     figures: dict[str, Figures]
     apart: dict[str, tuple[str, str]]
     trained: Trained
-    environments: Mapping[str, dict[str, Any]]
+    environments: Mapping[str, EnvironmentRecord]
 
 
 def sessions(store: Store, only: frozenset[str] | None = None) -> dict[str, list[SessionRecord]]:
@@ -104,7 +104,7 @@ def _together(
     measured: Sequence[SessionRecord],
     baseline: str | None,
     trained: Trained,
-    environments: Mapping[str, dict[str, Any]],
+    environments: Mapping[str, EnvironmentRecord],
 ) -> Sessions:
     """Return the sessions of one table put together.
 

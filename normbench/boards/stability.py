@@ -12,11 +12,12 @@ from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import rank_notes, ranked
 from normbench.stats import mean_over_seeds, median_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
-from normbench.trials import Measure
+from normbench.trials import OUTCOMES, Measure
 
-#: One mark per rate: what all seeds of a norm did there.
-MARKS = {"all": "●", "some": "◐", "none": "○", "diverged": "×", "missing": "?"}
-LEGEND = "● all seeds trained, ◐ some, ○ none, × none and one or more diverged"
+LEGEND = (
+    f"{OUTCOMES['trained'].mark} all seeds trained, ◐ some, {OUTCOMES['not-trained'].mark} none, "
+    f"{OUTCOMES['diverged'].mark} none and one or more diverged"
+)
 
 #: "range" is where the score stays within this share of (mean score at the chosen rate - chance).
 WITHIN = 0.1
@@ -138,7 +139,7 @@ def _row(grid: Grid, row: Row, seeds: list[Curve]) -> TableRow:
     areas = [over_the_grid(curve.scores, grid.rates) for curve in seeds]
     sensitivities = [curve.scores[chosen] - area for curve, area in zip(seeds, areas, strict=True)]
     values = {
-        "strip": Value(text="".join(MARKS[outcome] for outcome in strip(grid, row))),
+        "strip": Value(text="".join(strip(grid, row))),
         "over_the_grid": Value.of(mean_over_seeds(areas)),
         "trains_up_to": _reach([trains_up_to(curve, chosen) for curve in seeds], grid.rates),
         "range": _range(grid, seeds, chosen),
@@ -149,16 +150,17 @@ def _row(grid: Grid, row: Row, seeds: list[Curve]) -> TableRow:
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:
-    """Yield for each rate what the seeds did there: a key of MARKS."""
+    """Yield for each rate a mark: what the seeds did there."""
     for rate in grid.rates:
         results = row.at(rate).values()
         trained = sum(result.trained for result in results)
         if not results:
-            yield "missing"
+            yield "?"
         elif trained:
-            yield "all" if trained == len(results) else "some"
+            yield OUTCOMES["trained"].mark if trained == len(results) else "◐"
         else:
-            yield "diverged" if any(result.outcome == "diverged" for result in results) else "none"
+            diverged = any(result.outcome == "diverged" for result in results)
+            yield OUTCOMES["diverged" if diverged else "not-trained"].mark
 
 
 def _reach(indices: list[int | None], rates: list[float]) -> Value:

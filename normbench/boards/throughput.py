@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from normbench.boards.sessions import Figures, Sessions, subject_of
 from normbench.boards.standing import ranked
 from normbench.stats import ratio_over_rounds
-from normbench.store.records import SessionRecord
+from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 
@@ -100,10 +99,10 @@ def _edited(sessions: Sessions) -> Iterator[str]:
         yield f"edited before its session: {', '.join(newer)}; the trials ran the older code: run the suite again"
 
 
-def _described(session: SessionRecord, environments: Mapping[str, dict[str, Any]]) -> str:
+def _described(session: SessionRecord, environments: Mapping[str, EnvironmentRecord]) -> str:
     """Say what a session ran on, how long, and whether the baseline equals itself."""
-    environment = environments.get(session.environment, {})
-    hardware = environment.get("accelerator") or environment.get("processor") or "unknown hardware"
+    environment = environments.get(session.environment, UNKNOWN)
+    hardware = environment.accelerator or environment.processor or "unknown hardware"
     threads = f", {session.recipe.threads} thread{'s' * (session.recipe.threads > 1)}" * (session.device == "cpu")
     known = f"known to ±{100 * session.precision:g}%"
     why = {

@@ -17,6 +17,7 @@ from normbench.spelling import choice
 from normbench.tables.text import ASCII, github, terminal
 from normbench.tables.text import FORMATS as WRITERS
 from normbench.texts import visible
+from normbench.trials import OUTCOMES
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,7 +33,7 @@ FORMATS = tuple(WRITERS)
 FormatOption = Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
-_STYLES = {"●": "green", "◐": "yellow", "○": "red", "×": "bold red"}
+_STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 
 
 #: What GitHub takes for a command in a log, wherever it comes from.

@@ -24,9 +24,9 @@ from normbench.store import Store
 from normbench.tables.text import terminal
 from normbench.texts import visible
 from normbench.throughput.wanted import OnSession, Session
+from normbench.trials import OUTCOMES, SCORED
 
 LAST = 5
-_OUTCOMES = {"trained": "green", "not-trained": "red", "diverged": "bold red", "unsupported": "yellow"}
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def line(names: Names, progress: Progress) -> str:
     score = ""
     if outcome.score is not None:
         score = f"{100 * outcome.score:.1f}% " if measure.unit == "%" else f"{outcome.score:.3f} {measure.unit} "
-    reason = f": {outcome.reason}" if outcome.outcome not in ("trained", "not-trained", "diverged") else ""
+    reason = f": {outcome.reason}" if outcome.outcome not in SCORED else ""
     return f"{names.of(outcome.trial)}: {score}{outcome.outcome}{reason} ({outcome.seconds:.1f} s)"
 
 
@@ -118,7 +118,7 @@ class _View:
     def on_progress(self, progress: Progress) -> None:
         """Take one trial's result in."""
         self._bar.update(self._task, completed=progress.done, description="trials")
-        style = _OUTCOMES.get(progress.outcome.outcome, "bold red")
+        style = OUTCOMES[progress.outcome.outcome].style
         self._last.append(Text(visible(line(self._names, progress)), style=style, overflow="ellipsis", no_wrap=True))
         if time.monotonic() >= self._next_board:
             began = time.monotonic()

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from normbench.boards.grid import Grid, Row, gather
 from normbench.compare.comparison import ComparedRow, Comparison, changes, word_of
 from normbench.compare.gates import check, could_be_ok, spreads, weak
@@ -18,6 +20,7 @@ from normbench.gates import METRICS, THROUGHPUT, Gate
 from normbench.stats import Interval
 from normbench.stats.decide import Decision, Gated, decide, interval
 from normbench.store import Store
+from normbench.store.records import EnvironmentRecord
 from normbench.trials import Measure
 
 #: The metric that rows without numbers stand under.
@@ -255,7 +258,7 @@ def _other_data(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]
             yield f"{grid.where}: BASE and HEAD were trained on different data; differences say nothing about the code"
 
 
-def _flat(environment: dict[str, Any]) -> dict[str, str]:
-    packages = environment.get("packages", {})
-    rest = {key: value for key, value in environment.items() if key not in ("schema", "environment", "packages")}
-    return {key: str(value) for key, value in {**rest, **packages}.items()}
+def _flat(environment: EnvironmentRecord) -> dict[str, str]:
+    rest = msgspec.to_builtins(environment)
+    flat = {**rest, **environment.packages}
+    return {key: str(value) for key, value in flat.items() if key not in ("schema", "environment", "packages")}

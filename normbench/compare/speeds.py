@@ -14,7 +14,7 @@ from normbench.errors import UsageError
 from normbench.gates import THROUGHPUT, Gate
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test
 from normbench.store import Store
-from normbench.store.records import SessionRecord, Timing
+from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord, Timing
 from normbench.trials import FAILED
 
 #: So many sessions per side are compared by their medians; of fewer, the rounds of the latest are.
@@ -57,7 +57,7 @@ def timed(base: Store, head: Store, gate: Gate | None) -> tuple[list[TimedRow], 
         vanished += _vanished(before, theirs[table][-1], after)
         if not after:
             continue
-        hard = changes(*(_hard(known.get(side[-1].environment, {}), side[-1]) for side in (before, after)))
+        hard = changes(*(_hard(known.get(side[-1].environment, UNKNOWN), side[-1]) for side in (before, after)))
         if before[-1].baseline.norm_id != after[-1].baseline.norm_id:
             hard.append(f"baseline {before[-1].baseline.label!r} → {after[-1].baseline.label!r}")
         if hard:
@@ -115,10 +115,11 @@ def _like(measured: Sequence[SessionRecord]) -> list[SessionRecord]:
     return [session for session in same if session.baseline.has_code_of(usable[-1].baseline)]
 
 
-def _hard(environment: dict[str, Any], session: SessionRecord) -> dict[str, str]:
+def _hard(environment: EnvironmentRecord, session: SessionRecord) -> dict[str, str]:
     """Return what must be the same for two timings to be compared."""
-    facts = {key: environment[key] for key in ("accelerator", "processor", "platform") if environment.get(key)}
-    torch = ".".join(environment.get("packages", {}).get("torch", "").split(".")[:2])
+    keys = ("accelerator", "processor", "platform")
+    facts = {key: getattr(environment, key) for key in keys if getattr(environment, key)}
+    torch = ".".join(environment.packages.get("torch", "").split(".")[:2])
     return {**facts, "torch": torch, "device": session.device}
 
 

@@ -20,10 +20,10 @@ from normbench.execute.prepare import Prepared, again
 from normbench.recipe import OF_DATA
 from normbench.spelling import spelled
 from normbench.store import Writer
-from normbench.store.records import SCHEMA, RunRecord, SessionRecord, TrialRecord, without_nonfinite
+from normbench.store.records import SCHEMA, RunRecord, SessionRecord, TrialRecord, nonfinite
 from normbench.surroundings import listed
 from normbench.throughput.wanted import OnSession, measure_all
-from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, Trial
+from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, Trial, shared
 
 
 def run(
@@ -76,8 +76,8 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
         return prepared, 0
     samples = {_data_of(item.trial): item.trial for item in doubtful}
     try:
-        with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as found:
-            digests = dict(zip(samples, found, strict=True))
+        with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as computed:
+            digests = dict(zip(samples, computed, strict=True))
     except Lost as lost:
         raise UsageError(f"{prepared.data_dir}: the data can't be loaded: {lost.reason}") from None
     other = {item.trial.key for item in doubtful if item.stored and item.stored.data != digests[_data_of(item.trial)]}
@@ -202,42 +202,23 @@ def run_record(prepared: Prepared) -> RunRecord:
 def _trial_record(
     outcome: Outcome, made: Made, sources: str, run: RunRecord, env: str, measured: Measure, probes: Sequence[str]
 ) -> TrialRecord:
-    trial = outcome.trial
-    series, flags = without_nonfinite(outcome.series)
+    """Return a trial's line: what the trial, its code and its outcome say, by the same names, and what it ran with."""
+    trial, recipe = outcome.trial, outcome.trial.recipe
+    rounded = {"recipe": msgspec.to_builtins(recipe), "seconds": round(outcome.seconds, 4)}
     return TrialRecord(
+        **shared(TrialRecord, trial, made, outcome) | rounded,
         schema=SCHEMA,
         key=trial.key,
         run=run.run,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        task=trial.task,
-        task_version=trial.task_version,
-        task_params=trial.task_params,
-        norm=trial.norm,
-        params=trial.params,
-        recipe=msgspec.to_builtins(trial.recipe),
-        seed=trial.seed,
-        norm_print=made.norm_print,
-        task_print=made.task_print,
         sources=sources,
-        data=outcome.data,
         device=run.device,
         environment=env,
-        outcome=outcome.outcome,
-        reason=outcome.reason,
-        score=outcome.score,
-        validation=outcome.validation,
-        diverged_at=outcome.diverged_at,
         measure=measured,
-        series=series,
-        nonfinite=flags,
+        nonfinite=nonfinite(outcome.series, outcome.figures),
         probes=list(probes),
-        steps=outcome.steps,
-        epoch_steps=outcome.epoch_steps,
-        lanes=outcome.lanes,
-        threads=trial.recipe.threads,
-        ranks=trial.recipe.ranks,
-        device_batch=trial.recipe.device_batch,
-        sync_ranks=trial.recipe.sync_ranks or trial.recipe.ranks,
-        seconds=round(outcome.seconds, 4),
-        eval_batch=outcome.eval_batch,
+        threads=recipe.threads,
+        ranks=recipe.ranks,
+        device_batch=recipe.device_batch,
+        sync_ranks=recipe.sync_ranks or recipe.ranks,
     )

@@ -15,9 +15,9 @@ from normbench.calls import Workplace
 from normbench.errors import Lost
 from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference
 from normbench.store import Writer
-from normbench.store.folder import environment_id, sources_key
+from normbench.store.folder import sources_key
 from normbench.store.records import SCHEMA, FingerprintRecord
-from normbench.trials import Cell, Made, Source
+from normbench.trials import Cell, Made, Source, shared
 
 #: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
 Verdict: TypeAlias = Literal["same", "changed", "unknown"]
@@ -55,7 +55,7 @@ def take(
     where the data folder lacks the data.
     """
     records = []
-    env = environment_id(environment.describe(at.device))
+    env = environment.describe(at.device).environment
     started = datetime.now(UTC)
     with closing(_all_taken(cells, at)) as found:
         for cell, taken in zip(cells, found, strict=True):
@@ -120,17 +120,8 @@ def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) 
         schema=SCHEMA,
         **environment.origin(started),
         method=METHOD,
-        task=cell.task,
-        task_version=cell.task_version,
-        task_params=cell.task_params,
-        task_print=made.task_print,
-        condition=cell.condition,
-        norm=cell.norm,
-        params=cell.params,
-        label=cell.label,
-        norm_print=made.norm_print,
+        **shared(FingerprintRecord, cell, made),
         sources=sources_key(made.files),
-        recipe=cell.recipe,
         device=environment.kind(device),
         environment=env,
         outcome=taken.outcome,

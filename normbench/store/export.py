@@ -32,7 +32,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def as_json(parts: Parts) -> bytes:
-    """Return one JSON document with these records, a line a record."""
+    """Return one JSON document with these records, one line per record."""
     pieces = [b'"schema":%d' % SCHEMA]
     for name, records in parts.items():
         lines = b",\n".join(msgspec.json.encode(record) for record in records)
@@ -41,7 +41,7 @@ def as_json(parts: Parts) -> bytes:
 
 
 def as_parquet(parts: Parts) -> bytes:
-    """Return a Parquet table of the trials, a row each, with the other records in the metadata of the file.
+    """Return a Parquet table of the trials, one row each, with the other records in the metadata of the file.
 
     The columns are those of `columns`, and `record`. Raises UsageError where pyarrow is not installed.
     """

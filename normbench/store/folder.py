@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ import msgspec
 from normbench.errors import UsageError
 from normbench.store import export
 from normbench.store.held import Appended, Folder
-from normbench.store.kinds import ENVIRONMENTS, FILES, FINGERPRINTS, KINDS, QUARANTINE, RUNS, SESSIONS, SOURCES, TRIALS
-from normbench.store.lines import Environment, Line, Unreadable, decoded, unreadable
+from normbench.store.kinds import FILES, KINDS, QUARANTINE, RUNS, SESSIONS, TRIALS, RecordKind
+from normbench.store.lines import Line, Unreadable, decoded, unreadable
 from normbench.store.records import (
     SCHEMA,
+    EnvironmentRecord,
     FingerprintRecord,
     Result,
     RunRecord,
@@ -60,7 +62,6 @@ class Store:
         self.folder = folder
         self.unreadable: list[Unreadable] = []
         self._named: set[tuple[str, str]] = set()
-        self._export: dict[str, list[msgspec.Raw]] | None = None
 
     def is_file(self) -> bool:
         """Whether this is an exported file, which is only read."""
@@ -79,27 +80,27 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""
-        return list(self.read(RUNS, RunRecord))
+        return list(self.read(RunRecord))
 
     def results(self) -> Iterator[Result]:
         """Yield of every trial's record what boards and plans need, oldest first."""
-        return self.read(TRIALS, Result)
+        return self.read(Result)
 
     def trials(self) -> Iterator[TrialRecord]:
         """Yield every trial's whole record, oldest first."""
-        return self.read(TRIALS, TrialRecord)
+        return self.read(TrialRecord)
 
     def sessions(self) -> list[SessionRecord]:
         """Return the sessions, oldest first."""
-        return list(self.read(SESSIONS, SessionRecord))
+        return list(self.read(SessionRecord))
 
     def fingerprints(self) -> list[FingerprintRecord]:
         """Return the fingerprints, oldest first."""
-        return list(self.read(FINGERPRINTS, FingerprintRecord))
+        return list(self.read(FingerprintRecord))
 
-    def environments(self) -> dict[str, dict[str, Any]]:
+    def environments(self) -> dict[str, EnvironmentRecord]:
         """Return the environments by their id."""
-        return {line["environment"]: line for line in self.read(ENVIRONMENTS, dict[str, Any])}
+        return {record.environment: record for record in self.read(EnvironmentRecord)}
 
     def sources(self) -> dict[str, dict[tuple[str, str], str]]:
         """Return the lists of files that trials were made from, by their key: of each file the hash."""
@@ -109,7 +110,7 @@ class Store:
 
     def source_records(self) -> list[SourcesRecord]:
         """Return the lists of files that trials were made from."""
-        return list(self.read(SOURCES, SourcesRecord))
+        return list(self.read(SourcesRecord))
 
     def known_unreadable(self) -> set[str]:
         """Return the hashes of lines that a writer has set aside already."""
@@ -119,16 +120,23 @@ class Store:
                 known.add(decoded(msgspec.json.Decoder(Unreadable), line).sha256)
         return known
 
-    def read(self, name: str, kind: type[Line]) -> Iterator[Line]:
-        """Yield the records of one of the folder's files, oldest first. Raises UsageError where it can't be opened."""
-        decoder = msgspec.json.Decoder(kind)
+    def whole(self, kind: RecordKind) -> Iterator[Any]:
+        """Yield the records of a kind with all that is to be copied, oldest first."""
+        return self._read(kind.file, kind.copied or kind.record)
+
+    def read(self, of: type[Line]) -> Iterator[Line]:
+        """Yield the records of a kind, by its struct, oldest first. Raises UsageError where they can't be opened."""
+        return self._read(FILES[of], of)
+
+    def _read(self, name: str, of: type[Line]) -> Iterator[Line]:
+        decoder = msgspec.json.Decoder(of)
         known: set[str] | None = None
         for number, line in self._lines(name):
             try:
                 record = decoded(decoder, line)
-                head: Any = msgspec.convert(record, Environment) if isinstance(record, dict) else record
-                if head.schema > SCHEMA:
-                    raise msgspec.ValidationError(f"schema {head.schema} is newer than {SCHEMA}")
+                typed: Any = msgspec.convert(record, KINDS[name].record) if isinstance(record, dict) else record
+                if typed.schema > SCHEMA:
+                    raise msgspec.ValidationError(f"schema {typed.schema} is newer than {SCHEMA}")
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 known = self.known_unreadable() if known is None else known
                 bad = unreadable(name, number, line, error)
@@ -142,32 +150,23 @@ class Store:
     def _lines(self, name: str) -> Iterator[tuple[int, bytes]]:
         """Yield the lines of one of a folder's files, or what an exported file has of it, with their numbers."""
         if self.is_file():
-            exported = self._exported().get(name.removesuffix(".jsonl"), [])
+            exported = self._exported.get(name.removesuffix(".jsonl"), [])
             yield from ((number, bytes(line)) for number, line in enumerate(exported, start=1))
             return
         path = self.folder / name
         with _reading(path), suppress(FileNotFoundError), path.open("rb") as file:
             yield from ((number, line) for number, line in enumerate(file, start=1) if not line.isspace())
 
+    @cached_property
     def _exported(self) -> dict[str, list[msgspec.Raw]]:
-        if self._export is None:
-            self._export = export.read(self.folder)
-        return self._export
+        return export.read(self.folder)
 
     def export(self, trials: Sequence[TrialRecord], form: str = ".json") -> bytes:
-        """Return a file with these trials and all else that is stored; `form` is one of `export.FORMS`.
-
-        Of fingerprints that can be compared it has the latest.
-        """
-        kept: dict[str, Sequence[object]] = {
-            "runs": self.runs(),
-            "trials": trials,
-            "sessions": self.sessions(),
-            "environments": list(self.environments().values()),
-            "sources": self.source_records(),
-            "fingerprints": list({record.key: record for record in self.fingerprints()}.values()),
+        """Return a file with these trials, and what an export holds of all else; `form` is one of `export.FORMS`."""
+        parts = {
+            kind.part: trials if kind.file == TRIALS else kind.exported(self.whole(kind)) for kind in KINDS.values()
         }
-        return export.FORMS[form](kept)
+        return export.FORMS[form](parts)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -230,24 +229,23 @@ class Writer:
             raise _unwritable(self._store.folder / OWNER, error) from None
         self.set_aside()
 
-    def append(self, record: RunRecord | TrialRecord | SessionRecord | FingerprintRecord | SourcesRecord) -> None:
-        """Append a run, a trial, a session, a fingerprint or a list of sources.
+    def append(self, record: msgspec.Struct) -> None:
+        """Append a record, whose kind is one of `KINDS`.
 
         Raises DiskFullError where there is no room; a torn line it leaves is set aside by the next run.
         """
         self._append(FILES[type(record)], record)
 
     def copy(self, name: str, records: Sequence[object]) -> None:
-        """Append to one of the folder's files what others hold, a thousand records a write."""
+        """Append to one of the folder's files what other folders hold, a thousand records per write."""
         for begin in range(0, len(records), 1000):
             self._append(name, *records[begin : begin + 1000])
 
-    def environment(self, described: dict[str, Any]) -> str:
+    def environment(self, record: EnvironmentRecord) -> str:
         """Append an environment unless it is stored, and return its id."""
-        name = environment_id(described)
-        if name not in self._store.environments():
-            self._append(ENVIRONMENTS, {"schema": SCHEMA, "environment": name, **described})
-        return name
+        if record.environment not in self._store.environments():
+            self.append(record)
+        return record.environment
 
     def sources(self, files: Sequence[Source]) -> str:
         """Append a list of files unless it is stored, and return its key; "" for an empty list."""
@@ -261,8 +259,8 @@ class Writer:
 
     def set_aside(self) -> None:
         """Copy lines that can't be read into quarantine.jsonl; they stay where they are, and are not named again."""
-        for name, kind in KINDS.items():
-            for _ in self._store.read(name, kind):
+        for kind in KINDS.values():
+            for _ in self._store.whole(kind):
                 pass
         known = self._store.known_unreadable()
         if bad := [bad for bad in self._store.unreadable if bad.sha256 not in known]:
@@ -323,11 +321,6 @@ class Writer:
         return self._lost
 
 
-def environment_id(described: dict[str, Any]) -> str:
-    """Return the id that an environment is stored with: a hash of what it says."""
-    return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
-
-
 def sources_key(files: Sequence[Source]) -> str:
     """Return what a list of files is stored by: a hash of it, "" for an empty one."""
     return hashlib.sha256(msgspec.json.encode(files)).hexdigest()[:16] if files else ""
@@ -354,5 +347,5 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> Exception:
-    """Return what is said of a folder that can't be written from the start."""
+    """Return the error for a folder that can't be written from the start."""
     return error if isinstance(error, DiskFullError) else UsageError(f"{path}: can't be written ({error.strerror})")

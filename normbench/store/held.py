@@ -1,7 +1,7 @@
 """What a run holds of a folder on disk: locks, and files that it alone appends to. Nothing of records.
 
 A run may take days, in which others delete, move and restore files. What is written to a file that lost its name is
-lost without any error, so that names are held against what is open before every write.
+lost without any error, so before every write the names are compared with what is open.
 """
 
 from __future__ import annotations

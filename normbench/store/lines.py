@@ -1,4 +1,4 @@
-"""One line of a file: decoding it, and what is said of one that can't be read."""
+"""One line of a file: decoding it, and naming one that can't be read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from normbench.store.records import (
-    SCHEMA,
-)
+from normbench.store.records import SCHEMA
 
 #: What is nested deeper could end whoever decodes it, or compares it, by exhausting the stack; records are 6 deep.
 DEEPEST = 64
@@ -35,17 +33,6 @@ class Head(msgspec.Struct):
     schema: int
 
 
-class Environment(Head):
-    """What boards read of an environment; whatever else is there stays."""
-
-    environment: str
-    packages: dict[str, str] = {}
-    python: str = ""
-    platform: str = ""
-    processor: str = ""
-    accelerator: str = ""
-
-
 def decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:
     """Return the record of a line. Raises msgspec's errors, also for what is nested too deep."""
     if line.count(b"[") + line.count(b"{") > DEEPEST:
@@ -58,7 +45,7 @@ def decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:
 
 
 def unreadable(name: str, number: int, line: bytes, error: Exception) -> Unreadable:
-    """Return what is said of a line that can't be read: where it is, and why."""
+    """Return what names a line that can't be read: where it is, and why."""
     reason = str(error)
     try:
         if decoded(msgspec.json.Decoder(Head), line).schema > SCHEMA:

@@ -5,77 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from normbench.errors import UsageError
 from normbench.store import Store
-from normbench.store.kinds import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS
-from normbench.store.records import RunRecord, SessionRecord, SourcesRecord, TrialRecord
-from normbench.trials import FINAL
-
-
-class _Claim(NamedTuple):
-    """What a record says of something, which no other may say otherwise; and what a message calls it."""
-
-    of: Hashable
-    called: str
-    says: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One of a folder's files: its records, the field that says when each was made, and what each claims."""
-
-    file: str
-    read: Callable[[Store], Iterable[Any]]
-    when: str = ""
-    claim: Callable[[Any], _Claim | None] | None = None
-
-
-def _environment(record: dict[str, Any]) -> _Claim:
-    return _Claim(record["environment"], f"environment {record['environment']}", record)
-
-
-def _run(record: RunRecord) -> _Claim:
-    return _Claim(record.run, f"run {record.run}", msgspec.to_builtins(record))
-
-
-def _sources(record: SourcesRecord) -> _Claim:
-    return _Claim(record.sources, f"list of files {record.sources}", msgspec.to_builtins(record))
-
-
-def _session(record: SessionRecord) -> _Claim:
-    return _Claim(record.session, f"session {record.session}", msgspec.to_builtins(record))
-
-
-def _trial(record: TrialRecord) -> _Claim | None:
-    """Return what every repetition of a trial has to give, bit for bit: on a GPU nothing, nor without code prints.
-
-    A failure of the run says nothing of the trial.
-    """
-    code = (record.norm_print, record.task_print, record.sources)
-    if None in code or record.device != "cpu" or record.outcome not in FINAL:
-        return None
-    of = (record.key, code, record.environment, record.threads, record.lanes, record.ranks)
-    called = f"trial {record.key} ({record.norm}, rate {record.recipe.get('rate')}, seed {record.seed})"
-    score = record.nonfinite.get("score", record.score)
-    return _Claim(of, called, {"outcome": record.outcome, "score": score})
-
-
-#: In the order in which they are written: a folder counts as one of results by its runs.
-_KINDS = (
-    _Kind(ENVIRONMENTS, lambda store: store.environments().values(), claim=_environment),
-    _Kind(SOURCES, Store.source_records, claim=_sources),
-    _Kind(FINGERPRINTS, Store.fingerprints, "started"),
-    _Kind(TRIALS, Store.trials, "finished", _trial),
-    _Kind(SESSIONS, Store.sessions, "finished", _session),
-    _Kind(RUNS, Store.runs, "started", _run),
-)
+from normbench.store.kinds import KINDS, Claim, RecordKind
 
 
 def merge(stores: Sequence[Store], out: Path) -> dict[str, int]:
@@ -90,9 +28,9 @@ def merge(stores: Sequence[Store], out: Path) -> dict[str, int]:
         raise UsageError(f"-o {out}: there is something already; name a new folder, or an empty one")
     parts: dict[str, list[msgspec.Raw]] = {}
     contradictions: list[str] = []
-    for kind in _KINDS:
-        parts[kind.file], found = _joined(kind, stores)
-        contradictions += found
+    for kind in reversed(KINDS.values()):
+        parts[kind.file], between = _joined(kind, stores)
+        contradictions += between
     _require_readable(stores)
     if contradictions:
         more = f" (and {len(contradictions) - 1} more contradictions)" if len(contradictions) > 1 else ""
@@ -101,15 +39,15 @@ def merge(stores: Sequence[Store], out: Path) -> dict[str, int]:
     return {name: len(lines) for name, lines in parts.items()}
 
 
-def _joined(kind: _Kind, stores: Sequence[Store]) -> tuple[list[msgspec.Raw], list[str]]:
+def _joined(kind: RecordKind, stores: Sequence[Store]) -> tuple[list[msgspec.Raw], list[str]]:
     """Return the lines of all stores in order, and what their latest records contradict."""
     timed: list[tuple[str, bytes]] = []
-    first: dict[Hashable, tuple[Store, _Claim]] = {}
+    first: dict[Hashable, tuple[Store, Claim]] = {}
     contradictions: list[str] = []
     for store in stores:
         since = ""
-        latest: dict[Hashable, _Claim] = {}
-        for record in kind.read(store):
+        latest: dict[Hashable, Claim] = {}
+        for record in store.whole(kind):
             # A clock that was set back must not change which of a store's records is the latest.
             since = max(since, getattr(record, kind.when)) if kind.when else since
             timed.append((since, msgspec.json.encode(record)))

@@ -5,6 +5,7 @@ Every record stands alone: it carries its task's chance, reference, direction an
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any, Final, Literal
 
@@ -24,6 +25,30 @@ class SourcesRecord(msgspec.Struct, frozen=True, kw_only=True):
     schema: int
     sources: str
     files: list[Source]
+
+
+class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of environments.jsonl: what trials ran on. `environment` is its id, a hash of all the rest."""
+
+    schema: int
+    environment: str
+    python: str = ""
+    platform: str = ""
+    processor: str = ""
+    cores: int = 0
+    packages: dict[str, str] = {}
+    accelerator: str = ""
+    cuda: str | None = ""
+
+    @classmethod
+    def of(cls, **described: Any) -> EnvironmentRecord:
+        """Return the record of an environment that is described so."""
+        digest = hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:12]
+        return cls(schema=SCHEMA, environment=digest, **described)
+
+
+#: Stands for an environment of which nothing is stored.
+UNKNOWN: Final = EnvironmentRecord(schema=SCHEMA, environment="")
 
 
 class _Words(msgspec.Struct, frozen=True):
@@ -89,6 +114,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     diverged_at: int | None = None
     measure: Measure
     series: dict[str, list[float | None]] = {}
+    figures: dict[str, float | None] = {}
     nonfinite: dict[str, str] = {}
     probes: list[str] = []
     steps: int = 0
@@ -125,6 +151,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     validation: float | None = None
     series: dict[str, list[float | None]] = {}
+    figures: dict[str, float | None] = {}
     probes: list[str] = []
     steps: int = 0
     epoch_steps: int = 0
@@ -278,11 +305,8 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
         return msgspec.json.encode(common, order="sorted").decode()
 
 
-def without_nonfinite(series: dict[str, list[float]]) -> tuple[dict[str, list[float | None]], dict[str, str]]:
-    """Return series with null for what is not finite, and flags "name[index]" -> "nan", "inf" or "-inf"."""
-    clean: dict[str, list[float | None]] = {}
-    flags: dict[str, str] = {}
-    for name, values in series.items():
-        clean[name] = [value if math.isfinite(value) else None for value in values]
-        flags |= {f"{name}[{i}]": str(value) for i, value in enumerate(values) if not math.isfinite(value)}
-    return clean, flags
+def nonfinite(series: dict[str, list[float]], figures: dict[str, float]) -> dict[str, str]:
+    """Return what is not finite, for which JSON has null: "name[index]" or "figures.name" -> "nan", "inf" or "-inf"."""
+    named = {f"{name}[{i}]": value for name, values in series.items() for i, value in enumerate(values)}
+    named |= {f"figures.{name}": value for name, value in figures.items()}
+    return {name: str(value) for name, value in named.items() if not math.isfinite(value)}

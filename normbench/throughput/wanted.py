@@ -22,7 +22,7 @@ from normbench.spelling import Choice, choice
 from normbench.store import Store, Writer
 from normbench.store.records import SCHEMA, SessionRecord, Timing
 from normbench.throughput import Effort, Entry, Measured, Round, Turn
-from normbench.trials import Cell, Made, Source, Trial
+from normbench.trials import Cell, Made, Source, Trial, shared
 
 #: Called with a session and how many of its rounds are done: 0 before anything of it is.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
@@ -164,18 +164,12 @@ def _measured(
     timed = zip(cells, measured.entries, strict=False)
     timings = {cell.norm_id: _timing(cell, entry, failed, stored) for cell, entry in timed}
     first = session.baseline
-    made = measured.entries[baseline].made
     return SessionRecord(
         schema=SCHEMA,
         session=environment.new_id(started),
         **environment.origin(started),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        task=first.task,
-        task_version=first.task_version,
-        task_params=first.task_params,
-        task_print=made.task_print if made else first.task_print,
-        condition=first.condition,
-        recipe=first.recipe,
+        **shared(SessionRecord, first, measured.entries[baseline].made or first),
         device=environment.kind(at.device),
         environment=env,
         rounds=measured.rounds,
@@ -238,10 +232,7 @@ def _timing(cell: Cell, entry: Entry, failed: bool, stored: Callable[[Sequence[S
     made = entry.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
     kept = entry.outcome == "measured" and not failed
     return Timing(
-        norm=cell.norm,
-        params=cell.params,
-        label=cell.label,
-        norm_print=made.norm_print,
+        **shared(Timing, cell, made),
         sources=stored(made.files),
         outcome=entry.outcome,
         reason=entry.reason,

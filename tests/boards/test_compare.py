@@ -12,6 +12,7 @@ from normbench import gates as gating
 from normbench.compare import text as report
 from normbench.compare.folders import compare
 from normbench.errors import UsageError
+from normbench.store.records import EnvironmentRecord
 
 SCORES = [0.90, 0.91, 0.89, 0.90, 0.92]
 RATES = [0.1, 0.3, 1.0]
@@ -434,9 +435,9 @@ def test_the_same_sessions_are_identical(folder, against):
 def test_throughput_of_other_hardware_is_not_compared(folder, head, against):
     """A hard difference of the environments leaves no timing to compare; it is named."""
     with folder.store.writer() as writer:
-        first = writer.environment({"processor": "one", "packages": {"torch": "2.1.0"}})
+        first = writer.environment(EnvironmentRecord.of(processor="one", packages={"torch": "2.1.0"}))
     with head.store.writer() as writer:
-        second = writer.environment({"processor": "two", "packages": {"torch": "2.2.0"}})
+        second = writer.environment(EnvironmentRecord.of(processor="two", packages={"torch": "2.2.0"}))
     session(folder, environment=first, layer=1.0)
     session(head, environment=second, layer=0.5)
 
@@ -450,7 +451,7 @@ def test_what_the_environments_differ_in_is_noted(folder, head, against):
     """Versions that differ are named; a folder with trials of two environments is as well."""
     for place, version in ((folder, "2.1.0"), (head, "2.1.1")):
         with place.store.writer() as writer:
-            writer.environment({"platform": "here", "packages": {"torch": version}})
+            writer.environment(EnvironmentRecord.of(platform="here", packages={"torch": version}))
     folder.add({"layer": {0.1: SCORES}})
     head.add({"layer": {0.1: [{"score": score, "environment": f"{i % 2}"} for i, score in enumerate(SCORES)]}})
 

@@ -14,7 +14,7 @@ import pytest
 from normbench.boards import tables
 from normbench.contract import Recipe
 from normbench.store import Store
-from normbench.store.records import SCHEMA, SessionRecord, Timing
+from normbench.store.records import SCHEMA, EnvironmentRecord, SessionRecord, Timing
 from normbench.tables import Table
 from normbench.tables.table import TableRow
 from normbench.tables.text import as_csv, as_json, terminal
@@ -206,7 +206,7 @@ def test_hardware_is_what_computed(folder, device: str, environment: dict[str, s
     """A GPU is named instead of its CPU, and threads are a CPU's."""
     recipe = Recipe(rate=0.1, batch_size=8, epochs=3, threads=4)
     with folder.store.writer() as writer:
-        name = writer.environment(environment)
+        name = writer.environment(EnvironmentRecord.of(**environment))
         writer.append(session(device=device, environment=name, recipe=recipe))
 
     table = folder.table("throughput")

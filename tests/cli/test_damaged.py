@@ -20,7 +20,7 @@ from normbench.execute import Request, prepare
 from normbench.execute.run import _trial_record, run_record
 from normbench.store import Store
 from normbench.store.kinds import KINDS, QUARANTINE, RUNS, TRIALS
-from normbench.store.records import SCHEMA, FingerprintRecord, SessionRecord, Timing
+from normbench.store.records import SCHEMA, EnvironmentRecord, FingerprintRecord, SessionRecord, Timing
 from normbench.trials import Made, Measure, Outcome, Source
 
 PLAN = ("quick", "--norm", "none", "--norm", "batchnorm", "--seeds", "6", "--set", "rates=[0.1, 1]", "--device", "cpu")
@@ -39,7 +39,10 @@ def whole(tmp_path_factory):
     call = {"started": "2025-01-01", "command": [], "version": "1", "recipe": cells[0].recipe, "task_print": "t"}
     timings = [Timing(norm=cell.norm, label=cell.label, train=[0.1] * 9, evaluation=[0.1] * 9) for cell in cells]
     with Store(folder).writer() as writer:
-        run, env = run_record(prepared), writer.environment({"processor": "p", "packages": {"torch": "2.6.0"}})
+        run, env = (
+            run_record(prepared),
+            writer.environment(EnvironmentRecord.of(processor="p", packages={"torch": "2.6.0"})),
+        )
         writer.append(msgspec.structs.replace(run, suite={**run.suite, "gate": {"accuracy": "-5pt"}}))
         measure = Measure.of(prepared.registry.task(cells[0].task))
         files = [Source(at="plugin mine", path="mine.py", sha256="1")]
@@ -150,8 +153,8 @@ def test_a_damaged_folder_is_answered_and_written_to(whole, answered, tmp_path, 
         with Store(folder).writer():
             pass
         after = Store(folder)
-        for kind, record in KINDS.items():
-            list(after.read(kind, record))
+        for kind in KINDS.values():
+            list(after.whole(kind))
         assert [] == after.unreadable
         assert not before or path.read_bytes().startswith(before)
 

@@ -31,7 +31,7 @@ def test_halves_merged_are_the_whole(normbench, halves):
     ran = normbench("merge", *halves, "-o", "merged")
 
     assert (0, "") == (ran.status, ran.out)
-    assert "merged written: 8 trials, 2 runs, 0 throughput sessions, of 2 sources\n" == ran.err
+    assert "merged written: 2 runs, 8 trials, 0 throughput sessions, of 2 sources\n" == ran.err
     assert boards(normbench, "all") == boards(normbench, "merged")
     assert boards(normbench, "all") != boards(normbench, "a")
 

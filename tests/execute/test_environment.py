@@ -53,7 +53,7 @@ def test_a_containers_quota_limits_the_cores(monkeypatch, tmp_path, kind, root, 
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8), raising=False)
 
     assert expected == environment.cores()
-    assert expected == environment.describe("cpu")["cores"]
+    assert expected == environment.describe("cpu").cores
 
 
 def test_without_control_groups_there_are_as_many_cores_as_may_be_used(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -141,7 +142,7 @@ def test_a_record_stands_alone(request_for):
         record.measure.reference,
     )
     assert {"rate": 0.1, "batch_size": 8, "epochs": 1} == record.recipe
-    assert torch.__version__.partition("+")[0] in store.environments()[record.environment]["packages"]["torch"]
+    assert torch.__version__.partition("+")[0] in store.environments()[record.environment].packages["torch"]
     assert (1, 1, 3, "cpu") == (record.threads, record.lanes, record.steps, record.device)
     assert None not in (record.norm_print, record.task_print)
 
@@ -227,9 +228,9 @@ def test_an_environment_names_versions_and_hardware_but_no_machine():
     """What is stored says what ran, not where or by whom."""
     import socket
 
-    described = environment.describe("cpu")
+    described = msgspec.to_builtins(environment.describe("cpu"))
 
-    assert {"python", "platform", "processor", "cores", "packages"} == set(described)
+    assert {"schema", "environment", "python", "platform", "processor", "cores", "packages"} == set(described)
     assert socket.gethostname() not in str(list(itertools.chain(described.values(), described["packages"].values())))
 
 

@@ -12,7 +12,7 @@ from normbench.errors import UsageError
 from normbench.store import DiskFullError
 from normbench.store.kinds import ENVIRONMENTS, QUARANTINE, RUNS, TRIALS
 from normbench.store.lines import Unreadable
-from normbench.store.records import SCHEMA
+from normbench.store.records import SCHEMA, EnvironmentRecord
 
 
 @pytest.fixture
@@ -127,14 +127,14 @@ def test_torn_line_of_another_file(store, run, name):
     """A torn line of the runs or of the environments costs only itself, too."""
     with store().writer() as writer:
         writer.append(run)
-        first = writer.environment({"cores": 1})
+        first = writer.environment(EnvironmentRecord.of(cores=1))
     with (store().folder / name).open("ab") as file:
         file.write(b'{"schema":1,"ru')
 
     with store().writer() as writer:
         named = [(bad.file, bad.line) for bad in writer._store.unreadable]
         writer.append(run)
-        second = writer.environment({"cores": 2})
+        second = writer.environment(EnvironmentRecord.of(cores=2))
 
     assert [(name, 2)] == named
     after = store()
@@ -163,7 +163,7 @@ def test_line_that_is_foreign(store, record, run, line, reason, name):
     with store().writer() as writer:
         writer.append(run)
         writer.append(record("a"))
-        writer.environment({"cores": 1})
+        writer.environment(EnvironmentRecord.of(cores=1))
     with (store().folder / name).open("ab") as file:
         file.write(line + b"\n")
 
@@ -342,7 +342,7 @@ def test_readers_never_write(store, record, run):
     with store().writer() as writer:
         writer.append(run)
         writer.append(record("a"))
-        writer.environment({"cores": 1})
+        writer.environment(EnvironmentRecord.of(cores=1))
     for name in (RUNS, TRIALS, ENVIRONMENTS):
         with (store().folder / name).open("ab") as file:
             file.write(b'{"torn')
@@ -358,14 +358,15 @@ def test_readers_never_write(store, record, run):
 
 def test_environment_is_stored_once(store):
     """What trials ran on is stored once over all runs, and again where anything of it differs."""
-    described = {"cores": 2, "packages": {"torch": "2.6", "numpy": "2"}}
-    turned = {"packages": {"numpy": "2", "torch": "2.6"}, "cores": 2}
+    described = EnvironmentRecord.of(cores=2, packages={"torch": "2.6", "numpy": "2"})
+    turned = EnvironmentRecord.of(packages={"numpy": "2", "torch": "2.6"}, cores=2)
+    more = EnvironmentRecord.of(cores=4, packages={"torch": "2.6", "numpy": "2"})
 
     with store().writer() as writer:
         first, again = writer.environment(described), writer.environment(turned)
     with store().writer() as writer:
-        later, other = writer.environment(described), writer.environment(described | {"cores": 4})
+        later, other = writer.environment(described), writer.environment(more)
 
     assert first == again == later
-    assert {first: 2, other: 4} == {name: line["cores"] for name, line in store().environments().items()}
+    assert {first: 2, other: 4} == {name: one.cores for name, one in store().environments().items()}
     assert 2 == len((store().folder / ENVIRONMENTS).read_bytes().splitlines())

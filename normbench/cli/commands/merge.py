@@ -9,7 +9,7 @@ import typer
 
 from normbench.cli import output
 from normbench.store import Store
-from normbench.store.kinds import RUNS, SESSIONS, TRIALS
+from normbench.store.kinds import KINDS
 
 
 def command(
@@ -26,8 +26,5 @@ def command(
     for store in stores:
         output.require_runs(store)
     held = merge(stores, out)
-    counts = [
-        output.counted(held[name], noun)
-        for name, noun in ((TRIALS, "trial"), (RUNS, "run"), (SESSIONS, "throughput session"))
-    ]
+    counts = [output.counted(held[kind.file], kind.noun) for kind in KINDS.values() if kind.noun]
     output.say(f"{out} written: {', '.join(counts)}, of {output.counted(len(stores), 'source')}")

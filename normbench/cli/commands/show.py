@@ -6,7 +6,7 @@ import itertools
 import shlex
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -15,7 +15,7 @@ from normbench.cli import output
 from normbench.errors import UsageError
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
-from normbench.store.records import TrialRecord
+from normbench.store.records import UNKNOWN, EnvironmentRecord, TrialRecord
 from normbench.suites import Suite
 from normbench.texts import as_json
 from normbench.trials import Cell
@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """Show all that is stored of one trial; `normbench plan SUITE --trials` lists the keys."""
     store, record = _find(trial, folder)
-    environment = store.environments().get(record.environment, {})
+    environment = store.environments().get(record.environment, UNKNOWN)
     if json:
-        whole = {**msgspec.to_builtins(record), "environment": environment}
+        whole = msgspec.to_builtins(record) | {"environment": msgspec.to_builtins(environment)}
         output.put(as_json(whole))
         return
     output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment))
@@ -62,7 +62,7 @@ def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
     return found[-1]
 
 
-def _lines(store: Store, record: TrialRecord, environment: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(store: Store, record: TrialRecord, environment: EnvironmentRecord) -> list[tuple[str, str]]:
     measure = record.measure
     score = "none" if record.score is None else _score(record.score, measure.unit)
     validation = "none" if record.validation is None else _score(record.validation, measure.unit)
@@ -83,10 +83,10 @@ def _lines(store: Store, record: TrialRecord, environment: dict[str, Any]) -> li
     lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
         record.nonfinite
     )
-    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
-    hardware = environment.get("accelerator") or environment.get("processor", "unknown")
+    packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
+    hardware = environment.accelerator or environment.processor or "unknown"
     lines += [
-        ("environment", f"{hardware}; Python {environment.get('python', 'unknown')}; {packages}"),
+        ("environment", f"{hardware}; Python {environment.python or 'unknown'}; {packages}"),
         ("code", f"norm {record.norm_print or 'not printable'}, task {record.task_print or 'not printable'}"),
         *_files(store, record),
         ("stored", f"{record.finished} by run {record.run}"),
