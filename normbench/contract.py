@@ -250,7 +250,8 @@ class Executor:
     It is a callable, whose keyword parameters with defaults are the executor's parameters, or a string
     "package.module:name", and then `params` declares them with their defaults. `in_process` says that it trains in the
     process that calls it, so that what is registered there need not travel; `several_nodes` that it can give one trial
-    several machines.
+    several machines. `jobs` names the parameter that is the number of packs that run at once, 0 for as many as there is
+    room for; where it has none, it runs one at a time.
 
     `stream(call, **params)` takes those of the parameters that it names, and gives what throughput sessions and
     fingerprints compute: it carries out a `normbench.trials.Call` in a worker, and yields what that yields. Without
@@ -262,6 +263,7 @@ class Executor:
     _: KW_ONLY
     summary: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    jobs: str = "jobs"
     in_process: bool = False
     several_nodes: bool = False
     stream: Callable[..., Iterator[Any]] | str | None = None

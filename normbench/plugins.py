@@ -171,13 +171,13 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
             _add(registry, manager, found, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
-            raise UsageError(f"--plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
+            raise UsageError(f"plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
         if only and file.stem not in only:
             continue
         found = Plugin(file.stem, str(file))
         _add(registry, manager, found, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
         if not registry.plugins[-1].offers:
-            raise UsageError(f"--plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
+            raise UsageError(f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
         things = [one.thing for one in _session]
         _add(registry, manager, Plugin(SESSION, SESSION), lambda: _SessionPlugin(things))
@@ -275,7 +275,7 @@ def _register(
         if tried and manager.has_plugin(found.name):
             manager.unregister(name=found.name)
         if file is not None:
-            raise UsageError(f"--plugin {at(error, file, module)}: {reason(error)}") from error
+            raise UsageError(f"plugin {at(error, file, module)}: {reason(error)}") from error
         registry.quarantined.append(
             Quarantined(found.name, found.origin, found.distribution, found.version, reason(error), frozenset(names))
         )

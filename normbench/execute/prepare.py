@@ -17,7 +17,7 @@ import msgspec
 from normbench import environment, plan, plugins, prints, suites
 from normbench.calls import Workplace
 from normbench.errors import UsageError
-from normbench.execute.request import Request, data_dir, executor_of, find_suite
+from normbench.execute.request import Request, executor_of, find_suite
 from normbench.prints import with_prints
 from normbench.registry import Registry
 from normbench.sources import AtHand, require_unedited
@@ -67,7 +67,7 @@ class Prepared:
     @property
     def data_dir(self) -> Path:
         """The folder of data, wherever a worker is."""
-        return data_dir(self.request.data_dir).absolute()
+        return self.request.data_folder()
 
     @property
     def workplace(self) -> Workplace:
@@ -93,8 +93,8 @@ class Prepared:
     @property
     def at_once(self) -> int:
         """How many trials should run at a time; a guess where that is left to the executor."""
-        params = {**self.registry.executor(self.executor.name).params, **self.executor.params}
-        jobs: int = params.get("jobs", 1)
+        executor = self.registry.executor(self.executor.name)
+        jobs: int = {**executor.params, **self.executor.params}.get(executor.jobs, 1)
         recipe = self.cells[0].recipe
         if jobs or environment.kind(self.device) != "cpu":
             return max(1, jobs)
@@ -142,23 +142,28 @@ def prepare(
     if suite is None:
         suite, where = find_suite(request.suite, registry)
         suite = suites.changed(
-            suite, norms=request.norms, seeds=request.seeds, settings=request.settings, gates=request.gates
+            suite,
+            norms=request.norms,
+            seeds=request.seeds,
+            settings=request.settings,
+            gates=request.gates,
+            words=request.words,
         )
-    for name in request.probes:
-        registry.probe(name, "--probe")
+    for i, name in enumerate(request.probes):
+        registry.probe(name, request.words("probes", i))
     if request.checkpoint_every is not None and not 0 <= request.checkpoint_every < math.inf:
-        raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
+        raise UsageError(f"{request.words('checkpoint_every')} {request.checkpoint_every}: it is 0 or more minutes")
     executor = executor_of(request, registry)
-    data_dir(request.data_dir)
-    norms_where = "--norm" if request.norms else ""
-    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    request.data_folder()
+    asked_by = [request.words("norms", i) for i in range(len(request.norms))]
+    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, asked_by)]
     if registry.executor(executor.name).in_process:
         require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
     if store.is_file():
-        raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
+        raise UsageError(f"{request.words('out')} {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
     size, at_hand = store.size(), AtHand(registry, store.sources())
@@ -209,7 +214,7 @@ def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) ->
     for nodes in {setting.get("num_nodes", cell.recipe.num_nodes) for cell in cells for setting in cell.settings}:
         if nodes > 1:
             others = f"; {' or '.join(able)} on several" if able else ""
-            raise UsageError(f"num_nodes is {nodes}: --executor {executor.name} trains on one machine{others}")
+            raise UsageError(f"num_nodes is {nodes}: the executor {executor.name} trains on one machine{others}")
 
 
 def seconds_left(work: Iterable[Work]) -> float | None:

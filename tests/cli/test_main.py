@@ -16,7 +16,7 @@ COMMANDS = ["run", "plan", "throughput", "leaderboard", "plot", "export", "show"
 
 #: Mistakes that only torch, the data or the disk knows of; tests of mistakes alone have the others.
 MISTAKES = {
-    "device not there": (["--device", "cuda:99"], "--device 'cuda:99': torch sees"),
+    "device not there": (["--device", "cuda:99"], "device 'cuda:99': torch sees"),
     "batch too large": (["--set", "batch_size=1078"], "batch_size is 1078; there are 1077 training samples"),
     "out below a file": (["--out", "a-file/out"], ".jsonl: can't be read (Not a directory)"),
 }

@@ -117,7 +117,7 @@ BY_HAND = {
     "seed below": (planned("--seeds", "0,-1"), "seeds is [0, -1]; each seed is a whole number from 0"),
     "seed twice": (planned("--seeds", "1,1"), "seeds is [1, 1]; each seed is a whole number from 0, and stands once"),
     "seed between": (planned("--seeds", "1,,2"), "--seeds '1,,2'"),
-    "seed for seeds": (planned("--seeds", "20240131"), "or --seeds 20240131,"),
+    "seed for seeds": (planned("--seeds", "20240131"), "the seed 20240131 alone is --seeds 20240131,"),
     "rate": (planned("--set", "rates=[0.1, -1]"), "rates[1] is -1.0; a rate is above 0"),
     "rate 0": (planned("--set", "rates=0"), "rates[0] is 0.0; a rate is above 0"),
     "rate a text": (planned("--set", 'rates=["0.1"]'), "rates[0]: expected float, got str"),
@@ -176,15 +176,15 @@ BY_HAND = {
     "sync uneven": (planned("--set", "devices=4", "--set", "sync_ranks=3"), "sync_ranks is 3, which does not divide"),
     "machines": (
         planned("--set", "num_nodes=2"),
-        "num_nodes is 2: --executor processes trains on one machine; ray on several",
+        "num_nodes is 2: the executor processes trains on one machine; ray on several",
     ),
     # where, and how
-    "device": (planned("--device", "gpu"), "--device 'gpu': a device is auto, cpu, cuda or cuda:N"),
-    "device empty": (planned("--device", ""), "--device ''"),
-    "device mps": (planned("--device", "mps"), "--device 'mps'"),
-    "device numbered": (planned("--device", "cpu:1"), "--device 'cpu:1'"),
-    "device's number": (planned("--device", "cuda:one"), "--device 'cuda:one'"),
-    "device to measure": (["throughput", "quick", "--device", "gpu"], "--device 'gpu'"),
+    "device": (planned("--device", "gpu"), "device 'gpu': a device is auto, cpu, cuda or cuda:N"),
+    "device empty": (planned("--device", ""), "device ''"),
+    "device mps": (planned("--device", "mps"), "device 'mps'"),
+    "device numbered": (planned("--device", "cpu:1"), "device 'cpu:1'"),
+    "device's number": (planned("--device", "cuda:one"), "device 'cuda:one'"),
+    "device to measure": (["throughput", "quick", "--device", "gpu"], "device 'gpu'"),
     "jobs": (planned("--jobs", "0"), "--jobs 0: it is auto, or a number of 1 or more"),
     "jobs below": (planned("--jobs", "-2"), "--jobs -2"),
     "jobs a word": (planned("--jobs", "two"), "--jobs two"),
@@ -303,7 +303,7 @@ def test_every_command_refuses_a_plugins_file_that_fails(refusal, command, file,
     """A file asked for by name that fails is exit status 2, whatever the command."""
     said = refusal(*WHOLE[command], "--plugin", file)
 
-    assert said.startswith(f"normbench: --plugin {file}")
+    assert said.startswith(f"normbench: plugin {file}")
     assert words in said
 
 

@@ -213,5 +213,5 @@ def test_a_plugins_file_that_fails_is_named_with_its_line(refusal, name):
 
     said = refusal("plan", "quick", "--plugin", file)
 
-    assert said.startswith(f"normbench: --plugin {file}, line {line}: " if line else f"normbench: --plugin {file}: ")
+    assert said.startswith(f"normbench: plugin {file}, line {line}: " if line else f"normbench: plugin {file}: ")
     assert words in said

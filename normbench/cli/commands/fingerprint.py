@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from normbench.cli import options, output
-from normbench.cli.commands.run import FAILURES
-from normbench.execute import Request, executor_options, on_device, prepare
+from normbench.cli.status import Status
+from normbench.execute import Request, on_device, prepare
 from normbench.fingerprint.numbers import OF_GRADIENTS, RELATIVE
 from normbench.fingerprint.take import Beside, held, storing, take
 from normbench.store.records import FingerprintRecord
@@ -22,37 +23,23 @@ _SAME = f"same: each number of a few training steps is what it was, within {RELA
 _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyond the first batches"
 
 
+@options.of_request(
+    *("suite", "norms", "settings", "plugin_files", "out", "data_dir", "device", "executor", "timeout"),
+    executor=options.Workers,
+    timeout=options.TurnTimeout,
+)
 def command(
-    suite: options.Suite,
-    norms: options.Norms = None,
-    settings: options.Settings = None,
-    plugin: options.Plugins = None,
-    out: options.Out = None,
-    data_dir: options.DataDir = None,
-    device: options.Device = "auto",
-    executor: options.Workers = "processes",
-    timeout: options.TurnTimeout = None,
+    request: Request,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> Status:
     """Take a few training steps of every norm of a suite, and say whether any number changed since the last time.
 
     The numbers are stored beside the results: in seconds, a change of a layer, a task or a library shows.
     """
     form = output.chosen_format(form, json)
-    request = Request(
-        suite,
-        norms=norms or (),
-        settings=settings or (),
-        plugin_files=plugin or (),
-        out=out,
-        data_dir=data_dir,
-        device=device,
-        executor=executor,
-        options=executor_options(timeout=timeout),
-        throughput=False,
-    )
+    request = dataclasses.replace(request, throughput=False)
     prepared = on_device(prepare(request))
     output.warn_of_plugins(prepared.registry)
     output.warn_of_unused(prepared)
@@ -69,7 +56,7 @@ def command(
         words = Counter(_word(record, found) for record, found in beside)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
         output.say(f"{output.counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
-    return FAILURES if _say_errors(taken) else 0
+    return Status.FAILED if _say_errors(taken) else Status.DONE
 
 
 def _say_errors(taken: list[FingerprintRecord]) -> bool:

@@ -6,10 +6,11 @@ from typing import Any
 
 from normbench import plugins, registry
 from normbench.cli import options, output
+from normbench.cli.status import Status
 from normbench.texts import as_json
 
 
-def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> int:
+def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> Status:
     """List the plugins that were found, what each offers, and those that failed, with the reason.
 
     NORMBENCH_PLUGINS=a,b loads only these, NORMBENCH_STRICT_PLUGINS=1 makes a plugin that fails exit status 2.
@@ -42,7 +43,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
         output.put_lines(lines or ["no plugins"])
     for note in registry.notes:
         output.say(f"normbench: {note}")
-    return 2 if registry.quarantined and plugins.strict() else 0
+    return Status.MISTAKE if registry.quarantined and plugins.strict() else Status.DONE
 
 
 def _described(found: registry.Plugin) -> dict[str, Any]:
