@@ -8,7 +8,6 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import importlib.util
-import inspect
 import os
 import pickle
 import sys
@@ -16,19 +15,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pluggy
 
 from normbench import digests, hookspecs, loading, reads, suites, surroundings
-from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench.contract import FUNCTIONS, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
+from normbench.hookspecs import KINDS
 from normbench.refusals import RefusedError, at, reason
 from normbench.registry import GROUP, ONLY, SESSION, SESSION_NODE, STRICT, Offered, Plugin, Quarantined, Registry
-
-_KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def registered() -> bytes:
         if one.error:
             raise UsageError(
                 f"{one.thing.name} was registered in this session, and can't be sent to another process ({one.error}); "
-                "use --executor serial, or a plugin's file"
+                "use the executor serial, or a plugin's file"
             )
     _packed = pickle.dumps([(one.packed, one.code) for one in _session]) if _session else b""
     return _packed
@@ -145,7 +143,7 @@ def receive(packed: bytes) -> None:
         except Exception as error:
             raise UsageError(
                 "what was registered in the session that runs this can't be loaded in a worker "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
+                f"({type(error).__name__}: {' '.join(str(error).split())}); use the executor serial, or a plugin's file"
             ) from None
         _packed = packed
         current.cache_clear()
@@ -179,8 +177,7 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
         if not registry.plugins[-1].offers:
             raise UsageError(f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
-        things = [one.thing for one in _session]
-        _add(registry, manager, Plugin(SESSION, SESSION), lambda: _SessionPlugin(things))
+        _add(registry, manager, Plugin(SESSION, SESSION), _session_plugin)
     return registry
 
 
@@ -209,23 +206,13 @@ def _own(point: importlib.metadata.EntryPoint) -> bool:
     return point.dist is not None and point.dist.name == GROUP
 
 
-class _SessionPlugin:
-    """What `normbench.register` was given, as a plugin."""
+def _session_plugin() -> SimpleNamespace:
+    """Return what `normbench.register` was given, as a plugin: of each kind a hook."""
 
-    def __init__(self, things: list[Norm | Task | Probe]) -> None:
-        self._things = things
+    def hook(kind: type) -> Callable[[], list[Any]]:
+        return hookimpl(lambda: [one.thing for one in _session if isinstance(one.thing, kind)])
 
-    @hookimpl
-    def normbench_norms(self) -> Iterable[Norm]:
-        return [thing for thing in self._things if isinstance(thing, Norm)]
-
-    @hookimpl
-    def normbench_tasks(self) -> Iterable[Task]:
-        return [thing for thing in self._things if isinstance(thing, Task)]
-
-    @hookimpl
-    def normbench_probes(self) -> Iterable[Probe]:
-        return [thing for thing in self._things if isinstance(thing, Probe)]
+    return SimpleNamespace(**{f"normbench_{name}": hook(kind) for name, kind in KINDS.items()})
 
 
 def _add(
@@ -268,7 +255,7 @@ def _register(
         if manager.register(module, found.name) is None:
             raise ValueError("its name is blocked")
         _check_hooks(manager, found.name)
-        offers = {kind: _offered(manager, found.name, kind) for kind in _KINDS}
+        offers = {kind: _offered(manager, found.name, kind) for kind in KINDS}
         names = {name for named in offers.values() for name in named}
         _check_free(registry, offers)
     except (Exception, SystemExit) as error:
@@ -294,7 +281,7 @@ def _register(
     codes = {one.of: one.code for one in _session}
     for kind, named in offers.items():
         for name, thing in named.items():
-            registry._tables()[kind][name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
+            getattr(registry, kind)[name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
 
 
 def _in_place(thing: Any, plugin: Plugin) -> Any:
@@ -312,7 +299,7 @@ def _in_place(thing: Any, plugin: Plugin) -> Any:
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
     """Refuse hooks that no specification knows, with the nearest names, and functions that only look like hooks."""
-    known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("normbench_")]
+    known = [f"normbench_{kind}" for kind in KINDS]
     module = manager.get_plugin(plugin)
     marked = {caller.name for caller in manager.get_hookcallers(module) or []}
     for name in sorted(marked):
@@ -330,11 +317,11 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin_name != plugin:
             continue
-        given, wanted = implementation.function(), _KINDS[kind].__name__
-        if isinstance(given, _KINDS[kind]):
+        given, wanted = implementation.function(), KINDS[kind].__name__
+        if isinstance(given, KINDS[kind]):
             raise RefusedError(hook, f"{hook} returned one {wanted}; it yields them, or returns a list")
         for thing in given if isinstance(given, Iterable) else [given] * (given is not None):
-            if not isinstance(thing, _KINDS[kind]):
+            if not isinstance(thing, KINDS[kind]):
                 raise RefusedError(hook, f"{hook} yielded {thing!r}; it yields normbench.{wanted} objects")
             name = _name(thing)
             if name in named:
@@ -349,8 +336,9 @@ def _name(thing: Any) -> str:
 
 
 def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
-    for kind, table in registry._tables().items():
-        for name in offers[kind]:
+    for kind, named in offers.items():
+        table = getattr(registry, kind)
+        for name in named:
             if name in table:
                 why = f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already"
                 raise RefusedError(f"normbench_{kind}", why)

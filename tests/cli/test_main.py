@@ -41,7 +41,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(normbench, args, words):
 
 def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):
     """A bug has a status of its own, and its trace, below which a line asks to report it."""
-    monkeypatch.setitem(listing._KINDS, "norms", lambda thing, plugin: 1 / 0)
+    monkeypatch.setattr(listing, "_entry", lambda thing: 1 / 0)
 
     ran = normbench("list", "norms")
 

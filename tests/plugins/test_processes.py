@@ -300,7 +300,7 @@ def _few_files():
 @pytest.mark.parametrize(
     ("call", "folder", "limit", "words"),
     [
-        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use executor serial"),
+        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use the executor serial"),
         (
             "called",
             "x" * 100,
@@ -374,7 +374,7 @@ def test_what_can_not_travel_to_a_worker_is_named(request_for, monkeypatch):
     lock = multiprocessing.Lock()
     plugins.register(normbench.Norm("locked", lambda site: nn.Identity() if lock else None, summary="S"))
 
-    with pytest.raises(UsageError, match=r"locked was registered .* use --executor serial"):
+    with pytest.raises(UsageError, match=r"locked was registered .* use the executor serial"):
         run(prepare(request_for("locked")))
 
     plugins.current.cache_clear()

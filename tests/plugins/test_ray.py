@@ -316,10 +316,10 @@ def test_a_ray_started_here_is_this_machines_and_ends_with_the_command(guarded, 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "--address 127.0.0.1:1: no Ray cluster to be had there: Connection refused"),
-        ("127.0.0.1", "--address 127.0.0.1: an address is auto, or HOST:PORT of a cluster's head"),
-        ("ray://127.0.0.1:10001", "--address ray://.*: an address is auto, or HOST:PORT"),
-        ("127.0.0.1:99999", "--address 127.0.0.1:99999: no Ray cluster to be had there"),
+        ("127.0.0.1:1", "address 127.0.0.1:1: no Ray cluster to be had there: Connection refused"),
+        ("127.0.0.1", "address 127.0.0.1: an address is auto, or HOST:PORT of a cluster's head"),
+        ("ray://127.0.0.1:10001", "address ray://.*: an address is auto, or HOST:PORT"),
+        ("127.0.0.1:99999", "address 127.0.0.1:99999: no Ray cluster to be had there"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused(guarded, request_for, monkeypatch, address, message):
@@ -336,7 +336,7 @@ def test_without_ray_the_message_says_what_to_install(request_for, monkeypatch):
     """The executor is listed all the same."""
     monkeypatch.setitem(sys.modules, "ray", None)
 
-    with pytest.raises(UsageError, match=r"--executor ray needs Ray: pip install 'normbench\[ray\]'"):
+    with pytest.raises(UsageError, match=r"the executor ray needs Ray: pip install 'normbench\[ray\]'"):
         run(prepare(request_for()))
 
 

@@ -48,7 +48,8 @@ def workshop(folders: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
             yield folder, Path(name)
         return
     refused = " nor ".join(str(folder) for folder in folders)
-    raise UsageError(f"data has to be stored, and neither {refused} can be written to: name another with --data-dir")
+    named = "name another with --data-dir (data_dir in Python)"
+    raise UsageError(f"data has to be stored, and neither {refused} can be written to: {named}")
 
 
 def _temporary(folder: Path) -> tempfile.TemporaryDirectory[str]:
@@ -97,8 +98,8 @@ def downloading(missing: str, wanted: str) -> Iterator[None]:
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{missing}, and downloading it failed ({reason}); name a folder with {wanted} by --data-dir DIR or "
-            f"NORMBENCH_DATA"
+            f"{missing}, and downloading it failed ({reason}); name a folder with {wanted} by "
+            "NORMBENCH_DATA or --data-dir DIR (data_dir in Python)"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
