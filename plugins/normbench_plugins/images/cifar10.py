@@ -88,8 +88,8 @@ def _refuse_compact(roots: tuple[Path, ...]) -> None:
         for compact in sorted((root / "cifar10").glob("cifar10-*of*.zip")):
             raise UsageError(
                 f"CIFAR-10 is there in a compact form only ({compact}): unpack it first, into "
-                f"{' or '.join(version.folder for version in VERSIONS)}, and name their folder by "
-                "NORMBENCH_DATA or --data-dir DIR (data_dir in Python)"
+                f"{' or '.join(version.folder for version in VERSIONS)}, and name their folder by --data-dir DIR or "
+                f"NORMBENCH_DATA"
             )
 
 

@@ -48,8 +48,7 @@ def workshop(folders: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
             yield folder, Path(name)
         return
     refused = " nor ".join(str(folder) for folder in folders)
-    named = "name another with --data-dir (data_dir in Python)"
-    raise UsageError(f"data has to be stored, and neither {refused} can be written to: {named}")
+    raise UsageError(f"data has to be stored, and neither {refused} can be written to: name another with --data-dir")
 
 
 def _temporary(folder: Path) -> tempfile.TemporaryDirectory[str]:
@@ -98,8 +97,8 @@ def downloading(missing: str, wanted: str) -> Iterator[None]:
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{missing}, and downloading it failed ({reason}); name a folder with {wanted} by "
-            "NORMBENCH_DATA or --data-dir DIR (data_dir in Python)"
+            f"{missing}, and downloading it failed ({reason}); name a folder with {wanted} by --data-dir DIR or "
+            f"NORMBENCH_DATA"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
