@@ -99,18 +99,10 @@ def run(
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
-    Raises UsageError for a mistake in the request. A warning says which norm or plugin changed what all norms share (a
-    setting of torch, say), and was undone.
+    A warning names a norm or a plugin that changed what all norms share (a setting of torch, say), which was undone.
+    Raises UsageError for a mistake in the request.
     """
     _check_types(run, dict(locals()))
-    if per_gpu is not None and per_gpu < 1:
-        raise UsageError(f"per_gpu {per_gpu}: it is 1 or more")
-    options = {
-        "jobs": None if jobs is None else job_count(jobs, "jobs"),
-        "per_gpu": per_gpu,
-        "timeout": None if timeout is None else seconds(timeout, "timeout"),
-        "address": address,
-    }
     request = Request(
         suite=str(suite),
         norms=_listed(norms),
@@ -121,7 +113,7 @@ def run(
         data_dir=Path(data_dir) if data_dir is not None else None,
         device=device,
         executor=executor,
-        options={name: value for name, value in options.items() if value is not None},
+        options=_options(jobs, per_gpu, timeout, address),
         checkpoint_every=checkpoint_every,
         probes=_listed(probes),
         throughput=throughput,
@@ -187,6 +179,21 @@ def _seeds(seeds: Any) -> int | list[int] | None:
     if hasattr(seeds, "tolist"):
         seeds = seeds.tolist()
     return seeds if seeds is None or isinstance(seeds, int) else [int(seed) for seed in seeds]
+
+
+def _options(
+    jobs: int | str | None, per_gpu: int | None, timeout: float | str | None, address: str | None
+) -> dict[str, Any]:
+    """Return the parameters of the executor that are given. Raises UsageError for one that can't be."""
+    if per_gpu is not None and per_gpu < 1:
+        raise UsageError(f"per_gpu {per_gpu}: it is 1 or more")
+    given = {
+        "jobs": None if jobs is None else job_count(jobs, "jobs"),
+        "per_gpu": per_gpu,
+        "timeout": None if timeout is None else seconds(timeout, "timeout"),
+        "address": address,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _check_types(function: Callable[..., Any], given: dict[str, Any]) -> None:

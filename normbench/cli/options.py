@@ -46,86 +46,46 @@ Seconds = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
-#: What some commands say of an option that means something else to them.
-Workers = Annotated[
-    str,
-    typer.Option("--executor", metavar="NAME[(param=value)]", help="How norms are run: processes, or serial."),
-]
-TurnTimeout = Annotated[
-    str | None,
-    typer.Option("--timeout", metavar="TIME", help="Give up a norm whose turn takes longer: 90s, 10m, 2h."),
-]
 
+def _option(kind: Any, names: str, metavar: str | None, text: str, **others: Any) -> Any:
+    return Annotated[kind, typer.Option(*names.split(), metavar=metavar, help=text, **others)]
+
+
+_CHOICE = "NAME[(param=value)]"
 #: The option of each field of `Request`; what is not a field of it is a parameter of the executor.
 REQUEST: dict[str, Any] = {
     "suite": Annotated[
         str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
     ],
-    "norms": Annotated[
-        list[str] | None,
-        typer.Option(
-            "--norm", metavar="NAME[(param=value)]", help="Run this norm instead of the suite's; may be repeated."
-        ),
-    ],
-    "seeds": Annotated[
-        str | None,
-        typer.Option("--seeds", metavar="N|A,B,...", help="How many seeds, or which, instead of the suite's."),
-    ],
-    "settings": Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A recipe value, or rates, as in TOML; may be repeated."),
-    ],
+    "norms": _option(list[str] | None, "--norm", _CHOICE, "Run this norm instead of the suite's; may be repeated."),
+    "seeds": _option(str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),
+    "settings": _option(
+        list[str] | None, "--set", "KEY=VALUE", "A recipe value, or rates, as in TOML; may be repeated."
+    ),
     "plugin_files": Plugins,
-    "out": Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where results go.  [default: results/SUITE]", show_default=False),
-    ],
-    "data_dir": Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir",
-            metavar="DIR",
-            help="Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]",
-            show_default=False,
-        ),
-    ],
-    "device": Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")],
-    "executor": Annotated[
-        str,
-        typer.Option("--executor", metavar="NAME[(param=value)]", help="How trials are run: processes, serial or ray."),
-    ],
-    "jobs": Annotated[
-        str | None,
-        typer.Option(
-            "--jobs", "-j", metavar="N|auto", help="How many trials run at once.  [default: auto]", show_default=False
-        ),
-    ],
-    "per_gpu": Annotated[
-        int | None, typer.Option("--per-gpu", metavar="K", min=1, help="How many trials share a GPU.  [default: 1]")
-    ],
-    "timeout": Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="TIME", help="Kill a trial that takes longer: 90s, 10m, 2h."),
-    ],
-    "address": Annotated[
-        str | None, typer.Option("--address", metavar="HOST:PORT", help="The Ray cluster to use, where one is running.")
-    ],
-    "checkpoint_every": Annotated[
-        float | None,
-        typer.Option(
-            "--checkpoint-every", metavar="MINUTES", min=0, help="Save each training this often, to resume it later."
-        ),
-    ],
-    "probes": Annotated[
-        list[str] | None,
-        typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated."),
-    ],
-    "retry": Annotated[bool, typer.Option("--retry", help="Try trials again that ran out of memory or time.")],
-    "throughput": Annotated[
-        bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
-    ],
+    "out": _option(Path | None, "--out", "DIR", "Where results go.  [default: results/SUITE]"),
+    "data_dir": _option(
+        Path | None, "--data-dir", "DIR", "Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]"
+    ),
+    "device": _option(str, "--device", "DEVICE", "auto, cpu, cuda or cuda:N."),
+    "executor": _option(str, "--executor", _CHOICE, "How trials are run: processes, serial or ray."),
+    "jobs": _option(str | None, "--jobs -j", "N|auto", "How many trials run at once.  [default: auto]"),
+    "per_gpu": _option(int | None, "--per-gpu", "K", "How many trials share a GPU.  [default: 1]", min=1),
+    "timeout": _option(str | None, "--timeout", "TIME", "Kill a trial that takes longer: 90s, 10m, 2h."),
+    "address": _option(str | None, "--address", "HOST:PORT", "The Ray cluster to use, where one is running."),
+    "checkpoint_every": _option(
+        float | None, "--checkpoint-every", "MINUTES", "Save each training this often, to resume it later.", min=0
+    ),
+    "probes": _option(list[str] | None, "--probe", "NAME", "Watch each training with this probe; may be repeated."),
+    "retry": _option(bool, "--retry", None, "Try trials again that ran out of memory or time."),
+    "throughput": _option(bool, "--throughput/--no-throughput", None, "Measure throughput last, or leave it out."),
     "seconds": Seconds,
     "gates": Fail,
+}
+#: What they mean to a command that times norms, or takes fingerprints of them.
+OF_NORMS = {
+    "executor": _option(str, "--executor", _CHOICE, "How norms are run: processes, or serial."),
+    "timeout": _option(str | None, "--timeout", "TIME", "Give up a norm whose turn takes longer: 90s, 10m, 2h."),
 }
 _FIELDS = {field.name: field.default for field in dataclasses.fields(Request)}
 
@@ -166,10 +126,10 @@ def _request(given: dict[str, Any]) -> Request:
     read = {name: _READ[name](value) if name in _READ else value for name, value in given.items() if value is not None}
     options = {name: value for name, value in read.items() if name not in _FIELDS}
     fields = {name: value for name, value in read.items() if name in _FIELDS}
-    return Request(**{"suite": "", **fields}, options=options, words=_option)
+    return Request(**{"suite": "", **fields}, options=options, words=_spelled)
 
 
-def _option(name: str, item: object = None) -> str:
+def _spelled(name: str, item: object = None) -> str:
     """Return how a field of a request, or one item of it, is spelled on the command line."""
     option = str(get_args(REQUEST[name])[1].default)  # where typer keeps the first of an option's names
     return f"{option} {item}" if isinstance(item, str) else option

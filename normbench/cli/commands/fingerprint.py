@@ -25,8 +25,7 @@ _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyo
 
 @options.of_request(
     *("suite", "norms", "settings", "plugin_files", "out", "data_dir", "device", "executor", "timeout"),
-    executor=options.Workers,
-    timeout=options.TurnTimeout,
+    **options.OF_NORMS,
 )
 def command(
     request: Request,

@@ -21,13 +21,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
             "schema": 1,
             "plugins": [_described(found) for found in registry.plugins],
             "quarantined": [
-                {
-                    "name": bad.name,
-                    "origin": bad.origin,
-                    "version": bad.version,
-                    "error": bad.error,
-                    "remedy": bad.remedy,
-                }
+                {name: getattr(bad, name) for name in ("name", "origin", "version", "error", "remedy")}
                 for bad in registry.quarantined
             ],
         }

@@ -28,8 +28,7 @@ _WHAT = Annotated[
 @options.of_request(
     *("suite", "norms", "settings", "plugin_files", "out", "data_dir", "device", "executor", "timeout"),
     suite=_WHAT,
-    executor=options.Workers,
-    timeout=options.TurnTimeout,
+    **options.OF_NORMS,
 )
 def command(
     request: Request,
