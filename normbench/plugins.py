@@ -163,17 +163,17 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
         if (wanted is None or point.name in wanted) and (not only or _own(point) or point.name in only):
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
-            found = Plugin(point.name, point.value, distribution, version)
-            if not found.built_in:
+            plugin = Plugin(point.name, point.value, distribution, version)
+            if not plugin.built_in:
                 loading.watch()
-            _add(registry, manager, found, point.load)
+            _add(registry, manager, plugin, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
             raise UsageError(f"plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
         if only and file.stem not in only:
             continue
-        found = Plugin(file.stem, str(file))
-        _add(registry, manager, found, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
+        plugin = Plugin(file.stem, str(file))
+        _add(registry, manager, plugin, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
         if not registry.plugins[-1].offers:
             raise UsageError(f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
@@ -218,25 +218,25 @@ def _session_plugin() -> SimpleNamespace:
 def _add(
     registry: Registry,
     manager: pluggy.PluginManager,
-    found: Plugin,
+    plugin: Plugin,
     load_module: Callable[[], Any],
     file: Path | None = None,
 ) -> None:
     """Load one plugin, and leave the process as it was: what it prints goes to stderr, what it changes is put back."""
-    if found.built_in:
-        _register(registry, manager, found, load_module, file)
+    if plugin.built_in:
+        _register(registry, manager, plugin, load_module, file)
         return
     with surroundings.kept() as changed, surroundings.on_stderr():
-        _register(registry, manager, found, load_module, file)
+        _register(registry, manager, plugin, load_module, file)
     if changed:
         what = surroundings.listed(changed)
-        registry.notes.append(f"plugin {found.name!r} changed {what} as it was loaded, which was put back")
+        registry.notes.append(f"plugin {plugin.name!r} changed {what} as it was loaded, which was put back")
 
 
 def _register(
     registry: Registry,
     manager: pluggy.PluginManager,
-    found: Plugin,
+    plugin: Plugin,
     load_module: Callable[[], Any],
     file: Path | None,
 ) -> None:
@@ -247,36 +247,28 @@ def _register(
     names: set[str] = set()
     tried, module = False, None
     try:
-        with reads.asking(found.node):
+        with reads.asking(plugin.node):
             module = load_module()
-        if manager.has_plugin(found.name):
-            raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")
+        if manager.has_plugin(plugin.name):
+            raise ValueError(f"a plugin named {plugin.name!r} is loaded already; a name is for one plugin")
         tried = True
-        if manager.register(module, found.name) is None:
+        if manager.register(module, plugin.name) is None:
             raise ValueError("its name is blocked")
-        _check_hooks(manager, found.name)
-        offers = {kind: _offered(manager, found.name, kind) for kind in KINDS}
+        _check_hooks(manager, plugin.name)
+        offers = {kind: _offered(manager, plugin.name, kind) for kind in KINDS}
         names = {name for named in offers.values() for name in named}
         _check_free(registry, offers)
     except (Exception, SystemExit) as error:
-        if tried and manager.has_plugin(found.name):
-            manager.unregister(name=found.name)
+        if tried and manager.has_plugin(plugin.name):
+            manager.unregister(name=plugin.name)
         if file is not None:
             raise UsageError(f"plugin {at(error, file, module)}: {reason(error)}") from error
-        registry.quarantined.append(
-            Quarantined(found.name, found.origin, found.distribution, found.version, reason(error), frozenset(names))
-        )
+        described = (plugin.name, plugin.origin, plugin.distribution, plugin.version)
+        registry.quarantined.append(Quarantined(*described, reason(error), frozenset(names)))
         return
     if not isinstance(module, ModuleType):  # an object of a module, or the session
-        module = sys.modules.get(found.origin.partition(":")[0]) if found.distribution else None
-    plugin = Plugin(
-        found.name,
-        found.origin,
-        found.distribution,
-        found.version,
-        module,
-        {kind: tuple(named) for kind, named in offers.items() if named},
-    )
+        module = sys.modules.get(plugin.origin.partition(":")[0]) if plugin.distribution else None
+    plugin = replace(plugin, module=module, offers={kind: tuple(named) for kind, named in offers.items() if named})
     registry.plugins.append(plugin)
     codes = {one.of: one.code for one in _session}
     for kind, named in offers.items():

@@ -105,7 +105,7 @@ class Registry:
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be said of the plugins: which failed, and which changed what others share."""
+        """Which plugins failed, and which changed what others share, each in a line."""
         return [*map(str, self.quarantined), *self.notes]
 
     def norm(self, name: str, where: str = "") -> Norm:

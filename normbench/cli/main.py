@@ -120,14 +120,14 @@ def main(args: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this has it ignored
         signal.signal(signal.SIGINT, stop)
-    found = status(sys.argv[1:] if args is None else list(args))
+    ended = status(sys.argv[1:] if args is None else list(args))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the interpreter, as it ends, would end by the signal
     lost = streams.unprinted()
     if lost is not None:
         say(f"normbench: the result can't be written to stdout ({lost.strerror})")
-        found = Status.FAILED if found in (Status.DONE, Status.INCOMPARABLE) else found
-    sys.exit(found)
+        ended = Status.FAILED if ended in (Status.DONE, Status.INCOMPARABLE) else ended
+    sys.exit(ended)
 
 
 def status(args: list[str]) -> Status:

@@ -135,7 +135,7 @@ def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
-    """Say which norms sessions could not measure, and what is to be said of others; return whether there are such."""
+    """Say which norms sessions could not measure, and the notes on others; return whether any could not."""
     timings = [(session, timing) for session in sessions for timing in session.timings]
     for session, timing in timings:
         if timing.outcome in FAILED or (timing.outcome == "measured" and timing.reason):
