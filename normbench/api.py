@@ -99,7 +99,7 @@ def run(
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
-    A warning names a norm or plugin that changed what all norms share, which was undone. Raises UsageError for mistakes.
+    A warning names a norm or plugin that changed what all norms share, and was undone. Raises UsageError for mistakes.
     """
     _check_types(run, dict(locals()))
     request = Request(

@@ -39,7 +39,7 @@ def command(
     form = output.chosen_format(form, json)
     looks = options.looks(decided, max_seeds)
     if looks and request.seeds is not None:
-        raise UsageError("--seeds: with --until decided, --max-seeds says how many")
+        raise UsageError(f"--seeds {request.seeds}: with --until decided, --max-seeds says how many")
     first = dataclasses.replace(request, seeds=looks[0]) if looks else request
     prepared = on_device(prepare(first))
     output.warn_of_plugins(prepared.registry)
