@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normbench.execute import Request, executor_options, prepare, run
+from normbench.execute import Request, prepare, run
 from normbench.store import Store
 
 TRIALS = 10_000
@@ -69,9 +69,7 @@ def idle(tmp_path_factory) -> Callable[..., Request]:
     def asked(seeds: int, out: Path, **options: Any) -> Request:
         files = [folder / "nothing.py"]
         suite = str(folder / "idle.toml")
-        return Request(
-            suite, seeds=str(seeds), plugin_files=files, out=out, device="cpu", throughput=False, options=options
-        )
+        return Request(suite, seeds=seeds, plugin_files=files, out=out, device="cpu", throughput=False, options=options)
 
     return asked
 
@@ -79,7 +77,7 @@ def idle(tmp_path_factory) -> Callable[..., Request]:
 def training_phase(folder: Path, jobs: int) -> float:
     """Train `quick`; return the seconds from the first trial's end to the last's, which leaves out all starting."""
     ends: list[float] = []
-    options = executor_options(jobs=jobs)
+    options = {"jobs": jobs}
     request = Request("quick", out=folder, device="cpu", throughput=False, options=options)
     run(prepare(request), lambda progress: ends.append(time.perf_counter()))  # noqa: ARG005
     return ends[-1] - ends[0]

@@ -21,10 +21,10 @@ def folder(tmp_path_factory):
     """Return a store of 10,000 trials: one real one, copied under other seeds' keys."""
     out: Path = tmp_path_factory.mktemp("many")
     seeds = TRIALS // 5
-    request = Request("quick", norms=["batchnorm"], seeds=str(seeds), out=out, device="cpu", throughput=False)
+    request = Request("quick", norms=["batchnorm"], seeds=seeds, out=out, device="cpu", throughput=False)
     prepared = prepare(request)
     first = Request(
-        "quick", norms=["batchnorm"], seeds="1", settings=["rates=[0.1]"], out=out, device="cpu", throughput=False
+        "quick", norms=["batchnorm"], seeds=1, settings={"rates": [0.1]}, out=out, device="cpu", throughput=False
     )
     run(prepare(first))
     store = Store(out)
@@ -47,7 +47,7 @@ def test_boards_of_10000_trials(benchmark, folder):
 
 def test_a_plan_of_10000_stored_trials(benchmark, folder):
     """Hold a plan against the store."""
-    request = Request("quick", norms=["batchnorm"], seeds=str(TRIALS // 5), out=folder, device="cpu", throughput=False)
+    request = Request("quick", norms=["batchnorm"], seeds=TRIALS // 5, out=folder, device="cpu", throughput=False)
 
     found = benchmark.pedantic(lambda: prepare(request), rounds=5, warmup_rounds=1)
 

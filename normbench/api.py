@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -19,7 +17,7 @@ from normbench.boards.grid import shown_trials
 from normbench.contract import Layout, Norm, Probe, Task
 from normbench.errors import UsageError
 from normbench.execute import Progress, Request
-from normbench.spelling import assignments
+from normbench.execute.request import job_count, seconds
 from normbench.store import Store
 from normbench.store.records import TrialRecord
 from normbench.tables import Table
@@ -108,28 +106,26 @@ def run(
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
-    Raises UsageError for a mistake in the request. A warning says which norm or plugin changed what all norms share (a
-    setting of torch, say), and was undone.
+    A warning names a norm or plugin that changed what all norms share, and was undone. Raises UsageError for mistakes.
     """
     _check_types(run, dict(locals()))
-    with _in_our_words():
-        request = Request(
-            suite=str(suite),
-            norms=_listed(norms),
-            seeds=_seeds(seeds),
-            settings=[assignments({key: _plain(key, value)}) for key, value in (settings or {}).items()],
-            plugin_files=[Path(file) for file in _listed(plugin_files)],
-            out=Path(out) if out is not None else None,
-            data_dir=Path(data_dir) if data_dir is not None else None,
-            device=device,
-            probes=_listed(probes),
-            executor=executor,
-            options=execute.executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
-            checkpoint_every=checkpoint_every,
-            throughput=throughput,
-        )
-        prepared = execute.on_device(execute.prepare(request))
-        summary = execute.run(prepared, on_progress)
+    request = Request(
+        suite=str(suite),
+        norms=_listed(norms),
+        seeds=_seeds(seeds),
+        settings={str(key): _plain(value, f"settings[{key!r}]") for key, value in (settings or {}).items()},
+        plugin_files=[Path(file) for file in _listed(plugin_files)],
+        out=Path(out) if out is not None else None,
+        data_dir=Path(data_dir) if data_dir is not None else None,
+        device=device,
+        executor=executor,
+        options=_options(jobs, per_gpu, timeout, address),
+        checkpoint_every=checkpoint_every,
+        probes=_listed(probes),
+        throughput=throughput,
+    )
+    prepared = execute.on_device(execute.prepare(request))
+    summary = execute.run(prepared, on_progress)
     for warning in [*prepared.registry.notes, *summary.warnings]:
         warnings.warn(warning, stacklevel=2)
     return Results(summary.folder, only=prepared.tables)
@@ -167,52 +163,43 @@ def register(thing: Norm | Task | Probe) -> None:
     plugins.register(thing)
 
 
-#: What the options of the command line that messages name are called here.
-_OURS = {
-    "--norm": "norms",
-    "--set": "settings",
-    "--plugin": "plugin_files",
-    "--probe": "probes",
-    "--data-dir": "data_dir",
-    "--per-gpu": "per_gpu",
-    "--checkpoint-every": "checkpoint_every",
-    **{f"--{name}": name for name in ("seeds", "out", "device", "executor", "jobs", "timeout", "address")},
-}
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    """Name arguments where a user's mistake names options of the command line."""
-    try:
-        yield
-    except UsageError as error:
-        error.args = (re.sub(r"--[a-z-]+", lambda option: _OURS.get(option[0], option[0]), str(error)),)
-        raise
-
-
-def _plain(key: str, value: Any) -> Any:
+def _plain(value: Any, where: str) -> Any:
     """Return a setting as TOML can spell it: of what numpy or torch made, the numbers. Raises UsageError."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(key, item) for item in value]
+        return [_plain(item, where) for item in value]
     if isinstance(value, dict):
-        return {name: _plain(key, item) for name, item in value.items()}
+        return {str(name): _plain(item, where) for name, item in value.items()}
     if isinstance(value, str | bool | int | float):
         return value
-    raise UsageError(f"settings: {key} is {value!r}; a value is a number, true or false, a text, or a list of these")
+    raise UsageError(f"{where}: {value!r} is no number, text, true or false, nor a list or a table of these")
 
 
 def _listed(names: Name | Sequence[Name]) -> list[Name]:
     return [names] if isinstance(names, str | Path) else list(names)
 
 
-def _seeds(seeds: Any) -> str | None:
-    if hasattr(seeds, "tolist"):  # numpy's
+def _seeds(seeds: Any) -> int | list[int] | None:
+    """Return a number of seeds, or a list of them, as Python's numbers where they were numpy's."""
+    if hasattr(seeds, "tolist"):
         seeds = seeds.tolist()
-    if seeds is None or isinstance(seeds, int):
-        return None if seeds is None else str(seeds)
-    return ",".join(str(seed) for seed in seeds) + ("," if len(seeds) == 1 else "")
+    return seeds if seeds is None or isinstance(seeds, int) else [int(seed) for seed in seeds]
+
+
+def _options(
+    jobs: int | str | None, per_gpu: int | None, timeout: float | str | None, address: str | None
+) -> dict[str, Any]:
+    """Return the parameters of the executor that are given. Raises UsageError for one that can't be."""
+    if per_gpu is not None and per_gpu < 1:
+        raise UsageError(f"per_gpu {per_gpu}: it is 1 or more")
+    given = {
+        "jobs": None if jobs is None else job_count(jobs, "jobs"),
+        "per_gpu": per_gpu,
+        "timeout": None if timeout is None else seconds(timeout, "timeout"),
+        "address": address,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _check_types(function: Callable[..., Any], given: dict[str, Any]) -> None:

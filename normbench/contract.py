@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pluggy
 
+from normbench import signatures
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe as Recipe
 
@@ -99,7 +100,7 @@ class Norm:
 
     `layer(site, **params) -> nn.Module` builds it; with placement "weight", `layer(site, module) -> module` wraps the
     linear or convolution before the site. It is a callable, whose keyword parameters with defaults are the norm's
-    parameters, or a string "package.module:name", and then `params` declares them with their defaults.
+    parameters, or a string "package.module:name": then they are read from its source, unless `params` declares them.
 
     `placement` is "before" the activation, "after" it, "fused" (the layer includes the activation that
     `site.activation` names, or none where that is None) or "weight". `traits` is a `Traits`, or a function of the
@@ -248,9 +249,10 @@ class Executor:
     """A way to run packs of trials: `run(packs, on_outcome, **params)` trains each, and hands over outcomes one by one.
 
     It is a callable, whose keyword parameters with defaults are the executor's parameters, or a string
-    "package.module:name", and then `params` declares them with their defaults. `in_process` says that it trains in the
-    process that calls it, so that what is registered there need not travel; `several_nodes` that it can give one trial
-    several machines.
+    "package.module:name": then they are read from its source, unless `params` declares them. `jobs` names the parameter
+    that is the number of packs that run at once, 0 for as many as there is room for; an executor without it runs one.
+    `in_process` says that it trains in the process that calls it, so that what is registered there need not travel;
+    `several_nodes` that it can give one trial several machines.
 
     `stream(call, **params)` takes those of the parameters that it names, and gives what throughput sessions and
     fingerprints compute: it carries out a `normbench.trials.Call` in a worker, and yields what that yields. Without
@@ -262,6 +264,7 @@ class Executor:
     _: KW_ONLY
     summary: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    jobs: str = "jobs"
     in_process: bool = False
     several_nodes: bool = False
     stream: Callable[..., Iterator[Any]] | str | None = None
@@ -370,10 +373,10 @@ def _check_function(what: str, value: Any) -> None:
 
 
 def _parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[str, ...]) -> dict[str, Any]:
-    """Return a function's parameters and defaults, those of a callable read from its signature past the `first`."""
+    """Return a function's parameters and defaults, as declared, else as its signature has them past the `first`."""
     _check_function(what, fn)
     if isinstance(fn, str):
-        return dict(declared)
+        return dict(declared) or signatures.parameters(fn)
     if declared:
         raise ValueError(f"params is for a {what} given as a string; a callable's own parameters declare themselves")
     found = list(inspect.signature(fn).parameters.values())

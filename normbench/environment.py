@@ -70,7 +70,7 @@ def likely(device: str) -> str:
     Raises UsageError for what is no device's name.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"--device {device!r}: a device is auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {device!r}: a device is auto, cpu, cuda or cuda:N")
     if device != "auto":
         return device
     driver = Path("/proc/driver/nvidia/version").exists()
@@ -90,7 +90,7 @@ def resolve(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here")
+        raise UsageError(f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here")
     return device
 
 

@@ -1,14 +1,16 @@
-"""The hooks a plugin may implement. Each returns, or yields, descriptions made with `normbench.contract`."""
+"""The hooks a plugin may implement. Each returns, or yields, descriptions made with `normbench.contract`.
+
+A kind of thing is one hook here, `normbench_KIND`; `KINDS` is the list of them that all else reads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import get_args, get_type_hints
 
 import pluggy
 
-if TYPE_CHECKING:
-    from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 
 hookspec = pluggy.HookspecMarker("normbench")
 
@@ -36,3 +38,11 @@ def normbench_probes() -> Iterable[Probe]:  # type: ignore[empty-body]
 @hookspec
 def normbench_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
     """Yield `normbench.Executor` objects: ways to run packs of trials."""
+
+
+#: The kinds of things that plugins offer, and what describes one of each.
+KINDS: dict[str, type] = {
+    name.removeprefix("normbench_"): get_args(get_type_hints(hook)["return"])[0]
+    for name, hook in list(globals().items())
+    if name.startswith("normbench_")
+}

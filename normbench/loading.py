@@ -105,8 +105,8 @@ def _make_package(space: str, folder: Path) -> None:
     if space in sys.modules:
         return
     package = ModuleType(space)
-    package.__path__ = [str(folder)]
     package.__spec__ = ModuleSpec(space, None, is_package=True)
+    package.__spec__.submodule_search_locations = package.__path__ = [str(folder)]
     sys.modules[space] = package
 
 

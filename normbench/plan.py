@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,13 +17,14 @@ from normbench.suites import RECIPE_VALUES, Suite
 from normbench.trials import Cell
 
 
-def cells(suite: Suite, registry: Registry, where: str, norms_where: str = "") -> list[Cell]:
+def cells(suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] = ()) -> list[Cell]:
     """Return the suite's cells, those of one table together, without code prints.
 
     Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite, and
-    `norms_where` what asked for its norms, if that was not the suite.
+    `asked_by` what asked for each of its norms, if that was not the suite.
     """
-    norms = [asked_norm(choice(entry, norms_where or f"{where}: norms"), registry) for entry in suite.norms]
+    entries = zip(suite.norms, asked_by or [f"{where}: norms"] * len(suite.norms), strict=True)
+    norms = [asked_norm(choice(entry, by), registry) for entry, by in entries]
     _check_rows(norms, where)
     tasks = [_task(choice(text, f"{where}: tasks"), registry) for text in suite.tasks]
     for i, (task, params) in enumerate(tasks):

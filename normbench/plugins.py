@@ -8,7 +8,6 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import importlib.util
-import inspect
 import os
 import pickle
 import sys
@@ -16,19 +15,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pluggy
 
 from normbench import digests, hookspecs, loading, reads, suites, surroundings
-from normbench.contract import FUNCTIONS, Executor, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench.contract import FUNCTIONS, Norm, Probe, SuiteFile, Task, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
+from normbench.hookspecs import KINDS
 from normbench.refusals import RefusedError, at, reason
 from normbench.registry import GROUP, ONLY, SESSION, SESSION_NODE, STRICT, Offered, Plugin, Quarantined, Registry
-
-_KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def registered() -> bytes:
         if one.error:
             raise UsageError(
                 f"{one.thing.name} was registered in this session, and can't be sent to another process ({one.error}); "
-                "use --executor serial, or a plugin's file"
+                "use the executor serial, or a plugin's file"
             )
     _packed = pickle.dumps([(one.packed, one.code) for one in _session]) if _session else b""
     return _packed
@@ -145,7 +143,7 @@ def receive(packed: bytes) -> None:
         except Exception as error:
             raise UsageError(
                 "what was registered in the session that runs this can't be loaded in a worker "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
+                f"({type(error).__name__}: {' '.join(str(error).split())}); use the executor serial, or a plugin's file"
             ) from None
         _packed = packed
         current.cache_clear()
@@ -165,22 +163,21 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
         if (wanted is None or point.name in wanted) and (not only or _own(point) or point.name in only):
             distribution = point.dist.name if point.dist else ""
             version = point.dist.version if point.dist else ""
-            found = Plugin(point.name, point.value, distribution, version)
-            if not found.built_in:
+            plugin = Plugin(point.name, point.value, distribution, version)
+            if not plugin.built_in:
                 loading.watch()
-            _add(registry, manager, found, point.load)
+            _add(registry, manager, plugin, point.load)
     for file in {file.resolve(): file for file in files}.values():
         if not file.is_file():
-            raise UsageError(f"--plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
+            raise UsageError(f"plugin {file}: {'is a folder' if file.is_dir() else 'there is no such file'}")
         if only and file.stem not in only:
             continue
-        found = Plugin(file.stem, str(file))
-        _add(registry, manager, found, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
+        plugin = Plugin(file.stem, str(file))
+        _add(registry, manager, plugin, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
         if not registry.plugins[-1].offers:
-            raise UsageError(f"--plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
+            raise UsageError(f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
     if _session:
-        things = [one.thing for one in _session]
-        _add(registry, manager, Plugin(SESSION, SESSION), lambda: _SessionPlugin(things))
+        _add(registry, manager, Plugin(SESSION, SESSION), _session_plugin)
     return registry
 
 
@@ -209,47 +206,37 @@ def _own(point: importlib.metadata.EntryPoint) -> bool:
     return point.dist is not None and point.dist.name == GROUP
 
 
-class _SessionPlugin:
-    """What `normbench.register` was given, as a plugin."""
+def _session_plugin() -> SimpleNamespace:
+    """Return what `normbench.register` was given, as a plugin: of each kind a hook."""
 
-    def __init__(self, things: list[Norm | Task | Probe]) -> None:
-        self._things = things
+    def hook(kind: type) -> Callable[[], list[Any]]:
+        return hookimpl(lambda: [one.thing for one in _session if isinstance(one.thing, kind)])
 
-    @hookimpl
-    def normbench_norms(self) -> Iterable[Norm]:
-        return [thing for thing in self._things if isinstance(thing, Norm)]
-
-    @hookimpl
-    def normbench_tasks(self) -> Iterable[Task]:
-        return [thing for thing in self._things if isinstance(thing, Task)]
-
-    @hookimpl
-    def normbench_probes(self) -> Iterable[Probe]:
-        return [thing for thing in self._things if isinstance(thing, Probe)]
+    return SimpleNamespace(**{f"normbench_{name}": hook(kind) for name, kind in KINDS.items()})
 
 
 def _add(
     registry: Registry,
     manager: pluggy.PluginManager,
-    found: Plugin,
+    plugin: Plugin,
     load_module: Callable[[], Any],
     file: Path | None = None,
 ) -> None:
     """Load one plugin, and leave the process as it was: what it prints goes to stderr, what it changes is put back."""
-    if found.built_in:
-        _register(registry, manager, found, load_module, file)
+    if plugin.built_in:
+        _register(registry, manager, plugin, load_module, file)
         return
     with surroundings.kept() as changed, surroundings.on_stderr():
-        _register(registry, manager, found, load_module, file)
+        _register(registry, manager, plugin, load_module, file)
     if changed:
         what = surroundings.listed(changed)
-        registry.notes.append(f"plugin {found.name!r} changed {what} as it was loaded, which was put back")
+        registry.notes.append(f"plugin {plugin.name!r} changed {what} as it was loaded, which was put back")
 
 
 def _register(
     registry: Registry,
     manager: pluggy.PluginManager,
-    found: Plugin,
+    plugin: Plugin,
     load_module: Callable[[], Any],
     file: Path | None,
 ) -> None:
@@ -260,41 +247,33 @@ def _register(
     names: set[str] = set()
     tried, module = False, None
     try:
-        with reads.asking(found.node):
+        with reads.asking(plugin.node):
             module = load_module()
-        if manager.has_plugin(found.name):
-            raise ValueError(f"a plugin named {found.name!r} is loaded already; a name is for one plugin")
+        if manager.has_plugin(plugin.name):
+            raise ValueError(f"a plugin named {plugin.name!r} is loaded already; a name is for one plugin")
         tried = True
-        if manager.register(module, found.name) is None:
+        if manager.register(module, plugin.name) is None:
             raise ValueError("its name is blocked")
-        _check_hooks(manager, found.name)
-        offers = {kind: _offered(manager, found.name, kind) for kind in _KINDS}
+        _check_hooks(manager, plugin.name)
+        offers = {kind: _offered(manager, plugin.name, kind) for kind in KINDS}
         names = {name for named in offers.values() for name in named}
         _check_free(registry, offers)
     except (Exception, SystemExit) as error:
-        if tried and manager.has_plugin(found.name):
-            manager.unregister(name=found.name)
+        if tried and manager.has_plugin(plugin.name):
+            manager.unregister(name=plugin.name)
         if file is not None:
-            raise UsageError(f"--plugin {at(error, file, module)}: {reason(error)}") from error
-        registry.quarantined.append(
-            Quarantined(found.name, found.origin, found.distribution, found.version, reason(error), frozenset(names))
-        )
+            raise UsageError(f"plugin {at(error, file, module)}: {reason(error)}") from error
+        described = (plugin.name, plugin.origin, plugin.distribution, plugin.version)
+        registry.quarantined.append(Quarantined(*described, reason(error), frozenset(names)))
         return
     if not isinstance(module, ModuleType):  # an object of a module, or the session
-        module = sys.modules.get(found.origin.partition(":")[0]) if found.distribution else None
-    plugin = Plugin(
-        found.name,
-        found.origin,
-        found.distribution,
-        found.version,
-        module,
-        {kind: tuple(named) for kind, named in offers.items() if named},
-    )
+        module = sys.modules.get(plugin.origin.partition(":")[0]) if plugin.distribution else None
+    plugin = replace(plugin, module=module, offers={kind: tuple(named) for kind, named in offers.items() if named})
     registry.plugins.append(plugin)
     codes = {one.of: one.code for one in _session}
     for kind, named in offers.items():
         for name, thing in named.items():
-            registry._tables()[kind][name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
+            getattr(registry, kind)[name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
 
 
 def _in_place(thing: Any, plugin: Plugin) -> Any:
@@ -312,7 +291,7 @@ def _in_place(thing: Any, plugin: Plugin) -> Any:
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:
     """Refuse hooks that no specification knows, with the nearest names, and functions that only look like hooks."""
-    known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("normbench_")]
+    known = [f"normbench_{kind}" for kind in KINDS]
     module = manager.get_plugin(plugin)
     marked = {caller.name for caller in manager.get_hookcallers(module) or []}
     for name in sorted(marked):
@@ -330,11 +309,11 @@ def _offered(manager: pluggy.PluginManager, plugin: str, kind: str) -> dict[str,
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin_name != plugin:
             continue
-        given, wanted = implementation.function(), _KINDS[kind].__name__
-        if isinstance(given, _KINDS[kind]):
+        given, wanted = implementation.function(), KINDS[kind].__name__
+        if isinstance(given, KINDS[kind]):
             raise RefusedError(hook, f"{hook} returned one {wanted}; it yields them, or returns a list")
         for thing in given if isinstance(given, Iterable) else [given] * (given is not None):
-            if not isinstance(thing, _KINDS[kind]):
+            if not isinstance(thing, KINDS[kind]):
                 raise RefusedError(hook, f"{hook} yielded {thing!r}; it yields normbench.{wanted} objects")
             name = _name(thing)
             if name in named:
@@ -349,8 +328,9 @@ def _name(thing: Any) -> str:
 
 
 def _check_free(registry: Registry, offers: dict[str, dict[str, Any]]) -> None:
-    for kind, table in registry._tables().items():
-        for name in offers[kind]:
+    for kind, named in offers.items():
+        table = getattr(registry, kind)
+        for name in named:
             if name in table:
                 why = f"{kind[:-1]} {name!r} is registered by plugin {table[name].plugin.name!r} already"
                 raise RefusedError(f"normbench_{kind}", why)

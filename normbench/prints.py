@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from normbench import digests, prints
+from normbench import digests
 from normbench.contract import Norm, Task, functions_of
 from normbench.distributions import version_of
 from normbench.errors import UsageError
@@ -181,6 +181,4 @@ def with_prints(cell: Cell, registry: Registry, where: str = "") -> Cell:
     if version != cell.task_version:
         raise UsageError(f"{where}: has version {cell.task_version} of task {cell.task}; at hand is version {version}")
     norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
-    return msgspec.structs.replace(
-        cell, norm_print=prints.norm_print(norm, cell.params), task_print=prints.task_print(task)
-    )
+    return msgspec.structs.replace(cell, norm_print=norm_print(norm, cell.params), task_print=task_print(task))

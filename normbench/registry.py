@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import UsageError, unknown
@@ -92,7 +92,7 @@ class Offered(Generic[Thing]):
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything the plugins at hand offer, by name."""
+    """Everything the plugins at hand offer: of each kind in `normbench.hookspecs.KINDS` a table, by name."""
 
     norms: dict[str, Offered[Norm]] = field(default_factory=dict)
     tasks: dict[str, Offered[Task]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Registry:
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be said of the plugins: which failed, and which changed what others share."""
+        """Which plugins failed, and which changed what others share, each in a line."""
         return [*map(str, self.quarantined), *self.notes]
 
     def norm(self, name: str, where: str = "") -> Norm:
@@ -139,15 +139,6 @@ class Registry:
         if ONLY in os.environ:
             notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
         raise unknown(kind, name, table, where, "; ".join(notes))
-
-    def _tables(self) -> dict[str, dict[str, Offered[Any]]]:
-        return {
-            "norms": self.norms,
-            "tasks": self.tasks,
-            "suites": self.suites,
-            "probes": self.probes,
-            "executors": self.executors,
-        }
 
 
 def top_folder(top: str) -> Path | None:

@@ -43,7 +43,7 @@ def require_unedited(offered: Iterable[Offered[Norm] | Offered[Task]]) -> None:
     if path is not None:
         raise UsageError(
             f"{path}: edited since this process loaded it; start Python anew, or train in workers, which load it fresh "
-            "(--executor processes)"
+            "(the executor processes)"
         )
 
 

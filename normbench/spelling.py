@@ -29,6 +29,11 @@ class Choice(msgspec.Struct, frozen=True):
         return self.label or spelled(self.name, self.params)
 
 
+def argument(name: str, item: object = None) -> str:
+    """Return how an argument, or one item of it, is spelled in Python: `settings['rate']`, `norms[0]`."""
+    return name if item is None else f"{name}[{item!r}]"
+
+
 def toml(text: str) -> dict[str, Any]:
     """Return what TOML says. Raises TOMLDecodeError, also for what is nested too deep."""
     try:

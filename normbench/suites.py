@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import msgspec
 from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
-from normbench.spelling import choice, readable, toml
+from normbench.spelling import argument, choice, readable, toml
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
@@ -110,39 +110,41 @@ def changed(
     suite: Suite,
     *,
     norms: Sequence[str] = (),
-    seeds: str | None = None,
-    settings: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     gates: Mapping[str, str] = MappingProxyType({}),
+    words: Callable[..., str] = argument,
 ) -> Suite:
-    """Return the suite as the command line's --norm, --seeds, --set and --fail change it."""
-    gating.gates(gates, "--fail")
+    """Return the suite with these norms, seeds, recipe values or rates, and gates in place of its own.
+
+    Raises UsageError, in which `words` spells an argument.
+    """
+    where = words("settings")
+    gating.gates(gates, words("gates"))
     changes: dict[str, Any] = {"gate": gating.replaced(suite.gate, gates)}
     if norms:
-        for text in norms:
-            choice(text, "--norm")
         changes["norms"] = list(norms)
     if seeds is not None:
-        changes["seeds"] = _seeds(seeds)
-    given = dict(_setting(text) for text in settings)
-    # Of epochs and steps, the one that the command line gives replaces the other.
+        changes["seeds"] = seeds if isinstance(seeds, int) else list(seeds)
+    # Of epochs and steps, the one that is given replaces the other.
     replaced = {"epochs": "steps", "steps": "epochs"}
-    fix = {key: value for key, value in suite.fix.items() if replaced.get(key) not in given}
-    for key, value in given.items():
+    fix = {key: value for key, value in suite.fix.items() if replaced.get(key) not in settings}
+    for key, value in settings.items():
         if key == "rates":
             changes["rates"] = value if isinstance(value, list | dict) else [value]
         elif key == "rate":
-            raise UsageError("--set rate: the rates are a grid, as in 'rates=[0.1, 1]'")
-        elif key in RECIPE_VALUES and (taken := _taken(suite, key, replaced.get(key, key))):
-            raise UsageError(f"--set {key}: the suite {suite.name!r} has {taken}")
+            raise UsageError(f"{words('settings', key)}: the rates are a grid, as in 'rates=[0.1, 1]'")
         elif key not in RECIPE_VALUES:
-            raise unknown("recipe value", key, {*RECIPE_VALUES, "rates"}, "--set")
+            raise unknown("recipe value", key, {*RECIPE_VALUES, "rates"}, where)
+        elif taken := _taken(suite, key, replaced.get(key, key)):
+            raise UsageError(f"{words('settings', key)}: the suite {suite.name!r} has {taken}")
         else:
             fix[key] = value
     changes["fix"] = fix
     try:
         result = msgspec.convert({**msgspec.to_builtins(suite), **changes}, Suite)
     except msgspec.ValidationError as error:
-        raise UsageError(f"--set: {readable(error)}") from None
+        raise UsageError(f"{where}: {readable(error)}") from None
     _check(result, f"suite {suite.name}, as changed")
     return result
 
@@ -205,10 +207,8 @@ def _check_grid(suite: Suite, where: str) -> None:
     for key, grid in grids.items():
         _check_rates(grid, key, where)
     if isinstance(suite.seeds, int) and suite.seeds > MOST_SEEDS:
-        raise UsageError(
-            f"{where}: seeds is {suite.seeds}, the number of seeds, at most {MOST_SEEDS}; one seed is seeds = "
-            f"[{suite.seeds}], or --seeds {suite.seeds},"
-        )
+        one = f"one seed is seeds = [{suite.seeds}]"
+        raise UsageError(f"{where}: seeds is {suite.seeds}, the number of seeds, at most {MOST_SEEDS}; {one}")
     seeds = suite.seed_list()
     if not seeds:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; give a number from 1, or a list of seeds")
@@ -239,23 +239,3 @@ def _taken(suite: Suite, key: str, other: str) -> str:
             if name in factors:
                 return f"{'it' if name == key else name} under [{table}]"
     return ""
-
-
-def _seeds(text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.removesuffix(",").split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds {text!r}: give a number of seeds (5), or the seeds themselves (0,3,4)") from None
-    return numbers if "," in text else numbers[0]
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text!r}: write key=value, as in --set epochs=12")
-    try:
-        return key.strip(), toml(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        raise UsageError(
-            f'--set {text!r}: {value.strip()!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])'
-        ) from None

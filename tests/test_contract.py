@@ -350,3 +350,36 @@ def test_built_in_probe_or_executor_has_its_function(built_in):
     found = function(built_in.watch if isinstance(built_in, Probe) else built_in.run)
 
     assert callable(found)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Return a function that writes a package whose import would fail, and names its function `layer`."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source):
+        folder = tmp_path / "unimported"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
+        (folder / "layers.py").write_text(source)
+        return "unimported.layers:layer"
+
+    return write
+
+
+def test_a_strings_parameters_are_read_from_its_source(norm, written):
+    """Those with a literal default are the norm's parameters, in their order; nothing is imported."""
+    layer = written("def layer(site, eps=1e-5, kind='a', *, shape=(1, -2), named=EPS, needed):\n    pass\n")
+
+    made = norm(layer=layer)
+
+    assert [("eps", 1e-5), ("kind", "a"), ("shape", (1, -2))] == list(made.params.items())
+
+
+@pytest.mark.parametrize("source", ["def layer(site, eps=1e-5", "def other(site, eps=1e-5): pass", "layer = None"])
+def test_a_source_that_does_not_say_the_parameters(norm, written, source):
+    """What can't be read has no parameters but those that are declared."""
+    layer = written(source)
+
+    assert {} == norm(layer=layer).params
+    assert {"eps": 1.0} == norm(layer=layer, params={"eps": 1.0}).params

@@ -328,7 +328,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_is_named(install, tmp_path, 
 
 def test_file_that_is_missing(tmp_path):
     """`--plugin` of a file that is not there is refused, naming the file."""
-    with pytest.raises(UsageError, match=r"--plugin .*missing\.py: there is no such file"):
+    with pytest.raises(UsageError, match=r"plugin .*missing\.py: there is no such file"):
         plugins.load([tmp_path / "missing.py"])
 
 

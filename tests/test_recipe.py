@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from normbench import plan, spelling, suites
+from normbench import plan, suites
 from normbench.contract import Norm, Recipe, Task
 from normbench.errors import UsageError
 from normbench.recipe import CHOICES
@@ -54,9 +54,9 @@ def cells():
     norm = Norm("batchnorm", "toys:batchnorm", summary="Batch norm")
     registry = Registry(norms={norm.name: Offered(norm, plugin)}, tasks={task.name: Offered(task, plugin)})
 
-    def make(settings=(), **tables):
+    def make(settings=None, **tables):
         table = {"name": "mine", "summary": "Mine", "tasks": ["toy"], "norms": ["batchnorm"], "rates": [0.1, 1]}
-        suite = suites.changed(suites.from_table({**table, **tables}, "suite mine"), settings=settings)
+        suite = suites.changed(suites.from_table({**table, **tables}, "suite mine"), settings=settings or {})
         return plan.cells(suite, registry, "suite mine")
 
     return make
@@ -236,9 +236,7 @@ def test_value_can_be_fixed(cells, name):
 def test_value_can_be_set_for_one_run(cells, name):
     """--set does what [fix] does."""
     values, needs = VALUES[name]
-    settings = [spelling.assignments({key: value}) for key, value in {**needs, name: values[0]}.items()]
-
-    [cell] = cells(settings=settings)
+    [cell] = cells(settings={**needs, name: values[0]})
 
     [fixed] = cells(fix={**needs, name: values[0]})
     assert fixed == cell

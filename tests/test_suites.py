@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from normbench import spelling, suites
+from normbench.cli import options
 from normbench.errors import UsageError
 from normbench.spelling import Choice
 
@@ -178,12 +179,9 @@ def test_suite_that_is_taken(suite, changes):
     assert changes == {key: getattr(found, key) or None for key in changes}
 
 
-@pytest.mark.parametrize(
-    ("seeds", "expected"),
-    [("1", [0]), ("3", [0, 1, 2]), ("0,3,4", [0, 3, 4]), ("7,", [7]), (" 2, 0 ", [2, 0])],
-)
-def test_seeds_of_the_command_line(suite, seeds, expected):
-    """--seeds takes a number of seeds, or the seeds themselves."""
+@pytest.mark.parametrize(("seeds", "expected"), [(1, [0]), (3, [0, 1, 2]), ([0, 3, 4], [0, 3, 4]), ([7], [7])])
+def test_seeds_of_a_call(suite, seeds, expected):
+    """`seeds` takes a number of seeds, or the seeds themselves."""
     found = suites.changed(suite(), seeds=seeds)
 
     assert expected == found.seed_list()
@@ -205,7 +203,7 @@ def test_settings_of_the_command_line(suite):
     figures = {"digits-cnn": {"source": "Table 2", "setting": "six epochs", "scores": {"batchnorm": 98.1}}}
     given = suite(fix={"epochs": 3, "momentum": 0.5}, vary={"batch_size": [8]}, published=figures)
 
-    found = suites.changed(given, settings=["epochs=1", "weight_decay = 5e-4", "rates=[1, 3]"])
+    found = suites.changed(given, settings={"epochs": 1, "weight_decay": 5e-4, "rates": [1, 3]})
 
     assert {"epochs": 1, "momentum": 0.5, "weight_decay": 5e-4} == found.fix
     assert [1.0, 3.0] == found.rates
@@ -213,16 +211,12 @@ def test_settings_of_the_command_line(suite):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("rates=0.5", [0.5]),
-        ("rates={relative = [1, 2]}", {"relative": [1, 2]}),
-        ("rates={digits-cnn = [1]}", {"digits-cnn": [1]}),
-    ],
+    ("rates", "expected"),
+    [(0.5, [0.5]), ({"relative": [1, 2]}, {"relative": [1, 2]}), ({"digits-cnn": [1]}, {"digits-cnn": [1]})],
 )
-def test_rates_of_the_command_line(suite, text, expected):
-    """--set takes rates in each form that a suite does, and one rate alone."""
-    found = suites.changed(suite(), settings=[text])
+def test_rates_of_a_call(suite, rates, expected):
+    """`settings` takes rates in each form that a suite does, and one rate alone."""
+    found = suites.changed(suite(), settings={"rates": rates})
 
     assert expected == found.rates
 
@@ -230,36 +224,24 @@ def test_rates_of_the_command_line(suite, text, expected):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"seeds": "three"}, "--seeds 'three': give a number of seeds (5), or the seeds themselves (0,3,4)"),
-        ({"seeds": ""}, "--seeds ''"),
-        ({"seeds": "1,,2"}, "--seeds '1,,2'"),
-        ({"seeds": "1.5"}, "--seeds '1.5'"),
-        ({"seeds": "0"}, "seeds is 0; give a number from 1"),
-        ({"seeds": "1,1"}, "seeds is [1, 1]; each seed"),
-        ({"seeds": "-1,2"}, "seeds is [-1, 2]; each seed"),
-        ({"settings": ["epochs"]}, "--set 'epochs': write key=value"),
-        ({"settings": ["epochs="]}, "--set 'epochs=': '' is no TOML value"),
-        ({"settings": ["epochs=six"]}, "'six' is no TOML value"),
-        ({"settings": ["epoch=6"]}, "--set: no recipe value 'epoch'; did you mean 'epochs'?"),
-        ({"settings": ["seeds=6"]}, "--set: no recipe value 'seeds'"),
-        ({"settings": ["rate=6"]}, "--set rate: the rates are a grid, as in 'rates=[0.1, 1]'"),
-        ({"settings": ["batch_size=6"]}, "--set batch_size: the suite 'mine' has it under [vary]"),
-        ({"settings": ["weight_decay=0.1"]}, "--set weight_decay: the suite 'mine' has it under [tune]"),
-        ({"settings": ["rates=[0.1, -1]"]}, "rates[1] is -1.0; a rate is above 0"),
-        ({"settings": ['rates=["fast"]']}, "--set: rates[0]: expected float, got str"),
-        ({"settings": ['rates="fast"']}, "--set: rates[0]: expected float, got str"),
-        ({"settings": ["rates=[]"]}, "rates is missing"),
-        ({"norms": ["batchnorm("]}, "--norm: 'batchnorm(' is not a name, nor name(param=value)"),
-        ({"norms": [""]}, "--norm: '' is not a name"),
-        ({"norms": ["two names"]}, "--norm: 'two names' is not a name"),
-        ({"norms": ["batchnorm(eps)"]}, "--norm: 'batchnorm(eps)': parameters are name=value"),
-        ({"norms": ["batchnorm(kind=abc)"]}, "with values as in TOML"),
-        ({"norms": ["batchnorm(eps=1, eps=2)"]}, "--norm: 'batchnorm(eps=1, eps=2)': parameters are"),
+        ({"seeds": 0}, "seeds is 0; give a number from 1"),
+        ({"seeds": []}, "seeds is []; give a number from 1"),
+        ({"seeds": [1, 1]}, "seeds is [1, 1]; each seed"),
+        ({"seeds": [-1, 2]}, "seeds is [-1, 2]; each seed"),
+        ({"settings": {"epoch": 6}}, "settings: no recipe value 'epoch'; did you mean 'epochs'?"),
+        ({"settings": {"seeds": 6}}, "settings: no recipe value 'seeds'"),
+        ({"settings": {"rate": 6}}, "settings['rate']: the rates are a grid, as in 'rates=[0.1, 1]'"),
+        ({"settings": {"batch_size": 6}}, "settings['batch_size']: the suite 'mine' has it under [vary]"),
+        ({"settings": {"weight_decay": 0.1}}, "settings['weight_decay']: the suite 'mine' has it under [tune]"),
+        ({"settings": {"rates": [0.1, -1]}}, "rates[1] is -1.0; a rate is above 0"),
+        ({"settings": {"rates": ["fast"]}}, "settings: rates[0]: expected float, got str"),
+        ({"settings": {"rates": "fast"}}, "settings: rates[0]: expected float, got str"),
+        ({"settings": {"rates": []}}, "rates is missing"),
     ],
     ids=str,
 )
-def test_command_line_that_is_refused(suite, asked, words):
-    """A mistake in --norm, --seeds or --set is refused, naming the option, or the suite as it would be."""
+def test_call_that_is_refused(suite, asked, words):
+    """A mistake in seeds or settings is refused, naming the argument, or the suite as it would be."""
     given = suite(vary={"batch_size": [8]}, tune={"weight_decay": [0, 0.1]})
 
     with pytest.raises(UsageError) as refused:
@@ -271,7 +253,7 @@ def test_command_line_that_is_refused(suite, asked, words):
 def test_rates_for_a_published_suite(suite):
     """--set rates is refused where the protocol takes the recipe as it stands."""
     with pytest.raises(UsageError, match="suite mine, as changed: protocol is"):
-        suites.changed(suite(protocol="published", rates=None), settings=["rates=[1]"])
+        suites.changed(suite(protocol="published", rates=None), settings={"rates": [1]})
 
 
 @pytest.mark.parametrize(
@@ -352,7 +334,7 @@ DEEP = "[" * 3000
     [
         lambda file: suites.read(file(f"a = {DEEP}")),
         lambda file: spelling.choice(f"none(a={DEEP})", "--norm"),
-        lambda file: suites.changed(suites.from_table(TABLE, ""), settings=[f"epochs={DEEP}"]),
+        lambda file: options.assignment(f"epochs={DEEP}", "--set", "epochs=12"),
         lambda file: suites.read(file("a = " + "{a = " * 3000)),
     ],
     ids=["a file", "a norm", "a setting", "tables"],

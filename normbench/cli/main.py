@@ -31,10 +31,10 @@ from normbench.cli.commands import (
     throughput,
 )
 from normbench.cli.output import Streams, say
+from normbench.cli.status import Status
 from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
 
-USAGE, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 #: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
 PATIENCE = 15.0
 
@@ -72,10 +72,10 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 class Stopped(BaseException):
-    """Ctrl-C was pressed, or SIGTERM arrived; the exit status and the word for it."""
+    """Ctrl-C was pressed, or SIGTERM arrived; which of the two, as an exit status."""
 
-    def __init__(self, status: int, word: str) -> None:
-        super().__init__(word)
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name.lower())
         self.status = status
 
 
@@ -87,7 +87,7 @@ def _stoppable(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **options)
         except KeyboardInterrupt:
-            raise Stopped(INTERRUPTED, "interrupted") from None
+            raise Stopped(Status.INTERRUPTED) from None
 
     return command
 
@@ -114,40 +114,41 @@ def _options(
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command and end the process with its exit status; docs/cli.md lists them."""
+    """Run a command and end the process with its exit status; `Status` names them."""
     streams = Streams()
     stop = _stopper()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this has it ignored
         signal.signal(signal.SIGINT, stop)
-    found = status(sys.argv[1:] if args is None else list(args))
+    ended = status(sys.argv[1:] if args is None else list(args))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the interpreter, as it ends, would end by the signal
     lost = streams.unprinted()
     if lost is not None:
         say(f"normbench: the result can't be written to stdout ({lost.strerror})")
-        found = run.FAILURES if found in (0, compare.INCOMPARABLE) else found
-    sys.exit(found)
+        ended = Status.FAILED if ended in (Status.DONE, Status.INCOMPARABLE) else ended
+    sys.exit(ended)
 
 
-def status(args: list[str]) -> int:
+def status(args: list[str]) -> Status:
     """Run a command and return its exit status."""
     command = typer.main.get_command(app)
     try:
         result = command.main(args=args, prog_name="normbench", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return result if isinstance(result, Status) else Status.DONE
     except UsageError as error:
         return _refuse(str(error))
     except _ClickException as error:
         return _misused(error)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
-        return run.FAILURES
+        return Status.FAILED
     except StoreLostError as error:
         say(f"normbench: {error}")
-        return {KeyboardInterrupt: INTERRUPTED, Stopped: TERMINATED}.get(type(error.__context__), run.FAILURES)
+        stopped = error.__context__
+        if isinstance(stopped, KeyboardInterrupt):
+            return Status.INTERRUPTED
+        return stopped.status if isinstance(stopped, Stopped) else Status.FAILED
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
@@ -157,23 +158,23 @@ def status(args: list[str]) -> int:
         for line in traceback.format_exc().splitlines():
             say(line)
         say("normbench: this is a bug in normbench; please report it, with the command and the lines above")
-        return BUG
+        return Status.BUG
 
 
-def _misused(error: Any) -> int:
+def _misused(error: Any) -> Status:
     """Say what click found wrong with the arguments; without any, that is the help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         for line in error.format_message().splitlines():
             say(line)
-        return USAGE
+        return Status.MISTAKE
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "normbench"
     return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str) -> Status:
     say(f"normbench: {message}")
-    return USAGE
+    return Status.MISTAKE
 
 
 def _stopper() -> Callable[[int, object], None]:
@@ -189,7 +190,7 @@ def _stopper() -> Callable[[int, object], None]:
         now = time.monotonic()
         if now - last >= PATIENCE:
             last = now
-            raise Stopped(*((INTERRUPTED, "interrupted") if number == signal.SIGINT else (TERMINATED, "terminated")))
+            raise Stopped(Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED)
 
     return stop
 

@@ -1,92 +1,31 @@
-"""The options that several commands share: together they say what would run."""
+"""The options of a `Request`, in one table; and a decorator that gives a command those that it names.
+
+A `Request` holds values: what is text on the command line is read here, and messages name options.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from normbench import gates
 from normbench.errors import UsageError
+from normbench.execute import Request
+from normbench.execute.request import job_count, seconds
+from normbench.spelling import toml
+from normbench.suites import MOST_SEEDS
 
-Suite = Annotated[
-    str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
-]
-Norms = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--norm", metavar="NAME[(param=value)]", help="Run this norm instead of the suite's; may be repeated."
-    ),
-]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", metavar="N|A,B,...", help="How many seeds, or which, instead of the suite's.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A recipe value, or rates, as in TOML; may be repeated."),
-]
+Given = TypeVar("Given")
+
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Load this plugin as well; may be repeated.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="Where results go.  [default: results/SUITE]", show_default=False),
-]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
-Probes = Annotated[
-    list[str] | None,
-    typer.Option("--probe", metavar="NAME", help="Watch each training with this probe; may be repeated."),
-]
-Retry = Annotated[bool, typer.Option("--retry", help="Try trials again that ran out of memory or time.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="DIR",
-        help="Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]",
-        show_default=False,
-    ),
-]
-Throughput = Annotated[
-    bool, typer.Option("--throughput/--no-throughput", help="Measure throughput last, or leave it out.")
-]
-Executor = Annotated[
-    str,
-    typer.Option("--executor", metavar="NAME[(param=value)]", help="Where trials run: processes, serial, ray."),
-]
-Workers = Annotated[
-    str,
-    typer.Option("--executor", metavar="NAME[(param=value)]", help="Where norms compute: processes, or serial: here."),
-]
-Jobs = Annotated[
-    str | None,
-    typer.Option(
-        "--jobs", "-j", metavar="N|auto", help="How many trials run at once.  [default: auto]", show_default=False
-    ),
-]
-PerGpu = Annotated[
-    int | None, typer.Option("--per-gpu", metavar="K", min=1, help="How many trials share a GPU.  [default: 1]")
-]
-Timeout = Annotated[
-    str | None,
-    typer.Option("--timeout", metavar="TIME", help="Kill a trial that takes longer: 90s, 10m, 2h."),
-]
-TurnTimeout = Annotated[
-    str | None,
-    typer.Option("--timeout", metavar="TIME", help="Give up a norm whose turn takes longer: 90s, 10m, 2h."),
-]
-Address = Annotated[
-    str | None, typer.Option("--address", metavar="HOST:PORT", help="The Ray cluster to use, where one is running.")
-]
-CheckpointEvery = Annotated[
-    float | None,
-    typer.Option(
-        "--checkpoint-every", metavar="MINUTES", min=0, help="Save each training so often, to go on from there."
-    ),
-]
-Seconds = Annotated[
-    float,
-    typer.Option("--seconds", metavar="S", min=0, help="The time a throughput session may take, once it has 9 rounds."),
 ]
 Fail = Annotated[
     list[str] | None,
@@ -94,12 +33,141 @@ Fail = Annotated[
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--until", metavar="decided", help="Buy seeds for the rows that are unclear, up to --max-seeds."),
+    typer.Option(
+        "--until", metavar="decided", help="Train more seeds for the rows that are unclear, up to --max-seeds."
+    ),
 ]
 MaxSeeds = Annotated[
-    int | None, typer.Option("--max-seeds", metavar="N", min=2, help="The most seeds that --until decided buys.")
+    int | None, typer.Option("--max-seeds", metavar="N", min=2, help="The most seeds that --until decided trains.")
+]
+Seconds = Annotated[
+    float,
+    typer.Option("--seconds", metavar="S", min=0, help="How long a throughput session may take, once it has 9 rounds."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def _option(kind: Any, names: str, metavar: str | None, text: str, **others: Any) -> Any:
+    return Annotated[kind, typer.Option(*names.split(), metavar=metavar, help=text, **others)]
+
+
+_CHOICE = "NAME[(param=value)]"
+#: The option of each field of `Request`; what is not a field of it is a parameter of the executor.
+REQUEST: dict[str, Any] = {
+    "suite": Annotated[
+        str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
+    ],
+    "norms": _option(list[str] | None, "--norm", _CHOICE, "Run this norm instead of the suite's; may be repeated."),
+    "seeds": _option(str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),
+    "settings": _option(
+        list[str] | None, "--set", "KEY=VALUE", "A recipe value, or rates, as in TOML; may be repeated."
+    ),
+    "plugin_files": Plugins,
+    "out": _option(Path | None, "--out", "DIR", "Where results go.  [default: results/SUITE]"),
+    "data_dir": _option(
+        Path | None, "--data-dir", "DIR", "Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]"
+    ),
+    "device": _option(str, "--device", "DEVICE", "auto, cpu, cuda or cuda:N."),
+    "executor": _option(str, "--executor", _CHOICE, "How trials are run: processes, serial or ray."),
+    "jobs": _option(str | None, "--jobs -j", "N|auto", "How many trials run at once.  [default: auto]"),
+    "per_gpu": _option(int | None, "--per-gpu", "K", "How many trials share a GPU.  [default: 1]", min=1),
+    "timeout": _option(str | None, "--timeout", "TIME", "Kill a trial that takes longer: 90s, 10m, 2h."),
+    "address": _option(str | None, "--address", "HOST:PORT", "The Ray cluster to use, where one is running."),
+    "checkpoint_every": _option(
+        float | None, "--checkpoint-every", "MINUTES", "Save each training this often, to resume it later.", min=0
+    ),
+    "probes": _option(list[str] | None, "--probe", "NAME", "Watch each training with this probe; may be repeated."),
+    "retry": _option(bool, "--retry", None, "Try trials again that ran out of memory or time."),
+    "throughput": _option(bool, "--throughput/--no-throughput", None, "Measure throughput last, or leave it out."),
+    "seconds": Seconds,
+    "gates": Fail,
+}
+#: What they mean to a command that times norms, or takes fingerprints of them.
+OF_NORMS = {
+    "executor": _option(str, "--executor", _CHOICE, "How norms are run: processes, or serial."),
+    "timeout": _option(str | None, "--timeout", "TIME", "Give up a norm whose turn takes longer: 90s, 10m, 2h."),
+}
+_FIELDS = {field.name: field.default for field in dataclasses.fields(Request)}
+
+
+def of_request(*names: str, **others: Any) -> Callable[[Callable[..., Given]], Callable[..., Given]]:
+    """Give a command these options, from which its argument `request` is made; `others` are its own words for some."""
+    taken = {name: others.get(name, REQUEST[name]) for name in names}
+
+    def decorated(command: Callable[..., Given]) -> Callable[..., Given]:
+        @functools.wraps(command)
+        def with_options(**given: Any) -> Given:
+            return command(_request({name: given.pop(name) for name in names}), **given)
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "request"]
+        asked = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(name), annotation=annotation)
+            for name, annotation in taken.items()
+        ]
+        parameters = [*asked, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
+        with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorated
+
+
+def _default(name: str) -> Any:
+    """Return an option's default: the field's where that is one value, and None where it is a collection."""
+    default = _FIELDS.get(name)
+    if name == "suite":
+        return inspect.Parameter.empty
+    return default if isinstance(default, str | bool | float) else None
+
+
+def _request(given: dict[str, Any]) -> Request:
+    """Return the request that options make, None where one was not given."""
+    read = {name: _READ[name](value) if name in _READ else value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in read.items() if name not in _FIELDS}
+    fields = {name: value for name, value in read.items() if name in _FIELDS}
+    return Request(**{"suite": "", **fields}, options=options, words=_spelled)
+
+
+def _spelled(name: str, item: object = None) -> str:
+    """Return how a field of a request, or one item of it, is spelled on the command line."""
+    option = str(get_args(REQUEST[name])[1].default)  # where typer keeps the first of an option's names
+    return f"{option} {item}" if isinstance(item, str) else option
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: give a number of seeds (5), or the seeds themselves (0,3,4)") from None
+    if "," not in text and numbers[0] > MOST_SEEDS:
+        raise UsageError(f"--seeds {text}: at most {MOST_SEEDS} seeds; the seed {text} alone is --seeds {text},")
+    return numbers if "," in text else numbers[0]
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    return dict(assignment(text, "--set", "epochs=12") for text in texts)
+
+
+def assignment(text: str, option: str, example: str) -> tuple[str, Any]:
+    """Return the key and the value that key=value says. Raises UsageError with the option and an example."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise UsageError(f"{option} {text!r}: write key=value, as in {option} {example}")
+    try:
+        return key, toml(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        raise UsageError(f'{option} {text!r}: {value!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])') from None
+
+
+#: How the text of an option becomes the value of its field, where it is another.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "seeds": _seeds,
+    "settings": _settings,
+    "jobs": functools.partial(job_count, where="--jobs"),
+    "timeout": functools.partial(seconds, where="--timeout"),
+    "gates": gates.given,
+}
 
 
 def looks(until: str | None, max_seeds: int | None) -> list[int]:

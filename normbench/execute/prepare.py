@@ -17,7 +17,7 @@ import msgspec
 from normbench import environment, plan, plugins, prints, suites
 from normbench.calls import Workplace
 from normbench.errors import UsageError
-from normbench.execute.request import Request, data_dir, executor_of, find_suite
+from normbench.execute.request import Request, executor_of, find_suite
 from normbench.prints import with_prints
 from normbench.registry import Registry
 from normbench.sources import AtHand, require_unedited
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass
 class Prepared:
-    """A request, resolved: the plan held against the store; `sessions` are what is left of `asked_sessions`.
+    """A request, resolved: the plan compared with the store; `sessions` are what is left of `asked_sessions`.
 
     `size` is that of the store when it was read, in bytes.
     """
@@ -67,7 +67,7 @@ class Prepared:
     @property
     def data_dir(self) -> Path:
         """The folder of data, wherever a worker is."""
-        return data_dir(self.request.data_dir).absolute()
+        return self.request.data_folder()
 
     @property
     def workplace(self) -> Workplace:
@@ -93,8 +93,8 @@ class Prepared:
     @property
     def at_once(self) -> int:
         """How many trials should run at a time; a guess where that is left to the executor."""
-        params = {**self.registry.executor(self.executor.name).params, **self.executor.params}
-        jobs: int = params.get("jobs", 1)
+        executor = self.registry.executor(self.executor.name)
+        jobs: int = {**executor.params, **self.executor.params}.get(executor.jobs, 1)
         recipe = self.cells[0].recipe
         if jobs or environment.kind(self.device) != "cpu":
             return max(1, jobs)
@@ -109,7 +109,7 @@ class Prepared:
 
     @property
     def anew(self) -> list[str]:
-        """What is to be said of norms that are trained anew: by every run, or as a file that they read was edited."""
+        """Which norms are trained anew, and why: by every run, or as a file that they read was edited."""
         norms = {cell.norm for cell in self.cells if cell.norm_print is None}
         edited = dict.fromkeys((item.cell.label, item.edited) for item in self.work if item.edited)
         return [
@@ -129,7 +129,7 @@ class Prepared:
 def prepare(
     request: Request, *, suite: Suite | None = None, narrowed: Callable[[Cell], Cell | None] | None = None
 ) -> Prepared:
-    """Resolve a request and hold it against what is stored; trains nothing, and imports no torch.
+    """Resolve a request and compare it with what is stored; trains nothing, and imports no torch.
 
     `suite` is one that is resolved already; `narrowed` gives what is wanted of each cell, None for nothing.
 
@@ -142,27 +142,32 @@ def prepare(
     if suite is None:
         suite, where = find_suite(request.suite, registry)
         suite = suites.changed(
-            suite, norms=request.norms, seeds=request.seeds, settings=request.settings, gates=request.gates
+            suite,
+            norms=request.norms,
+            seeds=request.seeds,
+            settings=request.settings,
+            gates=request.gates,
+            words=request.words,
         )
-    for name in request.probes:
-        registry.probe(name, "--probe")
+    for i, name in enumerate(request.probes):
+        registry.probe(name, request.words("probes", i))
     if request.checkpoint_every is not None and not 0 <= request.checkpoint_every < math.inf:
-        raise UsageError(f"--checkpoint-every {request.checkpoint_every}: it is 0 or more minutes")
+        raise UsageError(f"{request.words('checkpoint_every')} {request.checkpoint_every}: it is 0 or more minutes")
     executor = executor_of(request, registry)
-    data_dir(request.data_dir)
-    norms_where = "--norm" if request.norms else ""
-    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, norms_where)]
+    request.data_folder()
+    asked_by = [request.words("norms", i) for i in range(len(request.norms))]
+    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, asked_by)]
     if registry.executor(executor.name).in_process:
         require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
     if store.is_file():
-        raise UsageError(f"--out {store.folder}: a file, which is not written to; name a folder")
+        raise UsageError(f"{request.words('out')} {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
     size, at_hand = store.size(), AtHand(registry, store.sources())
-    work = list(_held_against(store, cells, environment.kind(device), request, at_hand))
+    work = list(_compared(store, cells, environment.kind(device), request, at_hand))
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), at_hand, retry=request.retry)
@@ -189,7 +194,7 @@ def on_device(prepared: Prepared) -> Prepared:
 
 
 def again(prepared: Prepared, device: str) -> Prepared:
-    """Return the plan held against the store as it is now, for a device."""
+    """Return the plan compared with the store as it is now, for a device."""
     request = dataclasses.replace(prepared.request, device=device)
     cells = {(cell.table_id, cell.norm_id): cell for cell in prepared.cells}
 
@@ -209,13 +214,13 @@ def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) ->
     for nodes in {setting.get("num_nodes", cell.recipe.num_nodes) for cell in cells for setting in cell.settings}:
         if nodes > 1:
             others = f"; {' or '.join(able)} on several" if able else ""
-            raise UsageError(f"num_nodes is {nodes}: --executor {executor.name} trains on one machine{others}")
+            raise UsageError(f"num_nodes is {nodes}: the executor {executor.name} trains on one machine{others}")
 
 
 def seconds_left(work: Iterable[Work]) -> float | None:
-    """Return the time that the trials not done should take, from what like ones took, or None where none is stored.
+    """Return the time that the trials not done should take, from what similar trials took; None where none is stored.
 
-    A trial takes what its cell's trials took in the median, else what its task's did, else what all did.
+    A trial takes the median of its norm's trials in its table, else of the table's, else of the task's, else of all.
     """
     items = list(work)
     took: dict[Any, list[float]] = {}
@@ -229,10 +234,10 @@ def seconds_left(work: Iterable[Work]) -> float | None:
     total = 0.0
     for item in items:
         if not item.done:
-            like = [median[group] for group in _groups(item.cell, item.trial) if group in median]
-            if not like:
+            similar = [median[group] for group in _groups(item.cell, item.trial) if group in median]
+            if not similar:
                 return None
-            total += like[0] * _length(item.trial)
+            total += similar[0] * _length(item.trial)
     return total
 
 
@@ -248,7 +253,7 @@ def _length(trial: Trial) -> int:
     return trial.recipe.steps or trial.recipe.epochs
 
 
-def _held_against(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Iterator[Work]:
+def _compared(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Iterator[Work]:
     wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
     # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
     order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
@@ -259,14 +264,14 @@ def _held_against(store: Store, cells: list[Cell], device: str, request: Request
         if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
             stored[result.key] = result
     for cell, trial in wanted:
-        found = stored.get(trial.key)
-        file = at_hand.edited(found.sources) if found else None
-        yield Work(cell, trial, None, False, file) if file else _work(cell, trial, found, request)
+        kept = stored.get(trial.key)
+        file = at_hand.edited(kept.sources) if kept else None
+        yield Work(cell, trial, None, False, file) if file else _work(cell, trial, kept, request)
 
 
-def _work(cell: Cell, trial: Trial, found: Result | None, request: Request) -> Work:
-    if found is None or None in (cell.norm_print, cell.task_print):
+def _work(cell: Cell, trial: Trial, stored: Result | None, request: Request) -> Work:
+    if stored is None or None in (cell.norm_print, cell.task_print):
         return Work(cell, trial, None, done=False)
-    final = found.outcome in FINAL or (found.outcome in ("oom", "timeout") and not request.retry)
-    probed = found.outcome == "unsupported" or set(request.probes) <= set(found.probes)
-    return Work(cell, trial, found, done=final and probed)
+    final = stored.outcome in FINAL or (stored.outcome in ("oom", "timeout") and not request.retry)
+    probed = stored.outcome == "unsupported" or set(request.probes) <= set(stored.probes)
+    return Work(cell, trial, stored, done=final and probed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,29 +22,49 @@ from normbench.throughput.wanted import AFTER_RUN
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to run; the fields are the options of `normbench run`.
+    """What a user asks to run, as values; `normbench.cli.options` has the option of each field.
 
-    `options` are parameters of the executor that have an option of their own, like --jobs; `checkpoint_every` is in
-    minutes. `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks.
+    `suite` is a name or a file, `norms` are spelled as in a suite, `settings` are recipe values, or `rates`. `options`
+    are parameters of the executor. `checkpoint_every` is in minutes, `seconds` is the time of a throughput session.
+    `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks.
+
+    `words` spells a field in messages, or one item of it, as whoever made the request does.
     """
 
     suite: str
     norms: Sequence[str] = ()
-    seeds: str | None = None
-    settings: Sequence[str] = ()
+    seeds: int | Sequence[int] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     plugin_files: Sequence[Path] = ()
     out: Path | None = None
     data_dir: Path | None = None
     device: str = "auto"
-    probes: Sequence[str] = ()
-    retry: bool = False
     executor: str = "processes"
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_every: float | None = None
+    probes: Sequence[str] = ()
+    retry: bool = False
     throughput: bool = True
     seconds: float = AFTER_RUN.seconds
     gates: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[int] = ()
+    words: Callable[..., str] = spelling.argument
+
+    def data_folder(self) -> Path:
+        """Return the folder of data: as given, else NORMBENCH_DATA, else in the user's cache folder.
+
+        Raises UsageError for a folder that is not there.
+        """
+        named = os.environ.get("NORMBENCH_DATA")
+        if self.data_dir is not None:
+            folder, called = self.data_dir, f"{self.words('data_dir')} {self.data_dir}"
+        elif named:
+            folder, called = Path(named), f"NORMBENCH_DATA={named}"
+        else:
+            return platformdirs.user_cache_path("normbench").absolute() / "data"
+        if not folder.is_dir():
+            raise UsageError(f"{called}: there is no such folder")
+        return folder.absolute()
 
 
 def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
@@ -55,65 +75,32 @@ def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
     return suites.read(registry.suite(name)), f"suite {name}"
 
 
-def executor_options(
-    jobs: int | str | None = None,
-    per_gpu: int | None = None,
-    timeout: float | str | None = None,
-    address: str | None = None,
-) -> dict[str, Any]:
-    """Return parameters of an executor as the options of `normbench run` give them; those that are None are left out.
-
-    `jobs` is a number or "auto", `timeout` seconds or a time like 90s, 10m, 2h. Raises UsageError for what is neither.
-    """
-    given = {
-        "jobs": None if jobs is None else _jobs(jobs),
-        "per_gpu": per_gpu,
-        "timeout": None if timeout is None else _time(timeout),
-        "address": address,
-    }
-    if per_gpu is not None and per_gpu < 1:
-        raise UsageError(f"--per-gpu {per_gpu}: it is 1 or more")
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _jobs(jobs: int | str) -> int:
-    """Return a number of jobs; 0 for auto."""
+def job_count(jobs: int | str, where: str) -> int:
+    """Return a number of jobs, 0 for "auto". Raises UsageError, which begins with `where`."""
     if jobs == "auto":
         return 0
     if not str(jobs).isdecimal() or int(jobs) < 1:
-        raise UsageError(f"--jobs {jobs}: it is auto, or a number of 1 or more")
+        raise UsageError(f"{where} {jobs}: it is auto, or a number of 1 or more")
     return int(jobs)
 
 
-def _time(text: float | str) -> float:
-    """Return a time in seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *([smh]?)", str(text).strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise UsageError(f"--timeout {text}: a time is a number of seconds, or like 90s, 10m, 2h")
-    return seconds
+def seconds(time: float | str, where: str) -> float:
+    """Return a time in seconds, given so or like 90s, 10m, 2h. Raises UsageError, which begins with `where`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *([smh]?)", str(time).strip())
+    found = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if found <= 0:
+        raise UsageError(f"{where} {time}: a time is a number of seconds, or like 90s, 10m, 2h")
+    return found
 
 
 def executor_of(request: Request, registry: Registry) -> Choice:
     """Return the executor that is asked for, with its parameters checked. Raises UsageError for what can't be."""
-    asked = spelling.choice(request.executor, "--executor")
-    executor = registry.executor(asked.name, "--executor")
-    for name in request.options:
+    where = request.words("executor")
+    asked = spelling.choice(request.executor, where)
+    executor = registry.executor(asked.name, where)
+    options = {executor.jobs if name == "jobs" else name: value for name, value in request.options.items()}
+    for option, name in zip(request.options, options, strict=True):
         if name not in executor.params:
-            raise UsageError(f"--{name.replace('_', '-')}: the executor {asked.name} has no such option")
-    params = contract.checked(executor.params, {**asked.params, **request.options}, f"--executor {asked.name}")
+            raise UsageError(f"{request.words(option)}: the executor {asked.name} has no such option")
+    params = contract.checked(executor.params, {**asked.params, **options}, f"{where} {asked.name}")
     return msgspec.structs.replace(asked, params=params)
-
-
-def data_dir(given: Path | None) -> Path:
-    """Return the folder of data: as given, else NORMBENCH_DATA, else in the user's cache folder."""
-    if given is not None:
-        if not given.is_dir():
-            raise UsageError(f"--data-dir {given}: there is no such folder")
-        return given
-    from_environment = os.environ.get("NORMBENCH_DATA")
-    if not from_environment:
-        return platformdirs.user_cache_path("normbench") / "data"
-    if not Path(from_environment).is_dir():
-        raise UsageError(f"NORMBENCH_DATA={from_environment}: there is no such folder")
-    return Path(from_environment)

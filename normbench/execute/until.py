@@ -39,7 +39,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     from normbench.compare.folders import against_baseline
 
     request = dataclasses.replace(request, looks=looks, throughput=False)
-    whole = prepare(dataclasses.replace(request, seeds=str(looks[0])))
+    whole = prepare(dataclasses.replace(request, seeds=looks[0]))
     _check_looks(whole.store, looks, frozenset(whole.tables))
     held = gates(whole.suite.gate, f"suite {whole.suite.name}")
     if not set(held) - {THROUGHPUT.name}:
@@ -54,7 +54,7 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
             break
         tables = {table for table, _ in unclear}
         wanted = unclear | {key for key in baseline if key[0] in tables}
-        run(on_device(prepare(dataclasses.replace(request, seeds=str(look)), narrowed=partial(_among, wanted))))
+        run(on_device(prepare(dataclasses.replace(request, seeds=look), narrowed=partial(_among, wanted))))
     return against_baseline(whole.store, held, looks, only=whole.tables)
 
 

@@ -32,8 +32,8 @@ NEST = b"[" * DEEP + b"]" * DEEP
 def whole(tmp_path_factory):
     """Return a folder with some of every kind of record, made up; boards and commands have what to say."""
     folder = tmp_path_factory.mktemp("damaged") / "whole"
-    settings = ("rates=[0.1, 1]",)
-    prepared = prepare(Request("quick", norms=("none", "batchnorm"), seeds="6", settings=settings, out=folder))
+    settings = {"rates": [0.1, 1]}
+    prepared = prepare(Request("quick", norms=("none", "batchnorm"), seeds=6, settings=settings, out=folder))
     cells = prepared.cells
     task = {"schema": SCHEMA, "device": "cpu", "task": cells[0].task, "task_version": cells[0].task_version}
     call = {"started": "2025-01-01", "command": [], "version": "1", "recipe": cells[0].recipe, "task_print": "t"}

@@ -17,7 +17,7 @@ COMMANDS = [*typer.main.get_command(main.app).commands]
 
 #: Mistakes that only torch, the data or the disk knows of; tests of mistakes alone have the others.
 MISTAKES = {
-    "device not there": (["--device", "cuda:99"], "--device 'cuda:99': torch sees"),
+    "device not there": (["--device", "cuda:99"], "device 'cuda:99': torch sees"),
     "batch too large": (["--set", "batch_size=1078"], "batch_size is 1078; there are 1077 training samples"),
     "out below a file": (["--out", "a-file/out"], ".jsonl: can't be read (Not a directory)"),
 }
@@ -42,7 +42,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(normbench, args, words):
 
 def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):
     """A bug has a status of its own, and its trace, below which a line asks to report it."""
-    monkeypatch.setitem(listing._KINDS, "norms", lambda thing, plugin: 1 / 0)
+    monkeypatch.setattr(listing, "_entry", lambda thing: 1 / 0)
 
     ran = normbench("list", "norms")
 

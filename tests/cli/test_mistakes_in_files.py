@@ -14,11 +14,11 @@ from normbench.suites import RECIPE_VALUES
 def recipe_values():
     """Yield for each value of a recipe a wrong type, and a wrong value, where a suite or the command line has it."""
     for name in sorted(RECIPE_VALUES):
-        yield f"--set {name}: table", Request("quick", settings=[f"{name}={{}}"]), name
-        yield f"--set {name}: no TOML", Request("quick", settings=[f"{name}=so"]), name
+        yield f"--set {name}: table", ["plan", "quick", "--set", f"{name}={{}}"], name
+        yield f"--set {name}: no TOML", ["plan", "quick", "--set", f"{name}=so"], name
         wrong = '"so"' if name in CHOICES or name == "milestones" else "-1"
-        yield f"--set {name}: range", Request("quick", settings=[f"{name}={wrong}"]), name
-        yield f"--set {name}: typo", Request("quick", settings=[f"{name}z=1"]), f"{name}z"
+        yield f"--set {name}: range", ["plan", "quick", "--set", f"{name}={wrong}"], name
+        yield f"--set {name}: typo", ["plan", "quick", "--set", f"{name}z=1"], f"{name}z"
         yield f"[fix] {name}", suite(f"[fix]\n{name} = {{}}"), name
         yield f"[vary] {name}: no list", suite(f"[vary]\n{name} = {wrong}"), f"[vary] {name}"
         yield f"[vary] {name}: range", suite(f"[vary]\n{name} = [{wrong}]"), name
@@ -220,5 +220,5 @@ def test_a_plugins_file_that_fails_is_named_with_its_line(refusal, name):
 
     said = refusal(Request("quick", plugin_files=[Path(file)]))
 
-    assert said.startswith(f"--plugin {file}, line {line}: " if line else f"--plugin {file}: ")
+    assert said.startswith(f"plugin {file}, line {line}: " if line else f"plugin {file}: ")
     assert words in said

@@ -262,7 +262,7 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
         ),
         (("--set", "epochs=2"), "--set: results/quick is a results folder"),
         (("--out", "elsewhere"), "--out: results/quick is a results folder"),
-        (("--device", "cuda:99"), "--device 'cuda:99'"),
+        (("--device", "cuda:99"), "device 'cuda:99'"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

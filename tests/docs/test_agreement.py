@@ -15,6 +15,7 @@ import pytest
 from normbench import contract, plan, plugins, suites
 from normbench.boards import NAMES, tables
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
+from normbench.cli.status import Status
 from normbench.contract import Norm, Recipe, Site, Task, Traits
 from normbench.stats import mean_over_seeds, unseen_failures
 from normbench.store import Store
@@ -343,3 +344,10 @@ def test_columns_and_keys_of_boards_for_programs(example):
     assert [] == [
         name for name in heads if name.removesuffix("_low").removesuffix("_high") not in own and f"`{name}`" not in text
     ]
+
+
+def test_exit_statuses_are_those_of_the_code():
+    """docs/cli.md has a row for each exit status."""
+    section = (DOCS / "cli.md").read_text(encoding="utf-8").partition("## Exit statuses")[2]
+
+    assert [int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)] == list(Status)

@@ -62,9 +62,9 @@ def asked(tmp_path, tiny):
         plugins.register(normbench.Norm(name, layer, summary=name))
     (tmp_path / "tiny.toml").write_text(SUITE)
 
-    def make(*norms, settings=()):
+    def make(*norms, settings=None):
         out = tmp_path / "out"
-        asked = {"norms": norms, "settings": settings, "executor": "serial"}
+        asked = {"norms": norms, "settings": settings or {}, "executor": "serial"}
         return prepare(Request(str(tmp_path / "tiny.toml"), out=out, device="cpu", **asked))
 
     return make
@@ -85,7 +85,7 @@ class Times(nn.Module):
 def taken(asked):
     """Return a function that takes the fingerprints of these norms."""
 
-    def call(*norms, settings=(), on_taken=None):
+    def call(*norms, settings=None, on_taken=None):
         prepared = asked(*norms, settings=settings)
         return take(prepared.cells, prepared.workplace, on_taken)
 
@@ -131,7 +131,7 @@ def test_a_norm_that_raises_costs_itself(taken, norm, outcome, reason):
 
 def test_trials_on_several_devices_are_not_taken(taken):
     """A fingerprint is of one process."""
-    [record] = taken("none", settings=["devices=2"])
+    [record] = taken("none", settings={"devices": 2})
 
     assert "unsupported" == record.outcome
     assert "one device" in record.reason

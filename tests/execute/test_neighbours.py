@@ -81,8 +81,8 @@ def ran(files, tmp_path_factory):
         request = Request(
             "quick",
             norms=[*neighbours, "batchnorm"],
-            seeds="2",
-            settings=["epochs=1", "rates=0.1"],
+            seeds=2,
+            settings={"epochs": 1, "rates": 0.1},
             plugin_files=files if neighbours else (),
             executor=executor,
             options=options,

@@ -15,7 +15,6 @@ from normbench.boards.grid import gather
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare, run
 from normbench.execute.prepare import seconds_left
-from normbench.execute.request import data_dir
 from normbench.store import Store
 from normbench.store.records import Result
 
@@ -65,7 +64,7 @@ def raising(name, error):
 
 def test_running_again_finishes_the_rest(request_for):
     """More seeds run only the new ones; the same again runs nothing, and is recorded as a run."""
-    ran = [run(prepare(request_for(seeds=seeds))).ran for seeds in ("1", "2", "2")]
+    ran = [run(prepare(request_for(seeds=seeds))).ran for seeds in (1, 2, 2)]
 
     assert [4, 4, 0] == ran
     assert 3 == len(Store(request_for().out).runs())
@@ -91,9 +90,9 @@ def test_a_seed_of_every_norm_comes_before_the_next_seed(request_for):
 def test_only_outcomes_that_say_nothing_of_the_layer_are_tried_again(request_for, error, options, again):
     """`error` is tried by the next run, `oom` with --retry, a final outcome never."""
     raising("bad", error)
-    run(prepare(request_for(norms=["bad"], seeds="1")))
+    run(prepare(request_for(norms=["bad"], seeds=1)))
 
-    summary = run(prepare(request_for(norms=["bad"], seeds="1", **options)))
+    summary = run(prepare(request_for(norms=["bad"], seeds=1, **options)))
 
     assert again == summary.ran
 
@@ -103,7 +102,7 @@ def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
     file = tmp_path / "edited_layer.py"
     text = "import normbench\nfrom torch import nn\n\n@normbench.hookimpl\ndef normbench_norms():\n"
     file.write_text(text + "    yield normbench.Norm('edited', lambda site: nn.Identity(), summary='E')\n")
-    asked = {"norms": ["edited"], "seeds": "1", "plugin_files": [file]}
+    asked = {"norms": ["edited"], "seeds": 1, "plugin_files": [file]}
     first = run(prepare(request_for(**asked)))
     same = prepare(request_for(**asked))
     file.write_text(text + "    yield normbench.Norm('edited', lambda site: nn.Tanh(), summary='E')\n")
@@ -118,7 +117,7 @@ def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
 
 def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
     """--probe asks for a series; a record that has it is done."""
-    asked = {"norms": ["fine"], "seeds": "1"}
+    asked = {"norms": ["fine"], "seeds": 1}
     run(prepare(request_for(**asked)))
 
     ran = [run(prepare(request_for(**asked, probes=["weight-norm"]))).ran for _ in range(2)]
@@ -129,7 +128,7 @@ def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
 
 def test_a_record_stands_alone(request_for):
     """A trial's line has its task's measure, its recipe, its prints, its environment, and what it ran with."""
-    run(prepare(request_for(norms=["fine"], seeds="1")))
+    run(prepare(request_for(norms=["fine"], seeds=1)))
     store = Store(request_for().out)
 
     record = next(store.trials())
@@ -149,10 +148,10 @@ def test_a_record_stands_alone(request_for):
 
 def test_progress_counts_what_was_stored_before(request_for):
     """After one of two seeds, the first trial of the second run is the fifth of eight."""
-    run(prepare(request_for(seeds="1")))
+    run(prepare(request_for(seeds=1)))
     seen = []
 
-    run(prepare(request_for(seeds="2")), lambda progress: seen.append((progress.done, progress.total)))
+    run(prepare(request_for(seeds=2)), lambda progress: seen.append((progress.done, progress.total)))
 
     assert [(5, 8), (6, 8), (7, 8), (8, 8)] == seen
 
@@ -165,10 +164,10 @@ def test_outcomes_are_stored_as_they_come(request_for):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(prepare(request_for(seeds="1")), stop)
+        run(prepare(request_for(seeds=1)), stop)
 
     assert 3 == len(list(Store(request_for().out).results()))
-    assert 1 == run(prepare(request_for(seeds="1"))).ran
+    assert 1 == run(prepare(request_for(seeds=1))).ran
 
 
 def test_the_time_left_is_what_stored_trials_took(request_for):
@@ -188,11 +187,11 @@ def test_the_time_left_is_what_stored_trials_took(request_for):
     assert sum(own[item.trial.norm] for item in work[3:]) == found
 
 
-@pytest.mark.parametrize(("setting", "expected"), [("epochs=4", 40.0), ("epochs=1", 10.0), ("steps=3", None)])
+@pytest.mark.parametrize(("setting", "expected"), [({"epochs": 4}, 40.0), ({"epochs": 1}, 10.0), ({"steps": 3}, None)])
 def test_the_time_left_is_in_proportion_to_the_length(request_for, setting, expected):
     """Four times the epochs take four times as long; what steps take is not known from epochs."""
-    [stored] = prepare(request_for(norms=["fine"], seeds="1", settings=["rates=0.1"])).work
-    [wanted] = prepare(request_for(norms=["fine"], seeds="4,", settings=["rates=0.1", setting])).work
+    [stored] = prepare(request_for(norms=["fine"], seeds=1, settings={"rates": 0.1})).work
+    [wanted] = prepare(request_for(norms=["fine"], seeds=[4], settings={"rates": 0.1, **setting})).work
 
     found = seconds_left([type(stored)(stored.cell, stored.trial, _stored(10.0), done=True), wanted])
 
@@ -204,7 +203,7 @@ def test_a_tuned_value_that_the_task_can_not_have_is_found_before_training(reque
     (tmp_path / "tiny.toml").write_text(SUITE + "[tune]\ndropout = [0, 0.5]\n")
 
     with pytest.raises(UsageError, match=r"dropout is 0\.5; its network has no dropout"):
-        run(prepare(request_for(seeds="1")))
+        run(prepare(request_for(seeds=1)))
 
     assert [] == list(Store(request_for().out).results())
 
@@ -220,7 +219,7 @@ def _stored(seconds):
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", "cuda:x"])
 def test_a_device_that_is_not_there_is_refused(device):
     """The message says which devices there are."""
-    with pytest.raises(UsageError, match=f"--device '{device}'"):
+    with pytest.raises(UsageError, match=f"device '{device}'"):
         environment.resolve(device)
 
 
@@ -240,15 +239,15 @@ def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(tmp_path
     elsewhere.mkdir()
     monkeypatch.setenv("NORMBENCH_DATA", str(elsewhere))
 
-    assert tmp_path == data_dir(tmp_path)
-    assert elsewhere == data_dir(None)
+    assert tmp_path == Request("", data_dir=tmp_path).data_folder()
+    assert elsewhere == Request("").data_folder()
     monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path / "absent"))
     with pytest.raises(UsageError, match=r"NORMBENCH_DATA=.*there is no such folder"):
-        data_dir(None)
+        Request("").data_folder()
     with pytest.raises(UsageError, match="there is no such folder"):
-        data_dir(tmp_path / "absent")
+        Request("", data_dir=tmp_path / "absent").data_folder()
     monkeypatch.delenv("NORMBENCH_DATA")
-    assert "normbench" in str(data_dir(None))
+    assert "normbench" in str(Request("").data_folder())
 
 
 PLUGIN = """
@@ -281,7 +280,7 @@ def test_edited_file_that_a_layer_reads(reading):
     """What no code print sees is seen all the same; the other norm is not trained again, nor is the same value."""
     prepared = []
     for eps in ("1e-5", "1e-5", "100", "100"):
-        prepared.append(prepare(reading(eps, seeds="1")))
+        prepared.append(prepare(reading(eps, seeds=1)))
         run(prepared[-1])
 
     assert [4, 0, 2, 0] == [len(one.todo) for one in prepared]
@@ -290,8 +289,8 @@ def test_edited_file_that_a_layer_reads(reading):
 
 def test_board_of_a_file_that_was_edited(reading):
     """Trials of other files than the newest's are left out, and counted."""
-    run(prepare(reading("1e-5", seeds="0,1")))
-    run(prepare(reading("100", seeds="0,")))
+    run(prepare(reading("1e-5", seeds=[0, 1])))
+    run(prepare(reading("100", seeds=[0])))
 
     [grid] = gather(Store(reading("100").out))
 
@@ -301,7 +300,7 @@ def test_board_of_a_file_that_was_edited(reading):
 
 def test_file_that_is_edited_during_a_run(reading, tmp_path):
     """What was loaded is what the record says: the rest of the run is of the old code, and the next one trains anew."""
-    request = reading("1e-5", seeds="1")
+    request = reading("1e-5", seeds=1)
     edits = iter([PLUGIN.replace("BatchNorm1d(site.channels", "BatchNorm1d(site.channels, momentum=0.5")])
 
     run(prepare(request), on_progress=lambda _: (tmp_path / "mine.py").write_text(next(edits, PLUGIN + "# again\n")))
@@ -314,7 +313,7 @@ def test_file_that_is_edited_during_a_run(reading, tmp_path):
 
 def test_record_without_a_list_is_done_by_its_prints(reading):
     """Trials that were stored before files were recorded stay done, and `plan` counts them."""
-    request = reading("1e-5", seeds="1")
+    request = reading("1e-5", seeds=1)
     run(prepare(request))
     trials = request.out / "trials.jsonl"
     trials.write_text(re.sub(r'"sources":"[0-9a-f]+",', "", trials.read_text()))
@@ -380,8 +379,8 @@ def test_other_data_is_trained_anew(on_data):
 
 def test_trials_on_two_kinds_of_data_are_marked(on_data):
     """Where trials on other data stand side by side all the same, the board says so."""
-    run(prepare(on_data("a", seeds="2")))
-    run(prepare(on_data("b", seeds="0,")))
+    run(prepare(on_data("a", seeds=2)))
+    run(prepare(on_data("b", seeds=[0])))
 
     [grid] = gather(Store(on_data("a").out))
 
@@ -396,7 +395,7 @@ def test_edit_of_a_module_that_this_process_has_loaded(request_for, tmp_path, mo
     source = PLUGIN.partition("def layer")[0] + "from helper_of_the_tests import layer\n"
     (tmp_path / "edited.py").write_text(source + PLUGIN.partition("float(")[2].partition("\n")[2])
     monkeypatch.syspath_prepend(helper.parent)
-    request = request_for(norms=["fine", "mine"], plugin_files=[tmp_path / "edited.py"], seeds="1")
+    request = request_for(norms=["fine", "mine"], plugin_files=[tmp_path / "edited.py"], seeds=1)
     assert 4 == run(prepare(request)).ran
 
     helper.write_text("from torch import nn\ndef layer(site):\n    return nn.Tanh()\n")

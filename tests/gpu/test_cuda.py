@@ -100,7 +100,7 @@ def test_recipe_values(registry, recipe):
 def test_a_session(tmp_path):
     """A session on CUDA gives each norm's ratio and the memory of its step."""
     asked = Request(
-        "quick", norms=("batchnorm",), seeds="1", settings=("rates=[0.1]", "epochs=1"), out=tmp_path, device="cuda"
+        "quick", norms=("batchnorm",), seeds=1, settings={"rates": [0.1], "epochs": 1}, out=tmp_path, device="cuda"
     )
 
     run(prepare(asked))

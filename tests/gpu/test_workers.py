@@ -50,7 +50,7 @@ def trained(tmp_path, *norms, **options):
     """Run `quick` with these norms at one rate on CUDA; return the records by norm."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "greedy.py").write_text(GREEDY)
-    asked = {"seeds": "1", "settings": ["rates=0.1", "epochs=1"], "throughput": False, **options}
+    asked = {"seeds": 1, "settings": {"rates": 0.1, "epochs": 1}, "throughput": False, **options}
     request = Request(
         "quick", norms=norms, plugin_files=[tmp_path / "greedy.py"], out=tmp_path / "out", device="cuda", **asked
     )
@@ -78,7 +78,7 @@ def test_two_gpus_train_as_one(tmp_path):
     """Without batch statistics, and with synchronized ones, a trial's losses are those of one GPU, to rounding."""
     norms = ("layer-norm", "sync-batchnorm")
     one = trained(tmp_path / "one", *norms)
-    two = trained(tmp_path / "two", *norms, settings=["rates=0.1", "epochs=1", "devices=2"])
+    two = trained(tmp_path / "two", *norms, settings={"rates": 0.1, "epochs": 1, "devices": 2})
 
     assert [2, 2] == [record.ranks for record in two.values()]
     for norm, record in one.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, prepare, run
+from normbench.execute import Request, prepare, run
 from normbench.store import Store
 from normbench_plugins.ray_cluster import driver, task
 
@@ -137,8 +137,8 @@ def test_a_trial_gives_the_same_bits_on_a_cluster(cluster, tmp_path):
         request = Request(
             "quick",
             norms=["batchnorm", "layer-norm"],
-            seeds="1",
-            settings=["epochs=1", "rates=[1]"],
+            seeds=1,
+            settings={"epochs": 1, "rates": [1]},
             executor=executor,
             throughput=False,
             out=tmp_path / executor,
@@ -162,7 +162,7 @@ def test_what_a_layer_does_to_its_process_costs_its_own_trials(cluster, request_
         "fork": ("not-trained", ""),
     }
     norms = [f'faulty(how="{how}")' for how in faults]
-    request = request_for(*norms, seeds="1", settings=["rates=0.1"], options=executor_options(timeout=3))
+    request = request_for(*norms, seeds=1, settings={"rates": 0.1}, options={"timeout": 3})
 
     summary = run(prepare(request))
 
@@ -213,7 +213,7 @@ def test_a_driver_killed_and_started_again_resumes(cluster, command, tmp_path):
 def test_a_ray_worker_that_dies_costs_a_trial_only_so_many_attempts(cluster, request_for, monkeypatch, once, outcome):
     """A trial that always takes its Ray worker with it does not go on for ever."""
     monkeypatch.setattr(driver, "LOSSES", 1)
-    request = request_for(f'faulty(how="orphan", once={once})', seeds="1", settings=["rates=0.1"])
+    request = request_for(f'faulty(how="orphan", once={once})', seeds=1, settings={"rates": 0.1})
 
     run(prepare(request))
 
@@ -253,8 +253,8 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
 @pytest.mark.slow
 def test_a_trial_on_two_nodes_is_that_on_two_devices(cluster, request_for, tmp_path):
     """A rank a node: the same losses and score as of two ranks on one; a rank that dies costs its own trial."""
-    one = {"seeds": "1", "settings": ["rates=0.1", "devices=2"], "out": tmp_path / "one", "executor": "serial"}
-    two = request_for('faulty(how="kill")', seeds="1", settings=["rates=0.1", "num_nodes=2"])
+    one = {"seeds": 1, "settings": {"rates": 0.1, "devices": 2}, "out": tmp_path / "one", "executor": "serial"}
+    two = request_for('faulty(how="kill")', seeds=1, settings={"rates": 0.1, "num_nodes": 2})
 
     run(prepare(request_for(**one)))
     run(prepare(two))
@@ -270,7 +270,7 @@ def test_a_trial_on_two_nodes_is_that_on_two_devices(cluster, request_for, tmp_p
 @pytest.mark.slow
 def test_a_trial_on_two_nodes_past_its_time_is_killed(cluster, request_for, tmp_path):
     """And what its ranks started, with it."""
-    options = {"seeds": "1", "settings": ["rates=0.1", "num_nodes=2"], "options": executor_options(timeout=40)}
+    options = {"seeds": 1, "settings": {"rates": 0.1, "num_nodes": 2}, "options": {"timeout": 40}}
     request = request_for(**options)
     request = dataclasses.replace(request, norms=['faulty(how="child")'])
 
@@ -316,10 +316,10 @@ def test_a_ray_started_here_is_this_machines_and_ends_with_the_command(guarded, 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "--address 127.0.0.1:1: no Ray cluster to be had there: Connection refused"),
-        ("127.0.0.1", "--address 127.0.0.1: an address is auto, or HOST:PORT of a cluster's head"),
-        ("ray://127.0.0.1:10001", "--address ray://.*: an address is auto, or HOST:PORT"),
-        ("127.0.0.1:99999", "--address 127.0.0.1:99999: no Ray cluster to be had there"),
+        ("127.0.0.1:1", "address 127.0.0.1:1: no Ray cluster to be had there: Connection refused"),
+        ("127.0.0.1", "address 127.0.0.1: an address is auto, or HOST:PORT of a cluster's head"),
+        ("ray://127.0.0.1:10001", "address ray://.*: an address is auto, or HOST:PORT"),
+        ("127.0.0.1:99999", "address 127.0.0.1:99999: no Ray cluster to be had there"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused(guarded, request_for, monkeypatch, address, message):
@@ -329,14 +329,14 @@ def test_an_address_without_a_cluster_is_refused(guarded, request_for, monkeypat
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
     with pytest.raises(UsageError, match=message):
-        run(prepare(request_for(options=executor_options(address=address))))
+        run(prepare(request_for(options={"address": address})))
 
 
 def test_without_ray_the_message_says_what_to_install(request_for, monkeypatch):
     """The executor is listed all the same."""
     monkeypatch.setitem(sys.modules, "ray", None)
 
-    with pytest.raises(UsageError, match=r"--executor ray needs Ray: pip install 'normbench\[ray\]'"):
+    with pytest.raises(UsageError, match=r"the executor ray needs Ray: pip install 'normbench\[ray\]'"):
         run(prepare(request_for()))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 import normbench
 from normbench import plugins
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, prepare
+from normbench.execute import Request, prepare
 from normbench.fingerprint.take import storing, take
 from normbench.store import Store
 from normbench.throughput.wanted import measure_all
@@ -102,7 +102,7 @@ def test_a_layer_that_hangs_costs_its_own_figures(prepared, figures):
     """With a timeout its turn is killed; it counts as what has had its time, and the others go on."""
     norms = ('faulty(how="hang", at=0)', "layer-norm")
 
-    faulty, other = figures(prepared(*norms, options=executor_options(timeout=2)))[-2:]
+    faulty, other = figures(prepared(*norms, options={"timeout": 2}))[-2:]
 
     assert {"timeout", "error"} >= {faulty.outcome}
     assert "killed after 2 s" == faulty.reason
@@ -112,7 +112,7 @@ def test_a_layer_that_hangs_costs_its_own_figures(prepared, figures):
 def test_a_norm_that_had_its_time_is_timed_again_where_that_is_asked(prepared):
     """As with trials: `--retry` tries again."""
     hangs = 'faulty(how="hang", at=0)'
-    measured(prepared(hangs, options=executor_options(timeout=2)))
+    measured(prepared(hangs, options={"timeout": 2}))
 
     left = prepared(hangs).sessions, prepared(hangs, retry=True).sessions
 
@@ -180,7 +180,7 @@ def test_what_was_registered_in_this_session_reaches_the_worker(prepared, monkey
 
 def test_a_users_mistake_in_a_worker_is_one(prepared, tmp_path):
     """It has the words that it has in this process, and no trace."""
-    asked = prepared("layer-norm", settings=["channels_last=true"])
+    asked = prepared("layer-norm", settings={"channels_last": True})
 
     with pytest.raises(UsageError, match="task blink: channels_last is a memory format of images") as refused:
         measured(asked)

@@ -13,9 +13,10 @@ from normbench import plugins
 from normbench.cli import options, output, saving
 from normbench.cli.commands.run import runs
 from normbench.cli.output import annotate, say
+from normbench.cli.status import Status
 from normbench.compare import benchmark_files
 from normbench.errors import UsageError, unknown
-from normbench.execute import Request, executor_options, until
+from normbench.execute import Request, until
 from normbench.store import Store
 from normbench.surroundings import on_stderr
 
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
     from normbench.compare.comparison import Comparison
     from normbench.gates import Gate
 
-REGRESSED, INCOMPARABLE, CRASHED = 1, 3, 4
 FORMATS = (*output.FORMATS, "junit")
 #: The form of a file that -o names, by its ending.
 ENDINGS = {".md": "github", ".xml": "junit", ".json": "json", ".csv": "csv", ".tex": "latex_booktabs"}
 
 
+@options.of_request("plugin_files", "data_dir", "device", "jobs", "gates")
 def command(
+    request: Request,
     base: Annotated[Path, typer.Argument(metavar="BASE", help="A results folder, an export, or benchmarks' JSON.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to compare with BASE.")],
-    fail: options.Fail = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on unclear rows that could be ok, and on rows that vanished.")
     ] = False,
@@ -45,10 +46,6 @@ def command(
         bool,
         typer.Option("--fingerprint", help="Train in HEAD only what BASE's fingerprints say has changed."),
     ] = False,
-    plugin: options.Plugins = None,
-    data_dir: options.DataDir = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = None,
     save: Annotated[
         list[Path] | None,
         typer.Option("-o", "--output", metavar="FILE", help="Also write .md, .xml (JUnit), .json, .csv or .tex."),
@@ -56,7 +53,7 @@ def command(
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> Status:
     """Compare two results folders, or exports: per metric BASE, HEAD, the difference and a verdict.
 
     Gates say what may get worse by how much: --fail, else [gate] of the suite that HEAD ran. Ends with status 1 where
@@ -69,10 +66,10 @@ def command(
         if file.suffix not in ENDINGS:
             raise UsageError(f"-o {file}: it ends in {', '.join(ENDINGS)}")
     saving.check(save or (), [base, head])
-    if plugin:
+    if request.plugin_files:
         # What is asked for by name is looked at, needed or not.
-        output.warn_of_plugins(plugins.current(tuple(plugin)))
-    given = gating.given(fail or ())
+        output.warn_of_plugins(plugins.current(tuple(request.plugin_files)))
+    given = dict(request.gates)
     if not base.exists():
         return _no_baseline(base, head, required=require_baseline)
     if base.is_file() and benchmark_files.is_benchmarks(base):
@@ -85,13 +82,6 @@ def command(
         _put(comparison, form, save or [])
         return status(comparison, strict=strict)
     gating.gates(given, "--fail")
-    request = Request(
-        suite="",
-        plugin_files=plugin or (),
-        data_dir=data_dir,
-        device=device,
-        options=executor_options(jobs=jobs),
-    )
     looks = options.looks(decided, max_seeds)
     comparison = _compared(Store(base), Store(head), given, looks, fingerprint, request, quiet)
     _put(comparison, form, save or [])
@@ -143,15 +133,15 @@ def _spelled(table: dict[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in table.items()) or "none"
 
 
-def _no_baseline(base: Path, head: Path, *, required: bool) -> int:
+def _no_baseline(base: Path, head: Path, *, required: bool) -> Status:
     how = f"cp -r {head} {base}" if head.is_dir() else f"cp {head} {base}"
     if base.suffix in (".json", ".parquet") and head.is_dir():
         how = f"normbench export {head} -o {base}"
     say(f"normbench: there is no baseline {base} yet; {how} makes HEAD the baseline")
-    return INCOMPARABLE if required else 0
+    return Status.INCOMPARABLE if required else Status.DONE
 
 
-def status(comparison: Comparison, *, strict: bool) -> int:
+def status(comparison: Comparison, *, strict: bool) -> Status:
     """Say on stderr what fails, as annotations in a GitHub job, and return the exit status."""
     from normbench.compare.text import told
 
@@ -164,14 +154,14 @@ def status(comparison: Comparison, *, strict: bool) -> int:
         if row.word in ("unclear", "vanished") and row not in failing and row.could_be_ok:
             annotate("warning", row.word, told(row))
     if failing:
-        return REGRESSED
+        return Status.REGRESSED
     if comparison.crashed:
         say(f"normbench: {comparison.crashed} trials of HEAD have no result (error, oom or timeout)")
-        return CRASHED
+        return Status.FAILED
     if not comparison.compared:
         say("normbench: nothing in common: no row has results on both sides")
-        return INCOMPARABLE
-    return INCOMPARABLE if strict and comparison.idle else 0
+        return Status.INCOMPARABLE
+    return Status.INCOMPARABLE if strict and comparison.idle else Status.DONE
 
 
 def _put(comparison: Comparison, form: str, save: list[Path]) -> None:

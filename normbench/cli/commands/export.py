@@ -19,8 +19,8 @@ def command(
 ) -> None:
     """Write what the boards of a results folder show into one file, which every reporting command reads.
 
-    Trials that were trained again are left out in their older form. A Parquet file is a table with a row a trial; it
-    needs pyarrow.
+    Trials that were trained again are left out in their older form. A Parquet file is a table with one row per trial;
+    it needs pyarrow.
     """
     if file.suffix not in FORMS:
         raise UsageError(f"-o {file}: an export ends in {' or '.join(FORMS)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from normbench.cli import options, output
-from normbench.cli.commands.run import FAILURES
-from normbench.execute import Request, executor_options, on_device, prepare
+from normbench.cli.status import Status
+from normbench.execute import Request, on_device, prepare
 from normbench.fingerprint.numbers import OF_GRADIENTS, RELATIVE
 from normbench.fingerprint.take import Beside, held, storing, take
 from normbench.store.records import FingerprintRecord
@@ -22,37 +23,22 @@ _SAME = f"same: each number of a few training steps is what it was, within {RELA
 _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyond the first batches"
 
 
+@options.of_request(
+    *("suite", "norms", "settings", "plugin_files", "out", "data_dir", "device", "executor", "timeout"),
+    **options.OF_NORMS,
+)
 def command(
-    suite: options.Suite,
-    norms: options.Norms = None,
-    settings: options.Settings = None,
-    plugin: options.Plugins = None,
-    out: options.Out = None,
-    data_dir: options.DataDir = None,
-    device: options.Device = "auto",
-    executor: options.Workers = "processes",
-    timeout: options.TurnTimeout = None,
+    request: Request,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> Status:
     """Take a few training steps of every norm of a suite, and say whether any number changed since the last time.
 
     The numbers are stored beside the results: in seconds, a change of a layer, a task or a library shows.
     """
     form = output.chosen_format(form, json)
-    request = Request(
-        suite,
-        norms=norms or (),
-        settings=settings or (),
-        plugin_files=plugin or (),
-        out=out,
-        data_dir=data_dir,
-        device=device,
-        executor=executor,
-        options=executor_options(timeout=timeout),
-        throughput=False,
-    )
+    request = dataclasses.replace(request, throughput=False)
     prepared = on_device(prepare(request))
     output.warn_of_plugins(prepared.registry)
     output.warn_of_unused(prepared)
@@ -62,14 +48,14 @@ def command(
         on_taken = storing(writer, prepared.device)
         with on_stderr():  # what a layer prints that computes in this process
             taken = take(prepared.cells, prepared.workplace, on_taken)
-    beside = list(zip(taken, held(before, taken), strict=True))
+    pairs = list(zip(taken, held(before, taken), strict=True))
     output.warn_of_unreadable(store)
-    output.put_tables(_tables(prepared, beside), form)
+    output.put_tables(_tables(prepared, pairs), form)
     if not quiet:
-        words = Counter(_word(record, found) for record, found in beside)
+        words = Counter(_word(record, beside) for record, beside in pairs)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
         output.say(f"{output.counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
-    return FAILURES if _say_errors(taken) else 0
+    return Status.FAILED if _say_errors(taken) else Status.DONE
 
 
 def _say_errors(taken: list[FingerprintRecord]) -> bool:
@@ -80,20 +66,20 @@ def _say_errors(taken: list[FingerprintRecord]) -> bool:
     return bool(failed)
 
 
-def _word(record: FingerprintRecord, found: Beside) -> str:
+def _word(record: FingerprintRecord, beside: Beside) -> str:
     if record.outcome != "taken":
         return record.outcome
-    return "new" if found.verdict == "unknown" else found.verdict
+    return "new" if beside.verdict == "unknown" else beside.verdict
 
 
-def _tables(prepared: Prepared, beside: list[tuple[FingerprintRecord, Beside]]) -> list[Table]:
+def _tables(prepared: Prepared, pairs: list[tuple[FingerprintRecord, Beside]]) -> list[Table]:
     """Return a table for each task and condition."""
     from normbench.tables import Table
     from normbench.tables.table import Column
 
     groups: dict[str, list[tuple[FingerprintRecord, Beside]]] = {}
-    for record, found in beside:
-        groups.setdefault(record.table_id, []).append((record, found))
+    for record, beside in pairs:
+        groups.setdefault(record.table_id, []).append((record, beside))
     return [
         Table(
             board="fingerprint",
@@ -110,42 +96,42 @@ def _tables(prepared: Prepared, beside: list[tuple[FingerprintRecord, Beside]]) 
                 Column("difference", "largest\ndifference", kind="rate"),
                 Column("number", "in", kind="text"),
             ],
-            rows=[_row(record, found) for record, found in group],
+            rows=[_row(record, beside) for record, beside in group],
             apart=[],
-            notes=[note for record, found in group for note in _notes(record, found)] + [_SAME, _UNSEEN],
+            notes=[note for record, beside in group for note in _notes(record, beside)] + [_SAME, _UNSEEN],
         )
         for group in groups.values()
     ]
 
 
-def _row(record: FingerprintRecord, found: Beside) -> TableRow:
+def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
     from normbench.tables.table import TableRow, Value
 
-    difference = found.difference
+    difference = beside.difference
     values = {
         "digest": Value(text=record.digest),
-        "verdict": Value(text=_word(record, found)),
+        "verdict": Value(text=_word(record, beside)),
         "difference": Value(float(f"{difference.share:.2g}")) if difference else Value(),
         "number": Value(text=difference.name) if difference else Value(),
     }
     return TableRow(record.label, None, 1, values)
 
 
-def _notes(record: FingerprintRecord, found: Beside) -> list[str]:
+def _notes(record: FingerprintRecord, beside: Beside) -> list[str]:
     """Say why there is no fingerprint, or what else is not what it was when the one before was taken."""
     if record.outcome != "taken":
         return [f"{record.label!r}: {record.outcome}: {record.reason}"]
-    if found.verdict != "changed" or found.before is None:
+    if beside.verdict != "changed" or beside.before is None:
         return []
     compared = {
-        "the norm's code": (found.before.norm_print, record.norm_print),
-        "the task's code": (found.before.task_print, record.task_print),
-        "the environment": (found.before.environment, record.environment),
-        "normbench's version": (found.before.version, record.version),
+        "the norm's code": (beside.before.norm_print, record.norm_print),
+        "the task's code": (beside.before.task_print, record.task_print),
+        "the environment": (beside.before.environment, record.environment),
+        "normbench's version": (beside.before.version, record.version),
     }
-    lists = found.before.sources and record.sources
-    if lists and found.before.norm_print == record.norm_print and found.before.task_print == record.task_print:
-        compared["a file that they read"] = (found.before.sources, record.sources)
+    lists = beside.before.sources and record.sources
+    if lists and beside.before.norm_print == record.norm_print and beside.before.task_print == record.task_print:
+        compared["a file that they read"] = (beside.before.sources, record.sources)
     others = [what for what, (before, now) in compared.items() if before != now]
     also = ", ".join(others) + (" changed, too" if others else "neither code nor environment changed")
-    return [f"{record.label!r}: changed since {found.before.started}; {also}"]
+    return [f"{record.label!r}: changed since {beside.before.started}; {also}"]

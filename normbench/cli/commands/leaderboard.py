@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from normbench.boards import NAMES, tables
-from normbench.cli import output
+from normbench.cli import options, output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
-from normbench.spelling import assignments, choice, toml
+from normbench.spelling import assignments, choice
 from normbench.store import Store
 from normbench.suites import RECIPE_VALUES
 from normbench.tables import by_column
@@ -66,15 +65,10 @@ def command(
 
 def _asked(text: str) -> tuple[str, Any]:
     """Return the recipe value that --where asks for."""
-    key, equals, value = (part.strip() for part in text.partition("="))
-    if not equals:
-        raise UsageError(f"--where {text!r}: write key=value, as in --where batch_size=8")
+    key, value = options.assignment(text, "--where", "batch_size=8")
     if key not in RECIPE_VALUES:
         raise unknown("recipe value", key, RECIPE_VALUES, "--where")
-    try:
-        return key, toml(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        raise UsageError(f'--where {text!r}: {value!r} is no TOML value (6, 0.5, true, "text", [0.1, 1])') from None
+    return key, value
 
 
 def _only(store: Store, asked: Sequence[tuple[str, Any]]) -> frozenset[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,21 +14,22 @@ import typer
 
 from normbench import plugins, spelling, suites
 from normbench.cli import options, output
-from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.contract import Executor, Norm, SuiteFile, Task
 from normbench.errors import UsageError, unknown
+from normbench.hookspecs import KINDS
 from normbench.texts import as_json, visible
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="norms|tasks|suites|probes|executors", help="What to list.")],
+    kind: Annotated[str, typer.Argument(metavar="|".join(KINDS), help="What to list.")],
     plugin: options.Plugins = None,
     json: output.JsonOption = False,
 ) -> None:
     """List norms, tasks, suites, probes or executors, with their parameters and defaults."""
-    if kind not in _KINDS:
-        raise unknown("kind", kind, _KINDS, "list")
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
-    entries = [_KINDS[kind](offered.thing, offered.plugin.name) for offered in getattr(registry, kind).values()]
+    entries = [{**_entry(offered.thing), "plugin": offered.plugin.name} for offered in getattr(registry, kind).values()]
     if json:
         output.put(as_json({"schema": 1, kind: _described(entries)}))
     else:
@@ -36,7 +37,14 @@ def command(
     output.warn_of_plugins(registry)
 
 
-def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
+@functools.singledispatch
+def _entry(thing: Any) -> dict[str, Any]:
+    """Return what is listed of one thing: its name, its summary, and more where its kind has more to say."""
+    return {"name": thing.name, "summary": thing.summary}
+
+
+@_entry.register
+def _(norm: Norm) -> dict[str, Any]:
     return {
         "name": norm.name,
         "summary": norm.summary,
@@ -44,11 +52,11 @@ def _norm(norm: Norm, plugin: str) -> dict[str, Any]:
         "placement": norm.placement,
         "layouts": sorted(norm.layouts),
         "paper": norm.paper,
-        "plugin": plugin,
     }
 
 
-def _task(task: Task, plugin: str) -> dict[str, Any]:
+@_entry.register
+def _(task: Task) -> dict[str, Any]:
     return {
         "name": task.name,
         "summary": task.summary,
@@ -58,11 +66,11 @@ def _task(task: Task, plugin: str) -> dict[str, Any]:
         "chance": task.chance,
         "reference": task.reference,
         "better": task.direction,
-        "plugin": plugin,
     }
 
 
-def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
+@_entry.register
+def _(file: SuiteFile) -> dict[str, Any]:
     suite = suites.read(Path(file.path))
     return {
         "name": suite.name,
@@ -71,27 +79,12 @@ def _suite(file: SuiteFile, plugin: str) -> dict[str, Any]:
         "norms": [spelling.choice(entry, suite.name).shown for entry in suite.norms],
         "rates": suite.rates,
         "seeds": suite.seeds,
-        "plugin": plugin,
     }
 
 
-def _probe(probe: Probe, plugin: str) -> dict[str, Any]:
-    return {"name": probe.name, "summary": probe.summary, "plugin": plugin}
-
-
-def _executor(executor: Executor, plugin: str) -> dict[str, Any]:
-    parameters = dict(executor.params)
-    return {"name": executor.name, "summary": executor.summary, "parameters": parameters, "plugin": plugin}
-
-
-#: What can be listed, by the registry's name for it, and how one of each is described.
-_KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
-    "norms": _norm,
-    "tasks": _task,
-    "suites": _suite,
-    "probes": _probe,
-    "executors": _executor,
-}
+@_entry.register
+def _(executor: Executor) -> dict[str, Any]:
+    return {"name": executor.name, "summary": executor.summary, "parameters": dict(executor.params)}
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:

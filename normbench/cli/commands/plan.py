@@ -9,25 +9,18 @@ import typer
 
 from normbench.cli import options, output
 from normbench.cli.trials import Names
-from normbench.execute import Request, executor_options, prepare
+from normbench.execute import Request, prepare
 from normbench.execute.prepare import Prepared, Work, seconds_left
 from normbench.spelling import assignments, spelled
 from normbench.texts import as_json, visible
 
 
+@options.of_request(
+    *("suite", "norms", "seeds", "settings", "plugin_files", "out", "device", "executor", "jobs"),
+    *("probes", "retry", "throughput"),
+)
 def command(
-    suite: options.Suite,
-    norms: options.Norms = None,
-    seeds: options.Seeds = None,
-    settings: options.Settings = None,
-    plugin: options.Plugins = None,
-    out: options.Out = None,
-    device: options.Device = "auto",
-    executor: options.Executor = "processes",
-    jobs: options.Jobs = None,
-    probes: options.Probes = None,
-    retry: options.Retry = False,
-    throughput: options.Throughput = True,
+    request: Request,
     trials: Annotated[bool, typer.Option("--trials", help="List each trial with its key.")] = False,
     json: output.JsonOption = False,
 ) -> None:
@@ -35,22 +28,7 @@ def command(
 
     The time is what earlier trials in the same folder took.
     """
-    prepared = prepare(
-        Request(
-            suite=suite,
-            norms=norms or (),
-            seeds=seeds,
-            settings=settings or (),
-            plugin_files=plugin or (),
-            out=out,
-            device=device,
-            executor=executor,
-            options=executor_options(jobs=jobs),
-            probes=probes or (),
-            retry=retry,
-            throughput=throughput,
-        )
-    )
+    prepared = prepare(request)
     output.warn_of_plugins(prepared.registry)
     output.warn_of_unused(prepared)
     output.warn_of_anew(prepared)

@@ -6,10 +6,11 @@ from typing import Any
 
 from normbench import plugins, registry
 from normbench.cli import options, output
+from normbench.cli.status import Status
 from normbench.texts import as_json
 
 
-def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> int:
+def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> Status:
     """List the plugins that were found, what each offers, and those that failed, with the reason.
 
     NORMBENCH_PLUGINS=a,b loads only these, NORMBENCH_STRICT_PLUGINS=1 makes a plugin that fails exit status 2.
@@ -20,13 +21,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
             "schema": 1,
             "plugins": [_described(found) for found in registry.plugins],
             "quarantined": [
-                {
-                    "name": bad.name,
-                    "origin": bad.origin,
-                    "version": bad.version,
-                    "error": bad.error,
-                    "remedy": bad.remedy,
-                }
+                {name: getattr(bad, name) for name in ("name", "origin", "version", "error", "remedy")}
                 for bad in registry.quarantined
             ],
         }
@@ -42,7 +37,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
         output.put_lines(lines or ["no plugins"])
     for note in registry.notes:
         output.say(f"normbench: {note}")
-    return 2 if registry.quarantined and plugins.strict() else 0
+    return Status.MISTAKE if registry.quarantined and plugins.strict() else Status.DONE
 
 
 def _described(found: registry.Plugin) -> dict[str, Any]:

@@ -7,114 +7,81 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from normbench import gates
 from normbench.cli import options, output
 from normbench.cli.output import say
+from normbench.cli.status import Status
 from normbench.cli.trials import Names
 from normbench.errors import UsageError
-from normbench.execute import Request, Summary, executor_options, on_device, prepare, run, until
+from normbench.execute import Request, Summary, on_device, prepare, run, until
 from normbench.execute.prepare import Prepared
 from normbench.store import Store
 from normbench.store.records import SessionRecord
 from normbench.surroundings import on_stderr
-from normbench.throughput.wanted import AFTER_RUN
 from normbench.trials import FAILED
 
 if TYPE_CHECKING:
     from normbench.compare.comparison import Comparison
 
-#: Exit status where some trials ended in error, oom or timeout, or the disk is full.
-FAILURES = 4
 
-
+@options.of_request(*options.REQUEST)
 def command(
-    suite: options.Suite,
-    norms: options.Norms = None,
-    seeds: options.Seeds = None,
-    settings: options.Settings = None,
-    plugin: options.Plugins = None,
-    out: options.Out = None,
-    data_dir: options.DataDir = None,
-    device: options.Device = "auto",
-    executor: options.Executor = "processes",
-    jobs: options.Jobs = None,
-    per_gpu: options.PerGpu = None,
-    timeout: options.Timeout = None,
-    address: options.Address = None,
-    checkpoint_every: options.CheckpointEvery = None,
-    probes: options.Probes = None,
-    retry: options.Retry = False,
-    fail: options.Fail = None,
+    request: Request,
     decided: options.Until = None,
     max_seeds: options.MaxSeeds = None,
-    throughput: options.Throughput = True,
-    seconds: options.Seconds = AFTER_RUN.seconds,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> Status:
     """Run what is not stored of a suite, and print the leaderboards.
 
     Each trial is stored as it ends. Running again finishes the rest; a layer that was edited is trained again.
     """
     form = output.chosen_format(form, json)
-    request = Request(
-        suite=suite,
-        norms=norms or (),
-        seeds=seeds,
-        settings=settings or (),
-        plugin_files=plugin or (),
-        out=out,
-        data_dir=data_dir,
-        device=device,
-        probes=probes or (),
-        retry=retry,
-        executor=executor,
-        options=executor_options(jobs=jobs, per_gpu=per_gpu, timeout=timeout, address=address),
-        checkpoint_every=checkpoint_every,
-        throughput=throughput,
-        seconds=seconds,
-        gates=gates.given(fail or ()),
-    )
     looks = options.looks(decided, max_seeds)
-    bought: list[Summary] = []
-    first = dataclasses.replace(request, seeds=str(looks[0])) if looks else request
+    if looks and request.seeds is not None:
+        raise UsageError(f"--seeds {request.seeds}: with --until decided, --max-seeds says how many")
+    first = dataclasses.replace(request, seeds=looks[0]) if looks else request
     prepared = on_device(prepare(first))
     output.warn_of_plugins(prepared.registry)
     output.warn_of_unused(prepared)
     if not quiet:
         output.warn_of_anew(prepared)
-    comparison = _until_decided(request, looks, quiet, bought) if looks else None
-    summary = runs(on_device(prepare(first)) if looks else prepared, quiet)
+    summaries: list[Summary] = []
+    comparison = None
+    if looks:
+        comparison = until.decided_run(request, looks, lambda look: summaries.append(runs(look, quiet)))
+    summaries.append(runs(on_device(prepare(first)) if looks else prepared, quiet))
     from normbench.boards import tables
 
-    store = Store(summary.folder)
-    boards = tables(store, only=prepared.tables)
+    store = Store(prepared.store.folder)
+    found = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
-    output.put_tables(boards, form)
-    if comparison is not None and form != "terminal":
-        from normbench.compare.text import sentence
+    output.put_tables(found, form)
+    if comparison is not None:
+        _put_decided(comparison, form)
+    if not quiet:
+        _say_left_out(prepared, store)
+    return _end(_together(summaries), Names(prepared.cells), quiet)
 
-        for row in comparison.rows:
-            if row.gate is not None:
-                say(f"{row.word}: {sentence(row)}")
-    elif comparison is not None:
-        from normbench.compare.text import terminal
 
+def _put_decided(comparison: Comparison, form: str) -> None:
+    """Print what was decided: as a table, or where stdout is for programs a line for each gated row on stderr."""
+    from normbench.compare.text import sentence, terminal
+
+    if form == "terminal":
         output.put("\n" + terminal(comparison, ascii_only=not output.speaks_unicode()))
-    if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells) and not quiet:
+        return
+    for row in comparison.rows:
+        if row.gate is not None:
+            say(f"{row.word}: {sentence(row)}")
+
+
+def _say_left_out(prepared: Prepared, store: Store) -> None:
+    """Say which results the tables don't show."""
+    if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells):
         say("throughput is measured on one device: not of trials on several")
-    others = {cell.table_id for stored in store.runs() for cell in stored.cells} - prepared.tables
-    if others and not quiet:
-        say(f"{summary.folder} holds other tasks or conditions too: normbench leaderboard {summary.folder}")
-    return _end(_together([*bought, summary]), Names(prepared.cells), quiet)
-
-
-def _until_decided(request: Request, looks: list[int], quiet: bool, bought: list[Summary]) -> Comparison:
-    """Train more and more seeds, until every norm is decided against the baseline; append what each look ran."""
-    if request.seeds is not None:
-        raise UsageError(f"--seeds {request.seeds}: with --until decided, --max-seeds says how many")
-    return until.decided_run(request, looks, lambda prepared: bought.append(runs(prepared, quiet)))
+    if {cell.table_id for stored in store.runs() for cell in stored.cells} - prepared.tables:
+        say(f"{store.folder} holds other tasks or conditions too: normbench leaderboard {store.folder}")
 
 
 def _together(summaries: Sequence[Summary]) -> Summary:
@@ -140,7 +107,8 @@ def runs(prepared: Prepared, quiet: bool) -> Summary:
             return run(prepared, on_progress, on_start, on_session)
 
 
-def _end(summary: Summary, names: Names, quiet: bool) -> int:
+def _end(summary: Summary, names: Names, quiet: bool) -> Status:
+    """Say what the run did and what failed; return the exit status."""
     if not quiet:
         timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
@@ -148,7 +116,7 @@ def _end(summary: Summary, names: Names, quiet: bool) -> int:
         say(f"normbench: {warning}")
     untimed = say_untimed(summary.sessions)
     if not summary.failed:
-        return FAILURES if untimed else 0
+        return Status.FAILED if untimed else Status.DONE
     counted = Counter(outcome.outcome for outcome in summary.failed)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
     first = summary.failed[0]
@@ -157,7 +125,7 @@ def _end(summary: Summary, names: Names, quiet: bool) -> int:
         f"{names.of(first.trial)}: {first.reason} "
         f"(normbench show {first.trial.key} --in {summary.folder})"
     )
-    return FAILURES
+    return Status.FAILED
 
 
 def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
@@ -167,7 +135,7 @@ def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:
-    """Say which norms sessions could not measure, and what is to be said of others; return whether there are such."""
+    """Say which norms sessions could not measure, and the notes on others; return whether any could not."""
     timings = [(session, timing) for session in sessions for timing in session.timings]
     for session, timing in timings:
         if timing.outcome in FAILED or (timing.outcome == "measured" and timing.reason):

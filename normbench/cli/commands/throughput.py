@@ -11,58 +11,46 @@ import typer
 from normbench import environment, plugins
 from normbench.calls import Workplace
 from normbench.cli import options, output
-from normbench.cli.commands.run import FAILURES, say_untimed, sessions_measured
+from normbench.cli.commands.run import say_untimed, sessions_measured
+from normbench.cli.status import Status
 from normbench.errors import UsageError
-from normbench.execute import Request, executor_options, on_device, prepare
-from normbench.execute.request import data_dir as data_folder
+from normbench.execute import Request, on_device, prepare
 from normbench.execute.request import executor_of
 from normbench.store import Store
 from normbench.surroundings import on_stderr
 from normbench.throughput.wanted import ALONE, Session, measure_all, of_folder
 
+_WHAT = Annotated[
+    str, typer.Argument(metavar="SUITE|FILE.toml|DIR", help="A suite, or a results folder: the norms of its runs.")
+]
 
+
+@options.of_request(
+    *("suite", "norms", "settings", "plugin_files", "out", "data_dir", "device", "executor", "timeout"),
+    suite=_WHAT,
+    **options.OF_NORMS,
+)
 def command(
-    what: Annotated[
-        str,
-        typer.Argument(metavar="SUITE|FILE.toml|DIR", help="A suite, or a results folder: the norms of its runs."),
-    ],
-    norms: options.Norms = None,
-    settings: options.Settings = None,
-    plugin: options.Plugins = None,
-    out: options.Out = None,
-    data_dir: options.DataDir = None,
-    device: options.Device = "auto",
-    executor: options.Workers = "processes",
-    timeout: options.TurnTimeout = None,
+    request: Request,
     seconds: options.Seconds = ALONE.seconds,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> Status:
     """Measure the throughput of every norm of a suite or a results folder anew, and print the leaderboard.
 
-    One session a task and condition: rounds in which each norm trains for a moment, and the baseline twice. Leave the
-    machine alone meanwhile.
+    One session for each task and condition: rounds in which each norm trains for a moment, and the baseline twice.
+    Leave the machine alone meanwhile.
     """
     form = output.chosen_format(form, json)
-    request = Request(
-        what,
-        norms=norms or (),
-        settings=settings or (),
-        plugin_files=plugin or (),
-        out=out,
-        data_dir=data_dir,
-        device=device,
-        executor=executor,
-        options=executor_options(timeout=timeout),
-    )
-    if Path(what).is_file() and Path(what).suffix == ".json":
+    what = Path(request.suite)
+    if what.is_file() and what.suffix == ".json":
         raise UsageError(f"{what}: an exported file, which is not written to; give a suite or a results folder")
-    if Path(what).is_dir() and Store(Path(what)).exists():
-        for option, value in (("--norm", norms), ("--set", settings), ("--out", out)):
+    if what.is_dir() and Store(what).exists():
+        for option, value in (("--norm", request.norms), ("--set", request.settings), ("--out", request.out)):
             if value:
                 raise UsageError(f"{option}: {what} is a results folder, whose norms are measured as its runs had them")
-        wanted, store, at = _of_folder(Path(what), request)
+        wanted, store, at = _of_folder(what, request)
     else:
         wanted, store, at = _of_suite(request)
     output.warn_of_plugins(at.registry)
@@ -77,7 +65,7 @@ def command(
     output.put_tables(tables(Store(store.folder), ("throughput",), frozenset(one.table_id for one in measured)), form)
     if not quiet:
         output.say(f"{sessions_measured(measured)}; all in {store.folder}")
-    return FAILURES if say_untimed(measured) else 0
+    return Status.FAILED if say_untimed(measured) else Status.DONE
 
 
 def _of_folder(folder: Path, request: Request) -> tuple[list[Session], Store, Workplace]:
@@ -88,8 +76,8 @@ def _of_folder(folder: Path, request: Request) -> tuple[list[Session], Store, Wo
     if not wanted:
         output.warn_of_unreadable(store)
         raise UsageError(f"{folder}: no run of trials on one device is stored there; give a suite")
-    executor, data = executor_of(request, registry), data_folder(request.data_dir).absolute()
-    return wanted, store, Workplace(registry, environment.resolve(request.device), data, executor, files)
+    executor, device = executor_of(request, registry), environment.resolve(request.device)
+    return wanted, store, Workplace(registry, device, request.data_folder(), executor, files)
 
 
 def _of_suite(request: Request) -> tuple[list[Session], Store, Workplace]:

@@ -196,13 +196,13 @@ def _shape(pack: Pack) -> Shape:
     """Return the shape that a pack's trials want. Raises UsageError where it can't be had here."""
     recipe, (kind, _, index) = pack.trials[0].recipe, pack.device.partition(":")
     if recipe.num_nodes > 1 and launcher is None:
-        raise UsageError(f"num_nodes is {recipe.num_nodes}: several machines need --executor ray")
+        raise UsageError(f"num_nodes is {recipe.num_nodes}: several machines need the executor ray")
     if kind == "cuda" and recipe.num_nodes == 1:
         found = torch.cuda.device_count()
         if recipe.devices > found:
             raise UsageError(f"devices is {recipe.devices}; torch sees {found} GPUs here")
         if int(index or 0):
-            raise UsageError(f"devices is {recipe.devices}; with several, --device is cuda, not {pack.device}")
+            raise UsageError(f"devices is {recipe.devices}; with several, the device is cuda, not {pack.device}")
     return Shape(recipe.devices, recipe.num_nodes, kind)
 
 

@@ -1,1 +1,1 @@
-"""Norms: a file a family, with `NORMS`."""
+"""Norms: one file for each family, with `NORMS`."""

@@ -17,16 +17,6 @@ NORMS = [
         "batch-renorm",
         "normbench_plugins.layers.batch_renorm:layer",
         summary="Batch renorm: batch norm corrected towards its running statistics, within clips that open",
-        params={
-            "r_max": 3.0,
-            "d_max": 5.0,
-            "momentum": 0.01,
-            "eps": 1e-5,
-            "affine": True,
-            "warmup": 0.125,
-            "r_ramp": 1.0,
-            "d_ramp": 0.625,
-        },
         # centres: no gradient passes a bias before it, and running_mean takes the bias up; until it has, d shows some.
         # Not scale_invariant: r measures the input's scale against running_std.
         traits=normbench.Traits(

@@ -12,7 +12,6 @@ NORMS = [
         "sync-batchnorm",
         "normbench_plugins.layers.sync_batch_norm:layer",
         summary="Batch norm whose statistics are those of the batches of all devices together",
-        params={"eps": 1e-5, "momentum": 0.1},
         traits=normbench.Traits(
             batch_dependent=True,
             state=("running_mean", "running_var", "num_batches_tracked"),

@@ -14,7 +14,6 @@ def normbench_executors() -> Iterator[normbench.Executor]:
         "ray",
         "normbench_plugins.ray_cluster.driver:run",
         summary="Trials as tasks of a Ray cluster, or of a Ray started here",
-        params={"address": "", "jobs": 0, "per_gpu": 1, "timeout": 0.0},
         several_nodes=True,
         stream="normbench_plugins.executors.processes.driver:stream",
     )

@@ -34,7 +34,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         ray = importlib.import_module("ray")
     except ImportError:
-        raise normbench.UsageError("--executor ray needs Ray: pip install 'normbench[ray]'") from None
+        raise normbench.UsageError("the executor ray needs Ray: pip install 'normbench[ray]'") from None
     if ray.is_initialized():
         yield ray
         return
@@ -86,7 +86,7 @@ def _knock(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
-        raise normbench.UsageError(f"--address {address}: an address is auto, or HOST:PORT of a cluster's head")
+        raise normbench.UsageError(f"address {address}: an address is auto, or HOST:PORT of a cluster's head")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
@@ -100,7 +100,7 @@ def _knock(address: str) -> None:
 
 
 def _refused(address: str, reason: str) -> normbench.UsageError:
-    return normbench.UsageError(f"--address {address}: no Ray cluster to be had there: {reason}")
+    return normbench.UsageError(f"address {address}: no Ray cluster to be had there: {reason}")
 
 
 def _last_line(text: str) -> str:

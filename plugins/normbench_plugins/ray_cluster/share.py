@@ -34,7 +34,7 @@ class Share:
         recipe, (kind, _, index) = pack.trials[0].recipe, pack.device.partition(":")
         if index:
             raise normbench.UsageError(
-                f"--device {pack.device}: Ray gives each trial its GPU; with it, --device is cuda"
+                f"device {pack.device!r}: Ray gives each trial its GPU; with it, the device is cuda"
             )
         gpus = 0.0
         if kind == "cuda":

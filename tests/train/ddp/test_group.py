@@ -35,9 +35,9 @@ def test_a_norm_that_refuses_costs_no_group(forked, dry, pack, trial, trained):
 @pytest.mark.parametrize(
     ("recipe", "device", "words"),
     [
-        ({"num_nodes": 2}, "cpu", "num_nodes is 2: several machines need --executor ray"),
+        ({"num_nodes": 2}, "cpu", "num_nodes is 2: several machines need the executor ray"),
         ({"devices": 3}, "cuda", "devices is 3; torch sees 2 GPUs here"),
-        ({"devices": 2}, "cuda:1", "devices is 2; with several, --device is cuda, not cuda:1"),
+        ({"devices": 2}, "cuda:1", "devices is 2; with several, the device is cuda, not cuda:1"),
     ],
 )
 def test_devices_that_are_not_there(monkeypatch, pack, trial, recipe, device, words):

@@ -7,7 +7,6 @@ EXECUTORS = [
         "processes",
         "normbench_plugins.executors.processes.driver:run",
         summary="Several trials at once, each in a worker process that can be killed",
-        params={"jobs": 0, "per_gpu": 1, "timeout": 0.0},
         stream="normbench_plugins.executors.processes.driver:stream",
     )
 ]

@@ -93,14 +93,14 @@ def _answer(slot: Slot, future: Future[Given], timeout: float) -> Given:
 
 def _check_system() -> None:
     if not hasattr(os, "fork"):
-        raise normbench.UsageError("--executor processes needs a system that can fork; use --executor serial")
+        raise normbench.UsageError("the executor processes needs a system that can fork; use the executor serial")
 
 
 def check(jobs: int, per_gpu: int, timeout: float) -> None:
     """Raise UsageError for what can't be."""
     if jobs < 0 or per_gpu < 1 or not 0 <= timeout <= LONGEST:
         raise normbench.UsageError(
-            f"--executor: jobs is {jobs}, per_gpu {per_gpu}, timeout {timeout:g}; jobs and timeout are 0 or more "
+            f"executor: jobs is {jobs}, per_gpu {per_gpu}, timeout {timeout:g}; jobs and timeout are 0 or more "
             f"(0 is auto, and none), timeout at most {LONGEST:g} s, per_gpu 1 or more"
         )
 
@@ -229,7 +229,7 @@ def _room(shape: _Shape, per_gpu: int) -> list[dict[str, str]]:
         return [{}] * max(1, environment.cores() // (shape.devices * shape.threads))
     gpus = _gpus(shape.device)
     if ":" in shape.device and shape.devices > 1:
-        raise normbench.UsageError(f"devices is {shape.devices}; with several, --device is cuda, not {shape.device}")
+        raise normbench.UsageError(f"devices is {shape.devices}; with several, the device is cuda, not {shape.device}")
     if shape.devices > len(gpus):
         raise normbench.UsageError(f"devices is {shape.devices}; torch sees {len(gpus)} GPUs here")
     groups = [gpus[i : i + shape.devices] for i in range(0, len(gpus) - shape.devices + 1, shape.devices)]

@@ -104,7 +104,7 @@ class Context(ForkServerContext):
         if current_process().daemon:
             raise normbench.UsageError(
                 "this process is a daemon of multiprocessing's, as those of its Pool are, and may start no workers: "
-                "use --executor serial"
+                "use the executor serial"
             )
         self.set_forkserver_preload([*PRELOAD, *modules])
         resource_tracker.ensure_running()  # before the mask, which its start would lift
