@@ -19,6 +19,7 @@ import pluggy
 
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe as Recipe
+from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -143,7 +144,7 @@ class Norm:
         try:
             claimed = self.traits(**{**self.params, **params})
         except Exception as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            what = f"{type(error).__name__}: {in_a_line(error)}"
             raise UsageError(
                 f"norm {self.name}: its traits, a function of all its parameters, raised {what}"
             ) from error

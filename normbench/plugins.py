@@ -27,6 +27,7 @@ from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
 from normbench.refusals import RefusedError, at, reason
 from normbench.registry import GROUP, ONLY, SESSION, SESSION_NODE, STRICT, Offered, Plugin, Quarantined, Registry
+from normbench.texts import in_a_line
 
 _KINDS: dict[str, type] = {"norms": Norm, "tasks": Task, "suites": SuiteFile, "probes": Probe, "executors": Executor}
 
@@ -104,7 +105,7 @@ def _registered(thing: Norm | Task | Probe) -> _Registered:
         return _Registered(cloudpickle.loads(packed), packed, code)
     except Exception as error:
         # What it computes with can't be kept as it is: the object itself is used, and nothing vouches for it.
-        return _Registered(thing, b"", None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return _Registered(thing, b"", None, f"{type(error).__name__}: {in_a_line(error)}")
 
 
 def _computing(thing: Norm | Task | Probe) -> list[Any]:
@@ -145,7 +146,7 @@ def receive(packed: bytes) -> None:
         except Exception as error:
             raise UsageError(
                 "what was registered in the session that runs this can't be loaded in a worker "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); use --executor serial, or a plugin's file"
+                f"({type(error).__name__}: {in_a_line(error)}); use --executor serial, or a plugin's file"
             ) from None
         _packed = packed
         current.cache_clear()

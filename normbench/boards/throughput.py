@@ -11,7 +11,7 @@ from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
 from normbench.store.records import SessionRecord, Timing
 from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of, ranks
-from normbench.texts import visible
+from normbench.texts import in_a_line, visible
 
 MEBIBYTE = 2**20
 
@@ -195,7 +195,7 @@ def _drifts(session: SessionRecord) -> bool:
 def _why_not(session: SessionRecord, timing: Timing) -> str:
     """Return why a session has no figures of a norm, or nothing where it has."""
     if timing.outcome != "measured":
-        return f"{timing.outcome}: {' '.join(timing.reason.split()) or 'no reason given'}"
+        return f"{timing.outcome}: {in_a_line(timing.reason) or 'no reason given'}"
     return f"the baseline {session.baseline.label!r} could not be measured" if session.stopped == "failed" else ""
 
 

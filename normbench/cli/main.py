@@ -33,6 +33,7 @@ from normbench.cli.commands import (
 from normbench.cli.output import Streams, say
 from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
+from normbench.texts import in_a_line
 
 USAGE, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 #: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
@@ -168,7 +169,7 @@ def _misused(error: Any) -> int:
         return USAGE
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "normbench"
-    return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
+    return _refuse(f"{in_a_line(error.format_message())} (see {name} --help)")
 
 
 def _refuse(message: str) -> int:

@@ -7,20 +7,19 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
 from torch import Tensor
 
 from normbench.contract import Unsupported
-from normbench.errors import UsageError
 from normbench.fingerprint.numbers import GRADIENT, Number, Taken, worded
 from normbench.registry import Registry
-from normbench.surroundings import kept
 from normbench.train import assemble
 from normbench.train.data import Loaded
-from normbench.train.made import made, reading
+from normbench.train.guard import Guard, guarded
+from normbench.train.made import made
 from normbench.train.module import Training
 from normbench.train.optimize import multiplier
 from normbench.train.streams import global_stream
@@ -37,36 +36,32 @@ EVALUATED = 256
 def fingerprints(trials: Sequence[Trial], *, registry: Registry, device: str, data_dir: Path) -> Iterator[Taken]:
     """Take the fingerprint of each trial. Raises UsageError where the data folder lacks the data."""
     for trial in trials:
-        try:
+        numbers: dict[str, list[Number]] = {}
+        with guarded(trial, registry) as guard:
             if trial.recipe.ranks > 1:
                 raise Unsupported("a fingerprint is taken on one device, and a trial of this takes several")
-            with reading(trial, registry):
-                numbers = fingerprint(trial, registry, data_dir, torch.device(device))
-            taken = Taken("taken", numbers=numbers, made=made(trial, registry))
-        except (UsageError, KeyboardInterrupt):
-            raise
-        except Unsupported as error:
-            taken = Taken("unsupported", str(error))
-        except (Exception, SystemExit) as error:
-            taken = Taken("error", f"{type(error).__name__}: {error}")
-        yield taken
+            numbers = fingerprint(trial, registry, data_dir, torch.device(device), guard)
+        outcome: Literal["taken", "unsupported", "error"] = "error" if guard.kind == "oom" else guard.kind or "taken"
+        yield Taken(outcome, guard.reason, numbers, None if guard.kind else made(trial, registry))
 
 
-def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.device) -> dict[str, list[Number]]:
+def fingerprint(
+    trial: Trial, registry: Registry, folder: Path, device: torch.device, guard: Guard
+) -> dict[str, list[Number]]:
     """Return the numbers of a few training steps of a trial on one device, the same in every process.
 
     They are taken with the trial's first batches, as if they were the steps at `SHARES` of the run and its last: layers
     are told those steps, and the schedule has their rates. There are the outputs, the loss, the gradient and each
     buffer of every step, each parameter after the last, and the outputs on test samples in evaluation mode. The
-    optimizer is given gradients that are made up. `compile` is off, and threads are the recipe's. Global generators and
-    settings are put back as they were.
+    optimizer is given gradients that are made up. `compile` is off, and threads are the recipe's.
 
     Raises whatever a layer or the task raises, and UsageError where the data folder lacks the data.
     """
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
-    with kept(), _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
+    with _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
         data = assemble.data(eager, registry.task(trial.task), folder, device)
         module = assemble.training(eager, registry, data).to(device)
+        guard.passing = ()  # as in a trial: from here on a UsageError is a layer's own
         outputs: list[Any] = []
         module.network.register_forward_hook(lambda network, inputs, output: outputs.append(output))  # noqa: ARG005
         with global_stream(device, trial.seed, "layer"):

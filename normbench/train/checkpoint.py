@@ -25,6 +25,7 @@ import pytorch_lightning as pl
 import torch
 
 from normbench.store.records import SCHEMA
+from normbench.texts import in_a_line
 from normbench.train.made import Code
 from normbench.train.module import Training
 from normbench.train.ranks.place import ALONE
@@ -188,8 +189,8 @@ class Checkpoints(pl.Callback):
         """Say once what went wrong: a disk that is full stays so for a while."""
         if not self._warned:
             self._warned = True
-            reason = " ".join(str(error).split())
-            logging.getLogger(__name__).warning("%s: %s (%s: %s)", self._folder, what, type(error).__name__, reason)
+            logger = logging.getLogger(__name__)
+            logger.warning("%s: %s (%s: %s)", self._folder, what, type(error).__name__, in_a_line(error))
 
 
 def identity(trial: Trial, device: torch.device, probes: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
 from normbench.registry import Registry
-from normbench.train import blame
+from normbench.train.guard import guarded
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import generator
 from normbench.trials import Trial
@@ -116,12 +116,11 @@ def digests(
     """Yield the hash of the data that each trial trains on. Raises UsageError like `load`."""
     for trial in trials:
         task = registry.task(trial.task)
-        try:
-            yield load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
-        except Exception as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"task {task.name}: {blame.reason(error, trial, registry)}") from error
+        with guarded(trial, registry) as guard:
+            digest = load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
+        if guard.kind:
+            raise UsageError(f"task {task.name}: {guard.reason}") from guard.error
+        yield digest
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -94,7 +94,7 @@ class Watch:
             number = float(value.double().nan_to_num().norm())
         self.seen.append(Seen(site, what, number, bool(value.isnan().any()), exact))
 
-    def to_blame(self, error: BaseException) -> Site | None:
+    def to_blame(self, error: BaseException | None) -> Site | None:
         """Return the site whose layer made a step fail, or None where that was none of them."""
         if self.site is None and "modified by an inplace operation" in str(error):
             return self._overwrites

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import normbench
 from normbench.errors import Lost
+from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,16 +55,12 @@ def work(pack: Pack) -> list[Outcome]:
     """Train a pack; return its outcomes. Raises UsageError, and nothing else: that would end the run."""
     from normbench.train import fit_pack
 
-    process = os.getpid()
     try:
         return list(fit_pack(pack))
     except normbench.UsageError:
         raise
     except BaseException as error:
-        return pack.lost("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
-    finally:
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy
+        return pack.lost("error", f"{type(error).__name__}: {in_a_line(error)}")
 
 
 def answer(call: Call) -> None:
