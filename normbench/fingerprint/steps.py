@@ -21,7 +21,6 @@ from normbench.train.data import Loaded
 from normbench.train.guard import Guard, guarded
 from normbench.train.made import made
 from normbench.train.module import Training
-from normbench.train.optimize import multiplier
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
@@ -60,12 +59,15 @@ def fingerprint(
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
     with _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
         data = assemble.data(eager, registry.task(trial.task), folder, device)
-        module = assemble.training(eager, registry, data).to(device)
+        module = assemble.training(eager, registry, data)
         guard.passing = ()  # as in a trial: from here on a UsageError is a layer's own
         outputs: list[Any] = []
+        losses: list[float] = []
+        share = trial.recipe.accumulate
+        module.register_forward_hook(lambda module, part, loss: losses.append((loss / share).item()))  # noqa: ARG005
         module.network.register_forward_hook(lambda network, inputs, output: outputs.append(output))  # noqa: ARG005
         with global_stream(device, trial.seed, "layer"):
-            return _trained(module, outputs) | {"outputs in evaluation": _evaluated(module, data, outputs)}
+            return _trained(module, outputs, losses) | {"outputs in evaluation": _evaluated(module, data, outputs)}
 
 
 def steps_of(total: int) -> list[int]:
@@ -86,38 +88,31 @@ def projected(values: Iterable[Tensor], *, per_element: bool = True) -> list[Num
     return [worded(x.square().sum().sqrt().item() / root), worded((x * cosines).sum().item() / root)]
 
 
-def _trained(module: Training, outputs: list[Any]) -> dict[str, list[Number]]:
+def _trained(module: Training, outputs: list[Any], losses: list[float]) -> dict[str, list[Number]]:
     """Take the steps; return the numbers of each, and of the parameters after the last.
 
     The optimizer is given gradients that are made up. In float32 a deep network's own differ by a thousandth from one
     kind of processor to another, wherever an activation is nearly 0, and a step or two later nothing is the same.
     """
     numbers: dict[str, list[Number]] = {}
-    recipe, optimizer, network = module.recipe, module.new_optimizer(), module.network
     batches: Iterator[Any] = itertools.chain.from_iterable(itertools.repeat(module.batches))
     module.train()
     for index, step in enumerate(steps_of(module.steps)):
         module.taken = step
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * multiplier(recipe, step, module.steps)
-        optimizer.zero_grad()
-        loss = 0.0
-        for _ in range(recipe.accumulate):
-            part = module.training_step(next(batches)) / recipe.accumulate
-            torch.autograd.backward(part)
-            loss += part.item()
-        learning = [value for value in network.parameters() if value.grad is not None]
+        module.gradients(next(batches))
+        learning = [value for value in module.network.parameters() if value.grad is not None]
         numbers[f"outputs at step {step}"] = _of_outputs(outputs)
-        numbers[f"loss at step {step}"] = [worded(loss)]
+        numbers[f"loss at step {step}"] = [worded(sum(losses))]
+        losses.clear()
         gradients = (value.grad for value in learning if value.grad is not None)
         numbers[f"{GRADIENT} at step {step}"] = projected(gradients, per_element=False)
-        for name, value in network.named_buffers():
+        for name, value in module.network.named_buffers():
             # Each step's: what ramps is seen on its way, and where nothing is computed with it yet.
             numbers.setdefault(name, []).extend(projected([value]))
         for value in learning:
             value.grad = _made_up(value, index)
-        optimizer.step()
-    return numbers | {name: projected([value]) for name, value in network.named_parameters()}
+        module.update()
+    return numbers | {name: projected([value]) for name, value in module.network.named_parameters()}
 
 
 def _made_up(parameter: Tensor, index: int) -> Tensor:
@@ -129,9 +124,8 @@ def _made_up(parameter: Tensor, index: int) -> Tensor:
 @torch.no_grad()
 def _evaluated(module: Training, data: Loaded, outputs: list[Any]) -> list[Number]:
     """Return the numbers of the outputs on the first test samples, in evaluation mode."""
-    inputs, targets = data.test
     module.eval()
-    module.scores(inputs[:EVALUATED], targets[:EVALUATED])
+    module.scores(*next(data.test.slices(EVALUATED)))
     return _of_outputs(outputs)
 
 

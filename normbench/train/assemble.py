@@ -70,12 +70,12 @@ def training(
     watchers: Callable[[nn.Module], Mapping[str, Any]] = lambda network: {},  # noqa: ARG005 - a watcher's signature
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start.
+    """Return a trial's training, at its start, on the device of its data.
 
     `watchers` gives what watches its network, by the names of the probes; `ranks` are who trains it.
     """
     task, recipe = registry.task(trial.task), trial.recipe
-    if recipe.channels_last and data.train[0].dim() != 4:
+    if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry, ranks)
     built = network(trial, registry, place)
@@ -86,6 +86,7 @@ def training(
         loss=loss(trial, task),
         score=score(trial, task),
         augment=augment(trial, task),
+        data=data.train,
         validation=data.validation if recipe.hold_out else None,
         batches=batches(trial, task, data, ranks),
         watchers=watchers(built),

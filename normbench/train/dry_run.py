@@ -23,6 +23,7 @@ from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.spelling import spelled
 from normbench.train import assemble
+from normbench.train.data import InMemory
 from normbench.train.guard import guarded
 from normbench.train.made import registry_of
 from normbench.train.place import Place
@@ -87,20 +88,16 @@ def _step(
         if is_lazy(value):
             raise Refused(site, f"{name} has no shape before the first forward; give it one when it is built")
     _check_modes(module.network, place)
-    optimizer = module.to(device).new_optimizer()
-    watch.begin(place, optimizer)
-    inputs, targets, draws = next(iter(module.batches))
-    loss = module.training_step((inputs, targets, draws))
-    watch.see(None, "the loss", loss)
-    watch.check_trained(loss)
-    torch.autograd.backward(loss)
+    watch.begin(place, module)
+    parts = next(iter(module.batches))
+    module.gradients(parts)
     for site, name, value in named(module.network, place):
         if isinstance(value, nn.Parameter) and not watch.trains(value):
             raise Refused(site, f"{name} is made after the optimizer, and would never be trained; make it in __init__")
         if value.grad is not None:
             watch.see(site, f"the gradient of {name}", value.grad)
-    module.evaluate((inputs, targets))
-    optimizer.step()
+    module.evaluate(InMemory(*data.train.batch(parts[0][0])))
+    module.update()
     for site, name, value in named(module.network, place):
         watch.see(site, f"{name} after a step", value)
 

@@ -120,13 +120,13 @@ def _fit_one(
         module = saved.resumed(module, start)
     guard.passing = ()  # all is there that other trials need as well: from here on a UsageError is a layer's own
     with global_stream(device, trial.seed, "layer", *ranks.folded):
-        train(module, device, [saved] if saved else [])
+        train(module, [saved] if saved else [])
         module.to(device)
         kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
         if kind in ("trained", "not-trained"):
             claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
-            if claimed or module.depends_on_batch(data.test[0]):
-                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test[0]))
+            if claimed or module.depends_on_batch(data.test):
+                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
         return kind, details
 
 
@@ -134,7 +134,7 @@ def _judged(
     module: Training, measured: Measure, data: Loaded, infinite_at_start: frozenset[str]
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
-    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": module.batches.steps}
+    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
     common["data"] = data.digest
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
