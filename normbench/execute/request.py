@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from normbench import contract, spelling, suites
+from normbench import spelling, suites
 from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.spelling import Choice
@@ -101,7 +101,7 @@ def executor_of(request: Request, registry: Registry) -> Choice:
     for name in request.options:
         if name not in executor.params:
             raise UsageError(f"--{name.replace('_', '-')}: the executor {asked.name} has no such option")
-    params = contract.checked(executor.params, {**asked.params, **request.options}, f"--executor {asked.name}")
+    params = spelling.checked(executor.params, {**asked.params, **request.options}, f"--executor {asked.name}")
     return msgspec.structs.replace(asked, params=params)
 
 
