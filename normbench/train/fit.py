@@ -64,14 +64,15 @@ def fit(
         yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 
 
-def fit_pack(pack: Pack) -> Iterator[Outcome]:
+def fit_pack(pack: Pack, keeper: parent.Keeper | None = None) -> Iterator[Outcome]:
     """Train a pack as it travels to a worker: what executors call. A dry pack is tried for one step.
 
-    A trial of several ranks is trained by a group of processes, which is kept for the next.
+    A trial of several ranks is trained by a group of processes, which this process keeps for the next; `keeper` says
+    what they have to know of it.
     """
     plugins.receive(pack.registered)
     if pack.trials[0].recipe.ranks > 1:
-        return parent.run(pack)
+        return parent.run(pack, keeper or parent.Keeper())
     if pack.dry:
         dry_run(pack)
         return iter(())

@@ -193,12 +193,13 @@ def test_ranks_end_with_their_parent(tmp_path, plugin):
     program = f"""
 import os, signal, sys
 import normbench
-from normbench.train import fit_pack, group
+from normbench.train import fit_pack
+from normbench.train.ranks.parent import Keeper
 from normbench.trials import Pack, Trial
-parent.watchers.append(lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids))))
+tell = lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids)))
 recipe = normbench.Recipe(rate=0.1, batch_size=12, epochs=1, devices=2)
 trial = Trial(task="double", task_version=1, norm="plain", recipe=recipe, seed=0)
-[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)))
+[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)), Keeper(tell=tell))
 assert outcome.outcome in ("trained", "not-trained"), outcome
 os.kill(os.getpid(), signal.SIGKILL)
 """
