@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class Candidate:
     def __init__(self, trial: Trial, registry: Registry, data: Loaded, device: torch.device) -> None:
         self._device = device
         self._module = assemble.training(trial, registry, data)
-        self._batches = _endless(lambda: iter(self._module.batches))
+        self._batches = itertools.chain.from_iterable(itertools.repeat(self._module.batches))
         self.evaluation_batch = min(EVALUATION_BATCH, len(data.test))
         whole = len(data.test) // self.evaluation_batch
         self._evaluated = itertools.cycle(itertools.islice(data.test.slices(self.evaluation_batch), whole))
@@ -77,8 +76,3 @@ class Candidate:
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-def _endless(epoch: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    while True:
-        yield from epoch()

@@ -145,9 +145,12 @@ class Training(pl.LightningModule):
         """
         self.ranks.share(self.network.parameters())
         find_unused = self.recipe.strategy == "ddp_find_unused_parameters_true"
-        self._replica = [
-            DistributedDataParallel(self, broadcast_buffers=False, init_sync=False, find_unused_parameters=find_unused)
-        ]
+        options: Any = {"broadcast_buffers": False, "init_sync": False, "find_unused_parameters": find_unused}
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "`broadcast_buffers` is deprecated"
+            )  # where buffers differ it is to be used
+            self._replica = [DistributedDataParallel(self, **options)]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer, as Lightning asks for it; the schedule is the step's own."""
@@ -314,8 +317,6 @@ def train(module: Training, callbacks: Sequence[pl.Callback] = ()) -> None:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
         )
         if module.ranks.size > 1:
             module.train_together()
