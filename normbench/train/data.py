@@ -159,7 +159,7 @@ def digests(
         with guarded(trial, registry) as guard:
             digest = load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
         if guard.kind:
-            raise UsageError(f"task {task.name}: {guard.reason}") from guard.error
+            raise UsageError(f"task {task.name}: {guard.reason}")
         yield digest
 
 

@@ -68,8 +68,8 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
         finally:
             watch.end()
         if guard.kind == "error":
-            site = watch.to_blame(guard.error) or place.building
-            raise UsageError(f"{_who(trial, site)}: {guard.reason}") from guard.error
+            site = watch.to_blame(guard.reason) or place.building
+            raise UsageError(f"{_who(trial, site)}: {guard.reason}")
         if guard.kind:
             return False
         tries.append(watch.seen)

@@ -26,6 +26,8 @@ _OUT_OF_MEMORY = ("out of memory", "alloc_failed")
 class Guard:
     """What was raised: as a kind of outcome, None where nothing was, with a reason in one line.
 
+    The exception itself is let go: its frames hold tensors, and the next trial needs their memory.
+
     Exceptions that are `passing` go through: while a training is assembled UsageError, for what other trials would meet
     too, like a data folder that lacks the data. `changed` names what the code changed that all of the process shares.
     """
@@ -33,7 +35,6 @@ class Guard:
     passing: tuple[type[Exception], ...]
     kind: Literal["unsupported", "oom", "error"] | None = None
     reason: str = ""
-    error: BaseException | None = None
     changed: Sequence[str] = field(default_factory=list)
 
     @property
@@ -62,7 +63,6 @@ def guarded(
     except (Exception, SystemExit) as error:
         if isinstance(error, guard.passing):
             raise
-        guard.error = error
         if isinstance(error, Unsupported):
             guard.kind, guard.reason = "unsupported", in_a_line(error)
         else:

@@ -147,9 +147,7 @@ class Training(pl.LightningModule):
         find_unused = self.recipe.strategy == "ddp_find_unused_parameters_true"
         options: Any = {"broadcast_buffers": False, "init_sync": False, "find_unused_parameters": find_unused}
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "`broadcast_buffers` is deprecated"
-            )  # where buffers differ it is to be used
+            warnings.filterwarnings("ignore", "`broadcast_buffers`")  # deprecated, but not for buffers that differ
             self._replica = [DistributedDataParallel(self, **options)]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -100,9 +100,9 @@ class Watch:
             number = float(value.double().nan_to_num().norm())
         self.seen.append(Seen(site, what, number, bool(value.isnan().any()), exact))
 
-    def to_blame(self, error: BaseException | None) -> Site | None:
+    def to_blame(self, reason: str) -> Site | None:
         """Return the site whose layer made a step fail, or None where that was none of them."""
-        if self.site is None and "modified by an inplace operation" in str(error):
+        if self.site is None and "modified by an inplace operation" in reason:
             return self._overwrites
         return self.site
 
