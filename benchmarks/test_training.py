@@ -15,8 +15,8 @@ from torch import nn
 from normbench import plugins
 from normbench.registry import Registry
 from normbench.train import fit
-from normbench.train.assemble import batches, data, network
-from normbench.train.data import Loaded
+from normbench.train.assemble import data, network
+from normbench.train.data import Batches, Loaded, Split
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
@@ -66,7 +66,7 @@ def test_a_trial(benchmark, registry, case, norm):
     )
 
     pairs = list(zip(benchmark.stats.stats.data, loops[-rounds:], strict=True))
-    steps = trial.recipe.total_steps(len(batches(trial, task, loaded)))
+    steps = trial.recipe.total_steps(len(loaded.train) // trial.recipe.batch_size)
     more = statistics.median(fitted - plain for fitted, plain in pairs)
     benchmark.extra_info["steps"] = steps
     benchmark.extra_info["more than a plain loop"] = f"{1000 * more:.0f} ms"
@@ -93,11 +93,12 @@ def plain_loop(trial: Trial, registry: Registry, loaded: Loaded) -> None:
     optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]], lr=recipe.rate, momentum=recipe.momentum
     )
-    epochs = batches(trial, registry.task(trial.task), loaded)
+    epochs = Batches(loaded.train, recipe.batch_size, trial.seed)
     left = recipe.total_steps(len(epochs))
     with global_stream(CPU, trial.seed, "layer"):
         while left:
-            for inputs, targets, _ in itertools.islice(epochs, left):
+            for [(indices, _)] in itertools.islice(epochs, left):
+                inputs, targets = loaded.train.batch(indices)
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(model(inputs), targets).backward()
                 optimizer.step()
@@ -107,10 +108,9 @@ def plain_loop(trial: Trial, registry: Registry, loaded: Loaded) -> None:
 
 
 @torch.no_grad()
-def score(model: nn.Module, split: tuple[torch.Tensor, torch.Tensor]) -> float:
+def score(model: nn.Module, split: Split) -> float:
     """Return the accuracy over a split, 1,024 samples at a time."""
     model.eval()
-    parts = zip(split[0].split(1024), split[1].split(1024), strict=True)
-    right = sum((model(inputs).argmax(1) == targets).sum().item() for inputs, targets in parts)
+    right = sum((model(inputs).argmax(1) == targets).sum().item() for inputs, targets in split.slices(1024))
     model.train()
-    return right / len(split[0])
+    return right / len(split)

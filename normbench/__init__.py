@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from normbench.contract import (
     Executor,
     Norm,
+    Place,
     Probe,
     Recipe,
     Site,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Executor",
     "Norm",
+    "Place",
     "Probe",
     "Recipe",
     "Results",

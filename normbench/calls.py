@@ -6,7 +6,6 @@ pickled. While one of them is on its way nothing computes: whoever reads them ma
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,24 +52,13 @@ class Workplace:
 
 
 def carried_out(call: Call, registry: Registry | None = None) -> Iterator[Any]:
-    """Carry out a call in this process, as a worker does, and yield what it yields. Where a layer forks, its copy ends.
+    """Carry out a call in this process, as a worker does, and yield what it yields.
 
     `registry` has the plugins where they are loaded already.
     """
-    process = os.getpid()
     reads.leave_out(call.data_dir)
     if registry is None:
         plugins.receive(call.registered)
         registry = plugins.current(tuple(Path(file) for file in call.plugin_files))
     function = contract.function(call.function)
-    try:
-        for value in function(*call.arguments, registry=registry, device=call.device, data_dir=Path(call.data_dir)):
-            _end_copy(process)
-            yield value
-    finally:
-        _end_copy(process)
-
-
-def _end_copy(process: int) -> None:
-    if os.getpid() != process:
-        os._exit(0)
+    yield from function(*call.arguments, registry=registry, device=call.device, data_dir=Path(call.data_dir))

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import pluggy
 
 from normbench import signatures
-from normbench.errors import UsageError, unknown
+from normbench.errors import UsageError
 from normbench.recipe import Recipe as Recipe
+from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -144,7 +144,7 @@ class Norm:
         try:
             claimed = self.traits(**{**self.params, **params})
         except Exception as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            what = f"{type(error).__name__}: {in_a_line(error)}"
             raise UsageError(
                 f"norm {self.name}: its traits, a function of all its parameters, raised {what}"
             ) from error
@@ -167,6 +167,39 @@ class Splits:
     test: tuple[Tensor, Tensor] | Dataset[Any]
 
 
+class Place(Protocol):
+    """Gives a task's network its norms, in the order that each asks for: see docs/plugins.md."""
+
+    def norm(
+        self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
+    ) -> nn.Module:
+        """Return norm and activation, for an input of `channels` in `layout`.
+
+        A norm of placement "weight" has nothing to wrap here: this is the activation alone. Raises Unsupported where
+        the norm can't stand there.
+        """
+
+    def __call__(self, linear: nn.Module, activation: str | None = None, layout: Layout | None = None) -> nn.Module:
+        """Return linear, norm and activation.
+
+        `layout` is that of the linear's output; left out, it is NC for a Linear, NCL and NCHW for a convolution. The
+        linear's bias is dropped where a norm that centres follows directly.
+        """
+
+    def sum(
+        self,
+        linear: nn.Module,
+        shortcut: nn.Module | None = None,
+        activation: str | None = None,
+        layout: Layout | None = None,
+    ) -> nn.Module:
+        """Return the end of a residual block, a module of (x, skip): linear(x) and shortcut(skip) are added.
+
+        Placement before: act(norm(linear) + shortcut). After: norm(act(linear + shortcut)). Fused: act(layer without
+        activation(linear) + shortcut). Weight: act(wrapped linear + shortcut). `shortcut` left out is the identity.
+        """
+
+
 @dataclass(frozen=True)
 class Task:
     """Data, network and recipe; what a trial trains.
@@ -175,7 +208,7 @@ class Task:
     declares parameters of the task's own, with defaults; each function below is given those that it names.
 
     `data(folder, recipe) -> Splits`: `folder` is the user's data folder. The split is fixed: it depends on no seed.
-    `network(place, recipe) -> nn.Module`: `place` puts the norm in; see docs/plugins.md.
+    `network(place, recipe) -> nn.Module`: `place`, a `Place`, puts the norm in; see docs/plugins.md.
     `loss(outputs, targets) -> Tensor`: a scalar, the mean over the batch (default: cross-entropy).
     `score(outputs, targets) -> Tensor`: shape (N,), whose mean over a split is the score (default: accuracy).
     `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers a
@@ -300,49 +333,6 @@ def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
     module, _, name = value.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
-
-
-def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return parameters as given, in the order of their names, each in the type of its default.
-
-    A whole number becomes a float where the default is one, and a list, as TOML has arrays, a tuple. Raises UsageError
-    for a parameter that is not `declared`, whose type is not that of its default, or in which a number is not finite;
-    `where` begins the message.
-    """
-    result: dict[str, Any] = {}
-    for name, value in sorted(given.items()):
-        if name not in declared:
-            raise unknown("parameter", name, declared, where)
-        default = declared[name]
-        value = _like(default, value)
-        if default is not None and type(value) is not type(default):
-            kind = type(default).__name__
-            kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-            raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
-        if not _finite(value):
-            # JSON has no such number, so that a key could not tell inf from nan.
-            raise UsageError(f"{where}: {name} is {value}; a number is finite")
-        result[name] = value
-    return result
-
-
-def _like(default: Any, value: Any) -> Any:
-    """Return a value in the type of a default where TOML has no such type, or another spelling of the same."""
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if isinstance(default, tuple) and isinstance(value, list):
-        kind = default[0] if len({type(item) for item in default}) == 1 else None
-        return tuple(_like(kind, item) for item in value)
-    return value
-
-
-def _finite(value: Any) -> bool:
-    """Whether no number in a value is infinite or nan."""
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def named_by(fn: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from normbench.contract import Norm, Task, checked
+from normbench.contract import Norm, Task
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.registry import Registry
-from normbench.spelling import Choice, choice, readable, spelled
+from normbench.spelling import Choice, checked, choice, readable, spelled
 from normbench.suites import RECIPE_VALUES, Suite
 from normbench.trials import Cell
 

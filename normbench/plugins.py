@@ -27,6 +27,7 @@ from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
 from normbench.refusals import RefusedError, at, reason
 from normbench.registry import GROUP, ONLY, SESSION, SESSION_NODE, STRICT, Offered, Plugin, Quarantined, Registry
+from normbench.texts import in_a_line
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _registered(thing: Norm | Task | Probe) -> _Registered:
         return _Registered(cloudpickle.loads(packed), packed, code)
     except Exception as error:
         # What it computes with can't be kept as it is: the object itself is used, and nothing vouches for it.
-        return _Registered(thing, b"", None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return _Registered(thing, b"", None, f"{type(error).__name__}: {in_a_line(error)}")
 
 
 def _computing(thing: Norm | Task | Probe) -> list[Any]:
@@ -143,7 +144,7 @@ def receive(packed: bytes) -> None:
         except Exception as error:
             raise UsageError(
                 "what was registered in the session that runs this can't be loaded in a worker "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); use the executor serial, or a plugin's file"
+                f"({type(error).__name__}: {in_a_line(error)}); use the executor serial, or a plugin's file"
             ) from None
         _packed = packed
         current.cache_clear()

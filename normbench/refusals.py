@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normbench.errors import UsageError
+from normbench.texts import in_a_line
 
 
 class RefusedError(ValueError):
@@ -19,7 +20,7 @@ class RefusedError(ValueError):
 
 def reason(error: BaseException) -> str:
     """Return what was raised while a plugin was loaded, in one line."""
-    said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    said = in_a_line(error.msg if isinstance(error, SyntaxError) else error)
     return said if isinstance(error, RefusedError | UsageError) else f"{type(error).__name__}: {said}"
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from normbench.errors import UsageError
+from normbench.errors import UsageError, unknown
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
@@ -95,3 +97,46 @@ def readable(error: msgspec.ValidationError) -> str:
     text = text[:1].lower() + text[1:]
     key = match["path"].lstrip(".").replace("[...]", "") if match else ""
     return f"{key}: {text}" if key else text
+
+
+def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return parameters as given, in the order of their names, each in the type of its default.
+
+    A whole number becomes a float where the default is one, and a list, as TOML has arrays, a tuple. Raises UsageError
+    for a parameter that is not `declared`, whose type is not that of its default, or in which a number is not finite;
+    `where` begins the message.
+    """
+    result: dict[str, Any] = {}
+    for name, value in sorted(given.items()):
+        if name not in declared:
+            raise unknown("parameter", name, declared, where)
+        default = declared[name]
+        value = _like(default, value)
+        if default is not None and type(value) is not type(default):
+            kind = type(default).__name__
+            kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+            raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
+        if not _finite(value):
+            # JSON has no such number, so that a key could not tell inf from nan.
+            raise UsageError(f"{where}: {name} is {value}; a number is finite")
+        result[name] = value
+    return result
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return a value in the type of a default where TOML has no such type, or another spelling of the same."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        kind = default[0] if len({type(item) for item in default}) == 1 else None
+        return tuple(_like(kind, item) for item in value)
+    return value
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number in a value is infinite or nan."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

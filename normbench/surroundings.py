@@ -41,16 +41,21 @@ def kept() -> Iterator[list[str]]:
     """Put what a process shares back as it was; yield a list that then says what had been changed, in words.
 
     Generators, filters of warnings and the import path are put back without a word. What was added to the path stays,
-    behind all else: a plugin may import from there later.
+    behind all else: a plugin may import from there later. Where its code forks, the copy of the process ends here.
     """
     changed: list[str] = []
+    process = os.getpid()
     with warnings.catch_warnings(), ExitStack() as stack:
         _keep_python(stack, changed)
         if "torch" in sys.modules:
             _keep_torch(stack, changed)
         else:
             stack.enter_context(_as_torch_comes(lambda: _keep_torch(stack, changed)))
-        yield changed
+        try:
+            yield changed
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # what comes of the copy, or its mistake, would be a second one
 
 
 @contextmanager

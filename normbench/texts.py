@@ -34,6 +34,11 @@ def as_json(document: Any) -> str:
     return visible(msgspec.json.format(encoded, indent=2).decode(), keep="\n")
 
 
+def in_a_line(text: object) -> str:
+    """Return what an error, or another text, says in one line."""
+    return " ".join(str(text).split())
+
+
 def _escaped(character: str) -> str:
     return _SHORT.get(character) or rf"\u{ord(character):04x}"
 

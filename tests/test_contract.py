@@ -14,11 +14,11 @@ from normbench.contract import (
     Site,
     Task,
     Traits,
-    checked,
     function,
     named_by,
 )
 from normbench.errors import UsageError
+from normbench.spelling import checked
 
 RECIPE = {"rate": 0.1, "batch_size": 64, "epochs": 6}
 INF = float("inf")

@@ -18,6 +18,7 @@ from normbench.store import Store
 from normbench.store.records import Result, RunRecord, TrialRecord
 from normbench.suites import Published
 from normbench.tables.table import Subject
+from normbench.texts import in_a_line
 from normbench.trials import FAILED, Cell, Measure
 
 #: A point of a row's grid: the seed, the number of the tuned setting, and the rate.
@@ -283,7 +284,7 @@ def _choose(row: Row, measure: Measure) -> None:
 def _lacks(row: Row) -> str:
     unsupported = next((result.reason for result in row.results.values() if result.outcome == "unsupported"), None)
     if unsupported is not None:
-        return f"unsupported: {' '.join(unsupported.split()) or 'no reason given'}"
+        return f"unsupported: {in_a_line(unsupported) or 'no reason given'}"
     failed = ", ".join(f"{count} ended in {outcome}" for outcome, count in sorted(row.failures.items()))
     lacking = row.planned - len(row.results)
     return "; ".join([failed] * bool(failed) + [f"lacks {lacking} of {row.planned} trials"] * bool(lacking))

@@ -11,6 +11,7 @@ from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing
 from normbench.tables.table import Subject
+from normbench.texts import in_a_line
 from normbench.trials import Cell
 
 Trained: TypeAlias = Mapping[tuple[str, str], tuple[RunRecord, Cell]]
@@ -152,7 +153,7 @@ def _beside(figures: dict[str, Figures], baseline: str) -> tuple[dict[str, Figur
 def _why_not(session: SessionRecord, timing: Timing) -> str:
     """Return why a session has no figures of a norm, or nothing where it has."""
     if timing.outcome != "measured":
-        return f"{timing.outcome}: {' '.join(timing.reason.split()) or 'no reason given'}"
+        return f"{timing.outcome}: {in_a_line(timing.reason) or 'no reason given'}"
     return f"the baseline {session.baseline.label!r} could not be measured" if session.stopped == "failed" else ""
 
 

@@ -34,6 +34,7 @@ from normbench.cli.output import Streams, say
 from normbench.cli.status import Status
 from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
+from normbench.texts import in_a_line
 
 #: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
 PATIENCE = 15.0
@@ -169,7 +170,7 @@ def _misused(error: Any) -> Status:
         return Status.MISTAKE
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "normbench"
-    return _refuse(f"{' '.join(str(error.format_message()).split())} (see {name} --help)")
+    return _refuse(f"{in_a_line(error.format_message())} (see {name} --help)")
 
 
 def _refuse(message: str) -> Status:

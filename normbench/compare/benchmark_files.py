@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from normbench.errors import UsageError
+from normbench.texts import in_a_line
 
 #: How a file of pytest-benchmark begins, in the order in which it writes its keys or in that of the alphabet.
 _BEGINS = re.compile(rb'\s*\{\s*"(?:machine_info|benchmarks)"\s*:')
@@ -109,7 +110,7 @@ def read(path: Path) -> Benchmarks:
         if not benchmarks:
             raise ValueError("it has no benchmark")
     except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) else in_a_line(error)
         raise UsageError(f"{path}: not a file that pytest-benchmark wrote ({reason})") from None
     return Benchmarks(file=path, machine=_machine(document.machine_info), benchmarks=benchmarks)
 

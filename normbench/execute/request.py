@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from normbench import contract, spelling, suites
+from normbench import spelling, suites
 from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.spelling import Choice
@@ -102,5 +102,5 @@ def executor_of(request: Request, registry: Registry) -> Choice:
     for option, name in zip(request.options, options, strict=True):
         if name not in executor.params:
             raise UsageError(f"{request.words(option)}: the executor {asked.name} has no such option")
-    params = contract.checked(executor.params, {**asked.params, **options}, f"{where} {asked.name}")
+    params = spelling.checked(executor.params, {**asked.params, **options}, f"{where} {asked.name}")
     return msgspec.structs.replace(asked, params=params)

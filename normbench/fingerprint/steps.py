@@ -7,22 +7,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
 from torch import Tensor
 
 from normbench.contract import Unsupported
-from normbench.errors import UsageError
 from normbench.fingerprint.numbers import GRADIENT, Number, Taken, worded
 from normbench.registry import Registry
-from normbench.surroundings import kept
 from normbench.train import assemble
 from normbench.train.data import Loaded
-from normbench.train.made import made, reading
+from normbench.train.guard import Guard, guarded
+from normbench.train.made import made
 from normbench.train.module import Training
-from normbench.train.optimize import multiplier
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
@@ -37,40 +35,39 @@ EVALUATED = 256
 def fingerprints(trials: Sequence[Trial], *, registry: Registry, device: str, data_dir: Path) -> Iterator[Taken]:
     """Take the fingerprint of each trial. Raises UsageError where the data folder lacks the data."""
     for trial in trials:
-        try:
+        numbers: dict[str, list[Number]] = {}
+        with guarded(trial, registry) as guard:
             if trial.recipe.ranks > 1:
                 raise Unsupported("a fingerprint is taken on one device, and a trial of this takes several")
-            with reading(trial, registry):
-                numbers = fingerprint(trial, registry, data_dir, torch.device(device))
-            taken = Taken("taken", numbers=numbers, made=made(trial, registry))
-        except (UsageError, KeyboardInterrupt):
-            raise
-        except Unsupported as error:
-            taken = Taken("unsupported", str(error))
-        except (Exception, SystemExit) as error:
-            taken = Taken("error", f"{type(error).__name__}: {error}")
-        yield taken
+            numbers = fingerprint(trial, registry, data_dir, torch.device(device), guard)
+        outcome: Literal["taken", "unsupported", "error"] = "error" if guard.kind == "oom" else guard.kind or "taken"
+        yield Taken(outcome, guard.reason, numbers, None if guard.kind else made(trial, registry))
 
 
-def fingerprint(trial: Trial, registry: Registry, folder: Path, device: torch.device) -> dict[str, list[Number]]:
+def fingerprint(
+    trial: Trial, registry: Registry, folder: Path, device: torch.device, guard: Guard
+) -> dict[str, list[Number]]:
     """Return the numbers of a few training steps of a trial on one device, the same in every process.
 
     They are taken with the trial's first batches, as if they were the steps at `SHARES` of the run and its last: layers
     are told those steps, and the schedule has their rates. There are the outputs, the loss, the gradient and each
     buffer of every step, each parameter after the last, and the outputs on test samples in evaluation mode. The
-    optimizer is given gradients that are made up. `compile` is off, and threads are the recipe's. Global generators and
-    settings are put back as they were.
+    optimizer is given gradients that are made up. `compile` is off, and threads are the recipe's.
 
     Raises whatever a layer or the task raises, and UsageError where the data folder lacks the data.
     """
     eager = msgspec.structs.replace(trial, recipe=trial.recipe.changed(compile=False))
-    with kept(), _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
+    with _exact(device, trial.recipe.threads), global_stream(device, trial.seed, "fingerprint"):
         data = assemble.data(eager, registry.task(trial.task), folder, device)
-        module = assemble.training(eager, registry, data).to(device)
+        module = assemble.training(eager, registry, data)
+        guard.passing = ()  # as in a trial: from here on a UsageError is a layer's own
         outputs: list[Any] = []
+        losses: list[float] = []
+        share = trial.recipe.accumulate
+        module.register_forward_hook(lambda module, part, loss: losses.append((loss / share).item()))  # noqa: ARG005
         module.network.register_forward_hook(lambda network, inputs, output: outputs.append(output))  # noqa: ARG005
         with global_stream(device, trial.seed, "layer"):
-            return _trained(module, outputs) | {"outputs in evaluation": _evaluated(module, data, outputs)}
+            return _trained(module, outputs, losses) | {"outputs in evaluation": _evaluated(module, data, outputs)}
 
 
 def steps_of(total: int) -> list[int]:
@@ -91,38 +88,31 @@ def projected(values: Iterable[Tensor], *, per_element: bool = True) -> list[Num
     return [worded(x.square().sum().sqrt().item() / root), worded((x * cosines).sum().item() / root)]
 
 
-def _trained(module: Training, outputs: list[Any]) -> dict[str, list[Number]]:
+def _trained(module: Training, outputs: list[Any], losses: list[float]) -> dict[str, list[Number]]:
     """Take the steps; return the numbers of each, and of the parameters after the last.
 
     The optimizer is given gradients that are made up. In float32 a deep network's own differ by a thousandth from one
     kind of processor to another, wherever an activation is nearly 0, and a step or two later nothing is the same.
     """
     numbers: dict[str, list[Number]] = {}
-    recipe, optimizer, network = module.recipe, module.new_optimizer(), module.network
     batches: Iterator[Any] = itertools.chain.from_iterable(itertools.repeat(module.batches))
     module.train()
     for index, step in enumerate(steps_of(module.steps)):
         module.taken = step
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * multiplier(recipe, step, module.steps)
-        optimizer.zero_grad()
-        loss = 0.0
-        for _ in range(recipe.accumulate):
-            part = module.training_step(next(batches)) / recipe.accumulate
-            torch.autograd.backward(part)
-            loss += part.item()
-        learning = [value for value in network.parameters() if value.grad is not None]
+        module.gradients(next(batches))
+        learning = [value for value in module.network.parameters() if value.grad is not None]
         numbers[f"outputs at step {step}"] = _of_outputs(outputs)
-        numbers[f"loss at step {step}"] = [worded(loss)]
+        numbers[f"loss at step {step}"] = [worded(sum(losses))]
+        losses.clear()
         gradients = (value.grad for value in learning if value.grad is not None)
         numbers[f"{GRADIENT} at step {step}"] = projected(gradients, per_element=False)
-        for name, value in network.named_buffers():
+        for name, value in module.network.named_buffers():
             # Each step's: what ramps is seen on its way, and where nothing is computed with it yet.
             numbers.setdefault(name, []).extend(projected([value]))
         for value in learning:
             value.grad = _made_up(value, index)
-        optimizer.step()
-    return numbers | {name: projected([value]) for name, value in network.named_parameters()}
+        module.update()
+    return numbers | {name: projected([value]) for name, value in module.network.named_parameters()}
 
 
 def _made_up(parameter: Tensor, index: int) -> Tensor:
@@ -134,9 +124,8 @@ def _made_up(parameter: Tensor, index: int) -> Tensor:
 @torch.no_grad()
 def _evaluated(module: Training, data: Loaded, outputs: list[Any]) -> list[Number]:
     """Return the numbers of the outputs on the first test samples, in evaluation mode."""
-    inputs, targets = data.test
     module.eval()
-    module.scores(inputs[:EVALUATED], targets[:EVALUATED])
+    module.scores(*next(data.test.slices(EVALUATED)))
     return _of_outputs(outputs)
 
 

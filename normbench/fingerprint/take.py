@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
@@ -26,8 +25,6 @@ Verdict: TypeAlias = Literal["same", "changed", "unknown"]
 OnTaken: TypeAlias = Callable[[FingerprintRecord, Sequence[Source]], object]
 #: The seed of the trial whose steps are taken.
 SEED = 0
-#: Characters of an error that are kept.
-LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) 
         device=environment.kind(device),
         environment=env,
         outcome=taken.outcome,
-        reason=textwrap.shorten(taken.reason, LONGEST_REASON, placeholder=" …"),
+        reason=taken.reason,
         digest=digest(taken.numbers) if taken.outcome == "taken" else "",
         numbers=taken.numbers,
     )

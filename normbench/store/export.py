@@ -15,6 +15,7 @@ import msgspec
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
 from normbench.store.records import SCHEMA, TrialRecord
+from normbench.texts import in_a_line
 
 #: What a file holds: the records of each of a folder's files, by its name without the ending.
 Parts: TypeAlias = Mapping[str, Sequence[object]]
@@ -81,8 +82,7 @@ def read(file: Path) -> dict[str, list[msgspec.Raw]]:
         if missing := [name for name in _REQUIRED if name not in parts]:
             raise ValueError(f"it lacks {', '.join(missing)}")
     except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{file}: not a file that normbench export wrote ({reason})") from None
+        raise UsageError(f"{file}: not a file that normbench export wrote ({in_a_line(error)})") from None
     return parts
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,15 +26,12 @@ class Candidate:
 
     def __init__(self, trial: Trial, registry: Registry, data: Loaded, device: torch.device) -> None:
         self._device = device
-        self._module = assemble.training(trial, registry, data).to(device)
-        self._optimizer = self._module.new_optimizer()
-        self._batches = _endless(lambda: iter(self._module.batches))
-        inputs, targets = data.test
-        self.evaluation_batch = min(EVALUATION_BATCH, len(inputs))
-        whole = range(0, len(inputs) - self.evaluation_batch + 1, self.evaluation_batch)
-        parts = [slice(begin, begin + self.evaluation_batch) for begin in whole]
-        self._evaluated = itertools.cycle([(inputs[part], targets[part]) for part in parts])
-        self._seed, self._accumulate = trial.seed, trial.recipe.accumulate
+        self._module = assemble.training(trial, registry, data)
+        self._batches = itertools.chain.from_iterable(itertools.repeat(self._module.batches))
+        self.evaluation_batch = min(EVALUATION_BATCH, len(data.test))
+        whole = len(data.test) // self.evaluation_batch
+        self._evaluated = itertools.cycle(itertools.islice(data.test.slices(self.evaluation_batch), whole))
+        self._seed = trial.seed
         self.peak_memory: int | None = None
 
     def train(self, steps: int) -> float:
@@ -51,7 +47,7 @@ class Candidate:
         if on_cuda:
             # Not the maximum over blocks: the first also pays for the optimizer's state, and for torch's own workspace.
             self.peak_memory = torch.cuda.max_memory_allocated(self._device) - before
-        self._optimizer.zero_grad()
+        self._module.optimizer.zero_grad()
         return seconds
 
     @torch.no_grad()
@@ -72,10 +68,7 @@ class Candidate:
     def _step(self) -> None:
         if self._module.taken == self._module.steps:
             self._module.forget()
-        self._optimizer.zero_grad()
-        for _ in range(self._accumulate):
-            torch.autograd.backward(self._module.training_step(next(self._batches)) / self._accumulate)
-        self._optimizer.step()
+        self._module.step(next(self._batches))
 
     def _evaluate(self) -> Tensor:
         return self._module.scores(*next(self._evaluated))
@@ -83,8 +76,3 @@ class Candidate:
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-def _endless(epoch: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    while True:
-        yield from epoch()

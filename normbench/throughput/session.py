@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,24 +11,21 @@ from pathlib import Path
 
 import torch
 
-from normbench import reads, registry, surroundings
-from normbench.contract import Unsupported
+from normbench import surroundings
 from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.stats import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
 from normbench.train import assemble
+from normbench.train.guard import guarded
 from normbench.train.made import made
-from normbench.train.memory import ran_out
 from normbench.trials import Stopped, Trial
 
 #: After these many rounds a session looks whether it may stop: whether all ratios are known well enough.
 LOOKS = (9, 15, 25, 40, 64, 100)
 #: Seconds that the baseline's block takes: long enough for the clock, short enough for a machine whose speed drifts.
 TRAINING, EVALUATION = 0.1, 0.05
-#: Characters of an error that are kept.
-LONGEST_REASON = 300
 
 
 def measure(
@@ -53,8 +49,8 @@ def measure(
     if where.type == "cpu":
         torch.set_num_threads(trial.recipe.threads)
     entries = [Entry(trial) for trial in trials]
-    session = _Session(entries, baseline, again)
-    with _guarded(entries[baseline], (KeyboardInterrupt, UsageError)):
+    session = _Session(entries, baseline, again, registry)
+    with _charged(entries[baseline], registry, assembled=False):
         data = assemble.data(trial, registry.task(trial.task), data_dir, where)
     if session.alive:
         yield from session.make(lambda entry: Candidate(entry.trial, registry, data, where))
@@ -77,14 +73,14 @@ def measure(
         if spent:
             stopped = "time"
             break
-    yield session.measured(done, stopped, registry)
+    yield session.measured(done, stopped)
 
 
 class _Session:
     """The rounds of a session, over the entries that are still in it."""
 
-    def __init__(self, entries: list[Entry], baseline: int, again: int) -> None:
-        self._entries, self._index = entries, baseline
+    def __init__(self, entries: list[Entry], baseline: int, again: int, registry: Registry) -> None:
+        self._entries, self._index, self._registry = entries, baseline, registry
         self._baseline, self._again = entries[baseline], entries[again]
         self._candidates: dict[int, Candidate] = {}
         self._order = random.Random(0)
@@ -99,7 +95,7 @@ class _Session:
         """Make what is timed for each entry."""
         for i, entry in enumerate(self._entries):
             yield Turn(i)
-            with _guarded(entry, (KeyboardInterrupt, UsageError)):
+            with _charged(entry, self._registry, assembled=False):
                 self._candidates[i] = candidate(entry)
 
     def find_lengths(self) -> Iterator[Turn]:
@@ -108,7 +104,7 @@ class _Session:
             yield Turn(self._index)
             candidate = self._candidates[self._index]
             self._batch = candidate.evaluation_batch
-            with _guarded(self._baseline):
+            with _charged(self._baseline, self._registry):
                 self._steps = _length(candidate.train, TRAINING)
                 self._batches = _length(candidate.evaluate, EVALUATION)
 
@@ -121,7 +117,7 @@ class _Session:
                 break
             yield Turn(i)
             entry, candidate = self._entries[i], self._candidates[i]
-            with _guarded(entry):
+            with _charged(entry, self._registry):
                 trained, evaluated = candidate.train(self._steps), candidate.evaluate(self._batches)
                 if keep:
                     entry.train.append(trained)
@@ -142,12 +138,12 @@ class _Session:
             for interval in intervals
         )
 
-    def measured(self, rounds: int, stopped: Stopped, registry: Registry) -> Measured:
+    def measured(self, rounds: int, stopped: Stopped) -> Measured:
         """Return what is known at the end; what became of the baseline the second time became of the baseline."""
         if self._baseline.outcome == "measured":
             self._baseline.outcome, self._baseline.reason = self._again.outcome, self._again.reason
         for i, entry in enumerate(self._entries):
-            entry.made = made(entry.trial, registry)
+            entry.made = made(entry.trial, self._registry)
             if entry.outcome == "measured" and i in self._candidates:
                 entry.peak_memory = self._candidates[i].peak_memory
         stopped = stopped if self.alive else "failed"
@@ -165,28 +161,11 @@ def _length(block: Callable[[int], float], seconds: float) -> int:
 
 
 @contextmanager
-def _guarded(entry: Entry, passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,)) -> Iterator[None]:
-    """Make what is raised the entry's outcome, but for what is `passing`.
-
-    What it changes that all share is put back, and is in the reason.
-    """
-    changed: list[str] = []
-    try:
-        with reads.asking(registry.SESSION_NODE), surroundings.kept() as changed:
-            yield
-    except passing:
-        raise
-    except Unsupported as error:
-        entry.outcome, entry.reason = "unsupported", _in_a_line(error)
-    except (Exception, SystemExit) as error:
-        if ran_out(error):
-            entry.outcome, entry.reason = "oom", _in_a_line(error)
-        else:
-            entry.outcome, entry.reason = "error", f"{type(error).__name__}: {_in_a_line(error)}"
-    if changed and entry.outcome == "measured":
-        entry.reason = f"it changed {surroundings.listed(changed)}, which was put back"
-
-
-def _in_a_line(error: BaseException) -> str:
-    """Return what an error says, cut where it would fill a screen."""
-    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" …")
+def _charged(entry: Entry, registry: Registry, *, assembled: bool = True) -> Iterator[None]:
+    """Make what is raised the entry's outcome, but a UsageError until it is `assembled`."""
+    with guarded(entry.trial, registry, passing=() if assembled else (UsageError,)) as guard:
+        yield
+    if guard.kind:
+        entry.outcome, entry.reason = guard.kind, guard.reason
+    elif guard.changed:
+        entry.reason = f"it changed {surroundings.listed(guard.changed)}, which was put back"

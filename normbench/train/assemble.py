@@ -70,12 +70,12 @@ def training(
     watchers: Callable[[nn.Module], Mapping[str, Any]] = lambda network: {},  # noqa: ARG005 - a watcher's signature
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start.
+    """Return a trial's training, at its start, on the device of its data.
 
     `watchers` gives what watches its network, by the names of the probes; `ranks` are who trains it.
     """
     task, recipe = registry.task(trial.task), trial.recipe
-    if recipe.channels_last and data.train[0].dim() != 4:
+    if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry, ranks)
     built = network(trial, registry, place)
@@ -83,37 +83,17 @@ def training(
         built,
         recipe,
         optimizer=lambda: optimizer(built, place.norms, recipe),
-        loss=loss(trial, task),
-        score=score(trial, task),
-        augment=augment(trial, task),
+        loss=_own(trial, task, task.loss) or functional.cross_entropy,
+        score=_own(trial, task, task.score) or accuracy,
+        augment=_own(trial, task, task.augment),
+        data=data.train,
         validation=data.validation if recipe.hold_out else None,
-        batches=batches(trial, task, data, ranks),
+        batches=Batches(
+            data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
+        ),
         watchers=watchers(built),
         ranks=ranks,
     )
-
-
-def batches(trial: Trial, task: Task, data: Loaded, ranks: Ranks = ALONE) -> Batches:
-    """Return a trial's batches on this rank, at the start of its first epoch."""
-    recipe = trial.recipe
-    return Batches(
-        data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
-    )
-
-
-def loss(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the task's loss, or cross-entropy."""
-    return _own(trial, task, task.loss) or functional.cross_entropy
-
-
-def score(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the task's score, or accuracy."""
-    return _own(trial, task, task.score) or accuracy
-
-
-def augment(trial: Trial, task: Task) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """Return the task's augmentation, if it has one."""
-    return _own(trial, task, task.augment)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 from normbench import plugins
 from normbench.registry import Offered, Registry
+from normbench.texts import in_a_line
 from normbench.trials import Trial
 
 #: The environment variable with which the whole trace of whatever is raised goes to stderr.
@@ -38,7 +39,7 @@ def reason(error: BaseException, trial: Trial, registry: Registry, probes: Itera
     own = [(path.relative_to(home), line) for path, line in frames for home in homes if _below(path, home)]
     deepest = [(Path(path.name), line) for path, line in frames[-1:] if not path.is_relative_to(_HOST)]
     at = "".join(f" ({path.as_posix()}:{line})" for path, line in (own or deepest)[-1:])
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}"
+    return f"{type(error).__name__}: {in_a_line(error)}{at}"
 
 
 def _homes(offered: Offered[Any]) -> Iterator[Path]:

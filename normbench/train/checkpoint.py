@@ -25,6 +25,7 @@ import pytorch_lightning as pl
 import torch
 
 from normbench.store.records import SCHEMA
+from normbench.texts import in_a_line
 from normbench.train.made import Code
 from normbench.train.module import Training
 from normbench.train.ranks.place import ALONE
@@ -72,7 +73,7 @@ class Checkpoints(pl.Callback):
             return module
         try:
             put_back(module.network, state["network"])
-            module.go_on(state["progress"], self._device)
+            module.go_on(state["progress"])
             self.spent = state["spent"]
             self._resumed = {name: state[name] for name in ("network", "gradients", "generators")}
             spoilt = False
@@ -99,15 +100,15 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(
         self,
-        trainer: pl.Trainer,
+        trainer: pl.Trainer,  # noqa: ARG002
         pl_module: pl.LightningModule,
         outputs: Any,  # noqa: ARG002
         batch: Any,  # noqa: ARG002
-        batch_idx: int,
+        batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Save where it is time and an optimizer step was taken; its schedule has set the next rate by then."""
+        """Save after an optimizer step, where it is time."""
         assert isinstance(pl_module, Training)
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and self._due(pl_module.taken):
+        if self._due(pl_module.taken):
             self.save(pl_module)
 
     def save(self, module: Training) -> None:
@@ -188,8 +189,8 @@ class Checkpoints(pl.Callback):
         """Say once what went wrong: a disk that is full stays so for a while."""
         if not self._warned:
             self._warned = True
-            reason = " ".join(str(error).split())
-            logging.getLogger(__name__).warning("%s: %s (%s: %s)", self._folder, what, type(error).__name__, reason)
+            logger = logging.getLogger(__name__)
+            logger.warning("%s: %s (%s: %s)", self._folder, what, type(error).__name__, in_a_line(error))
 
 
 def identity(trial: Trial, device: torch.device, probes: Sequence[str]) -> dict[str, Any]:

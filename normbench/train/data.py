@@ -1,4 +1,4 @@
-"""A task's data as tensors on the training device, and the batches drawn from it."""
+"""A task's data on the training device, and which of its samples make the batches of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,17 +14,62 @@ from torch import Tensor
 from normbench.contract import Recipe, Splits, Task, function, named_by
 from normbench.errors import UsageError
 from normbench.registry import Registry
-from normbench.train import blame
+from normbench.train.guard import guarded
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import generator
 from normbench.trials import Trial
 
-Split = tuple[Tensor, Tensor]
+#: The samples of a batch: their indices, shape (N,), and what augmentation draws for them, uniform numbers (N, k).
+Part: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Split(Protocol):
+    """Samples that are trained or evaluated on, wherever they are kept; what it gives is on its `device`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of the samples with these indices, shape (N,), which are on the device."""
+
+    def slices(self, size: int, ranks: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets of all samples in order, `size` at a time; of several ranks each has its share."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A split whose inputs and targets are two tensors on one device, samples first."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where both tensors are."""
+        return self.inputs.device
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.inputs)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return copies of the samples with these indices."""
+        return self.inputs[indices], self.targets[indices]
+
+    def slices(self, size: int, ranks: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield views of the samples in order; of several ranks each has every `ranks.size`-th."""
+        inputs, targets = (part[ranks.rank :: ranks.size] for part in (self.inputs, self.targets))
+        for begin in range(0, len(inputs), size):
+            yield inputs[begin : begin + size], targets[begin : begin + size]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task's splits: pairs (inputs, targets) on one device, samples first."""
+    """A task's splits, on one device."""
 
     train: Split
     validation: Split
@@ -43,33 +88,34 @@ def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, devic
     splits = data(folder, recipe, **named_by(data, {**task.params, **params}))
     if not isinstance(splits, Splits):
         raise TypeError(f"task {task.name!r}: data returned {type(splits).__name__}; it returns normbench.Splits")
-    train, validation, test = (_tensors(split) for split in (splits.train, splits.validation, splits.test))
-    digest = _digest(*train, *validation, *test)
-    train, validation, test = (_moved(split, device) for split in (train, validation, test))
+    pairs = [_tensors(split) for split in (splits.train, splits.validation, splits.test)]
+    digest = _digest(*(tensor for pair in pairs for tensor in pair))
+    train, validation, test = (InMemory(inputs.to(device), targets.to(device)) for inputs, targets in pairs)
     if not recipe.hold_out:
-        train = (torch.cat([train[0], validation[0]]), torch.cat([train[1], validation[1]]))
-    if len(train[0]) < recipe.batch_size:
+        inputs, targets = torch.cat([train.inputs, validation.inputs]), torch.cat([train.targets, validation.targets])
+        train = InMemory(inputs, targets)
+    if len(train) < recipe.batch_size:
         raise UsageError(
-            f"task {task.name}: batch_size is {recipe.batch_size}; there are {len(train[0])} training samples"
+            f"task {task.name}: batch_size is {recipe.batch_size}; there are {len(train)} training samples"
         )
     return Loaded(train, validation, test, digest)
 
 
 class Batches:
-    """The batches of a training, an epoch an iteration, in an order drawn anew from the trial's `order` stream.
+    """Which samples each step takes: an epoch in each iteration, in an order drawn anew from the stream `order`.
 
     A step takes the next `batch_size` samples of that order. They are cut into `accumulate` batches, and each of these
-    into a part for each rank: this process is given its own part, of `batch_size / accumulate / ranks.size` samples. So
-    the samples of a step are the same on any number of ranks, and in any number of parts.
+    into a part for each rank: this process is given its own parts, of `batch_size / accumulate / ranks.size` samples.
+    So the samples of a step are the same on any number of ranks, and in any number of batches.
 
-    The last incomplete step is dropped: norms of the batch would see another batch size there. A batch is (inputs,
-    targets, draws), where `draws` has shape (N, k), uniform numbers that belong to the sample and the epoch.
+    The last incomplete step is dropped: norms of the batch would see another batch size there. What augmentation draws
+    belongs to the sample and the epoch.
     """
 
     def __init__(
         self, split: Split, batch_size: int, seed: int, draws: int = 0, *, accumulate: int = 1, ranks: Ranks = ALONE
     ) -> None:
-        self._inputs, self._targets = split
+        self._split = split
         self._batch_size = batch_size
         self._accumulate = accumulate
         self._ranks = ranks
@@ -78,32 +124,26 @@ class Batches:
         #: The epoch of the next iteration, counted from 0, and the optimizer step in it to begin at.
         self.epoch = self._begin = 0
 
-    @property
-    def steps(self) -> int:
-        """The number of optimizer steps in an epoch."""
-        return len(self._inputs) // self._batch_size
-
     def __len__(self) -> int:
-        """Return the number of batches in an epoch: `accumulate` a step."""
-        return self.steps * self._accumulate
+        """Return the number of optimizer steps in an epoch."""
+        return len(self._split) // self._batch_size
 
     def go_on(self, epoch: int, step: int) -> None:
         """Let the next iteration be what remains of an epoch from an optimizer step on, both counted from 0."""
         self.epoch, self._begin = epoch, step
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the next epoch's batches."""
-        samples, device = len(self._inputs), self._inputs.device
+    def __iter__(self) -> Iterator[list[Part]]:
+        """Yield the `accumulate` parts of each step of the next epoch."""
+        samples, device = len(self._split), self._split.device
         order = torch.randperm(samples, generator=generator(self._seed, "order", self.epoch)).to(device)
         draws = torch.rand(samples, self._draws, generator=generator(self._seed, "augment", self.epoch)).to(device)
-        first = self._begin * self._accumulate
-        self.epoch, self._begin = self.epoch + 1, 0
+        first, self._begin, self.epoch = self._begin, 0, self.epoch + 1
         whole = self._batch_size // self._accumulate
         own = whole // self._ranks.size
-        for i in range(first, len(self)):
-            begin = i * whole + self._ranks.rank * own
-            chosen = order[begin : begin + own]
-            yield self._inputs[chosen], self._targets[chosen], draws[chosen]
+        for step in range(first, len(self)):
+            begin = step * self._batch_size + self._ranks.rank * own
+            chosen = [order[i : i + own] for i in range(begin, begin + self._accumulate * whole, whole)]
+            yield [(indices, draws[indices]) for indices in chosen]
 
 
 def digests(
@@ -116,12 +156,11 @@ def digests(
     """Yield the hash of the data that each trial trains on. Raises UsageError like `load`."""
     for trial in trials:
         task = registry.task(trial.task)
-        try:
-            yield load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
-        except Exception as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"task {task.name}: {blame.reason(error, trial, registry)}") from error
+        with guarded(trial, registry) as guard:
+            digest = load(task, trial.task_params, trial.recipe, data_dir, torch.device("cpu")).digest
+        if guard.kind:
+            raise UsageError(f"task {task.name}: {guard.reason}")
+        yield digest
 
 
 def _digest(*tensors: Tensor) -> str:
@@ -133,11 +172,7 @@ def _digest(*tensors: Tensor) -> str:
     return whole.hexdigest()[:16]
 
 
-def _moved(split: Split, device: torch.device) -> Split:
-    return split[0].to(device), split[1].to(device)
-
-
-def _tensors(split: Any) -> Split:
+def _tensors(split: Any) -> tuple[Tensor, Tensor]:
     """Return a split; a map-style data set of pairs is read whole and stacked."""
     if not (isinstance(split, tuple) and len(split) == 2 and all(isinstance(part, Tensor) for part in split)):
         pairs = [split[i] for i in range(len(split))]

@@ -7,9 +7,8 @@ is no part of a layer, and no trial of such a norm could be repeated.
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from normbench import surroundings
-from normbench.contract import Site, Unsupported
+from normbench.contract import Site
 from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.spelling import spelled
-from normbench.train import assemble, blame
-from normbench.train.made import reading, registry_of
-from normbench.train.memory import ran_out
+from normbench.train import assemble
+from normbench.train.data import InMemory
+from normbench.train.guard import guarded
+from normbench.train.made import registry_of
 from normbench.train.place import Place
 from normbench.train.ranks.place import Ranks, joined
 from normbench.train.streams import global_stream
@@ -45,14 +44,7 @@ def dry_run(pack: Pack) -> bool:
     and a lack of memory, is left to the trial, whose outcome it is. A trial of several ranks is tried by
     `normbench.train.fit_pack`.
     """
-    process = os.getpid()
-    try:
-        registry = registry_of(pack)
-        with reading(pack.trials[0], registry):
-            return try_trial(pack.trials[0], registry, torch.device(pack.device), Path(pack.data_dir))
-    finally:
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy
+    return try_trial(pack.trials[0], registry_of(pack), torch.device(pack.device), Path(pack.data_dir))
 
 
 def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Path) -> bool:
@@ -64,36 +56,25 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
     for filled in (False, True):
         place = assemble.place_of(trial, registry, ranks)
         watch = Watch(wraps=registry.norm(trial.norm).placement == "weight", mixed=trial.recipe.precision != 32)
-        changed: list[str] = []
         try:
             with (
-                surroundings.kept() as changed,
+                guarded(trial, registry, passing=(UsageError, Refused)) as guard,
                 global_stream(device, trial.seed, "layer", *ranks.folded),
                 _unset_memory(filled=filled),
             ):
                 _step(trial, registry, device, folder, place, watch, ranks)
-        except (UsageError, KeyboardInterrupt):
-            raise
-        except Unsupported:
-            return False
         except Refused as refused:
-            raise UsageError(f"{_who(trial, refused.site)}: {refused}{_before(trial, changed)}") from None
-        except (Exception, SystemExit) as error:
-            if ran_out(error):
-                return False
-            site = watch.to_blame(error) or place.building
-            what = blame.reason(error, trial, registry) + _before(trial, changed)
-            raise UsageError(f"{_who(trial, site)}: {what}") from error
+            raise UsageError(f"{_who(trial, refused.site)}: {refused}{guard.before}") from None
         finally:
             watch.end()
+        if guard.kind == "error":
+            site = watch.to_blame(guard.reason) or place.building
+            raise UsageError(f"{_who(trial, site)}: {guard.reason}")
+        if guard.kind:
+            return False
         tries.append(watch.seen)
     _check_same(trial, *tries)
     return True
-
-
-def _before(trial: Trial, changed: Sequence[str]) -> str:
-    """Return what the norm had changed by then that all of the process shares, which may be why, for a message."""
-    return f"; before that, norm {trial.norm!r} changed {surroundings.listed(changed)}" if changed else ""
 
 
 def _step(
@@ -107,20 +88,16 @@ def _step(
         if is_lazy(value):
             raise Refused(site, f"{name} has no shape before the first forward; give it one when it is built")
     _check_modes(module.network, place)
-    optimizer = module.to(device).new_optimizer()
-    watch.begin(place, optimizer)
-    inputs, targets, draws = next(iter(module.batches))
-    loss = module.training_step((inputs, targets, draws))
-    watch.see(None, "the loss", loss)
-    watch.check_trained(loss)
-    torch.autograd.backward(loss)
+    watch.begin(place, module)
+    parts = next(iter(module.batches))
+    module.gradients(parts)
     for site, name, value in named(module.network, place):
         if isinstance(value, nn.Parameter) and not watch.trains(value):
             raise Refused(site, f"{name} is made after the optimizer, and would never be trained; make it in __init__")
         if value.grad is not None:
             watch.see(site, f"the gradient of {name}", value.grad)
-    module.evaluate((inputs, targets))
-    optimizer.step()
+    module.evaluate(InMemory(*data.train.batch(parts[0][0])))
+    module.update()
     for site, name, value in named(module.network, place):
         watch.see(site, f"{name} after a step", value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Any
 
 import torch
 
-from normbench import plugins, surroundings
-from normbench.contract import Unsupported, function
-from normbench.errors import UsageError
+from normbench import plugins
+from normbench.contract import function
 from normbench.registry import Registry
-from normbench.train import assemble, blame
+from normbench.train import assemble
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
-from normbench.train.made import Code, made, reading, registry_of
-from normbench.train.memory import ran_out
+from normbench.train.guard import Guard, guarded
+from normbench.train.made import Code, made, registry_of
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
 from normbench.train.ranks import parent
 from normbench.train.ranks.place import joined
@@ -48,47 +46,33 @@ def fit(
     """
     registry = registry or plugins.current()
     where = torch.device(device)
-    process = os.getpid()
     for trial in pack:
         started = time.perf_counter()
-        kind: Kind
-        details: dict[str, Any] = {}
         saved = None
-        changed: list[str] = []
         if checkpoint:
             own = Path(checkpoint) / trial.key
             code = Code(trial, registry)
             saved = Checkpoints(own, checkpoint_every, identity(trial, where, probes), where, code)
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
-        try:
-            with reading(trial, registry), surroundings.kept() as changed:
-                kind, details = _fit_one(trial, registry, where, Path(data_dir), probes, saved)
-        except (UsageError, KeyboardInterrupt):
-            raise
-        except Unsupported as error:
-            kind, details = "unsupported", {"reason": str(error)}
-        except (Exception, SystemExit) as error:
-            reason = blame.reason(error, trial, registry, probes)
-            if changed:
-                reason += f"; before that, {surroundings.listed(changed)} had been changed"
-            kind, details = "oom" if ran_out(error) else "error", {"reason": reason}
-        finally:
-            if os.getpid() != process:
-                os._exit(0)  # a layer forked, and this is the copy: its outcome, or its mistake, would be a second one
+        result: tuple[Kind, dict[str, Any]]
+        with guarded(trial, registry, probes) as guard:
+            result = _fit_one(trial, registry, where, Path(data_dir), probes, saved, guard)
+        kind, details = (guard.kind, {"reason": guard.reason}) if guard.kind else result
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
-        details |= {"made": made(trial, registry), "changed": tuple(changed)}
+        details |= {"made": made(trial, registry), "changed": tuple(guard.changed)}
         yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 
 
-def fit_pack(pack: Pack) -> Iterator[Outcome]:
+def fit_pack(pack: Pack, keeper: parent.Keeper | None = None) -> Iterator[Outcome]:
     """Train a pack as it travels to a worker: what executors call. A dry pack is tried for one step.
 
-    A trial of several ranks is trained by a group of processes, which is kept for the next.
+    A trial of several ranks is trained by a group of processes, which this process keeps for the next; `keeper` says
+    what they have to know of it.
     """
     plugins.receive(pack.registered)
     if pack.trials[0].recipe.ranks > 1:
-        return parent.run(pack)
+        return parent.run(pack, keeper or parent.Keeper())
     if pack.dry:
         dry_run(pack)
         return iter(())
@@ -115,6 +99,7 @@ def _fit_one(
     folder: Path,
     probes: Sequence[str],
     saved: Checkpoints | None,
+    guard: Guard,
 ) -> tuple[Kind, dict[str, Any]]:
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
@@ -134,25 +119,23 @@ def _fit_one(
     infinite_at_start = not_finite(module.network)
     if saved:
         module = saved.resumed(module, start)
-    try:
-        with global_stream(device, trial.seed, "layer", *ranks.folded):
-            train(module, device, [saved] if saved else [])
-            module.to(device)
-            kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
-            if kind in ("trained", "not-trained"):
-                claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
-                if claimed or module.depends_on_batch(data.test[0]):
-                    details["eval_batch"] = min(EVALUATION_BATCH, len(data.test[0]))
-            return kind, details
-    except UsageError as error:  # a layer's own, now that all is there which other trials need as well
-        return "error", {"reason": blame.reason(error, trial, registry, probes)}
+    guard.passing = ()  # all is there that other trials need as well: from here on a UsageError is a layer's own
+    with global_stream(device, trial.seed, "layer", *ranks.folded):
+        train(module, [saved] if saved else [])
+        module.to(device)
+        kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
+        if kind in ("trained", "not-trained"):
+            claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
+            if claimed or module.depends_on_batch(data.test):
+                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
+        return kind, details
 
 
 def _judged(
     module: Training, measured: Measure, data: Loaded, infinite_at_start: frozenset[str]
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
-    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": module.batches.steps}
+    common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
     common["data"] = data.digest
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from normbench.recipe import Recipe
-from normbench.train.data import Batches, Split
+from normbench.train.data import Batches, Part, Split
 from normbench.train.optimize import multiplier
 from normbench.train.ranks.place import ALONE, Ranks
 
@@ -35,7 +36,10 @@ OWN_SERIES = frozenset({"loss", "validation"})
 
 
 class Training(pl.LightningModule):
-    """One trial's training: a step, and what is measured after each epoch.
+    """One trial's training, on the device of its data: the step, and what is measured after each epoch.
+
+    `step` is the one training step there is. A trial takes it under Lightning, and a session without; a dry run and a
+    fingerprint look at its gradients between its two halves.
 
     Losses are kept on the device and looked at once an epoch, so that no step waits for one. A loss that is not finite
     ends the training at the end of its epoch; `diverged_at` is then its step, counted from 1.
@@ -50,30 +54,32 @@ class Training(pl.LightningModule):
         loss: Callable[[Tensor, Tensor], Tensor],
         score: Callable[[Tensor, Tensor], Tensor],
         augment: Callable[[Tensor, Tensor], Tensor] | None,
+        data: Split,
         validation: Split | None,
         batches: Batches,
         watchers: Mapping[str, Any],
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.network = network
         self.batches = batches
         self.recipe = recipe
         self.ranks = ranks
-        self.steps = recipe.total_steps(batches.steps)
+        self.steps = recipe.total_steps(len(batches))
         self.series: dict[str, list[float]] = {"loss": []}
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
         self._process = os.getpid()
-        self.new_optimizer = optimizer
+        self._new_optimizer = optimizer
         self._loss, self._score, self._augment = loss, score, augment
-        self._validation = validation
+        self._data, self._validation = data, validation
         self._watchers = watchers
         modules: list[Any] = list(network.modules())
         self._on_step = [module.on_step for module in modules if callable(getattr(module, "on_step", None))]
         self._losses: list[Tensor] = []
-        self._resumed: Mapping[str, Any] | None = None
+        self._replica: list[DistributedDataParallel] = []  # in a list: it is no part of what it is a replica of
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
             for module in modules:
@@ -82,6 +88,7 @@ class Training(pl.LightningModule):
         if recipe.compile:
             _allow_many_networks()
             network.compile()
+        self.to(data.device)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; Lightning notes the hook it is in dozens of times a step, which must cost nothing."""
@@ -90,39 +97,75 @@ class Training(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def configure_optimizers(self) -> Any:
-        """Return the recipe's optimizer, and its schedule where it has one, as they were where training goes on."""
-        optimizer, schedule = self.new_optimizer(), None
-        if self.recipe.schedule != "constant":
-            # Before the optimizer's state comes back: a new schedule sets the rates of its first step.
-            schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: multiplier(self.recipe, min(step, self.steps - 1), self.steps)
-            )
-        if self._resumed:
-            optimizer.load_state_dict(self._resumed["optimizer"])
-            if schedule:
-                schedule.load_state_dict(self._resumed["schedule"])
-        if not schedule:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's optimizer, made once all weights are there."""
+        return self._new_optimizer()
+
+    def step(self, parts: Sequence[Part]) -> None:
+        """Take an optimizer step on its parts, whose gradients add up."""
+        self.gradients(parts)
+        self.update()
+
+    def gradients(self, parts: Sequence[Part]) -> None:
+        """Give the weights the gradient of a step's loss, the mean over its parts and over all ranks."""
+        for on_step in self._on_step:
+            on_step(self.taken, self.steps)
+        self.optimizer.zero_grad()
+        for part in parts:
+            loss_of: Any = self._replica[0] if self._replica else self
+            # Ranks add up their gradients once a step.
+            waits = loss_of.no_sync() if self._replica and part is not parts[-1] else nullcontext()
+            with waits:
+                loss = loss_of(part)
+                torch.autograd.backward(loss / len(parts))
+            self._losses.append(loss.detach())
+
+    def update(self) -> None:
+        """Let the optimizer follow the gradient, at the rate that the schedule has for this step."""
+        rate = self.recipe.rate * multiplier(self.recipe, self.taken, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.taken += 1
+
+    def forward(self, part: Part) -> Tensor:
+        """Return the loss of a part of a step, a scalar."""
+        indices, draws = part
+        inputs, targets = self._data.batch(indices)
+        if self._augment is not None:
+            inputs = self._augment(inputs, draws)
+        with self._precision():
+            return self._loss(self._outputs(inputs), targets)
+
+    def train_together(self) -> None:
+        """Begin like rank 0, and from now on let gradients be the mean over the ranks.
+
+        Each rank keeps its own buffers: they would else be those of rank 0, before every forward.
+        """
+        self.ranks.share(self.network.parameters())
+        find_unused = self.recipe.strategy == "ddp_find_unused_parameters_true"
+        options: Any = {"broadcast_buffers": False, "init_sync": False, "find_unused_parameters": find_unused}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers`")  # deprecated, but not for buffers that differ
+            self._replica = [DistributedDataParallel(self, **options)]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer, as Lightning asks for it; the schedule is the step's own."""
+        return self.optimizer
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Return the batch: it is on the device already."""
         return batch
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int = 0) -> Tensor:  # noqa: ARG002
-        """Return the loss of a batch; a step begins with the first of those that accumulate."""
-        inputs, targets, draws = batch
-        if len(self._losses) % self.recipe.accumulate == 0:
-            for on_step in self._on_step:
-                on_step(self.taken, self.steps)
-            self.taken += 1
-        if self._augment is not None:
-            inputs = self._augment(inputs, draws)
-        with self._precision():
-            loss = self._loss(self._outputs(inputs), targets)
-        self._losses.append(loss.detach())
-        return loss
+    def training_step(self, parts: Sequence[Part], batch_idx: int = 0) -> None:  # noqa: ARG002
+        """Take a step under Lightning; the last one may be within an epoch."""
+        try:
+            self.step(parts)
+        except StopIteration as stop:
+            raise RuntimeError("StopIteration was raised in a step") from stop  # Lightning would take it for its own
+        if self.taken == self.steps:
+            self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
         """Look at the epoch's losses, and measure."""
@@ -162,13 +205,11 @@ class Training(pl.LightningModule):
     def evaluate(self, split: Split) -> float:
         """Return the mean score over a split, the network in evaluation mode; each rank evaluates its share of it."""
         self.network.eval()
-        inputs, targets = (part[self.ranks.rank :: self.ranks.size] for part in split)
-        total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-        for begin in range(0, len(inputs), EVALUATION_BATCH):
-            chosen = slice(begin, begin + EVALUATION_BATCH)
-            total += self.scores(inputs[chosen], targets[chosen])
+        total = torch.zeros((), dtype=torch.float64, device=split.device)
+        for inputs, targets in split.slices(EVALUATION_BATCH, self.ranks):
+            total += self.scores(inputs, targets)
         self.network.train()
-        return self.ranks.sum(total).item() / len(split[0])
+        return self.ranks.sum(total).item() / len(split)
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of the scores of a batch, in double precision. Raises ValueError where they are not (N,)."""
@@ -179,11 +220,12 @@ class Training(pl.LightningModule):
         return scores.double().sum()
 
     @torch.no_grad()
-    def depends_on_batch(self, inputs: Tensor) -> bool:
+    def depends_on_batch(self, split: Split) -> bool:
         """Whether the outputs of a sample in evaluation depend on the others of its batch, beyond rounding.
 
         Outputs are a tensor, samples first; of any other nothing is known. Nothing is compiled for this.
         """
+        inputs, _ = next(split.slices(TOGETHER))
         self.network.eval()
         with self._precision():
             together, few = (self.network.forward(self._given(inputs[:size])) for size in (TOGETHER, FEW))
@@ -195,39 +237,32 @@ class Training(pl.LightningModule):
 
     def progress(self) -> dict[str, Any]:
         """Return what `go_on` needs, after an optimizer step: all but weights, buffers and generators."""
-        schedule: Any = self.lr_schedulers()
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
         return {
             "taken": self.taken,
             "series": self.series,
             "losses": torch.stack(self._losses),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict() if schedule else None,
+            "optimizer": self.optimizer.state_dict(),
             "watchers": [watcher.state_dict() for watcher in self._stateful()],
         }
 
-    def go_on(self, progress: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from a `progress`, on a device. Raises an exception of any kind where it is not of such a training."""
-        self._resumed = progress
+    def go_on(self, progress: Mapping[str, Any]) -> None:
+        """Go on from a `progress`. Raises an exception of any kind where it is not of such a training."""
+        self.optimizer.load_state_dict(progress["optimizer"])
         self.taken, self.series = progress["taken"], progress["series"]
-        self._losses = list(progress["losses"].to(device))
+        self._losses = list(progress["losses"].to(self.device))
         for watcher, state in zip(self._stateful(), progress["watchers"], strict=True):
             watcher.load_state_dict(state)
         # The steps of an epoch are taken before it is measured: at its last one, no batch of it remains.
-        epoch = (self.taken - 1) // self.batches.steps
+        epoch = (self.taken - 1) // len(self.batches)
         done = self.taken == self.steps
-        self.batches.go_on(epoch, self.batches.steps if done else self.taken - epoch * self.batches.steps)
-        self.configure_optimizers()
+        self.batches.go_on(epoch, len(self.batches) if done else self.taken - epoch * len(self.batches))
 
     def _stateful(self) -> list[Any]:
         return [watcher for watcher in self._watchers.values() if hasattr(watcher, "state_dict")]
 
-    def left(self) -> tuple[int, int]:
-        """Return the epochs left to train, counting one that has begun, and the steps; of one of them -1, no limit."""
-        if self.recipe.epochs:
-            return self.recipe.epochs - self.batches.epoch, -1
-        # After the last step, the epoch it ended in is left, without a batch.
-        return (-1, self.steps - self.taken) if self.taken < self.steps else (1, -1)
+    def epochs_left(self) -> int:
+        """Return the epochs left to train, counting one that has begun; after its last step it is to be measured."""
+        return math.ceil(self.steps / len(self.batches)) - self.batches.epoch
 
     def forget(self) -> None:
         """Drop the losses kept since the epoch began, and count steps from 0 again."""
@@ -260,34 +295,29 @@ def _allow_many_networks() -> None:
     config.cache_size_limit, config.accumulated_cache_size_limit = 1024, 4096
 
 
-def train(module: Training, device: torch.device, callbacks: Sequence[pl.Callback] = ()) -> None:
+def train(module: Training, callbacks: Sequence[pl.Callback] = ()) -> None:
     """Train a module under a Lightning Trainer that keeps quiet, and lets Ctrl-C and signals be what they were.
 
     Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
     """
-    epochs, steps = module.left()
     if not module.taken:
         module.network.train()  # as after each evaluation: a layer may have a mode of its own for some of its parts
+    device = module.device
     with _quiet():
+        # Lightning knows of one device alone: ranks train together by `train_together`, and end as their parent says.
         trainer = pl.Trainer(
-            **_devices(module, device),
-            max_epochs=epochs,
-            max_steps=steps,
+            accelerator=device.type,
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            plugins=[LightningEnvironment()],
+            max_epochs=module.epochs_left(),
             callbacks=list(callbacks),
-            accumulate_grad_batches=module.recipe.accumulate,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
         )
-        # On several ranks Lightning asks before every batch whether rank 0 was told to end: a collective that waits for
-        # the device, and whose errors it swallows. A group is ended as a whole, by its parent.
-        loop: Any = trainer.fit_loop.epoch_loop
-        loop._broadcast_sigterm_tensor = lambda: None
         if module.ranks.size > 1:
-            module.ranks.share(module.to(device).network.parameters())
+            module.train_together()
         with _own_signals():
             try:
                 trainer.fit(module, train_dataloaders=module.batches)
@@ -297,31 +327,6 @@ def train(module: Training, device: torch.device, callbacks: Sequence[pl.Callbac
                 raise
             if trainer.interrupted:
                 raise KeyboardInterrupt
-
-
-def _devices(module: Training, device: torch.device) -> dict[str, Any]:
-    """Return what a Trainer is told of the devices, and how they train together.
-
-    Each rank keeps its own buffers: DDP would give all of them those of rank 0, before every forward. Nor does it send
-    anything at the start, buffers included: weights are shared by `train`.
-    """
-    on_cuda = device.type == "cuda"
-    if module.ranks.size == 1:
-        devices = [device.index or 0] if on_cuda else 1
-        return {"accelerator": device.type, "devices": devices, "plugins": [LightningEnvironment()]}
-    strategy = DDPStrategy(
-        broadcast_buffers=False,
-        init_sync=False,
-        find_unused_parameters=module.recipe.strategy == "ddp_find_unused_parameters_true",
-        process_group_backend="nccl" if on_cuda else "gloo",
-    )
-    return {
-        "accelerator": device.type,
-        "devices": module.recipe.devices,
-        "num_nodes": module.recipe.num_nodes,
-        "strategy": strategy,
-        "plugins": [TorchElasticEnvironment()],
-    }
 
 
 def not_finite(network: nn.Module, except_for: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normbench.contract import ALL, Layout, Norm, Site, Unsupported, checked
+from normbench import contract
+from normbench.contract import ALL, Layout, Norm, Site, Unsupported
 from normbench.errors import UsageError, unknown
 from normbench.registry import Registry
+from normbench.spelling import checked
 from normbench.train.initialize import Initializer
 from normbench.train.streams import global_stream
 
@@ -25,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Place:
+class Place(contract.Place):
     """Gives a network its norms: what a task's `network(place, recipe)` is built with.
 
     The layers are constructed on a stream of their own, so that no norm moves the weights of the network. `batch_size`
@@ -63,11 +65,7 @@ class Place:
     def norm(
         self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
     ) -> nn.Module:
-        """Return norm and activation, in the order the norm asks for, for an input of `channels` in `layout`.
-
-        A norm of placement "weight" has nothing to wrap here: this is the activation alone. Raises Unsupported where
-        the norm can't stand there.
-        """
+        """Return norm and activation: see `normbench.Place`."""
         if self._norm.placement == "weight":
             self.bare = True
             return activation_module(activation)
@@ -79,11 +77,7 @@ class Place:
         return normalized
 
     def __call__(self, linear: nn.Module, activation: str | None = None, layout: Layout | None = None) -> nn.Module:
-        """Return linear, norm and activation, in the order the norm asks for.
-
-        `layout` is that of the linear's output; left out, it is NC for a Linear, NCL and NCHW for a convolution. The
-        linear's bias is dropped where a norm that centres follows directly.
-        """
+        """Return linear, norm and activation: see `normbench.Place`."""
         layout = layout or _layout(linear)
         channels = _channels(linear)
         self.initializer(linear)
@@ -99,11 +93,7 @@ class Place:
         activation: str | None = None,
         layout: Layout | None = None,
     ) -> nn.Module:
-        """Return the end of a residual block, a module of (x, skip): linear(x) and shortcut(skip) are added.
-
-        Placement before: act(norm(linear) + shortcut). After: norm(act(linear + shortcut)). Fused: act(layer without
-        activation(linear) + shortcut). Weight: act(wrapped linear + shortcut). `shortcut` left out is the identity.
-        """
+        """Return the end of a residual block: see `normbench.Place`."""
         layout = layout or _layout(linear)
         channels = _channels(linear)
         self.initializer(linear)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from normbench.contract import Site
+from normbench.train.module import Training
 from normbench.train.place import Place
 
 #: How far a number may be off in a second try on a GPU, relative to its size. On a CPU the bits are the same.
@@ -66,9 +67,10 @@ class Watch:
         self._walked: set[Any] = set()
         self._handles: list[RemovableHandle] = []
 
-    def begin(self, place: Place, optimizer: torch.optim.Optimizer) -> None:
-        """Watch the layers that `place` has built; the weights that are trained are those of the optimizer."""
-        self._learned = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    def begin(self, place: Place, module: Training) -> None:
+        """Watch a training, and the layers that `place` has built; the weights it trains are those of its optimizer."""
+        self._learned = {id(value) for group in module.optimizer.param_groups for value in group["params"]}
+        self._handles.append(module.register_forward_hook(lambda module, part, loss: self._lost(loss)))  # noqa: ARG005
         for site, layer in place.layers:
             self._attach(site, layer)
 
@@ -76,6 +78,10 @@ class Watch:
         """Leave the layers alone: one may be used again, where it should not be."""
         for handle in self._handles:
             handle.remove()
+
+    def _lost(self, loss: Tensor) -> None:
+        self.see(None, "the loss", loss)
+        self.check_trained(loss)
 
     def _attach(self, site: Site, layer: nn.Module) -> None:
         self._handles += [
@@ -94,9 +100,9 @@ class Watch:
             number = float(value.double().nan_to_num().norm())
         self.seen.append(Seen(site, what, number, bool(value.isnan().any()), exact))
 
-    def to_blame(self, error: BaseException) -> Site | None:
+    def to_blame(self, reason: str) -> Site | None:
         """Return the site whose layer made a step fail, or None where that was none of them."""
-        if self.site is None and "modified by an inplace operation" in str(error):
+        if self.site is None and "modified by an inplace operation" in reason:
             return self._overwrites
         return self.site
 

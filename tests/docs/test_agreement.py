@@ -65,7 +65,7 @@ def signatures() -> dict[str, str]:
     found["Recipe"] = signature(definitions("recipe")["Recipe"], "Recipe")
     found["Pack"] = signature(definitions("trials")["Pack"], "Pack")
     found["Outcome"] = signature(definitions("trials")["Outcome"], "Outcome")
-    place = definitions("train.place")
+    place = definitions("contract")
     found["place"] = signature(place["Place.__call__"], "place")
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")

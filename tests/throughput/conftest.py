@@ -161,6 +161,6 @@ def made_up(monkeypatch: pytest.MonkeyPatch, registry: Callable[..., Registry]) 
         monkeypatch.setattr(session, "Candidate", Fake)
         monkeypatch.setattr(session, "made", lambda trial, registry: None)
         monkeypatch.setattr(session, "time", Time)
-        return Session(registry(), clock, paces)
+        return Session(registry(**dict.fromkeys(paces, lambda site: nn.Identity())), clock, paces)
 
     return made

@@ -170,7 +170,7 @@ def test_rounds_are_told(made_up):
 
 ERRORS = {
     "unsupported": (normbench.Unsupported("not on a\n Tuesday"), "not on a Tuesday"),
-    "oom": (torch.OutOfMemoryError("too much"), "too much"),
+    "oom": (torch.OutOfMemoryError("too much"), "OutOfMemoryError: too much"),
     "error": (RuntimeError("no\nluck"), "RuntimeError: no luck"),
 }
 
@@ -184,7 +184,8 @@ def test_a_norm_that_fails_leaves_and_the_others_go_on(made_up, outcome, block):
 
     found, entries = made.measure()
 
-    assert (outcome, reason) == (entries["bad"].outcome, entries["bad"].reason)
+    assert outcome == entries["bad"].outcome
+    assert entries["bad"].reason.startswith(reason)
     assert (9, "precise") == (found.rounds, found.stopped)
     assert {("measured", 9)} == {(entry.outcome, len(entry.train)) for name, entry in entries.items() if name != "bad"}
 
@@ -195,7 +196,8 @@ def test_what_a_layer_calls_a_users_mistake_is_its_own(made_up):
 
     found, entries = made.measure()
 
-    assert ("precise", "error", "UsageError: no luck") == (found.stopped, entries["bad"].outcome, entries["bad"].reason)
+    assert ("precise", "error") == (found.stopped, entries["bad"].outcome)
+    assert entries["bad"].reason.startswith("UsageError: no luck (conftest.py:")
 
 
 def test_a_norm_that_failed_is_not_called_again(made_up):
@@ -204,7 +206,8 @@ def test_a_norm_that_failed_is_not_called_again(made_up):
 
     _, entries = made.measure()
 
-    assert ("error", "SystemExit: 3") == (entries["bad"].outcome, entries["bad"].reason)
+    assert "error" == entries["bad"].outcome
+    assert entries["bad"].reason.startswith("SystemExit: 3 (conftest.py:")
     assert 2 == sum((norm, kind) == ("bad", "train") for norm, kind, _ in made.clock.log)
 
 
@@ -223,7 +226,8 @@ def test_without_a_baseline_there_is_nothing_to_compare(made_up, copy, block, ou
 
     assert "failed" == found.stopped
     assert found.rounds < 9
-    assert (outcome, reason) == (entries["base"].outcome, entries["base"].reason)
+    assert outcome == entries["base"].outcome
+    assert entries["base"].reason.startswith(reason)
 
 
 @pytest.mark.parametrize(

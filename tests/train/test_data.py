@@ -7,13 +7,14 @@ import torch
 
 import normbench
 from normbench.errors import UsageError
-from normbench.train.data import Batches, load
+from normbench.train.data import Batches, InMemory, load
 
-SPLIT = (torch.arange(10).float().view(10, 1), torch.arange(10))
+PAIR = (torch.arange(10).float().view(10, 1), torch.arange(10))
+SPLIT = InMemory(*PAIR)
 
 
 def epoch_of(batches):
-    return [targets.tolist() for _, targets, _ in batches]
+    return [indices.tolist() for [(indices, _)] in batches]
 
 
 def test_an_epoch_takes_each_sample_at_most_once_and_drops_the_incomplete_batch():
@@ -38,7 +39,7 @@ def test_draws_belong_to_the_sample_whatever_the_batch_size():
 
     def draws_of(batch_size):
         batches = Batches(SPLIT, batch_size, seed=0, draws=2)
-        return {t: d for _, targets, draws in batches for t, d in zip(targets.tolist(), draws.tolist(), strict=True)}
+        return {t: d for [(chosen, draws)] in batches for t, d in zip(chosen.tolist(), draws.tolist(), strict=True)}
 
     assert draws_of(2) == draws_of(5)
     assert 10 == len(draws_of(2))
@@ -55,7 +56,7 @@ def task_of(data, **options):
 
 
 def splits(train=4):
-    return normbench.Splits((torch.zeros(train, 1), torch.zeros(train)), SPLIT, SPLIT)
+    return normbench.Splits((torch.zeros(train, 1), torch.zeros(train)), PAIR, PAIR)
 
 
 def test_without_a_held_out_split_training_takes_validation_as_well():
@@ -64,7 +65,7 @@ def test_without_a_held_out_split_training_takes_validation_as_well():
 
     loaded = load(task_of(lambda folder, recipe: splits()), {}, recipe, Path(), torch.device("cpu"))
 
-    assert 14 == len(loaded.train[0])
+    assert 14 == len(loaded.train)
 
 
 def test_a_map_style_data_set_is_read_whole():
@@ -74,15 +75,15 @@ def test_a_map_style_data_set_is_read_whole():
 
     loaded = load(task_of(lambda folder, recipe: data), {}, RECIPE, Path(), torch.device("cpu"))
 
-    assert torch.equal(torch.arange(5.0).view(5, 1), loaded.train[0])
-    assert [0, 1, 2, 3, 4] == loaded.test[1].tolist()
+    assert torch.equal(torch.arange(5.0).view(5, 1), loaded.train.inputs)
+    assert [0, 1, 2, 3, 4] == loaded.test.targets.tolist()
 
 
 def test_a_function_is_given_the_parameters_it_names():
     """A task's parameter reaches data(), at its default or as set."""
     task = task_of(lambda folder, recipe, train=4: splits(train), params={"train": 6, "other": 1})
 
-    sizes = [len(load(task, set_, task.recipe, Path(), torch.device("cpu")).train[0]) for set_ in ({}, {"train": 8})]
+    sizes = [len(load(task, set_, task.recipe, Path(), torch.device("cpu")).train) for set_ in ({}, {"train": 8})]
 
     assert [6, 8] == sizes
 

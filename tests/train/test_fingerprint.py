@@ -16,6 +16,7 @@ from normbench.fingerprint.numbers import agree, largest_difference
 from normbench.fingerprint.steps import fingerprint, projected, steps_of
 from normbench.registry import Offered, Plugin
 from normbench.train import fit
+from normbench.train.guard import Guard
 
 SCRIPT = """
 import json
@@ -79,7 +80,7 @@ def taken(registry, trial):
         if layer is not None:
             made = normbench.Norm(norm, layer, summary="M", traits=normbench.Traits(batch_dependent=True))
             registry.norms[norm] = Offered(made, Plugin("t", "t"))
-        return fingerprint(trial(norm, **recipe), registry, Path(), torch.device("cpu"))
+        return fingerprint(trial(norm, **recipe), registry, Path(), torch.device("cpu"), Guard(()))
 
     return take
 

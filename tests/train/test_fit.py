@@ -14,7 +14,7 @@ from normbench.errors import UsageError
 from normbench.registry import Offered, Plugin
 from normbench.train import fit
 from normbench.train.assemble import network
-from normbench.train.data import Batches
+from normbench.train.data import Batches, InMemory
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
@@ -30,13 +30,13 @@ def test_training_is_that_of_a_plain_loop(registry, trial, norm):
     data = registry.task("tiny").data(None, one.recipe)
     model = network(one, registry)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-    batches, losses, validation = Batches(data.train, 7, one.seed), [], []
+    batches, losses, validation = Batches(InMemory(*data.train), 7, one.seed), [], []
     with global_stream(torch.device("cpu"), one.seed, "layer"):
         for _ in range(3):
             epoch = []
-            for inputs, targets, _ in batches:
+            for [(indices, _)] in batches:
                 optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(model(inputs), targets)
+                loss = nn.functional.cross_entropy(model(data.train[0][indices]), data.train[1][indices])
                 loss.backward()
                 optimizer.step()
                 epoch.append(loss.item())

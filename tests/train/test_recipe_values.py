@@ -16,7 +16,7 @@ from normbench.registry import Offered, Plugin
 from normbench.store.records import Result
 from normbench.train import fit
 from normbench.train.assemble import data, network, training
-from normbench.train.data import Batches
+from normbench.train.data import Batches, InMemory
 from normbench.train.dry_run import try_trial
 from normbench.train.optimize import optimizer
 from normbench.train.streams import global_stream
@@ -197,13 +197,13 @@ def test_training_is_that_of_a_loop_with_torchs_optimizer_and_schedule(
         ),
     }[one.recipe.schedule]()
     data = registry.task("tiny").data(None, one.recipe)
-    batches, taken = Batches(data.train, 7, one.seed), 0
+    batches, taken = Batches(InMemory(*data.train), 7, one.seed), 0
     with global_stream(torch.device("cpu"), one.seed, "layer"):
         while taken < total:
-            for inputs, targets, _ in batches:
+            for [(indices, _)] in batches:
                 if taken < total:
                     torchs.zero_grad()
-                    nn.functional.cross_entropy(model(inputs), targets).backward()
+                    nn.functional.cross_entropy(model(data.train[0][indices]), data.train[1][indices]).backward()
                     torchs.step()
                     schedule.step()
                     taken += 1

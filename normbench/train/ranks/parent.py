@@ -37,12 +37,6 @@ ENVIRON = "NORMBENCH_GROUP"
 #: Seconds that ranks are given to leave a trial as another did, before they count as stuck in it.
 GRACE = 5.0
 
-#: Called with the process groups of the ranks whenever these change, in the process that owns them: whoever kills this
-#: process has to kill them as well. An empty list says that there are none.
-watchers: list[Callable[[list[int]], None]] = []
-#: Where groups make their folders, if not among the temporary files: whoever kills this process removes it.
-scratch: str | None = None
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -129,25 +123,35 @@ class Launcher(Protocol):
         """Start `normbench.train.ranks.process` under torchrun on every machine, with these environment variables."""
 
 
-#: Set by an executor that has several machines.
-launcher: Launcher | None = None
+@dataclass(frozen=True)
+class Keeper:
+    """What the ranks of a group have to know of the process that keeps it.
+
+    `tell` is called with their process groups whenever these change, and with none at their end: whoever kills this
+    process has to kill them as well. Groups make their folders in `scratch`, "" for where temporary files are: whoever
+    kills this process removes it. `launcher` is there where several machines are.
+    """
+
+    tell: Callable[[list[int]], None] = lambda leaders: None  # noqa: ARG005 - nobody else kills it
+    scratch: str = ""
+    launcher: Launcher | None = None
 
 
 class _Died(Exception):  # noqa: N818 - what happened, not what is wrong
     """The group has ended; the text says what ended it."""
 
 
-def run(pack: Pack) -> Iterator[Outcome]:
+def run(pack: Pack, keeper: Keeper) -> Iterator[Outcome]:
     """Train the trials of a pack on a group, and yield the outcome of each.
 
     A dry pack's first trial is tried for one step, and gives an outcome only where that killed the group. Raises
     UsageError for what the user got wrong, on whichever rank it was noticed.
     """
-    shape = _shape(pack)
+    shape = _shape(pack, keeper)
     # What was registered in this session is sent by whoever has other processes.
     sent = msgspec.structs.replace(pack, registered=pack.registered or plugins.registered())
     for trial in pack.trials[: 1 if pack.dry else None]:
-        outcome = _outcome(msgspec.structs.replace(sent, trials=(trial,)), shape)
+        outcome = _outcome(msgspec.structs.replace(sent, trials=(trial,)), shape, keeper)
         assert outcome is not None or pack.dry, "ranks said nothing of a trial"
         if outcome is not None:
             yield outcome
@@ -166,12 +170,12 @@ _kept: list[Group] = []
 atexit.register(close)
 
 
-def _outcome(pack: Pack, shape: Shape) -> Outcome | None:
+def _outcome(pack: Pack, shape: Shape, keeper: Keeper) -> Outcome | None:
     """Return what came of a trial; where its group died, of another attempt."""
     started, reason = time.perf_counter(), ""
     for _ in range(2):
         try:
-            return _group(shape, pack.cell).train(pack)
+            return _group(shape, pack.cell, keeper).train(pack)
         except _Died as death:
             reason = str(death)
             close()
@@ -182,20 +186,20 @@ def _outcome(pack: Pack, shape: Shape) -> Outcome | None:
     return pack.lost("error", f"its group died twice: {reason}", time.perf_counter() - started)[0]
 
 
-def _group(shape: Shape, cell: str) -> Group:
+def _group(shape: Shape, cell: str, keeper: Keeper) -> Group:
     """Return the group of a shape for the packs of a cell: that which is kept, or a new one in its stead."""
     wanted = (shape, cell, os.getpid(), True)
     if not _kept or (_kept[0].shape, _kept[0].cell, _kept[0].owner, _kept[0].alive) != wanted:
         close()
-        _kept.append(Group(shape, cell))
+        _kept.append(Group(shape, cell, keeper))
         _kept[0].meet()
     return _kept[0]
 
 
-def _shape(pack: Pack) -> Shape:
+def _shape(pack: Pack, keeper: Keeper) -> Shape:
     """Return the shape that a pack's trials want. Raises UsageError where it can't be had here."""
     recipe, (kind, _, index) = pack.trials[0].recipe, pack.device.partition(":")
-    if recipe.num_nodes > 1 and launcher is None:
+    if recipe.num_nodes > 1 and keeper.launcher is None:
         raise UsageError(f"num_nodes is {recipe.num_nodes}: several machines need the executor ray")
     if kind == "cuda" and recipe.num_nodes == 1:
         found = torch.cuda.device_count()
@@ -209,19 +213,20 @@ def _shape(pack: Pack) -> Shape:
 class Group:
     """One process a rank, and the parent's connections to them."""
 
-    def __init__(self, shape: Shape, cell: str = "") -> None:
-        self.shape, self.cell, self.owner, self.alive = shape, cell, os.getpid(), True
+    def __init__(self, shape: Shape, cell: str, keeper: Keeper) -> None:
+        self.shape, self.cell, self.owner, self.alive, self._keeper = shape, cell, os.getpid(), True, keeper
         key = secrets.token_bytes(32)
-        far = launcher if shape.num_nodes > 1 else None
+        far = keeper.launcher if shape.num_nodes > 1 else None
+        scratch = keeper.scratch or tempfile.gettempdir()
         self._folder = ""
         try:
             if not far:
                 # Short: a socket's path has some hundred characters at most.
-                self._folder = tempfile.mkdtemp(prefix="" if scratch else "normbench-", dir=scratch)
+                self._folder = tempfile.mkdtemp(prefix="" if keeper.scratch else "normbench-", dir=scratch)
             self._listener = Listener((far.host, 0) if far else f"{self._folder}/parent", authkey=key)
         except OSError as error:  # a path that is too long for a socket, a disk that is full
             shutil.rmtree(self._folder, ignore_errors=True)
-            where = f"on {far.host}" if far else f"with temporary files in {scratch or tempfile.gettempdir()} (TMPDIR)"
+            where = f"on {far.host}" if far else f"with temporary files in {scratch} (TMPDIR)"
             raise UsageError(f"no ranks can be started {where}: {error}") from None
         self._arrivals: queue.SimpleQueue[tuple[Hello, Connection]] = queue.SimpleQueue()
         self._pids: dict[int, int] = {}
@@ -304,8 +309,7 @@ class Group:
             self._accepting.join(GRACE)
             self._listener.close()
             shutil.rmtree(self._folder, ignore_errors=True)
-            for watcher in watchers:
-                watcher([])
+            self._keeper.tell([])
 
     def _accept(self) -> None:
         """Let in who has the key, as long as the group lives."""
@@ -315,8 +319,7 @@ class Group:
                 self._arrivals.put((connection.recv(), connection))
 
     def _tell(self) -> None:
-        for watcher in watchers:
-            watcher(self._ranks.process_groups(list(self._pids.values())))
+        self._keeper.tell(self._ranks.process_groups(list(self._pids.values())))
 
     def _death(self, rank: int) -> _Died:
         """Return that a rank died, and how, as far as torchrun knows."""

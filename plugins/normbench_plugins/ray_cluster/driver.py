@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import normbench
+from normbench.texts import in_a_line
 from normbench_plugins.executors.processes import driver
 from normbench_plugins.ray_cluster import several, task
 from normbench_plugins.ray_cluster.connection import connected
@@ -140,7 +141,7 @@ class _Crew:
             if attempt.losses <= LOSSES:
                 self._again.appendleft(attempt)
                 return
-            reason = " ".join(str(error).split())
-            outcomes = attempt.pack.lost("error", f"what it ran on was lost {attempt.losses} times: {reason}")
+            reason = f"what it ran on was lost {attempt.losses} times: {in_a_line(error)}"
+            outcomes = attempt.pack.lost("error", reason)
         for outcome in outcomes:
             self._on_outcome(outcome)

@@ -42,11 +42,11 @@ def lead(pack: Pack, timeout: float, home: Home, share: Share, placement: Any) -
 
     home.settle()
     seconds = timeout * len(pack.trials)
-    parent.launcher = nodes = Nodes(home, share, placement)
+    nodes = Nodes(home, share, placement)
     signal.signal(signal.SIGALRM, _expire)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        return list(fit_pack(pack))
+        return list(fit_pack(pack, parent.Keeper(launcher=nodes)))
     except _Expired:
         return pack.lost("timeout", f"killed after {timeout:g} s", seconds)
     finally:
@@ -137,7 +137,7 @@ def torchrun(options: list[str], environ: dict[str, str], home: Home) -> dict[in
     """Run the ranks of this node until they end; return how each that failed ended: a status, or minus a signal."""
     home.settle()
     # Its file, not its module: that would load torch here for nothing.
-    program = Path(normbench.__file__).parent / "train" / "launch.py"
+    program = Path(normbench.__file__).parent / "train" / "ranks" / "launch.py"
     with tempfile.TemporaryDirectory(prefix="normbench-") as folder:
         command = [sys.executable, "-P", str(program), str(os.getpid()), folder, *options, "--log-dir", folder]
         said = subprocess.run(

@@ -73,14 +73,13 @@ class Started:
     ],
     ids=str,
 )
-def test_ranks_that_can_not_start(monkeypatch, trained, exits, words):
+def test_ranks_that_can_not_start(monkeypatch, pack, trial, exits, words):
     """What ended them is the reason, after a second attempt; nothing is waited for, or left."""
     parent.close()
     killed, told = [], []
     monkeypatch.setattr(parent, "Launched", lambda *given: Started(exits, killed))
-    monkeypatch.setattr(parent, "watchers", [told.append])
 
-    found = trained("plain", devices=2)
+    [found] = fit_pack(pack(trial("plain", devices=2)), parent.Keeper(tell=told.append))
 
     assert ("error", f"its group died twice: {words}") == (found.outcome, found.reason)
     assert [[], []] == killed
@@ -154,17 +153,17 @@ def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(forked, monkeyp
         list(fit_pack(pack(trial("wrong-on-one", devices=2), dry=True)))
 
 
-def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, tmp_path, trained, numbers):
+def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, tmp_path, pack, trial, numbers):
     """The second attempt is on new processes, and gives what it would have given."""
     monkeypatch.setenv("NORMBENCH_TEST_DIED", str(tmp_path / "died"))
     parent.close()
     told = []
-    monkeypatch.setattr(parent, "watchers", [told.append])
 
-    found = trained("dies-once", devices=2)
+    both = pack(trial("dies-once", devices=2), trial("plain", devices=2))
+    found, after = fit_pack(both, parent.Keeper(tell=told.append))
 
     ended = told.index([])
-    assert numbers(trained("plain", devices=2)) == numbers(found)
+    assert numbers(after) == numbers(found)
     assert (tmp_path / "died").exists()
     assert 3 == len(told[ended - 1])
     assert gone(told[ended - 1])
@@ -215,12 +214,13 @@ def test_ranks_end_with_their_parent(tmp_path, plugin):
     program = f"""
 import os, signal, sys
 import normbench
-from normbench.train import fit_pack, group
+from normbench.train import fit_pack
+from normbench.train.ranks.parent import Keeper
 from normbench.trials import Pack, Trial
-parent.watchers.append(lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids))))
+tell = lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids)))
 recipe = normbench.Recipe(rate=0.1, batch_size=12, epochs=1, devices=2)
 trial = Trial(task="double", task_version=1, norm="plain", recipe=recipe, seed=0)
-[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)))
+[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)), Keeper(tell=tell))
 assert outcome.outcome in ("trained", "not-trained"), outcome
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -11,19 +11,19 @@ from normbench import plugins
 from normbench.registry import Offered, Plugin, Registry
 from normbench.train import fit_pack
 from normbench.train.assemble import network, place_of
-from normbench.train.data import Batches
+from normbench.train.data import Batches, InMemory
 from normbench.train.ranks.place import ALONE, Ranks, joined
 from normbench.trials import Trial
 
-SPLIT = (torch.arange(26.0).view(26, 1), torch.arange(26))
+SPLIT = InMemory(torch.arange(26.0).view(26, 1), torch.arange(26))
 
 
 def taken(**options):
-    """Return the samples of two epochs, a list a batch."""
+    """Return the samples of two epochs, a list a part of a step."""
     batches = Batches(SPLIT, 12, seed=0, draws=1, **options)
     epochs = [list(batches), list(batches)]
     assert [len(batches)] * 2 == [len(epoch) for epoch in epochs]
-    return [[targets.tolist() for _, targets, _ in epoch] for epoch in epochs]
+    return [[indices.tolist() for step in epoch for indices, _ in step] for epoch in epochs]
 
 
 def test_the_parts_of_a_step_are_the_samples_of_the_step():
@@ -44,7 +44,8 @@ def test_draws_belong_to_the_sample_on_any_number_of_ranks():
 
     def draws_of(**options):
         batches = Batches(SPLIT, 12, seed=0, draws=2, **options)
-        return {t: d for _, targets, draws in batches for t, d in zip(targets.tolist(), draws.tolist(), strict=True)}
+        parts = [part for step in batches for part in step]
+        return {t: d for chosen, draws in parts for t, d in zip(chosen.tolist(), draws.tolist(), strict=True)}
 
     found = {**draws_of(ranks=Ranks(0, 2), accumulate=3), **draws_of(ranks=Ranks(1, 2), accumulate=3)}
 
@@ -152,11 +153,12 @@ def replicas_of(one, plugin):
     first = network(one, registry)
     models = [first, *(copy.deepcopy(first) for _ in range(1, ranks))]
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for model in models]
-    cut = [Batches(splits.train, 12, one.seed, ranks=Ranks(rank, ranks)) for rank in range(ranks)]
+    cut = [Batches(InMemory(*splits.train), 12, one.seed, ranks=Ranks(rank, ranks)) for rank in range(ranks)]
     for _ in range(2):
         for parts in zip(*cut, strict=True):
-            for model, (inputs, targets, _) in zip(models, parts, strict=True):
+            for model, [(indices, _)] in zip(models, parts, strict=True):
                 model.zero_grad()
+                inputs, targets = splits.train[0][indices], splits.train[1][indices]
                 nn.functional.cross_entropy(model(inputs), targets).backward()
             for alike in zip(*(model.parameters() for model in models), strict=True):
                 mean = torch.stack([parameter.grad for parameter in alike]).mean(0)

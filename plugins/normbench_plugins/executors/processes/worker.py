@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import normbench
 from normbench.errors import Lost
+from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What the call that this worker carries out has still to give.
 _values: Iterator[Any] = iter(())
+#: What the ranks that this worker starts have to know of it.
+_keeper: Any = None
 #: How many process groups a worker can name: of its ranks, and of what started them.
 GROUPS = 256
 
@@ -54,16 +57,12 @@ def work(pack: Pack) -> list[Outcome]:
     """Train a pack; return its outcomes. Raises UsageError, and nothing else: that would end the run."""
     from normbench.train import fit_pack
 
-    process = os.getpid()
     try:
-        return list(fit_pack(pack))
+        return list(fit_pack(pack, _keeper))
     except normbench.UsageError:
         raise
     except BaseException as error:
-        return pack.lost("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
-    finally:
-        if os.getpid() != process:
-            os._exit(0)  # a layer forked, and this is the copy
+        return pack.lost("error", f"{type(error).__name__}: {in_a_line(error)}")
 
 
 def answer(call: Call) -> None:
@@ -87,13 +86,13 @@ def following() -> tuple[Any, ...]:
 
 def _prepare_ranks(groups: Any, folder: str) -> None:
     """Keep `groups` up to date with the ranks that this process has, and their files in `folder`."""
-    from normbench.train.ranks import parent
+    global _keeper
+    from normbench.train.ranks.parent import Keeper
 
-    def told(leaders: list[int]) -> None:
+    def tell(leaders: list[int]) -> None:
         groups[: len(leaders) + 1] = [*leaders, 0]
 
-    parent.watchers.append(told)
-    parent.scratch = folder
+    _keeper = Keeper(tell=tell, scratch=folder)
 
 
 def _end_with_parent(folder: str) -> None:
