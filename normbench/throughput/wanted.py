@@ -21,7 +21,7 @@ from normbench.sources import AtHand
 from normbench.spelling import Choice, choice
 from normbench.store import Store, Writer
 from normbench.store.records import SCHEMA, SessionRecord, Timing
-from normbench.throughput import Effort, Entry, Measured, Round, Turn
+from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
 from normbench.trials import Cell, Made, Source, Trial, shared
 
 #: Called with a session and how many of its rounds are done: 0 before anything of it is.
