@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,8 +25,10 @@ def version_of(module: str) -> str:
     return " ".join(f"{owner}=={importlib.metadata.version(owner)}" for owner in own) or top
 
 
-#: The distributions that each top-level module belongs to.
-owners = cache(importlib.metadata.packages_distributions)
+@cache
+def owners() -> Mapping[str, list[str]]:
+    """Return the distributions that each top-level module belongs to."""
+    return importlib.metadata.packages_distributions()
 
 
 def top_folder(top: str) -> Path | None:
