@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from normbench.registry import Registry
 from normbench.train import assemble
@@ -55,7 +54,7 @@ class Candidate:
         """Evaluate batches; return the seconds they took."""
         self._module.eval()
         with global_stream(self._device, self._seed, "layer"):
-            return self._timed(self._evaluate, batches)
+            return self._timed(lambda: self._module.scores(*next(self._evaluated)), batches)
 
     def _timed(self, block: Callable[[], object], times: int) -> float:
         self._synchronize()
@@ -69,9 +68,6 @@ class Candidate:
         if self._module.taken == self._module.steps:
             self._module.forget()
         self._module.step(next(self._batches))
-
-    def _evaluate(self) -> Tensor:
-        return self._module.scores(*next(self._evaluated))
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

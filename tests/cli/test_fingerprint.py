@@ -62,7 +62,10 @@ def test_a_norm_that_raises_is_exit_status_4(taken, plugin):
     ran = taken("--plugin", file, "--norm", "unlucky", "--norm", "none", "--json", "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: fingerprint of 'unlucky' on digits-cnn: RuntimeError: no luck\n" == ran.err
+    assert (
+        "normbench: fingerprint of 'unlucky' on digits-cnn: RuntimeError: no luck (unlucky_of_the_tests.py:11)\n"
+        == ran.err
+    )
     assert [("unlucky", "error", ""), ("none", "new", "")] == rows(ran)
 
 

@@ -124,9 +124,14 @@ def test_a_norm_that_fails_is_exit_status_4(small, timed, unlucky):
     ran = timed(*asked, "--json", "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck\n" == ran.err
+    assert (
+        "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck (unlucky_of_the_tests.py:11)\n"
+        == ran.err
+    )
     assert ("throughput", ["batchnorm", "none"]) == boards(ran)[-1]
-    assert [{"norm": "unlucky", "why": "error: RuntimeError: no luck"}] == ran.json["boards"][-1]["apart"]
+    assert [{"norm": "unlucky", "why": "error: RuntimeError: no luck (unlucky_of_the_tests.py:11)"}] == ran.json[
+        "boards"
+    ][-1]["apart"]
 
 
 def test_a_terminal_shows_the_rounds(timed, monkeypatch):
@@ -226,7 +231,10 @@ def test_a_failure_of_a_folders_norm_is_exit_status_4(normbench, small, unlucky)
     ran = normbench("throughput", "results/quick", "--plugin", unlucky, *HERE, "--quiet")
 
     assert 4 == ran.status
-    assert "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck\n" == ran.err
+    assert (
+        "normbench: throughput of 'unlucky' on digits-cnn: error: RuntimeError: no luck (unlucky_of_the_tests.py:11)\n"
+        == ran.err
+    )
     assert "- not ranked: 'unlucky': error: RuntimeError: no luck" in ran.out
 
 

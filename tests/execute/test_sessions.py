@@ -293,7 +293,8 @@ def test_a_norm_that_fails_leaves_the_others_measured(asked):
     [record] = go(asked(norms=["base", "bad", "fine"]))
 
     [bad, fine] = record.norms
-    assert ("error", "RuntimeError: no luck", [], []) == (bad.outcome, bad.reason, bad.train, bad.evaluation)
+    assert ("error", [], []) == (bad.outcome, bad.train, bad.evaluation)
+    assert bad.reason.startswith("RuntimeError: no luck (test_sessions.py:")
     assert ("measured", 3) == (fine.outcome, len(fine.train))
     assert "failed" != record.stopped
 
@@ -305,11 +306,8 @@ def test_without_a_baseline_a_session_has_no_figures_and_is_tried_again(asked, t
 
     [record] = go(asked())
 
-    assert ("failed", "error", "RuntimeError: no luck") == (
-        record.stopped,
-        record.baseline.outcome,
-        record.baseline.reason,
-    )
+    assert ("failed", "error") == (record.stopped, record.baseline.outcome)
+    assert record.baseline.reason.startswith("RuntimeError: no luck (test_sessions.py:")
     assert [] == [seconds for timing in (*record.timings, record.again) for seconds in timing.train]
     assert 1 == len(prepare(asked()).sessions)
 

@@ -30,11 +30,11 @@ def test_the_split_is_fixed_and_disjoint(registry):
     loaded = load(task, {}, task.recipe, Path(), torch.device("cpu"))
     splits = [loaded.train, loaded.validation, loaded.test]
 
-    assert [1077, 360, 360] == [len(targets) for _, targets in splits]
-    assert all(inputs.shape[1:] == (1, 8, 8) for inputs, _ in splits)
-    assert (0.0, 1.0) == (loaded.train[0].min().item(), loaded.train[0].max().item())
-    assert [7, 9, 4, 7, 0, 2] == loaded.test[1][:6].tolist()
-    images = torch.cat([inputs for inputs, _ in splits]).flatten(1)
+    assert [1077, 360, 360] == [len(split.targets) for split in splits]
+    assert all(split.inputs.shape[1:] == (1, 8, 8) for split in splits)
+    assert (0.0, 1.0) == (loaded.train.inputs.min().item(), loaded.train.inputs.max().item())
+    assert [7, 9, 4, 7, 0, 2] == loaded.test.targets[:6].tolist()
+    images = torch.cat([split.inputs for split in splits]).flatten(1)
     assert len(images.unique(dim=0)) == len(images)
 
 

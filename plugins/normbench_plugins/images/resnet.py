@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
 
-import normbench
+from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64)
 
@@ -12,7 +12,7 @@ WIDTHS = (16, 32, 64)
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions whose output is added to the input, projected where the shape changes."""
 
-    def __init__(self, place: normbench.Place, before: int, channels: int, stride: int) -> None:
+    def __init__(self, place: Any, before: int, channels: int, stride: int) -> None:
         super().__init__()
         self.first = place(convolution(before, channels, 3, stride), "relu")
         projection = place(convolution(before, channels, 1, stride)) if before != channels else None
@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
         return result
 
 
-def resnet(place: normbench.Place, *, blocks: int, classes: int, dropout: float) -> nn.Sequential:
+def resnet(place: Any, *, blocks: int, classes: int, dropout: float) -> nn.Sequential:
     """Return a network of 6 `blocks` + 2 layers: three stages of 16, 32 and 64 channels, the later ones of stride 2."""
     layers: list[nn.Module] = [place(convolution(3, WIDTHS[0], 3), "relu")]
     before = WIDTHS[0]

@@ -17,7 +17,7 @@ the batch size is changed, their code rescales rate and momentum, which is left 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import normbench
 
@@ -37,7 +37,7 @@ def data(folder: Path, recipe: normbench.Recipe, samples: int) -> normbench.Spli
     return cifar10.splits(folder, samples)
 
 
-def network(place: normbench.Place, recipe: normbench.Recipe) -> nn.Module:
+def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
     """Return ResNet20, behind the standardization of its input."""
     from torch import nn
 
