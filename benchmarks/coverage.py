@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sections import ROOT, replace
 
-from normbench.stats import mean_over_seeds, ratio_over_rounds
+from normbench.stats.intervals import mean_over_seeds, ratio_over_rounds
 from normbench.stats.ranking import rank_intervals, surely_better
 from normbench.throughput.session import LOOKS
 from normbench.throughput.wanted import ALONE

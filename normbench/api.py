@@ -14,10 +14,11 @@ import msgspec
 
 from normbench import boards, execute, plugins
 from normbench.boards.grid import shown_trials
-from normbench.contract import Layout, Norm, Probe, Task
-from normbench.errors import UsageError
+from normbench.contract import ALL, Layout, Norm, Probe, Site, Task, Unsupported
+from normbench.errors import UsageError, unknown
 from normbench.execute import Progress, Request
 from normbench.execute.request import job_count, seconds
+from normbench.spelling import checked
 from normbench.store import Store
 from normbench.store.records import TrialRecord
 from normbench.tables import Table
@@ -145,17 +146,22 @@ def layer(
     `params` are the norm's parameters. `activation` names the one that a fused layer includes. A norm that wraps a
     linear or a convolution is given it as `module`. Raises UsageError for a name or parameter that is not known.
     """
-    from normbench import train
+    from normbench.train.place import built, check_site
 
-    return train.layer(
-        name,
-        channels=channels,
-        layout=layout,
-        activation=activation,
-        module=module,
-        registry=plugins.current(),
-        **params,
-    )
+    norm = plugins.current().norm(name)
+    if layout not in ALL:
+        raise unknown("layout", layout, ALL)
+    given = checked(norm.params, params, name)
+    wraps = norm.placement == "weight"
+    if (module is not None) != wraps:
+        takes = "wraps a linear: give it as module=" if wraps else "wraps nothing: leave out module="
+        raise UsageError(f"{name} {takes}")
+    site = Site(channels, layout, activation)
+    try:
+        check_site(norm, site)
+        return built(norm, site, given, *([module] if module is not None else []))
+    except Unsupported as error:
+        raise UsageError(str(error)) from None
 
 
 def register(thing: Norm | Task | Probe) -> None:

@@ -7,9 +7,9 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import cache
-from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 #: normbench's packages: they are in no code print and in no list, since task versions and recipes pin what they do.
 OURS = frozenset({"normbench", "normbench_plugins", "normbench_suites"})
@@ -19,16 +19,23 @@ OURS = frozenset({"normbench", "normbench_plugins", "normbench_suites"})
 def version_of(module: str) -> str:
     """Return "distribution==version" of a module from outside a plugin; empty for Python's own and normbench."""
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top in ("normbench", "__future__"):
+    if top in sys.stdlib_module_names or top == "normbench":
         return ""
-    found = sorted(set(owners().get(top, ())))
-    return " ".join(f"{owner}=={importlib.metadata.version(owner)}" for owner in found) or top
+    own = sorted(set(owners().get(top, ())))
+    return " ".join(f"{owner}=={importlib.metadata.version(owner)}" for owner in own) or top
 
 
 @cache
-def owners() -> dict[str, list[str]]:
+def owners() -> Mapping[str, list[str]]:
     """Return the distributions that each top-level module belongs to."""
-    return {top: list(found) for top, found in importlib.metadata.packages_distributions().items()}
+    return importlib.metadata.packages_distributions()
+
+
+def top_folder(top: str) -> Path | None:
+    """Return the folder of a top-level package, without importing it; None for a single file."""
+    spec = importlib.util.find_spec(top)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(locations[0]).resolve() if locations else None
 
 
 def is_owned(path: str) -> bool:
@@ -44,15 +51,7 @@ def is_owned(path: str) -> bool:
 
 @cache
 def _ours() -> tuple[str, ...]:
-    folders = (next(iter(spec.submodule_search_locations or ())) for spec in _our_specs())
-    return tuple(os.path.realpath(folder) + os.sep for folder in folders)
-
-
-def _our_specs() -> Iterator[ModuleSpec]:
-    for name in sorted(OURS):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            yield spec
+    return tuple(f"{folder}{os.sep}" for folder in map(top_folder, sorted(OURS)) if folder)
 
 
 @cache
@@ -64,21 +63,21 @@ def _pythons() -> tuple[str, ...]:
 @cache
 def _roots() -> tuple[str, ...]:
     """Return the folders on the path in which distributions are installed, the deepest first."""
-    found = set()
+    roots = set()
     for entry in sys.path:
         root = os.path.realpath(entry or ".") + os.sep
         if os.path.isdir(root) and any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(root)):
-            found.add(root)
-    return tuple(sorted(found, key=len, reverse=True))
+            roots.add(root)
+    return tuple(sorted(roots, key=len, reverse=True))
 
 
 @cache
 def _recorded(root: str) -> frozenset[str]:
     """Return the files that distributions in a folder have installed there, relative to it."""
-    found = set()
+    files: set[str] = set()
     for name in os.listdir(root):
         record = os.path.join(root, name, "RECORD")
         if name.endswith(".dist-info") and os.path.isfile(record):
             with open(record, encoding="utf-8", errors="replace") as file:
-                found |= {line.rsplit(",", 2)[0].strip('"') for line in file}
-    return frozenset(found)
+                files |= {line.rsplit(",", 2)[0].strip('"') for line in file}
+    return frozenset(files)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import functools
 import hashlib
-import importlib
 import importlib.util
 import os
 import re
@@ -46,7 +45,11 @@ def load_file(file: Path) -> ModuleType:
     name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
-    _make_package(_space_of(name), path.parent)
+    space = _space_of(name)
+    if space not in sys.modules:
+        sys.modules[space] = package = ModuleType(space)
+        package.__spec__ = ModuleSpec(space, None, is_package=True)
+        package.__spec__.submodule_search_locations = package.__path__ = [str(path.parent)]
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
@@ -57,7 +60,7 @@ def load_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException:
         # What lies beside it may be what is wrong, and be mended.
-        _forget({other for other in sys.modules if _space_of(other) == _space_of(name)} - before)
+        _forget({other for other in sys.modules if _space_of(other) == space} - before)
         raise
     return module
 
@@ -101,15 +104,6 @@ def _short(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
-def _make_package(space: str, folder: Path) -> None:
-    if space in sys.modules:
-        return
-    package = ModuleType(space)
-    package.__spec__ = ModuleSpec(space, None, is_package=True)
-    package.__spec__.submodule_search_locations = package.__path__ = [str(folder)]
-    sys.modules[space] = package
-
-
 def _space_of(module: str) -> str:
     return module.partition(".")[0] if module.startswith(NAMESPACE) else ""
 
@@ -144,7 +138,7 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         # Its own import statement: so the host's and other libraries' stay as they are.
-        module.__dict__["__builtins__"] = _hooked_builtins()
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
 
 
@@ -165,21 +159,15 @@ class _Finder:
         return None
 
     def _with_loader(self, spec: ModuleSpec) -> ModuleSpec:
-        if spec.origin is None or not spec.has_location or _is_owned_module(spec.name, spec.origin):
+        if spec.origin is None or not spec.has_location:
+            return spec
+        if not spec.name.startswith(NAMESPACE) and is_owned(spec.origin):
             return spec
         if type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.name, spec.origin)
         else:  # compiled code, say
             graph.nodes[spec.name].files[os.path.abspath(spec.origin)] = hash_of(spec.origin)
         return spec
-
-
-def _is_owned_module(name: str, origin: str) -> bool:
-    return not name.startswith(NAMESPACE) and is_owned(origin)
-
-
-def _hooked_builtins() -> dict[str, Any]:
-    return {**vars(builtins), "__import__": _import}
 
 
 def _import(
@@ -192,7 +180,7 @@ def _import(
     """Import for a plugin's module: what lies in its folder before all else; and note what it imported."""
     importer = (globals or {}).get("__name__") or ""
     own = in_namespace(importer, name) if level == 0 and importer else name
-    found = builtins.__import__(own, globals, locals, fromlist, level)
+    imported = builtins.__import__(own, globals, locals, fromlist, level)
     if own != name and fromlist == []:
         # Compiled code, like that of pickle: it looks for the module by its name when this returns.
         known = sys.modules.get(name)
@@ -204,7 +192,7 @@ def _import(
         note_import(importer, whole, fromlist or ())
     if own != name and not fromlist:
         return sys.modules[own[: len(own) - len(name)] + name.partition(".")[0]]
-    return found
+    return imported
 
 
 def _import_module(original: Any) -> Any:
@@ -214,9 +202,9 @@ def _import_module(original: Any) -> Any:
     def import_module(name: str, package: str | None = None) -> ModuleType:
         importer = sys._getframe(1).f_globals.get("__name__") or ""
         own = name if name.startswith(".") else in_namespace(importer, name)
-        found: ModuleType = original(own, package)
+        module: ModuleType = original(own, package)
         for reader in readers():
-            note_import(reader, found.__name__, ())
-        return found
+            note_import(reader, module.__name__, ())
+        return module
 
     return import_module

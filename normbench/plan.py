@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,9 @@ def cells(suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] 
     _check_grids(suite, [task.name for task, _ in tasks], where)
     planned = []
     for task, params in tasks:
-        for recipe in _conditions(suite, task, where):
+        for combination in _product(suite.vary):
+            values = {**suite.fix, **combination, "hold_out": suite.protocol == "tuned"}
+            recipe = _recipe(task.recipe, values, f"{where}: {task.name}")
             for norm, asked in norms:
                 planned.append(
                     Cell(
@@ -84,12 +86,6 @@ def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
             raise UsageError(f"{where}: norms has {both}, which are the same norm; leave one out")
 
 
-def _conditions(suite: Suite, task: Task, where: str) -> Iterator[Recipe]:
-    for combination in _product(suite.vary):
-        values = {**suite.fix, **combination, "hold_out": suite.protocol == "tuned"}
-        yield _recipe(task.recipe, values, f"{where}: {task.name}")
-
-
 def _condition(recipe: Recipe, own: Recipe) -> dict[str, Any]:
     """Return the values that differ from the task's own; of epochs and steps, the one that counts says it alone."""
     changed = [name for name in sorted(RECIPE_VALUES) if getattr(recipe, name) != getattr(own, name)]
@@ -113,12 +109,12 @@ def _check_settings(suite: Suite, planned: list[Cell], where: str) -> None:
     for name, (deciders, wanted) in _NEEDS.items():
         given = name in suite.fix or name in suite.vary or name in suite.tune
         if given and not any(wanted(recipe) for recipe in recipes):
-            found = [(decider, sorted({str(getattr(recipe, decider)) for recipe in recipes})) for decider in deciders]
-            values = " and ".join(f"{decider} is {', '.join(values)}" for decider, values in found)
+            had = [(decider, sorted({str(getattr(recipe, decider)) for recipe in recipes})) for decider in deciders]
+            values = " and ".join(f"{decider} is {', '.join(values)}" for decider, values in had)
             raise UsageError(f"{where}: {name} has no effect where {values}")
 
 
-#: Values that matter only where others, the deciders, have it so.
+#: Values that have an effect only with certain values of others, the deciders.
 _NEEDS: dict[str, tuple[tuple[str, ...], Callable[[Recipe], bool]]] = {
     "momentum": (("optimizer",), lambda recipe: recipe.optimizer == "sgd"),
     "milestones": (("schedule",), lambda recipe: recipe.schedule == "steps"),

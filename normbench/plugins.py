@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
-import importlib.util
 import os
 import pickle
 import sys

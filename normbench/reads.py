@@ -12,7 +12,6 @@ some modules.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import os
 import sys

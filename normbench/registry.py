@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from types import ModuleType
 from typing import Generic, TypeVar
 
 from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.distributions import top_folder
 from normbench.errors import UsageError, unknown
 
 GROUP = "normbench"
@@ -139,10 +138,3 @@ class Registry:
         if ONLY in os.environ:
             notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
         raise unknown(kind, name, table, where, "; ".join(notes))
-
-
-def top_folder(top: str) -> Path | None:
-    """Return the folder of a top-level package, without importing it; None for a single file."""
-    spec = importlib.util.find_spec(top)
-    locations = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(locations[0]).resolve() if locations else None

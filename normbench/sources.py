@@ -1,7 +1,7 @@
 """What a trial was made from: the files that its norm and its task really read, and whether they are as they were.
 
 `loading` records what modules read; here that becomes a list whose paths mean the same on another machine, and a stored
-list is held against the files at hand. That imports nothing.
+list is compared with the files at hand. That imports nothing.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Files = Mapping[tuple[str, str], str]
 
 def made_from(*offered: Offered[Norm] | Offered[Task]) -> tuple[Source, ...]:
     """Return the list of what a norm or a task, or both, have read in this process; empty for what is built in."""
-    found: dict[tuple[str, str], Source] = {}
+    sources: dict[tuple[str, str], Source] = {}
     plugins = {one.plugin.name: one.plugin for one in offered if not one.plugin.built_in}
     bases = {f"plugin {name}": base for name, plugin in plugins.items() if (base := plugin.base) is not None}
     for path, (module, digest) in reads.read(_roots(offered)).items():
         at, relative = _placed(Path(path), module, bases)
         source = Source(at=at, path=relative, sha256=digest)
-        found[source.file] = source
-    return tuple(sorted(found.values(), key=lambda source: source.file))
+        sources[source.file] = source
+    return tuple(source for _, source in sorted(sources.items()))
 
 
 def require_unedited(offered: Iterable[Offered[Norm] | Offered[Task]]) -> None:
@@ -55,10 +55,7 @@ def agree(one: Files | None, other: Files | None) -> bool:
 
 
 class AtHand:
-    """The files at hand, each read once: says of stored lists whether they are as they were.
-
-    `lists` are those of a store, by key; a list is looked at when it is first asked for.
-    """
+    """The files at hand, each read once: whether those of stored lists are as they were. `lists` are those, by key."""
 
     def __init__(self, registry: Registry, lists: Mapping[str, Files] = MappingProxyType({})) -> None:
         self._lists = lists
@@ -76,10 +73,10 @@ class AtHand:
 
     def changed(self, files: Files) -> str | None:
         """Return the path of the first file that is not what it was, or is not found; None where all are."""
-        return next((path for (at, path), digest in files.items() if not self._has(at, path, digest)), None)
-
-    def _has(self, at: str, path: str, digest: str) -> bool:
-        return any(self._hash_of(str(file)) == digest for file in self._places(at, path))
+        for (at, path), digest in files.items():
+            if digest not in map(self._hash_of, self._places(at, path)):
+                return path
+        return None
 
     def _places(self, at: str, path: str) -> Iterator[Path]:
         """Yield where a file may lie: one place, but for a file of which only the name is known."""
@@ -98,17 +95,17 @@ class AtHand:
 
 def _roots(offered: Iterable[Offered[Norm] | Offered[Task]]) -> set[str]:
     """Return the modules that descriptions begin with: a plugin's own, and those of the functions that it names."""
-    found = set()
+    roots: set[str] = set()
     for one in offered:
         if one.plugin.built_in:
             continue
-        found.add(one.plugin.node)
+        roots.add(one.plugin.node)
         if one.plugin.module is not None:
-            found.add(one.plugin.module.__name__)
+            roots.add(one.plugin.module.__name__)
         traits = getattr(one.thing, "traits", None)
-        named = [*functions_of(one.thing), *([traits] if callable(traits) else [])]
-        found |= {module for function in named for module in _modules(function)}
-    return found - {"__main__"}
+        for function in [*functions_of(one.thing), *([traits] if callable(traits) else [])]:
+            roots.update(_modules(function))
+    return roots - {"__main__"}
 
 
 def _modules(function: Callable[..., Any] | str) -> Iterator[str]:

@@ -7,7 +7,6 @@ where a plugin is the first to import it, it is looked at as it comes.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import random
@@ -17,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from functools import cache, partial, reduce
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -81,10 +81,14 @@ def listed(changed: Sequence[str]) -> str:
 def _keep(
     stack: ExitStack,
     changed: list[str],
-    read: Callable[[], Mapping[str, Any]],
-    write: Callable[[str, Any], object],
+    read: Callable[[], Mapping[Any, Any]],
+    write: Callable[[Any, Any], object],
+    words: str = "{}",
 ) -> None:
-    """Put back, as the stack ends, each of the values that `read` names; `write` is given _MISSING for none."""
+    """Put back, as the stack ends, each of the values that `read` names; `write` is given _MISSING for none.
+
+    What was changed is called by its name in `words`.
+    """
     before = dict(read())
 
     def put_back() -> None:
@@ -92,7 +96,7 @@ def _keep(
         for name in [*before, *(name for name in now if name not in before)]:
             value = before.get(name, _MISSING)
             if value is not now.get(name, _MISSING) and value != now.get(name, _MISSING):
-                changed.append(name)
+                changed.append(words.format(name))
                 write(name, value)
 
     stack.callback(put_back)
@@ -111,9 +115,9 @@ def _keep_python(stack: ExitStack, changed: list[str]) -> None:
     if numpy:
         stack.callback(numpy.set_state, numpy.get_state())
     _keep(stack, changed, _working_directory, _set_working_directory)
-    _keep(stack, changed, _environment, _set_variable)
+    _keep(stack, changed, _environment, _set_variable, "the environment variable {}")
     if threading.current_thread() is threading.main_thread():  # no other may set them
-        _keep(stack, changed, _handlers, _set_handler)
+        _keep(stack, changed, _handlers, _set_handler, "the handler of {.name}")
 
 
 def _working_directory() -> dict[str, str]:
@@ -122,31 +126,29 @@ def _working_directory() -> dict[str, str]:
     return {}
 
 
-def _set_working_directory(words: str, value: Any) -> None:  # noqa: ARG001 - there is one
+def _set_working_directory(name: str, value: Any) -> None:  # noqa: ARG001 - there is one
     with suppress(OSError, TypeError):  # there was none, or it is gone
         os.chdir(value)
 
 
 def _environment() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(_OF_LIBRARIES)}
-    return {f"the environment variable {name}": value for name, value in ours.items()}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_LIBRARIES)}
 
 
-def _set_variable(words: str, value: Any) -> None:
-    name = words.rpartition(" ")[2]
+def _set_variable(name: str, value: Any) -> None:
     if value is _MISSING:
         del os.environ[name]
     else:
         os.environ[name] = value
 
 
-def _handlers() -> dict[str, Any]:
-    return {f"the handler of {number.name}": signal.getsignal(number) for number in set(signal.Signals)}
+def _handlers() -> dict[signal.Signals, Any]:
+    return {number: signal.getsignal(number) for number in signal.Signals}
 
 
-def _set_handler(words: str, value: Any) -> None:
+def _set_handler(number: signal.Signals, value: Any) -> None:
     with suppress(OSError, ValueError, TypeError):  # one that Python did not set
-        signal.signal(signal.Signals[words.rpartition(" ")[2]], value)
+        signal.signal(number, value)
 
 
 def _keep_torch(stack: ExitStack, changed: list[str]) -> None:
@@ -169,9 +171,9 @@ def _settings(torch: Any) -> dict[str, tuple[Callable[[], Any], Callable[[Any], 
     """Return how each setting is read and set, by what it is called."""
     settings: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-        "torch's default device": (torch.get_default_device, functools.partial(_set_default_device, torch)),
+        "torch's default device": (torch.get_default_device, partial(_set_default_device, torch)),
         "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-        "torch's inference mode": (torch.is_inference_mode_enabled, functools.partial(_set_inference_mode, torch)),
+        "torch's inference mode": (torch.is_inference_mode_enabled, partial(_set_inference_mode, torch)),
         "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
         "torch's number of threads between operators": (torch.get_num_interop_threads, torch.set_num_interop_threads),
         "torch's deterministic algorithms": (
@@ -188,23 +190,15 @@ def _settings(torch: Any) -> dict[str, tuple[Callable[[], Any], Callable[[Any], 
         "torch's flushing of denormal numbers": (lambda: sys.float_info.min * 0.5 == 0.0, torch.set_flush_denormal),
     }
     for kind in ("cpu", "cuda"):
-        settings[f"torch's autocast on {kind}"] = (
-            functools.partial(torch.is_autocast_enabled, kind),
-            functools.partial(torch.set_autocast_enabled, kind),
-        )
-        settings[f"torch's autocast dtype on {kind}"] = (
-            functools.partial(torch.get_autocast_dtype, kind),
-            functools.partial(torch.set_autocast_dtype, kind),
-        )
+        enabled = partial(torch.is_autocast_enabled, kind), partial(torch.set_autocast_enabled, kind)
+        dtype = partial(torch.get_autocast_dtype, kind), partial(torch.set_autocast_dtype, kind)
+        settings |= {f"torch's autocast on {kind}": enabled, f"torch's autocast dtype on {kind}": dtype}
     for path in _BACKENDS:
         *owners, name = path.split(".")
         with suppress(AttributeError, RuntimeError):
-            owner = functools.reduce(getattr, owners, torch.backends)
+            owner = reduce(getattr, owners, torch.backends)
             getattr(owner, name)
-            settings[f"torch.backends.{path}"] = (
-                functools.partial(getattr, owner, name),
-                functools.partial(setattr, owner, name),
-            )
+            settings[f"torch.backends.{path}"] = partial(getattr, owner, name), partial(setattr, owner, name)
     return settings
 
 
@@ -230,14 +224,14 @@ def _set_inference_mode(torch: Any, mode: bool) -> None:
 
 def _keep_hooks(stack: ExitStack, changed: list[str], torch: Any) -> None:
     """Put back the hooks of all modules."""
-    hooks = {name: found for name, found in vars(torch.nn.modules.module).items() if name.startswith("_global_")}
-    hooks = {f"torch.nn.modules.module.{name}": found for name, found in hooks.items() if isinstance(found, dict)}
+    module = torch.nn.modules.module
+    hooks = {name: own for name, own in vars(module).items() if name.startswith("_global_") and isinstance(own, dict)}
 
     def write(name: str, value: dict[Any, Any]) -> None:
         hooks[name].clear()
         hooks[name].update(value)
 
-    _keep(stack, changed, lambda: {name: dict(found) for name, found in hooks.items()}, write)
+    _keep(stack, changed, lambda: {name: dict(own) for name, own in hooks.items()}, write, f"{module.__name__}.{{}}")
 
 
 def _keep_functions(stack: ExitStack, changed: list[str]) -> None:
@@ -252,12 +246,12 @@ def _keep_functions(stack: ExitStack, changed: list[str]) -> None:
     stack.callback(put_back)
 
 
-@functools.cache
+@cache
 def _owners() -> list[Any]:
     """Return the modules and classes of torch whose functions others compute with."""
     torch: Any = sys.modules["torch"]
-    found = [torch.Tensor, *(value for value in vars(torch.nn).values() if isinstance(value, type))]
-    classes = dict.fromkeys(base for one in found for base in one.__mro__ if _is_torchs(base.__module__))
+    layers = [torch.Tensor, *(value for value in vars(torch.nn).values() if isinstance(value, type))]
+    classes = dict.fromkeys(base for one in layers for base in one.__mro__ if _is_torchs(base.__module__))
     return [torch, torch.nn, torch.nn.functional, *classes]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from normbench.boards.grid import Grid, Row, over_seeds
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
-from normbench.stats import Interval, clopper_pearson
+from normbench.stats.intervals import Interval, clopper_pearson
 from normbench.store.records import Result
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible

@@ -14,7 +14,7 @@ from normbench.boards.sessions import Sessions
 from normbench.boards.stability import curves, over_the_grid
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import spelled
-from normbench.stats import mean_over_seeds
+from normbench.stats.intervals import mean_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 

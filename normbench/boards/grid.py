@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from normbench.sources import Files, agree
-from normbench.stats import Interval, mean_over_seeds, unseen_failures
+from normbench.stats.intervals import Interval, mean_over_seeds, unseen_failures
 from normbench.store import Store
 from normbench.store.records import Result, RunRecord, TrialRecord
 from normbench.suites import Published

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from normbench.stats import Interval, ratio_over_rounds
+from normbench.stats.intervals import Interval, ratio_over_rounds
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing
 from normbench.tables.table import Subject

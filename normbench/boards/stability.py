@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import rank_notes, ranked
-from normbench.stats import mean_over_seeds, median_over_seeds
+from normbench.stats.intervals import mean_over_seeds, median_over_seeds
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.trials import OUTCOMES, Measure
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from normbench.boards.sessions import Figures, Sessions, subject_of
 from normbench.boards.standing import ranked
-from normbench.stats import ratio_over_rounds
+from normbench.stats.intervals import ratio_over_rounds
 from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from normbench.gates import Gate, Metric
-from normbench.stats import Interval
 from normbench.stats.decide import Decision
+from normbench.stats.intervals import Interval
 from normbench.tables.table import Subject
 
 #: A row's verdict. Gated rows are ok, better, regressed or unclear; for the others the interval alone decides: better,

@@ -17,8 +17,8 @@ from normbench.compare.gates import check, could_be_ok, spreads, weak
 from normbench.compare.pairs import Contrast, at_choice, contrasts
 from normbench.compare.speeds import TimedRow, timed
 from normbench.gates import METRICS, THROUGHPUT, Gate
-from normbench.stats import Interval
 from normbench.stats.decide import Decision, Gated, decide, interval
+from normbench.stats.intervals import Interval
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord
 from normbench.trials import Measure

@@ -11,8 +11,8 @@ from normbench.boards.grid import Row
 from normbench.compare.metrics import METRICS, Metric, Points
 from normbench.gates import Gate
 from normbench.sources import agree
-from normbench.stats import Interval
 from normbench.stats.decide import Gated
+from normbench.stats.intervals import Interval
 from normbench.store.records import Result
 from normbench.trials import Measure
 

@@ -13,8 +13,8 @@ from normbench.compare.comparison import ComparedRow, Comparison, changes, word_
 from normbench.compare.speeds import SMALLEST, log_margins
 from normbench.errors import UsageError, unknown
 from normbench.gates import Gate, Metric, margin
-from normbench.stats import Interval
 from normbench.stats.decide import Gated, decide
+from normbench.stats.intervals import Interval
 from normbench.stats.verdicts import ALPHA, Tested, hodges_lehmann
 from normbench.tables.table import Subject
 

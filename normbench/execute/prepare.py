@@ -25,7 +25,7 @@ from normbench.spelling import Choice
 from normbench.store import Store
 from normbench.store.records import Result
 from normbench.suites import Suite
-from normbench.throughput import Effort
+from normbench.throughput.entry import Effort
 from normbench.throughput.wanted import AFTER_RUN, Session, missing, sessions
 from normbench.trials import FINAL, Cell, Trial
 

@@ -121,8 +121,8 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
     request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
     prepared = on_device(prepare(request, suite=suite))
     taken = take.take(prepared.cells, prepared.workplace)
-    found = take.held_against(stored, taken)
-    same = {key for key, word in found.items() if word == "same"}
+    pairs = zip(taken, take.compared(stored, taken), strict=True)
+    same = {(record.table_id, record.norm_id) for record, beside in pairs if beside.verdict == "same"}
     first = looks[0] if looks else None
 
     def narrowed(cell: Cell) -> Cell | None:

@@ -1,4 +1,4 @@
-"""When two fingerprints of a training say the same: a digest to look at, and a tolerance that decides. No torch.
+"""Whether two fingerprints of a training are the same: a digest to look at, and a tolerance that decides. No torch.
 
 A fingerprint has lists of numbers by name. The numbers of one name are on one scale, which is the largest of them: what
 cancels to nearly 0 (the sum of many weights, say) is as uncertain as what it was summed from.
@@ -18,7 +18,7 @@ from normbench.trials import Made
 Number: TypeAlias = "float | Literal['nan', 'inf', '-inf']"
 Numbers: TypeAlias = Mapping[str, Sequence[Number]]
 
-#: Which way a fingerprint is taken: raised where that changes, so that it is not held against one of another way.
+#: Which way a fingerprint is taken: raised where that changes, so that it is not compared with one of another way.
 METHOD = 1
 #: How the names of gradients begin.
 GRADIENT = "gradient"
@@ -39,10 +39,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two fingerprints differ most: the number's name, and by how much of its scale.
+    """Where two fingerprints differ most: the number's name, and by which share of its scale.
 
-    `times` says how much more that is than may be; `share` and `times` are infinite where only one has the number, or
-    only one is finite.
+    `times` is the ratio to what is allowed; both are infinite where only one has the number, or only one is finite.
     """
 
     name: str
@@ -76,12 +75,9 @@ def agree(a: Numbers, b: Numbers) -> bool:
 
 def largest_difference(a: Numbers, b: Numbers) -> Difference | None:
     """Return the number that two fingerprints differ most in, measured by the tolerance; None where they are equal."""
-    largest: Difference | None = None
-    for name in dict.fromkeys((*a, *b)):
-        found = _apart(name, a.get(name, ()), b.get(name, ()))
-        if found.times > 0 and (largest is None or found.times > largest.times):
-            largest = found
-    return largest
+    differences = (_apart(name, a.get(name, ()), b.get(name, ())) for name in dict.fromkeys((*a, *b)))
+    largest = max(differences, key=lambda difference: difference.times, default=None)
+    return largest if largest and largest.times > 0 else None
 
 
 def _apart(name: str, a: Sequence[Number], b: Sequence[Number]) -> Difference:

@@ -1,4 +1,4 @@
-"""Fingerprints: a few training steps of every cell, taken in a worker, stored, and held against those of before."""
+"""Fingerprints: a few training steps of every cell, taken in a worker, stored, and compared with earlier ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias
 from normbench import environment
 from normbench.calls import Workplace
 from normbench.errors import Lost
-from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference
+from normbench.fingerprint.numbers import METHOD, Difference, Taken, agree, digest, largest_difference
 from normbench.store import Writer
 from normbench.store.folder import sources_key
 from normbench.store.records import SCHEMA, FingerprintRecord
 from normbench.trials import Cell, Made, Source, shared
 
-#: What a fingerprint says beside one of before: nothing where there is none of before, or one of them is none.
+#: How a fingerprint compares with an earlier one: unknown where there is none, or either has no numbers.
 Verdict: TypeAlias = Literal["same", "changed", "unknown"]
 
 #: Called with a fingerprint, and the files that it was made from.
@@ -29,21 +29,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Beside:
-    """A fingerprint beside the one of `before`: whether it is the same, and the number that differs most, if one does.
-
-    `before` and `difference` are None where nothing can be said.
-    """
+    """A fingerprint compared with the one of `before`; `difference` is the number that differs most, if one does."""
 
     verdict: Verdict
     before: FingerprintRecord | None = None
     difference: Difference | None = None
 
 
-def take(
-    cells: Sequence[Cell],
-    at: Workplace,
-    on_taken: OnTaken | None = None,
-) -> list[FingerprintRecord]:
+def take(cells: Sequence[Cell], at: Workplace, on_taken: OnTaken | None = None) -> list[FingerprintRecord]:
     """Return a fingerprint of each cell: of its recipe, at the recipe's own rate, seed 0. Nothing is stored.
 
     `on_taken` is called with each as it comes, and with the files that it was made from; `storing` makes one that
@@ -54,8 +47,8 @@ def take(
     records = []
     env = environment.describe(at.device).environment
     started = datetime.now(UTC)
-    with closing(_all_taken(cells, at)) as found:
-        for cell, taken in zip(cells, found, strict=True):
+    with closing(_all_taken(cells, at)) as all_taken:
+        for cell, taken in zip(cells, all_taken, strict=True):
             record = _record(cell, taken, at.device, env, started)
             started = datetime.now(UTC)
             records.append(record)
@@ -69,8 +62,8 @@ def _all_taken(cells: Sequence[Cell], at: Workplace) -> Generator[Taken, None, N
     trials = deque(cell.trial(cell.recipe.rate, {}, SEED) for cell in cells)
     while trials:
         try:
-            with closing(at.stream("normbench.fingerprint.steps:fingerprints", list(trials))) as found:
-                for taken in found:
+            with closing(at.stream("normbench.fingerprint.steps:fingerprints", list(trials))) as survived:
+                for taken in survived:
                     trials.popleft()
                     yield taken
         except Lost as lost:
@@ -89,26 +82,17 @@ def storing(writer: Writer, device: str) -> OnTaken:
     return store
 
 
-def held_against(
-    stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]
-) -> dict[tuple[str, str], Verdict]:
-    """Return for each fingerprint's (table, row) whether it is that of before; `held` has the difference, too."""
-    found = zip(taken, held(stored, taken), strict=True)
-    return {(record.table_id, record.norm_id): beside.verdict for record, beside in found}
-
-
-def held(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]) -> list[Beside]:
-    """Return each fingerprint beside the latest that is stored of the same cell, recipe and kind of device."""
+def compared(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRecord]) -> list[Beside]:
+    """Compare each fingerprint with the latest that is stored of the same cell, recipe and kind of device."""
     latest = {record.key: record for record in stored}
-    return [_held(latest.get(record.key), record) for record in taken]
+    return [_beside(latest.get(record.key), record) for record in taken]
 
 
-def _held(before: FingerprintRecord | None, now: FingerprintRecord) -> Beside:
+def _beside(before: FingerprintRecord | None, now: FingerprintRecord) -> Beside:
     if before is None or not before.outcome == now.outcome == "taken":
         return Beside("unknown")
-    difference = largest_difference(before.numbers, now.numbers)
-    same = difference is None or difference.times <= 1
-    return Beside("same" if same else "changed", before, difference)
+    same = agree(before.numbers, now.numbers)
+    return Beside("same" if same else "changed", before, largest_difference(before.numbers, now.numbers))
 
 
 def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:

@@ -28,11 +28,8 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
 
     Raises ValueError for no values.
     """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no values")
     # Exact: a rounded sum can put the mean of equal values outside of them.
-    mean = float(statistics.mean(values))
+    n, mean = len(values), float(statistics.mean(values))
     if n < max(2, least):
         return Interval(mean, min(values), max(values), "min-max")
     from scipy.special import stdtrit
@@ -50,11 +47,7 @@ def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interv
 
     Raises ValueError for no values.
     """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no values")
-    ordered = sorted(values)
-    return _with_order_ends(ordered[(n - 1) // 2], ordered, level)
+    return _with_order_ends(statistics.median_low(values), values, level)
 
 
 def median_over_rounds(values: Sequence[float], *, level: float = 0.95) -> Interval:
@@ -62,9 +55,7 @@ def median_over_rounds(values: Sequence[float], *, level: float = 0.95) -> Inter
 
     Raises ValueError for no values.
     """
-    if not values:
-        raise ValueError("no values")
-    return _with_order_ends(statistics.median(values), sorted(values), level)
+    return _with_order_ends(statistics.median(values), values, level)
 
 
 def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> Interval:
@@ -75,12 +66,11 @@ def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> In
     return median_over_rounds([theirs / ours for theirs, ours in zip(baseline, seconds, strict=True)])
 
 
-def _with_order_ends(median: float, ordered: Sequence[float], level: float) -> Interval:
-    n = len(ordered)
-    k = _order(n, level)
+def _with_order_ends(median: float, values: Sequence[float], level: float) -> Interval:
+    ordered, k = sorted(values), _order(len(values), level)
     if k == 0:
         return Interval(median, ordered[0], ordered[-1], "min-max")
-    return Interval(median, ordered[k - 1], ordered[n - k], "order")
+    return Interval(median, ordered[k - 1], ordered[-k], "order")
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from normbench.spelling import assignments, spelled
-from normbench.stats import Interval
+from normbench.stats.intervals import Interval
 
 
 @dataclass(frozen=True)

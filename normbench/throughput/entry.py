@@ -1,4 +1,4 @@
-"""What a session is asked for, and what it says as it goes on. No torch."""
+"""What a session is asked for, and what it reports as it goes on. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Effort:
 
 @dataclass
 class Entry:
-    """One norm's part in a session: its trial, and what came of it; seconds, a number a round."""
+    """One norm's part in a session: its trial, and what came of it; the seconds of each round."""
 
     trial: Trial
     outcome: Timed = "measured"
@@ -30,21 +30,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Turn:
-    """Said before an entry is made, and before each of its turns: the entry's index. Until the next, it computes."""
+    """Reported before an entry is made, and before each of its turns: the index of the entry that computes now."""
 
     entry: int
 
 
 @dataclass(frozen=True)
 class Round:
-    """Said after each round: how many there were."""
+    """Reported after each round: how many there were."""
 
     done: int
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A session's result, said last: what a block was, why it stopped, and what came of each entry."""
+    """A session's result, reported last: what a block was, why it stopped, and what came of each entry."""
 
     entries: list[Entry]
     rounds: int = 0

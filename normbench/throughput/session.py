@@ -14,7 +14,7 @@ import torch
 from normbench import surroundings
 from normbench.errors import UsageError
 from normbench.registry import Registry
-from normbench.stats import ratio_over_rounds
+from normbench.stats.intervals import ratio_over_rounds
 from normbench.throughput.candidate import Candidate
 from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
 from normbench.train import assemble

@@ -21,8 +21,8 @@ from normbench.sources import AtHand
 from normbench.spelling import Choice, choice
 from normbench.store import Store, Writer
 from normbench.store.records import SCHEMA, SessionRecord, Timing
-from normbench.throughput import Effort, Entry, Measured, Round, Turn
-from normbench.trials import Cell, Made, Source, Trial, shared
+from normbench.throughput.entry import Effort, Entry, Measured, Round, Turn
+from normbench.trials import Cell, Made, shared
 
 #: Called with a session and how many of its rounds are done: 0 before anything of it is.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
@@ -115,9 +115,8 @@ def measure_all(
 ) -> Iterator[SessionRecord]:
     """Measure sessions one after another; store each as it ends, and yield it."""
     for session in wanted:
-        env = writer.environment(environment.describe(at.device))
         on_round = functools.partial(on_session, session) if on_session else lambda done: None  # noqa: ARG005
-        record = _measured(session, at, effort, env, writer.sources, on_round)
+        record = _measured(session, writer, at, effort, on_round)
         writer.append(record)
         yield record
 
@@ -142,27 +141,21 @@ def of_folder(store: Store, registry: Registry) -> list[Session]:
 
 
 def _measured(
-    session: Session,
-    at: Workplace,
-    effort: Effort,
-    env: str,
-    stored: Callable[[Sequence[Source]], str],
-    on_round: Callable[[int], None],
+    session: Session, writer: Writer, at: Workplace, effort: Effort, on_round: Callable[[int], None]
 ) -> SessionRecord:
-    """Measure a session; return its record. Where the baseline can't be measured it holds no figures.
+    """Measure a session; return its record, without figures where the baseline can't be measured.
 
-    `stored` stores a list of sources and returns its key.
+    The environment and the sources that it names are stored.
     """
+    env = writer.environment(environment.describe(at.device))
     started = datetime.now(UTC)
     on_round(0)
     cells = session.entries
-    rows = [cell.norm_id for cell in cells]
-    baseline, again = rows.index(session.baseline.norm_id), len(cells)
-    entries = [Entry(_trial(cell)) for cell in [*cells, session.baseline]]
+    baseline, again = [cell.norm_id for cell in cells].index(session.baseline.norm_id), len(cells)
+    entries = [Entry(cell.trial(RATE * cell.recipe.rate, {}, 0)) for cell in [*cells, session.baseline]]
     measured = _timed(entries, baseline, again, at, effort, on_round)
-    failed = measured.stopped == "failed"
     timed = zip(cells, measured.entries, strict=False)
-    timings = {cell.norm_id: _timing(cell, entry, failed, stored) for cell, entry in timed}
+    timings = {cell.norm_id: _timing(cell, entry, measured, writer) for cell, entry in timed}
     first = session.baseline
     return SessionRecord(
         schema=SCHEMA,
@@ -179,7 +172,7 @@ def _measured(
         stopped=measured.stopped,
         precision=effort.precision,
         baseline=timings[first.norm_id],
-        again=_timing(first, measured.entries[again], failed, stored),
+        again=_timing(first, measured.entries[again], measured, writer),
         without=timings[session.without.norm_id] if session.without else None,
         norms=[timings[cell.norm_id] for cell in session.cells if cell.norm_id != first.norm_id],
     )
@@ -192,7 +185,7 @@ def _timed(
     while True:
         left = [i for i, entry in enumerate(entries) if entry.outcome == "measured"]
         asked = [entries[i].trial for i in left], left.index(baseline), left.index(again), effort
-        turn = baseline  # to whose account the loading of data goes
+        turn = baseline  # if its worker dies while data is loaded, that is the baseline's
         try:
             with closing(at.stream("normbench.throughput.session:measure", *asked)) as events:
                 for event in events:
@@ -224,16 +217,12 @@ def _like(cell: Cell, asked: Choice, registry: Registry) -> Cell:
     return msgspec.structs.replace(cell, norm=asked.name, params=asked.params, label=asked.shown, norm_print=norm_print)
 
 
-def _trial(cell: Cell) -> Trial:
-    return cell.trial(RATE * cell.recipe.rate, {}, 0)
-
-
-def _timing(cell: Cell, entry: Entry, failed: bool, stored: Callable[[Sequence[Source]], str]) -> Timing:
+def _timing(cell: Cell, entry: Entry, measured: Measured, writer: Writer) -> Timing:
     made = entry.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
-    kept = entry.outcome == "measured" and not failed
+    kept = entry.outcome == "measured" and measured.stopped != "failed"
     return Timing(
         **shared(Timing, cell, made),
-        sources=stored(made.files),
+        sources=writer.sources(made.files),
         outcome=entry.outcome,
         reason=entry.reason,
         train=_rounded(entry.train) if kept else [],

@@ -1,6 +1,5 @@
 """A pack of trials -> outcomes: network, data, Lightning module and the streams of randomness."""
 
 from normbench.train.fit import fit, fit_pack
-from normbench.train.place import layer
 
-__all__ = ["fit", "fit_pack", "layer"]
+__all__ = ["fit", "fit_pack"]

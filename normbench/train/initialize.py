@@ -39,7 +39,12 @@ class Initializer:
             nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=stream)
         elif recipe.init == "xavier":
             nn.init.xavier_uniform_(weight, generator=stream)
-        _put(linear, weight * recipe.init_scale)
+        weight *= recipe.init_scale
+        if parametrize.is_parametrized(linear, "weight"):
+            # The task's own network computes this weight: the parametrization finds what gives it.
+            linear.weight = weight
+        else:
+            linear.weight.copy_(weight)
         if recipe.init != "default" and isinstance(linear.bias, Tensor):
             linear.bias.zero_()
 
@@ -52,11 +57,3 @@ class Initializer:
         for module in network.modules():
             if module not in left_alone:
                 self(module)
-
-
-def _put(linear: Any, weight: Tensor) -> None:
-    if parametrize.is_parametrized(linear, "weight"):
-        # The task's own network computes this weight: the parametrization finds what gives it.
-        linear.weight = weight
-    else:
-        linear.weight.copy_(weight)

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench import contract
-from normbench.contract import ALL, Layout, Norm, Site, Unsupported
-from normbench.errors import UsageError, unknown
-from normbench.registry import Registry
-from normbench.spelling import checked
+from normbench.contract import Layout, Norm, Site, Unsupported
 from normbench.train.initialize import Initializer
 from normbench.train.streams import global_stream
 
@@ -144,34 +141,6 @@ class ResidualSum(nn.Module):
         """Add the branch's and the shortcut's outputs, which have one shape."""
         result: Tensor = self.end(self.branch(x) + self.shortcut(skip))
         return result
-
-
-def layer(
-    name: str,
-    *,
-    channels: int,
-    layout: Layout = "NCHW",
-    activation: str | None = None,
-    module: nn.Module | None = None,
-    registry: Registry,
-    **params: Any,
-) -> nn.Module:
-    """Return one layer of a norm, alone: see `normbench.layer`."""
-    norm = registry.norm(name)
-    if layout not in ALL:
-        raise unknown("layout", layout, ALL)
-    given = checked(norm.params, params, name)
-    if (module is not None) != (norm.placement == "weight"):
-        takes = (
-            "wraps a linear: give it as module=" if norm.placement == "weight" else "wraps nothing: leave out module="
-        )
-        raise UsageError(f"{name} {takes}")
-    site = Site(channels, layout, activation)
-    try:
-        check_site(norm, site)
-        return built(norm, site, given, *([module] if module is not None else []))
-    except Unsupported as error:
-        raise UsageError(str(error)) from None
 
 
 def check_site(norm: Norm, site: Site) -> None:

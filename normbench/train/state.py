@@ -22,11 +22,12 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 def marks(network: nn.Module) -> Marks:
     """Return a mark of each attribute that is no weight, buffer or module, and of the hooks: what `taken` goes by."""
     known = frozenset(map(id, (*network.modules(), *network.parameters(), *network.buffers())))
-    found: Marks = {}
+    now: Marks = {}
     for name, module in network.named_modules():
-        found |= {(name, key): _mark(value, known) for key, value in _attributes(module).items()}
-        found |= {(name, hooks): tuple(vars(module)[hooks]) for hooks in _HOOKS}
-    return found
+        own = vars(module)
+        now |= {(name, key): _mark(value, known) for key, value in own.items() if key not in _OF_TORCH}
+        now |= {(name, hooks): tuple(own[hooks]) for hooks in _HOOKS}
+    return now
 
 
 def taken(network: nn.Module, start: Marks) -> dict[str, Any]:
@@ -36,13 +37,11 @@ def taken(network: nn.Module, start: Marks) -> dict[str, Any]:
     such a one is no plain value, tensor, or list, tuple or dict of them, unless its module has an extra state.
     """
     modules = dict(network.named_modules())
-    extra = {name: module.get_extra_state() for name, module in modules.items() if _has_extra_state(module)}
+    stateless = nn.Module.get_extra_state
+    extra = {name: own.get_extra_state() for name, own in modules.items() if type(own).get_extra_state is not stateless}
     now = marks(network)
     attributes: dict[str, dict[str, Any]] = {}
-    for name, key in [
-        *(where for where, mark in now.items() if start.get(where) != mark),
-        *(start.keys() - now.keys()),
-    ]:
+    for name, key in [*(at for at, mark in now.items() if start.get(at) != mark), *(start.keys() - now.keys())]:
         own = modules[name].__dict__ if name in modules else {}
         if key in own and _is_plain(own[key]):
             attributes.setdefault(name, {})[key] = _detached(own[key])
@@ -95,10 +94,6 @@ def freeze(network: nn.Module, saved: Mapping[str, Any]) -> None:
 def copied(tensor: Tensor) -> Tensor:
     """Return a copy on the CPU, without what else is in its storage, where it is a view."""
     return tensor.detach().to("cpu", copy=True)
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
 
 
 class _Marker(pickle.Pickler):
@@ -174,7 +169,3 @@ def _put_buffer(module: nn.Module, name: str, saved: Tensor | None) -> None:
         own.copy_(saved)
     else:
         module.register_buffer(name, saved, persistent=name not in module._non_persistent_buffers_set)
-
-
-def _has_extra_state(module: nn.Module) -> bool:
-    return type(module).get_extra_state is not nn.Module.get_extra_state

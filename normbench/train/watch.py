@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -72,7 +73,8 @@ class Watch:
         self._learned = {id(value) for group in module.optimizer.param_groups for value in group["params"]}
         self._handles.append(module.register_forward_hook(lambda module, part, loss: self._lost(loss)))  # noqa: ARG005
         for site, layer in place.layers:
-            self._attach(site, layer)
+            enter, leave = functools.partial(self._enter, site), functools.partial(self._leave, site)
+            self._handles += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
 
     def end(self) -> None:
         """Leave the layers alone: one may be used again, where it should not be."""
@@ -82,12 +84,6 @@ class Watch:
     def _lost(self, loss: Tensor) -> None:
         self.see(None, "the loss", loss)
         self.check_trained(loss)
-
-    def _attach(self, site: Site, layer: nn.Module) -> None:
-        self._handles += [
-            layer.register_forward_pre_hook(lambda module, inputs: self._enter(site, inputs[0])),  # noqa: ARG005
-            layer.register_forward_hook(lambda module, inputs, output: self._leave(site, inputs[0], output)),  # noqa: ARG005
-        ]
 
     def see(self, site: Site | None, what: str, value: Tensor) -> None:
         """Note a tensor."""
@@ -130,7 +126,8 @@ class Watch:
                     "make weights in __init__, and keep modules as attributes or in a ModuleList",
                 )
 
-    def _enter(self, site: Site, given: Any) -> None:
+    def _enter(self, site: Site, layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG002 - a hook's
+        given = inputs[0]
         if not self._wraps:
             _check_layout(site, given)
         self.site = site
@@ -139,7 +136,8 @@ class Watch:
         if given.requires_grad:
             _on_gradient(given, lambda: self._at(None))
 
-    def _leave(self, site: Site, given: Tensor, output: Any) -> None:
+    def _leave(self, site: Site, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
+        given: Tensor = inputs[0]
         if not isinstance(output, Tensor):
             raise Refused(site, f"the layer returned {type(output).__name__}; it returns a tensor")
         self._check_output(site, given, output)

@@ -17,7 +17,7 @@ from normbench.boards import NAMES, tables
 from normbench.boards.stability import WITHIN, Curve, over_the_grid, trains_up_to, weights, within
 from normbench.cli.status import Status
 from normbench.contract import Norm, Recipe, Site, Task, Traits
-from normbench.stats import mean_over_seeds, unseen_failures
+from normbench.stats.intervals import mean_over_seeds, unseen_failures
 from normbench.store import Store
 from normbench.store.kinds import KINDS, QUARANTINE
 from normbench.store.records import SCHEMA, RunRecord, SessionRecord, Timing, TrialRecord

@@ -12,7 +12,7 @@ from normbench import plugins
 from normbench.calls import Workplace
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
-from normbench.fingerprint.take import held, held_against, storing, take
+from normbench.fingerprint.take import compared, storing, take
 from normbench.store import Store
 from normbench.store.kinds import FINGERPRINTS
 
@@ -211,20 +211,19 @@ def test_what_can_be_said_beside_what_was_stored(taken, monkeypatch):
     now = msgspec.structs.replace(now, params={})
     stored = [*same, *changed, *failing]
 
-    verdicts = held_against(stored, [*taken("none"), now, *failing, *taken("drawing")])
+    beside = compared(stored, [*taken("none"), now, *failing, *taken("drawing")])
 
-    assert ["same", "changed", "unknown", "unknown"] == list(verdicts.values())
-    assert (now.table_id, now.norm_id) == list(verdicts)[1]
+    assert ["same", "changed", "unknown", "unknown"] == [one.verdict for one in beside]
     for others in ({"device": "cuda"}, {"task_version": 2}, {"method": 0}, {"recipe": now.recipe.changed(rate=1.0)}):
-        assert "unknown" == held([msgspec.structs.replace(same[0], **others)], same)[0].verdict
+        assert "unknown" == compared([msgspec.structs.replace(same[0], **others)], same)[0].verdict
 
 
 def test_the_latest_that_is_stored_counts(taken):
-    """A fingerprint is held against the last of its like, and names where it differs and since when."""
+    """A fingerprint is compared with the last of its like, and names where it differs and since when."""
     [older], [now] = taken("scaled(factor=1.001)"), taken("scaled")
     older = msgspec.structs.replace(older, params={}, started="earlier")
 
-    same, changed = held([older, now], [now]), held([now, older], [now])
+    same, changed = compared([older, now], [now]), compared([now, older], [now])
 
     assert ("same", None) == (same[0].verdict, same[0].difference)
     assert ("changed", "earlier") == (changed[0].verdict, changed[0].before.started)

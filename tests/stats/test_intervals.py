@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normbench.stats import (
+from normbench.stats.intervals import (
     clopper_pearson,
     mean_over_seeds,
     median_over_rounds,
@@ -105,7 +105,7 @@ def test_median_interval_of_a_familiar_number(n: int, expected: tuple[int, int])
 @pytest.mark.parametrize("of", [mean_over_seeds, median_over_seeds, median_over_rounds])
 def test_no_values_are_refused(of) -> None:
     """A mean or a median of nothing is a mistake, not a number."""
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match=r"at least one|no median"):
         of([])
 
 

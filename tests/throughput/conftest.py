@@ -13,7 +13,8 @@ from torch import nn
 
 import normbench
 from normbench.registry import Offered, Plugin, Registry
-from normbench.throughput import Effort, Entry, Measured, Round, session
+from normbench.throughput import session
+from normbench.throughput.entry import Effort, Entry, Measured, Round
 from normbench.trials import Trial
 
 

@@ -3,7 +3,7 @@
 import torch
 
 import normbench
-from normbench.throughput import Entry
+from normbench.throughput.entry import Entry
 from normbench.throughput.session import _charged
 from normbench.trials import Trial
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import normbench
 from normbench.errors import UsageError
-from normbench.stats import ratio_over_rounds
+from normbench.stats.intervals import ratio_over_rounds
 from normbench.throughput import session
 
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 import normbench
+from normbench import plugins
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
 from normbench.train.initialize import Initializer
-from normbench.train.place import Place, layer
+from normbench.train.place import Place
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 
@@ -172,7 +173,8 @@ def test_a_layout_the_norm_has_no_form_for_is_unsupported(place):
         ({"name": "convolutions-only", "channels": 3, "layout": "NC"}, "no form for layout NC"),
     ],
 )
-def test_a_mistaken_request_for_a_layer_is_refused(registry, options, message):
+def test_a_mistaken_request_for_a_layer_is_refused(registry, options, message, monkeypatch):
     """normbench.layer names what is wrong and what would be right."""
+    monkeypatch.setattr(plugins, "current", lambda: registry)
     with pytest.raises(UsageError, match=message):
-        layer(**options, registry=registry)
+        normbench.layer(**options)

@@ -10,7 +10,7 @@ from normbench.cli import options, output
 from normbench.cli.status import Status
 from normbench.execute import Request, on_device, prepare
 from normbench.fingerprint.numbers import OF_GRADIENTS, RELATIVE
-from normbench.fingerprint.take import Beside, held, storing, take
+from normbench.fingerprint.take import Beside, compared, storing, take
 from normbench.store.records import FingerprintRecord
 from normbench.surroundings import on_stderr
 
@@ -48,7 +48,7 @@ def command(
         on_taken = storing(writer, prepared.device)
         with on_stderr():  # what a layer prints that computes in this process
             taken = take(prepared.cells, prepared.workplace, on_taken)
-    pairs = list(zip(taken, held(before, taken), strict=True))
+    pairs = list(zip(taken, compared(before, taken), strict=True))
     output.warn_of_unreadable(store)
     output.put_tables(_tables(prepared, pairs), form)
     if not quiet:
