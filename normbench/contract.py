@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import pluggy
 
@@ -31,8 +31,8 @@ Layout: TypeAlias = Literal["NC", "NCL", "NCHW", "NLC"]
 Placement: TypeAlias = Literal["before", "after", "fused", "weight"]
 
 #: Every layout a site can have. In NLC, that of tokens, channels come last.
-ALL: frozenset[str] = frozenset({"NC", "NCL", "NCHW", "NLC"})
-PLACEMENTS: frozenset[str] = frozenset({"before", "after", "fused", "weight"})
+ALL: frozenset[str] = frozenset(get_args(Layout))
+PLACEMENTS: frozenset[str] = frozenset(get_args(Placement))
 
 #: The fields of descriptions that name a function: as an object, or as a string "package.module:name".
 FUNCTIONS = ("layer", "data", "network", "loss", "score", "augment", "watch", "run", "stream")
@@ -331,8 +331,8 @@ def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
     if not isinstance(value, str):
         return value
     module, _, name = value.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    imported: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return imported
 
 
 def named_by(fn: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,8 +350,8 @@ def _check_head(kind: str, name: str, summary: str) -> None:
 def _check_members(what: str, given: Any, allowed: frozenset[str] | set[str]) -> None:
     strangers = sorted(set(given) - allowed, key=str)
     if strangers or not given:
-        found = repr(strangers[0]) if strangers else "nothing"
-        raise ValueError(f"{what} has {found}; allowed: {', '.join(sorted(allowed))}")
+        has = repr(strangers[0]) if strangers else "nothing"
+        raise ValueError(f"{what} has {has}; allowed: {', '.join(sorted(allowed))}")
 
 
 def _check_function(what: str, value: Any) -> None:
@@ -369,12 +369,12 @@ def _parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[st
         return dict(declared) or signatures.parameters(fn)
     if declared:
         raise ValueError(f"params is for a {what} given as a string; a callable's own parameters declare themselves")
-    found = list(inspect.signature(fn).parameters.values())
-    for parameter in found:
+    parameters = list(inspect.signature(fn).parameters.values())
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             text = str(parameter).partition(":")[0]
             raise ValueError(f"{what} takes {text}, which would swallow a misspelt parameter: name each one")
-    leading, own = found[: len(first)], found[len(first) :]
+    leading, own = parameters[: len(first)], parameters[len(first) :]
     if len(leading) < len(first) or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in leading):
         raise ValueError(f"{what} takes ({', '.join(first)}) first, then its parameters")
     for parameter in own:

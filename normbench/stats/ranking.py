@@ -41,10 +41,10 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
     known = ((~np.isnan(scores)).sum(axis=-1) >= 2).sum(axis=-1)
     mean, p = _tested(differences, known)
     sure = holm(p) <= 1 - level
-    found = np.zeros((*scores.shape[:-1], norms), dtype=bool)
-    found[..., above, below] = sure & (mean > 0)
-    found[..., below, above] = sure & (mean < 0)
-    return found
+    better = np.zeros((*scores.shape[:-1], norms), dtype=bool)
+    better[..., above, below] = sure & (mean > 0)
+    better[..., below, above] = sure & (mean < 0)
+    return better
 
 
 def rank_intervals(better: Sure) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
@@ -61,12 +61,12 @@ def groups(better: Sure) -> list[int]:
 
     A group is cut where every norm above is surely better than every norm below.
     """
-    group, found = 1, []
+    group, of_norms = 1, []
     for i in range(len(better)):
         if i and better[:i, i:].all():
             group += 1
-        found.append(group)
-    return found
+        of_norms.append(group)
+    return of_norms
 
 
 def comparable(scores: Scores) -> bool:

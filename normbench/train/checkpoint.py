@@ -162,9 +162,9 @@ class Checkpoints(pl.Callback):
     def _newest(self) -> dict[str, Any] | None:
         """Return this rank's part of the newest checkpoint that every rank can read."""
         states = {path.stem.partition("-")[0]: self._read(path) for path in self._files()}
-        found = self._ranks.union(states)
-        lacking = self._ranks.union([taken for taken in found if states.get(taken) is None])
-        return states[max(found - lacking, key=int)] if found - lacking else None
+        anywhere = self._ranks.union(states)
+        whole = anywhere - self._ranks.union([taken for taken in anywhere if states.get(taken) is None])
+        return states[max(whole, key=int)] if whole else None
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return what a file holds; None where it can't be read, or is of another training."""

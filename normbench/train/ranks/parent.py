@@ -202,9 +202,9 @@ def _shape(pack: Pack, keeper: Keeper) -> Shape:
     if recipe.num_nodes > 1 and keeper.launcher is None:
         raise UsageError(f"num_nodes is {recipe.num_nodes}: several machines need the executor ray")
     if kind == "cuda" and recipe.num_nodes == 1:
-        found = torch.cuda.device_count()
-        if recipe.devices > found:
-            raise UsageError(f"devices is {recipe.devices}; torch sees {found} GPUs here")
+        gpus = torch.cuda.device_count()
+        if recipe.devices > gpus:
+            raise UsageError(f"devices is {recipe.devices}; torch sees {gpus} GPUs here")
         if int(index or 0):
             raise UsageError(f"devices is {recipe.devices}; with several, the device is cuda, not {pack.device}")
     return Shape(recipe.devices, recipe.num_nodes, kind)
