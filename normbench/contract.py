@@ -74,7 +74,7 @@ class Traits:
     `order_dependent`: it depends on the order of the samples.
     `rank_dependent`: on several devices, each rank computes from its own part of the batch.
     `state`: names of the buffers that training moves.
-    `batch_size_1`: it can train at batch size 1: "yes", "spatial" (where a sample has several values a channel), "no".
+    `batch_size_1`: whether it trains at batch size 1: "yes", "no", or "spatial" (if samples have several values per channel).
     `centres`: a constant added to one channel of its input changes nothing, so that a bias directly before it is
     dropped. (Layer norm subtracts a mean over channels, which is another thing.)
     `scale_invariant`: rescaling its input changes nothing, up to eps.
@@ -211,7 +211,7 @@ class Task:
     `network(place, recipe) -> nn.Module`: `place`, a `Place`, puts the norm in; see docs/plugins.md.
     `loss(outputs, targets) -> Tensor`: a scalar, the mean over the batch (default: cross-entropy).
     `score(outputs, targets) -> Tensor`: shape (N,), whose mean over a split is the score (default: accuracy).
-    `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers a
+    `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers per
     sample, uniform in [0, 1), shape (N, augment_draws), which depend on the seed, the epoch and the sample alone.
 
     `measure` names the score, `unit` is "%" where a share is shown as per cent, else the unit itself; `direction` says
@@ -262,7 +262,7 @@ class Probe:
 
     `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after
     each epoch (counted from 1), the network in training mode; each name it returns becomes a series of the record, one
-    number an epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something
+    number per epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something
     from one epoch to the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and tensors.
     """
 

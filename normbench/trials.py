@@ -24,7 +24,7 @@ Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
 class Meaning(NamedTuple):
     """What an outcome means.
 
-    One that is `final` says something of the layer, and a later run does not try again; any other is a failure of the
+    One that is `final` is a result of the layer, and a later run does not try again; any other is a failure of the
     run, exit status 4. `mark` stands for it on the strip of the stability board, "" where it has no score; `style` is
     how rich shows it.
     """
@@ -91,7 +91,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: float = math.inf
 
     def lost(self, outcome: Literal["error", "timeout"], reason: str, seconds: float = 0.0) -> list[Outcome]:
-        """Return the outcomes of a pack whose worker died: one a trial."""
+        """Return the outcomes of a pack whose worker died: one per trial."""
         return [
             Outcome(trial=trial, outcome=outcome, reason=reason, dry=self.dry, seconds=seconds) for trial in self.trials
         ]
@@ -261,7 +261,7 @@ class Cell(InTables, OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_def
         )
 
     def trials(self) -> Iterator[Trial]:
-        """Every trial of the cell, a seed at a time."""
+        """Every trial of the cell, one seed after another."""
         for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
             yield self.trial(rate, setting, seed)
 

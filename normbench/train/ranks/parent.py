@@ -1,4 +1,4 @@
-"""Trials on several devices: a group of processes under torchrun, one a device, kept for many trials.
+"""Trials on several devices: a group of processes under torchrun, one per device, kept for many trials.
 
 This is the parent's side. It sends a trial to every rank, takes what comes of it, and kills the group as a whole:
 where a rank died or left a trial that the others are still in, where another shape or cell is wanted, and at exit.

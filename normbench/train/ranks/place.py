@@ -1,4 +1,4 @@
-"""The ranks of a training: processes, a device each, that train one trial together, and what they tell one another.
+"""The ranks of a training: processes, one per device, that train one trial together, and what they tell one another.
 
 Where there is one rank, nothing is sent, and torch.distributed is not needed.
 """
