@@ -74,7 +74,8 @@ class Traits:
     `order_dependent`: it depends on the order of the samples.
     `rank_dependent`: on several devices, each rank computes from its own part of the batch.
     `state`: names of the buffers that training moves.
-    `batch_size_1`: whether it trains at batch size 1: "yes", "no", or "spatial" (if samples have several values per channel).
+    `batch_size_1`: whether it trains at batch size 1: "yes", "no", or "spatial" (if a channel has several values
+    per sample).
     `centres`: a constant added to one channel of its input changes nothing, so that a bias directly before it is
     dropped. (Layer norm subtracts a mean over channels, which is another thing.)
     `scale_invariant`: rescaling its input changes nothing, up to eps.

@@ -198,9 +198,7 @@ class Training(pl.LightningModule):
         before = set(self.series) - OWN_SERIES
         if epoch > 1 and before != set(said):
             odd = min(before ^ set(said))
-            raise ValueError(
-                f"probes return {odd!r} after some epochs only (epoch {epoch}); each is one number per epoch"
-            )
+            raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); return it after each")
         return said
 
     @torch.no_grad()
