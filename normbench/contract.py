@@ -68,7 +68,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a layer claims of itself; the host acts on it, and conformance checks test it.
+    """What a layer claims about itself; the host acts on it, and conformance checks test it.
 
     `batch_dependent`: in training, a sample's output depends on the other samples of the batch.
     `order_dependent`: it depends on the order of the samples.

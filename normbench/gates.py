@@ -82,7 +82,7 @@ def replaced(declared: Mapping[str, str], given: Mapping[str, str]) -> dict[str,
 
 
 def given(texts: Sequence[str]) -> dict[str, str]:
-    """Return what --fail METRIC:MARGIN, repeated, says, like a suite's [gate]. Raises UsageError."""
+    """Return the options --fail METRIC:MARGIN as a table, like a suite's [gate]. Raises UsageError."""
     table: dict[str, str] = {}
     for text in texts:
         name, colon, margin = text.partition(":")

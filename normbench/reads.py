@@ -68,7 +68,7 @@ def leave_out(*folders: Path | str) -> None:
 
 
 class asking:  # noqa: N801 - used like a function
-    """While this is entered a plugin is loaded or used: what no known module reads counts for the node `name`.
+    """Entered while a plugin is loaded or used: what is read by no known module counts for the node `name`.
 
     `home` is the plugin's folder.
     """
@@ -108,7 +108,7 @@ def read(roots: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def edited(roots: Iterable[str]) -> str | None:
-    """Return the path of a file that is not any more what this process read of it, for modules; None if all are."""
+    """Return the path of a file that was edited since this process read it for these modules; None if none was."""
     return next((path for path, (_, digest) in read(roots).items() if digest != hash_of(path)), None)
 
 

@@ -86,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     def __post_init__(self) -> None:
         """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.
 
-        Plans and boards make recipes by the million: what is the very object its default is needs neither.
+        Plans and boards make recipes by the million: a value that is the very object of its default needs neither.
         """
         values = msgspec.structs.astuple(self)
         for name, value, default in zip(self.__struct_fields__, values, _DEFAULTS, strict=True):
@@ -138,7 +138,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal
 }
 _FLOATS = frozenset(name for name, hint in _HINTS.items() if hint is float)
-#: Each field's default, or what no value is.
+#: Each field's default; msgspec's NODEFAULT, which no value is, where it has none.
 _DEFAULTS = tuple(field.default for field in msgspec.structs.fields(Recipe))
 
 

@@ -98,7 +98,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A function of normbench's, and what it is given: what computes with layers and is no trial. It travels whole.
+    """A function of normbench that computes with layers and is no trial, with its arguments; it travels whole.
 
     `function` is "module:name"; see `normbench.calls`. `registered` is as in a `Pack`.
     """
@@ -267,6 +267,6 @@ class Cell(InTables, OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_def
 
 
 def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:
-    """Return what structs say in the fields that a kind of struct has as well; a later one's count."""
-    said = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
-    return {name: value for name, value in said.items() if name in kind.__struct_fields__}
+    """Return the fields of structs that a kind of struct has as well; where two structs have one, the later counts."""
+    values = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
+    return {name: value for name, value in values.items() if name in kind.__struct_fields__}

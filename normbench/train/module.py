@@ -184,7 +184,7 @@ class Training(pl.LightningModule):
             self.series.setdefault(name, []).append(value)
 
     def _watched(self, epoch: int) -> dict[str, float]:
-        """Return what the probes say of an epoch, counted from 1.
+        """Return the probes' numbers for an epoch, counted from 1.
 
         Raises ValueError for a name that is taken, and where the names are others than in the epochs before.
         """

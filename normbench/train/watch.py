@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - what the host says of a layer, not wha
 
 @dataclass(frozen=True)
 class Seen:
-    """A tensor of a dry run: whose it is (None: no layer's), what it is, a number for all it holds, and if some is nan.
+    """A tensor of a dry run: whose it is (None: no layer's), what it is, a number for all of it, whether some is nan.
 
     The number is a checksum of the bits on a CPU (`exact`), and elsewhere a length.
     """
