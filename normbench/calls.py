@@ -1,7 +1,7 @@
-"""Functions that are called in a worker: what a layer does to the process it computes in, it does to no command.
+"""Functions that are called in a worker, so that what a layer does to its process does not reach the command's.
 
 Such a function takes its arguments and the keywords `registry`, `device` and `data_dir`, and yields values that can be
-pickled. While one of them is on its way nothing computes: whoever reads them may draw, or store.
+pickled. Between two of them nothing computes: whoever reads them may draw, or store.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import pluggy
 
@@ -31,8 +31,8 @@ Layout: TypeAlias = Literal["NC", "NCL", "NCHW", "NLC"]
 Placement: TypeAlias = Literal["before", "after", "fused", "weight"]
 
 #: Every layout a site can have. In NLC, that of tokens, channels come last.
-ALL: frozenset[str] = frozenset({"NC", "NCL", "NCHW", "NLC"})
-PLACEMENTS: frozenset[str] = frozenset({"before", "after", "fused", "weight"})
+ALL: frozenset[str] = frozenset(get_args(Layout))
+PLACEMENTS: frozenset[str] = frozenset(get_args(Placement))
 
 #: The fields of descriptions that name a function: as an object, or as a string "package.module:name".
 FUNCTIONS = ("layer", "data", "network", "loss", "score", "augment", "watch", "run", "stream")
@@ -68,13 +68,14 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a layer claims of itself; the host acts on it, and conformance checks test it.
+    """What a layer claims about itself; the host acts on it, and conformance checks test it.
 
     `batch_dependent`: in training, a sample's output depends on the other samples of the batch.
     `order_dependent`: it depends on the order of the samples.
     `rank_dependent`: on several devices, each rank computes from its own part of the batch.
     `state`: names of the buffers that training moves.
-    `batch_size_1`: it can train at batch size 1: "yes", "spatial" (where a sample has several values a channel), "no".
+    `batch_size_1`: whether it trains at batch size 1: "yes", "no", or "spatial" (if a channel has several values
+    per sample).
     `centres`: a constant added to one channel of its input changes nothing, so that a bias directly before it is
     dropped. (Layer norm subtracts a mean over channels, which is another thing.)
     `scale_invariant`: rescaling its input changes nothing, up to eps.
@@ -211,7 +212,7 @@ class Task:
     `network(place, recipe) -> nn.Module`: `place`, a `Place`, puts the norm in; see docs/plugins.md.
     `loss(outputs, targets) -> Tensor`: a scalar, the mean over the batch (default: cross-entropy).
     `score(outputs, targets) -> Tensor`: shape (N,), whose mean over a split is the score (default: accuracy).
-    `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers a
+    `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers per
     sample, uniform in [0, 1), shape (N, augment_draws), which depend on the seed, the epoch and the sample alone.
 
     `measure` names the score, `unit` is "%" where a share is shown as per cent, else the unit itself; `direction` says
@@ -262,7 +263,7 @@ class Probe:
 
     `watch(network)` returns an object with a method `on_epoch(epoch) -> Mapping[str, float | Tensor]`, called after
     each epoch (counted from 1), the network in training mode; each name it returns becomes a series of the record, one
-    number an epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something
+    number per epoch. A probe must leave weights, buffers and random generators as they were. Where it keeps something
     from one epoch to the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and tensors.
     """
 
@@ -331,8 +332,8 @@ def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
     if not isinstance(value, str):
         return value
     module, _, name = value.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    imported: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return imported
 
 
 def named_by(fn: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,8 +351,8 @@ def _check_head(kind: str, name: str, summary: str) -> None:
 def _check_members(what: str, given: Any, allowed: frozenset[str] | set[str]) -> None:
     strangers = sorted(set(given) - allowed, key=str)
     if strangers or not given:
-        found = repr(strangers[0]) if strangers else "nothing"
-        raise ValueError(f"{what} has {found}; allowed: {', '.join(sorted(allowed))}")
+        has = repr(strangers[0]) if strangers else "nothing"
+        raise ValueError(f"{what} has {has}; allowed: {', '.join(sorted(allowed))}")
 
 
 def _check_function(what: str, value: Any) -> None:
@@ -369,12 +370,12 @@ def _parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[st
         return dict(declared) or signatures.parameters(fn)
     if declared:
         raise ValueError(f"params is for a {what} given as a string; a callable's own parameters declare themselves")
-    found = list(inspect.signature(fn).parameters.values())
-    for parameter in found:
+    parameters = list(inspect.signature(fn).parameters.values())
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             text = str(parameter).partition(":")[0]
             raise ValueError(f"{what} takes {text}, which would swallow a misspelt parameter: name each one")
-    leading, own = found[: len(first)], found[len(first) :]
+    leading, own = parameters[: len(first)], parameters[len(first) :]
     if len(leading) < len(first) or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in leading):
         raise ValueError(f"{what} takes ({', '.join(first)}) first, then its parameters")
     for parameter in own:

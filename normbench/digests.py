@@ -67,11 +67,10 @@ class _Hasher:
         self._open[name] = len(self._open)
         self._kept.append(thing)
         try:
-            found = _hash(*self._parts(thing))
+            self._done[name] = _hash(*self._parts(thing))
         finally:
             del self._open[name]
-        self._done[name] = found
-        return found
+        return self._done[name]
 
     def _parts(self, thing: Any) -> Iterator[str | bytes]:
         plain = _plain(thing)
@@ -223,12 +222,8 @@ def _array(thing: Any) -> list[str | bytes] | None:
         if isinstance(thing, torch.Tensor) and type(thing) in (torch.Tensor, torch.nn.Parameter):
             if thing.layout != torch.strided or thing.is_meta:
                 raise _UnhashableError("a tensor without plain numbers")
-            flat = (
-                thing.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8)
-                if thing.numel()
-                else None
-            )
-            content = b"" if flat is None else flat.numpy().tobytes()
+            flat = thing.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+            content = flat.view(torch.uint8).numpy().tobytes() if thing.numel() else b""
             return [type(thing).__name__, f"{thing.dtype} {tuple(thing.shape)} {thing.requires_grad}", content]
         if isinstance(thing, torch.dtype | torch.device | torch.layout | torch.memory_format):
             return ["torch", str(thing)]
@@ -240,13 +235,12 @@ def _array(thing: Any) -> list[str | bytes] | None:
 
 def _globals_of(code: CodeType) -> set[str]:
     """Return the globals that code names, that of its inner functions and classes as well."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return found.union(*(_globals_of(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+    named = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return named.union(*(_globals_of(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def _names_in(code: CodeType) -> set[str]:
-    found = set(code.co_names)
-    return found.union(*(_names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+    return set(code.co_names).union(*(_names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def _hash(*parts: str | bytes) -> str:

@@ -51,7 +51,7 @@ def cores() -> int:
 
 
 def new_id(started: datetime) -> str:
-    """Return a name for a run or a session that no other has: when it began, and something drawn."""
+    """Return a name for a run or a session that no other has: when it began, and six random digits."""
     return f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 

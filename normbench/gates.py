@@ -67,13 +67,13 @@ class Gate:
 
 def gates(table: Mapping[str, str], where: str) -> dict[str, Gate]:
     """Return the gates of a suite's [gate], by metric. Raises UsageError for one that can't be; `where` begins it."""
-    found: dict[str, Gate] = {}
+    checked: dict[str, Gate] = {}
     for name, text in table.items():
         metric = _ALIASES.get(name, name)
-        if metric in found:
+        if metric in checked:
             raise UsageError(f"{where} names {metric} twice; a metric has one margin")
-        found[metric] = _gate(metric, text, f"{where}: {name}")
-    return found
+        checked[metric] = _gate(metric, text, f"{where}: {name}")
+    return checked
 
 
 def replaced(declared: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +82,7 @@ def replaced(declared: Mapping[str, str], given: Mapping[str, str]) -> dict[str,
 
 
 def given(texts: Sequence[str]) -> dict[str, str]:
-    """Return what --fail METRIC:MARGIN, repeated, says, like a suite's [gate]. Raises UsageError."""
+    """Return the options --fail METRIC:MARGIN as a table, like a suite's [gate]. Raises UsageError."""
     table: dict[str, str] = {}
     for text in texts:
         name, colon, margin = text.partition(":")

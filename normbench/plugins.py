@@ -43,7 +43,7 @@ class _Registered:
 
     @property
     def of(self) -> tuple[type, str]:
-        """What it replaces, and what would replace it."""
+        """Its kind and name: a second of the same replaces it."""
         return type(self.thing), self.thing.name
 
 

@@ -63,10 +63,10 @@ def _print(plugin: Plugin, functions: list[Callable[..., Any] | str], described:
     home = _Home(plugin)
     parts = {described}
     for fn in functions:
-        found = _parts(fn, home)
-        if found is None:
+        of_function = _parts(fn, home)
+        if of_function is None:
             return None
-        parts |= found
+        parts |= of_function
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]
 
 
@@ -135,7 +135,7 @@ def _closure(file: Path, module: str, home: _Home) -> set[str]:
         path, name = todo.pop()
         parts.add(f"{name} {_hashed(path)}")
         for imported in _imports(path, name):
-            own = next((found for found in (home.find(candidate) for candidate in imported) if found), None)
+            own = next(filter(None, map(home.find, imported)), None)
             if own is None:
                 parts.add(version_of(imported[-1]))
             elif own not in seen:

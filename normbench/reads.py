@@ -68,7 +68,7 @@ def leave_out(*folders: Path | str) -> None:
 
 
 class asking:  # noqa: N801 - used like a function
-    """While this is entered a plugin is loaded or used: what no known module reads counts for the node `name`.
+    """Entered while a plugin is loaded or used: what is read by no known module counts for the node `name`.
 
     `home` is the plugin's folder.
     """
@@ -87,7 +87,7 @@ class asking:  # noqa: N801 - used like a function
 
 def read(roots: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return what modules and all that they imported are made of: by path, the module's name or "", and the hash."""
-    found: dict[str, tuple[str, str]] = {}
+    files: dict[str, tuple[str, str]] = {}
     todo, seen = list(roots), set()
     while todo:
         name = todo.pop()
@@ -96,19 +96,19 @@ def read(roots: Iterable[str]) -> dict[str, tuple[str, str]]:
         seen.add(name)
         if name not in graph.nodes:
             _adopt(name)
-        node = graph.nodes.get(name)
-        if node is None:
+        if name not in graph.nodes:
             continue
+        node = graph.nodes[name]
         origin = origin_of(sys.modules.get(name))
         for path, digest in list(node.files.items()):
             if path not in graph.written:
-                found[path] = (name if path == origin else found.get(path, ("",))[0], digest)
+                files[path] = (name if path == origin else files.get(path, ("",))[0], digest)
         todo += node.imports
-    return found
+    return files
 
 
 def edited(roots: Iterable[str]) -> str | None:
-    """Return the path of a file that is not any more what this process read of it, for modules; None if all are."""
+    """Return the path of a file that was edited since this process read it for these modules; None if none was."""
     return next((path for path, (_, digest) in read(roots).items() if digest != hash_of(path)), None)
 
 
@@ -151,23 +151,23 @@ def readers() -> list[str]:
     one plugin's layer reads inside another's network is its own. What a library reads while it is being loaded is the
     library's. Where no module is known, it is `asking`.
     """
-    found: list[str] = []
+    reading: list[str] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__") or ""
         loading = frame.f_code.co_name == "<module>" and name in sys.modules and frame.f_globals is frame.f_locals
         if name in graph.nodes:
-            if found and name.partition(".")[0] != found[0].partition(".")[0]:
+            if reading and name.partition(".")[0] != reading[0].partition(".")[0]:
                 break
-            found.append(name)
+            reading.append(name)
             if loading:
                 break
         elif name not in _RECORDING and is_ours(name):
             break  # what called the plugin
         elif loading and is_owned(origin_of(sys.modules[name]) or ""):
-            return found
+            return reading
         frame = frame.f_back
-    return found or graph.asking[-1:]
+    return reading or graph.asking[-1:]
 
 
 def audit(event: str, args: tuple[Any, ...]) -> None:

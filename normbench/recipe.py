@@ -12,7 +12,7 @@ import msgspec
 #: The values that a task's data may depend on.
 OF_DATA = ("batch_size", "epochs", "steps", "hold_out")
 
-#: Ranges of the values that are numbers: the lowest, whether it is allowed itself, and what a message says of it.
+#: Ranges of the values that are numbers: the lowest, whether it is allowed itself, and what a message says is allowed.
 _RANGES: dict[str, tuple[float, bool, str]] = {
     "rate": (0, False, "a rate is above 0"),
     "batch_size": (1, True, "it is 1 or more"),
@@ -40,7 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     is stored: a new field's default must mean what was done before it existed. Each value has one spelling, too: where
     a float is meant, 0 becomes 0.0.
 
-    - `rate`: the learning rate; `batch_size`: samples a step.
+    - `rate`: the learning rate; `batch_size`: samples per step.
     - `epochs`: passes over the training data; or `steps`: optimizer steps. One of the two is 0.
     - `optimizer`: "sgd" with `momentum`; "adam" and "adamw" (decoupled weight decay) with torch's betas.
     - `schedule`: what becomes of the rate: "constant"; "steps", times `milestone_factor` at each of `milestones`, which
@@ -51,7 +51,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     - `dropout`: the probability, where the task has dropout.
     - `precision`: 32, or "bf16" for bfloat16 autocast; `channels_last`: that memory format, for images; `compile`: the
       network under torch.compile; `threads`: those that torch computes with on a CPU.
-    - `devices` on each of `num_nodes` machines train one trial together, a process each, called a rank; `strategy` is
+    - `devices` on each of `num_nodes` machines train one trial together, one process each, called a rank; `strategy` is
       Lightning's name of how. A step's `batch_size` samples are split evenly over the ranks, and each rank's part over
       `accumulate` passes, whose gradients add up: `device_batch` is what a layer sees at once. `sync_ranks` ranks share
       the statistics of a norm that synchronizes them; 0 is all.
@@ -86,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     def __post_init__(self) -> None:
         """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.
 
-        Plans and boards make recipes by the million: what is the very object its default is needs neither.
+        Plans and boards make recipes by the million: a value that is the very object of its default needs neither.
         """
         values = msgspec.structs.astuple(self)
         for name, value, default in zip(self.__struct_fields__, values, _DEFAULTS, strict=True):
@@ -106,7 +106,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     @property
     def ranks(self) -> int:
-        """How many processes train a trial together, a device each."""
+        """How many processes train a trial together, one per device."""
         return self.devices * self.num_nodes
 
     @property
@@ -115,7 +115,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         return self.batch_size // (self.ranks * self.accumulate)
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Return how many optimizer steps the training takes, where an epoch has so many."""
+        """Return how many optimizer steps the training takes, where an epoch has `steps_per_epoch`."""
         return self.steps or self.epochs * steps_per_epoch
 
     def changed(self, **values: Any) -> Recipe:
@@ -138,7 +138,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal
 }
 _FLOATS = frozenset(name for name, hint in _HINTS.items() if hint is float)
-#: Each field's default, or what no value is.
+#: Each field's default; msgspec's NODEFAULT, which no value is, where it has none.
 _DEFAULTS = tuple(field.default for field in msgspec.structs.fields(Recipe))
 
 

@@ -11,7 +11,7 @@ from normbench.texts import in_a_line
 
 
 class RefusedError(ValueError):
-    """What a plugin's hook offers can't be."""
+    """A plugin's hook offers something that is not allowed."""
 
     def __init__(self, hook: str, why: str) -> None:
         super().__init__(why)

@@ -38,7 +38,7 @@ class Plugin:
 
     @property
     def node(self) -> str:
-        """What `loading` calls it, where no module of it is known that reads something."""
+        """Its node in the graph of `reads`, for what is read by no known module."""
         return f"{self.name} at {self.origin}"
 
     @property

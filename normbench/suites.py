@@ -22,7 +22,7 @@ from normbench.spelling import argument, choice, readable, toml
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
-#: A larger number is a seed by mistake, and would be planned for a long time.
+#: A larger number is meant as a seed, and would be planned for a long time.
 MOST_SEEDS = 10_000
 #: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
 LONGEST_NAME = 200
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Figures from elsewhere for one task: their source, the setting they were measured in, a score a norm.
+    """Figures from elsewhere for one task: their source, the setting they were measured in, one score per norm.
 
     Scores, and how they spread over runs (standard deviations), are in the board's unit: with % from 0 to 100.
     """
@@ -233,7 +233,7 @@ def _check_rates(grid: Any, key: str, where: str) -> None:
 
 
 def _taken(suite: Suite, key: str, other: str) -> str:
-    """Say which table a value stands under already, itself or the one that it would replace."""
+    """Say which table has a value already, or the value that it would replace; "" for none."""
     for table, factors in (("vary", suite.vary), ("tune", suite.tune)):
         for name in (key, other):
             if name in factors:

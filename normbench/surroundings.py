@@ -40,7 +40,7 @@ _MISSING: Any = object()
 def kept() -> Iterator[list[str]]:
     """Put what a process shares back as it was; yield a list that then says what had been changed, in words.
 
-    Generators, filters of warnings and the import path are put back without a word. What was added to the path stays,
+    Generators, filters of warnings and the import path are put back, unlisted. What was added to the path stays,
     behind all else: a plugin may import from there later. Where its code forks, the copy of the process ends here.
     """
     changed: list[str] = []
@@ -55,7 +55,7 @@ def kept() -> Iterator[list[str]]:
             yield changed
         finally:
             if os.getpid() != process:
-                os._exit(0)  # what comes of the copy, or its mistake, would be a second one
+                os._exit(0)  # the outcome of the copy, or its error, would be a second one
 
 
 @contextmanager

@@ -21,7 +21,7 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 def visible(text: str, keep: str = "") -> str:
     """Return a text whose control characters are shown escaped, as JSON escapes them, but for those in `keep`."""
-    return _OBEYED.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    return _OBEYED.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
 
 
 def as_json(document: Any) -> str:
@@ -30,7 +30,7 @@ def as_json(document: Any) -> str:
         encoded = msgspec.json.encode(document)
     except UnicodeEncodeError:
         whole = json.dumps(msgspec.to_builtins(document), ensure_ascii=False)
-        encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found[0]), whole).encode()
+        encoded = _SURROGATE.sub(lambda match: "\\" + _escaped(match[0]), whole).encode()
     return visible(msgspec.json.format(encoded, indent=2).decode(), keep="\n")
 
 

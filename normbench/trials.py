@@ -24,7 +24,7 @@ Stopped: TypeAlias = Literal["precise", "time", "rounds", "failed"]
 class Meaning(NamedTuple):
     """What an outcome means.
 
-    One that is `final` says something of the layer, and a later run does not try again; any other is a failure of the
+    One that is `final` is a result of the layer, and a later run does not try again; any other is a failure of the
     run, exit status 4. `mark` stands for it on the strip of the stability board, "" where it has no score; `style` is
     how rich shows it.
     """
@@ -91,14 +91,14 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: float = math.inf
 
     def lost(self, outcome: Literal["error", "timeout"], reason: str, seconds: float = 0.0) -> list[Outcome]:
-        """Return the outcomes of a pack whose worker died: one a trial."""
+        """Return the outcomes of a pack whose worker died: one per trial."""
         return [
             Outcome(trial=trial, outcome=outcome, reason=reason, dry=self.dry, seconds=seconds) for trial in self.trials
         ]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A function of normbench's, and what it is given: what computes with layers and is no trial. It travels whole.
+    """A function of normbench that computes with layers and is no trial, with its arguments; it travels whole.
 
     `function` is "module:name"; see `normbench.calls`. `registered` is as in a `Pack`.
     """
@@ -196,7 +196,37 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         return self.progress(score) >= 0.5
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class InTables:
+    """What tables are made of: a cell, or what was measured of its task and condition."""
+
+    __slots__ = ()
+    task: str
+    task_version: int
+    task_params: dict[str, Any]
+    condition: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def table_id(self) -> str:
+        """What identifies the tables it stands in: task, version, parameters, condition, and the protocol."""
+        parts = self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out
+        return msgspec.json.encode(parts, order="sorted").decode()
+
+
+class OfNorm:
+    """What rows of tables are made of: a cell, or what was measured of its norm."""
+
+    __slots__ = ()
+    norm: str
+    params: dict[str, Any]
+
+    @property
+    def norm_id(self) -> str:
+        """What identifies it among those of its tables: the norm and its parameters."""
+        return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
+
+
+class Cell(InTables, OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
 
     `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from
@@ -217,16 +247,6 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     norm_print: str | None = None
     task_print: str | None = None
 
-    @property
-    def table_id(self) -> str:
-        """What identifies the tables this cell stands in: task, version, parameters, condition, and the protocol."""
-        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
-
-    @property
-    def norm_id(self) -> str:
-        """What identifies this cell among those of its tables: the norm and its parameters."""
-        return norm_id(self.norm, self.params)
-
     def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
         """Return the trial at one point of the grid."""
         recipe = self.recipe.changed(**setting) if setting else self.recipe
@@ -241,22 +261,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def trials(self) -> Iterator[Trial]:
-        """Every trial of the cell, a seed at a time."""
+        """Every trial of the cell, one seed after another."""
         for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
             yield self.trial(rate, setting, seed)
 
 
-def table_id(task: str, version: int, params: dict[str, Any], condition: dict[str, Any], hold_out: bool) -> str:
-    """Return what identifies the tables of a task, its version and parameters, a condition, and the protocol."""
-    return msgspec.json.encode((task, version, params, condition, hold_out), order="sorted").decode()
-
-
-def norm_id(norm: str, params: dict[str, Any]) -> str:
-    """Return what identifies a norm with its parameters among those of a table."""
-    return msgspec.json.encode((norm, params), order="sorted").decode()
-
-
 def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:
-    """Return what structs say in the fields that a kind of struct has as well; a later one's count."""
-    said = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
-    return {name: value for name, value in said.items() if name in kind.__struct_fields__}
+    """Return the fields of structs that a kind of struct has as well; where two structs have one, the later counts."""
+    values = {name: getattr(part, name) for part in parts for name in part.__struct_fields__}
+    return {name: value for name, value in values.items() if name in kind.__struct_fields__}

@@ -24,7 +24,7 @@ from normbench.train.module import Training
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
-#: Where in a run the steps are taken, as shares of it, beside its last: what warms up or ramps shows in one or another.
+#: The steps that are taken, as shares of a run, besides its last: a warm-up or a ramp shows in one of them.
 SHARES = (0.0, 0.1, 0.4, 0.7)
 #: How large an element of a made-up gradient is at most.
 SIZE = 0.1
@@ -155,7 +155,7 @@ def _real(value: Tensor) -> Tensor:
 
 @contextmanager
 def _exact(device: torch.device, threads: int) -> Iterator[None]:
-    """Compute on a CPU with so many threads, and on CUDA with algorithms that give the same bits each time."""
+    """Compute with `threads` on a CPU, and on CUDA with algorithms that give the same bits each time."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(threads)

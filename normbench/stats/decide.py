@@ -52,7 +52,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Decision:
-    """A row's verdict, and from how many seeds it is; p after Holm; the difference with its ends."""
+    """A row's verdict, the number of seeds that it is from, p after Holm, and the difference with its ends."""
 
     verdict: Verdict
     seeds: int
@@ -102,7 +102,7 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
 
 
 def try_rows(kind: Kind, seen: Any, margin: float, alpha: float = ALPHA) -> tuple[Floats, Flags, Flags, Flags]:
-    """Return of differences (..., n) p, whether they are surely ok, fell enough to regress, and are surely above 0."""
+    """Test differences (..., n): return p, and whether each is surely ok, fell enough to regress, is surely above 0."""
     values = np.asarray(seen, dtype=float)
     if kind == "mean":
         tested = mean_test(values, margin, alpha)

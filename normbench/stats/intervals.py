@@ -6,6 +6,7 @@ scipy.special is imported where a quantile is needed: scipy.stats would cost eve
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -76,12 +77,8 @@ def _with_order_ends(median: float, values: Sequence[float], level: float) -> In
 @functools.cache
 def _order(n: int, level: float) -> int:
     """Return the largest k with which [x(k), x(n + 1 - k)] covers the median at `level`; 0 where none does."""
-    tail, k = 0.0, 0
-    while True:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - level:
-            return k
-        k += 1
+    tails = itertools.accumulate(math.comb(n, k) / 2**n for k in range(n + 1))
+    return next(k for k, tail in enumerate(tails) if 2 * tail > 1 - level)
 
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:

@@ -1,4 +1,4 @@
-"""Ranks with intervals: which of many norms is surely better than which, from seeds that they share.
+"""Ranks with intervals: which norm is surely better than which other, from seeds that they share.
 
 Every pair of norms is compared by the differences paired by seed, all pairs at once. Arrays have the shape
 (..., norms, seeds), so that thousands of simulated tables are as quick as one.
@@ -6,6 +6,7 @@ Every pair of norms is compared by the differences paired by seed, all pairs at 
 
 from __future__ import annotations
 
+import itertools
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from normbench.stats.verdicts import holm
 Scores: TypeAlias = NDArray[np.float64]
 Sure: TypeAlias = NDArray[np.bool_]
 
-#: How many degrees of freedom the table's variance counts for at most, beside the n - 1 of a pair's own.
+#: The table's variance counts for this many degrees of freedom at most, beside the n - 1 of a pair's own.
 SHARED = 4
 #: A difference that is smaller, relative to the scores, is one of rounding.
 ROUNDING = 1e-12
@@ -30,7 +31,7 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
     probability 1 - `level` at most. A few seeds say little of a pair's variance v, so that it is shrunk to that of the
     table, v0, and never below itself: max(v, (4 v0 + (n - 1) v) / (n + 3)), with n + 3 degrees of freedom, where v0 is
     the median of v over the pairs divided by the median of chi-squared(n - 1) / (n - 1). Three norms, or four with two
-    seeds, have less than 4 degrees of freedom beside a pair's own, and two have none: then so many stand for the 4.
+    seeds, have fewer than 4 degrees of freedom beside a pair's own, and two have none: then that number replaces the 4.
     """
     scores = np.asarray(scores, dtype=np.float64)
     norms = scores.shape[-2]
@@ -41,10 +42,10 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
     known = ((~np.isnan(scores)).sum(axis=-1) >= 2).sum(axis=-1)
     mean, p = _tested(differences, known)
     sure = holm(p) <= 1 - level
-    found = np.zeros((*scores.shape[:-1], norms), dtype=bool)
-    found[..., above, below] = sure & (mean > 0)
-    found[..., below, above] = sure & (mean < 0)
-    return found
+    better = np.zeros((*scores.shape[:-1], norms), dtype=bool)
+    better[..., above, below] = sure & (mean > 0)
+    better[..., below, above] = sure & (mean < 0)
+    return better
 
 
 def rank_intervals(better: Sure) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
@@ -61,12 +62,8 @@ def groups(better: Sure) -> list[int]:
 
     A group is cut where every norm above is surely better than every norm below.
     """
-    group, found = 1, []
-    for i in range(len(better)):
-        if i and better[:i, i:].all():
-            group += 1
-        found.append(group)
-    return found
+    cuts = [int(better[:i, i:].all()) for i in range(len(better))]  # the first norm's, which has none above it, is 1
+    return list(itertools.accumulate(cuts))
 
 
 def comparable(scores: Scores) -> bool:

@@ -7,6 +7,7 @@ is at most half the margin: small where it is surely more. scipy.special is impo
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -106,12 +107,12 @@ def most_tolerate(differences: Any, margin: Any, alpha: float = ALPHA) -> NDArra
     values = np.asarray(differences, dtype=float)
     n = values.shape[-1]
     lost = (values <= -np.asarray(margin)[..., None] * (1 - 1e-9)).sum(-1)
-    # The bound is below 1/2 exactly where so few would be a surprise at a share of 1/2.
+    # The bound is below 1/2 exactly where this few would be a surprise at a share of 1/2.
     return np.asarray(bdtr(lost.astype(float), n, 0.5) < alpha)
 
 
 def holm(p: Any) -> Floats:
-    """Return p-values adjusted for testing so many at once, shape (..., rows) (Holm 1979); NaN is no test."""
+    """Return p-values adjusted for testing all rows at once, shape (..., rows) (Holm 1979); NaN is no test."""
     values = np.asarray(p, dtype=float)
     order = np.argsort(values, axis=-1, kind="stable")
     factors = (~np.isnan(values)).sum(-1)[..., None] - np.arange(values.shape[-1])
@@ -153,15 +154,11 @@ def _left_tails(m: int, n: int) -> Floats:
         for u in range(i, m * n + 1):
             counts[u] += counts[u - i]
     total = math.comb(m + n, m)
-    sums, tails = 0, []
-    for count in counts:
-        sums += count
-        tails.append(sums / total)
-    return np.asarray(tails)
+    return np.asarray([tail / total for tail in itertools.accumulate(counts)])
 
 
 def power(spread: float, margin: float, seeds: int, rows: int = 1) -> float:
-    """Return how often a loss of 2 margins is called regressed, where so many rows are gated.
+    """Return the probability that a loss of 2 margins is called regressed, where `rows` are gated together.
 
     `spread` is the standard deviation of the differences.
     """
@@ -177,12 +174,12 @@ def power(spread: float, margin: float, seeds: int, rows: int = 1) -> float:
 
 
 def seeds_for_power(spread: float, margin: float, rows: int = 1, wanted: float = 0.5) -> int:
-    """Return how many seeds a loss of 2 margins needs to be called regressed so often."""
+    """Return how many seeds it takes to call a loss of 2 margins regressed with probability `wanted`."""
     return next((n for n in range(2, 2000) if power(spread, margin, n, rows) >= wanted), 2000)
 
 
 def seeds_for_sign_test(rows: int = 1, alpha: float = ALPHA) -> int:
-    """Return how many seeds an exact sign test needs before it can reject anything, where so many rows are gated."""
+    """Return how many seeds an exact sign test needs to reject anything, where `rows` are gated together."""
     return math.ceil(math.log2(rows / alpha))
 
 

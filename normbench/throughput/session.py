@@ -22,7 +22,7 @@ from normbench.train.guard import guarded
 from normbench.train.made import made
 from normbench.trials import Stopped, Trial
 
-#: After these many rounds a session looks whether it may stop: whether all ratios are known well enough.
+#: After each of these numbers of rounds a session may stop, if all ratios are known well enough.
 LOOKS = (9, 15, 25, 40, 64, 100)
 #: Seconds that the baseline's block takes: long enough for the clock, short enough for a machine whose speed drifts.
 TRAINING, EVALUATION = 0.1, 0.05
@@ -38,7 +38,7 @@ def measure(
     device: str,
     data_dir: Path,
 ) -> Iterator[Turn | Round | Measured]:
-    """Time trials, among them the baseline twice, at the indices `baseline` and `again`; yield what a session says.
+    """Time trials, among them the baseline twice, at the indices `baseline` and `again`; yield what a session reports.
 
     One round warms up, then come 9; it goes on, up to 100, until the 95% interval of each ratio to the baseline lies
     within the precision that is asked for, or the seconds are spent. A norm that raises is left out from there on, with
@@ -139,7 +139,7 @@ class _Session:
         )
 
     def measured(self, rounds: int, stopped: Stopped) -> Measured:
-        """Return what is known at the end; what became of the baseline the second time became of the baseline."""
+        """Return the result at the end; a baseline whose second turn failed has failed."""
         if self._baseline.outcome == "measured":
             self._baseline.outcome, self._baseline.reason = self._again.outcome, self._again.reason
         for i, entry in enumerate(self._entries):
@@ -151,7 +151,7 @@ class _Session:
 
 
 def _length(block: Callable[[int], float], seconds: float) -> int:
-    """Return how many times something has to be done to take so long."""
+    """Return how many repetitions of a block take `seconds`."""
     block(1)
     times, took = 1, block(1)
     while took < seconds / 4:

@@ -34,7 +34,7 @@ from normbench.trials import Trial
 
 #: The version of what a file holds.
 FORMAT: Final = 3
-#: Several ranks ask rank 0 every so many steps whether it is time: to ask at each would make each wait.
+#: After each of this many steps, several ranks ask rank 0 whether it is time: asking at every step would slow each.
 ASKED_EVERY: Final = 16
 
 #: The bytes of the hash that a file begins with.
@@ -98,14 +98,7 @@ class Checkpoints(pl.Callback):
             set_generators(self._resumed["generators"], self._device)
             self._resumed = {}
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Save after an optimizer step, where it is time."""
         assert isinstance(pl_module, Training)
         if self._due(pl_module.taken):
@@ -140,7 +133,7 @@ class Checkpoints(pl.Callback):
         return bool(clock_of_rank_0)
 
     def _anywhere(self, true: bool) -> bool:
-        """Return whether something is true on any rank, once all have come here."""
+        """Whether something is true on any rank; every rank must ask."""
         return bool(self._ranks.union(["true"] if true else []))
 
     def _state(self, module: Training) -> dict[str, Any]:
@@ -162,9 +155,9 @@ class Checkpoints(pl.Callback):
     def _newest(self) -> dict[str, Any] | None:
         """Return this rank's part of the newest checkpoint that every rank can read."""
         states = {path.stem.partition("-")[0]: self._read(path) for path in self._files()}
-        found = self._ranks.union(states)
-        lacking = self._ranks.union([taken for taken in found if states.get(taken) is None])
-        return states[max(found - lacking, key=int)] if found - lacking else None
+        anywhere = self._ranks.union(states)
+        whole = anywhere - self._ranks.union([taken for taken in anywhere if states.get(taken) is None])
+        return states[max(whole, key=int)] if whole else None
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return what a file holds; None where it can't be read, or is of another training."""

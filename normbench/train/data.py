@@ -102,7 +102,7 @@ def load(task: Task, params: dict[str, Any], recipe: Recipe, folder: Path, devic
 
 
 class Batches:
-    """Which samples each step takes: an epoch in each iteration, in an order drawn anew from the stream `order`.
+    """Which samples each step takes: each iteration is an epoch, in an order drawn anew from the stream `order`.
 
     A step takes the next `batch_size` samples of that order. They are cut into `accumulate` batches, and each of these
     into a part for each rank: this process is given its own parts, of `batch_size / accumulate / ranks.size` samples.

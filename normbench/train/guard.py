@@ -18,7 +18,7 @@ from normbench.train import blame
 from normbench.train.made import reading
 from normbench.trials import Trial
 
-#: What a lack of memory is called by those that have no type for it: CUDA as it starts, cuBLAS, NCCL.
+#: What a lack of memory is called by libraries that have no exception for it: CUDA as it starts, cuBLAS, NCCL.
 _OUT_OF_MEMORY = ("out of memory", "alloc_failed")
 
 

@@ -18,7 +18,7 @@ _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.Co
 class Initializer:
     """Gives linears and convolutions the recipe's initial weights, each once.
 
-    Each draws from a stream of its own, numbered in the order of the asking, so that no norm moves another's weights.
+    Each draws from a stream of its own, numbered in the order of the calls, so that no norm moves another's weights.
     A linear that a norm wraps is given its weights before that.
     """
 

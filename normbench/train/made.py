@@ -18,8 +18,8 @@ class Code:
 
     def files(self) -> list[tuple[str, str, str]]:
         """Return what was read until now: where, the path there, and the hash."""
-        found = made(self._trial, self._registry)
-        return [(source.at, source.path, source.sha256) for source in found.files] if found else []
+        code = made(self._trial, self._registry)
+        return [(source.at, source.path, source.sha256) for source in code.files] if code else []
 
     def edited(self, files: list[tuple[str, str, str]]) -> str | None:
         """Return the path of one that is not what it was; None if all are."""

@@ -24,9 +24,9 @@ from normbench.train.data import Batches, Part, Split
 from normbench.train.optimize import multiplier
 from normbench.train.ranks.place import ALONE, Ranks
 
-#: Samples an evaluation takes at once. A norm whose evaluation depends on the others of its batch is measured by this.
+#: Samples that are evaluated at once. The score of a norm whose evaluation depends on the batch depends on this.
 EVALUATION_BATCH = 1024
-#: Samples by which it is told whether the evaluation of one depends on the others: of so many together, and of so few.
+#: How many samples are evaluated together, and how few, to see whether the evaluation of one depends on the others.
 TOGETHER, FEW = 32, 2
 #: How far the same output may be off by rounding, relative to the largest.
 ROUNDING = {32: 1e-3, "bf16": 1e-1}
@@ -41,7 +41,7 @@ class Training(pl.LightningModule):
     `step` is the one training step there is. A trial takes it under Lightning, and a session without; a dry run and a
     fingerprint look at its gradients between its two halves.
 
-    Losses are kept on the device and looked at once an epoch, so that no step waits for one. A loss that is not finite
+    Losses are kept on the device and looked at once per epoch, so that no step waits for one. A loss that is not finite
     ends the training at the end of its epoch; `diverged_at` is then its step, counted from 1.
     """
 
@@ -184,7 +184,7 @@ class Training(pl.LightningModule):
             self.series.setdefault(name, []).append(value)
 
     def _watched(self, epoch: int) -> dict[str, float]:
-        """Return what the probes say of an epoch, counted from 1.
+        """Return the probes' numbers for an epoch, counted from 1.
 
         Raises ValueError for a name that is taken, and where the names are others than in the epochs before.
         """
@@ -198,7 +198,7 @@ class Training(pl.LightningModule):
         before = set(self.series) - OWN_SERIES
         if epoch > 1 and before != set(said):
             odd = min(before ^ set(said))
-            raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); each is a number an epoch")
+            raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); return it after each")
         return said
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ def optimizer(network: nn.Module, norms: Iterable[nn.Module], recipe: Recipe) ->
 
 
 def multiplier(recipe: Recipe, step: int, steps: int) -> float:
-    """Return what the rate is multiplied by at a step, counted from 0, of a run of so many steps."""
+    """Return what the rate is multiplied by at a step, counted from 0, of a run of `steps`."""
     if recipe.schedule == "steps":
         # 0.55 x 100 is above 55 in floating point; 55 / 100 is 0.55.
         return recipe.milestone_factor ** sum(step / steps >= milestone for milestone in recipe.milestones)

@@ -66,7 +66,7 @@ class Place(contract.Place):
         if self._norm.placement == "weight":
             self.bare = True
             return activation_module(activation)
-        normalized = self._layer(self._site(channels, layout, activation, spatial))
+        normalized = self._layer(channels, layout, activation, spatial=spatial)
         if self._norm.placement == "before":
             return _chain(normalized, activation_module(activation))
         if self._norm.placement == "after":
@@ -79,7 +79,7 @@ class Place(contract.Place):
         channels = _channels(linear)
         self.initializer(linear)
         if self._norm.placement == "weight":
-            return _chain(self._wrapped(linear, layout, activation), activation_module(activation))
+            return _chain(self._layer(channels, layout, activation, linear), activation_module(activation))
         self._drop_bias(linear)
         return _chain(linear, self.norm(channels, layout, activation))
 
@@ -97,32 +97,33 @@ class Place(contract.Place):
         act, skip = activation_module(activation), shortcut or nn.Identity()
         placement = self._norm.placement
         if placement == "weight":
-            return ResidualSum(self._wrapped(linear, layout, activation), skip, act)
+            return ResidualSum(self._layer(channels, layout, activation, linear), skip, act)
         if placement == "after":
-            return ResidualSum(linear, skip, _chain(act, self._layer(self._site(channels, layout, activation, None))))
+            return ResidualSum(linear, skip, _chain(act, self._layer(channels, layout, activation)))
         self._drop_bias(linear)
-        branch_activation = None if placement == "fused" else activation
-        normalized = self._layer(self._site(channels, layout, branch_activation, None))
+        normalized = self._layer(channels, layout, None if placement == "fused" else activation)
         return ResidualSum(_chain(linear, normalized), skip, act)
 
-    def _site(self, channels: int, layout: Layout, activation: str | None, spatial: tuple[int, ...] | None) -> Site:
+    def _layer(
+        self,
+        channels: int,
+        layout: Layout,
+        activation: str | None,
+        *wrapped: nn.Module,
+        spatial: tuple[int, ...] | None = None,
+    ) -> nn.Module:
+        """Return the layer at the next site; with placement "weight", around the linear `wrapped`."""
         site = Site(channels, layout, activation, len(self.layers), spatial, self._group)
         check_site(self._norm, site)
         allowed = self._traits.batch_size_1
         if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and layout == "NC")):
-            raise Unsupported(f"{self._norm.name} can't train at batch size 1 where a channel has one value a sample")
-        return site
-
-    def _layer(self, site: Site, *wrapped: nn.Module) -> nn.Module:
+            raise Unsupported(f"{self._norm.name} can't train at batch size 1 where a channel has one value per sample")
         self.building = site
         with global_stream(torch.device("cpu"), self._seed, "layer-init", site.index):
             layer = built(self._norm, site, self._params, *wrapped)
         self.building = None
         self.layers.append((site, layer))
         return layer
-
-    def _wrapped(self, linear: nn.Module, layout: Layout, activation: str | None) -> nn.Module:
-        return self._layer(self._site(_channels(linear), layout, activation, None), linear)
 
     def _drop_bias(self, linear: nn.Module) -> None:
         """Drop the bias of a linear where the layer directly after it would take it away: its gradient is zero."""

@@ -86,7 +86,7 @@ def put_back(network: nn.Module, saved: Mapping[str, Any]) -> None:
 
 
 def freeze(network: nn.Module, saved: Mapping[str, Any]) -> None:
-    """Have gradients for those weights that had them. Several ranks would not share those that begin without."""
+    """Freeze the weights that were frozen: after ranks have joined, which share no gradient of one that begins so."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in saved["frozen"])
 
@@ -115,7 +115,7 @@ class _Marker(pickle.Pickler):
 
 
 def _mark(value: Any, known: frozenset[int]) -> Any:
-    """Return what is equal as long as a value is; where that can't be seen, as long as it is the same object."""
+    """Return a mark that is equal as long as the value is or, where it can't be pickled, the object is the same."""
     if type(value) in _SCALARS:
         return type(value), repr(value)
     content = io.BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - what the host says of a layer, not wha
 
 @dataclass(frozen=True)
 class Seen:
-    """A tensor of a dry run: whose it is (None: no layer's), what it is, a number for all it holds, and if some is nan.
+    """A tensor of a dry run: whose it is (None: no layer's), what it is, a number for all of it, whether some is nan.
 
     The number is a checksum of the bits on a CPU (`exact`), and elsewhere a length.
     """
@@ -107,9 +107,9 @@ class Watch:
         return id(parameter) in self._learned
 
     def check_trained(self, output: Tensor, site: Site | None = None) -> None:
-        """Raise Refused where a weight takes part in an output that the optimizer does not have.
+        """Raise Refused where an output is computed with a weight that the optimizer does not have.
 
-        Of the graph behind it what was looked at before is left out, so that a weight is found behind its own layer.
+        The part of its graph that was looked at before is left out, so that a weight is found behind its own layer.
         """
         todo = [output.grad_fn]
         while todo:
@@ -134,7 +134,7 @@ class Watch:
         self._version = given._version
         self.see(None, f"what the norm at site {site.index} is given", given)
         if given.requires_grad:
-            _on_gradient(given, lambda: self._at(None))
+            given.register_hook(functools.partial(self._at, None))
 
     def _leave(self, site: Site, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
         given: Tensor = inputs[0]
@@ -146,10 +146,11 @@ class Watch:
         self.see(site, "its output" if torch.is_grad_enabled() else "its output in evaluation", output)
         self.check_trained(output, site)
         if output.requires_grad:
-            _on_gradient(output, lambda: self._at(site))
+            output.register_hook(functools.partial(self._at, site))  # type: ignore[no-untyped-call]
         self.site = None
 
-    def _at(self, site: Site | None) -> None:
+    def _at(self, site: Site | None, gradient: Tensor) -> None:  # noqa: ARG002 - a hook's
+        """Note, as a tensor's gradient is known, whose layer backward computes next."""
         self.site = site
 
     def _check_output(self, site: Site, given: Tensor, output: Tensor) -> None:
@@ -178,13 +179,8 @@ def named(network: nn.Module, place: Place) -> Iterator[tuple[Site | None, str, 
                     yield site, f"its {kind} {name!r}", value
 
 
-def _on_gradient(value: Tensor, call: Callable[[], None]) -> None:
-    """Call when a tensor's gradient is known."""
-    value.register_hook(lambda gradient: call())  # type: ignore[no-untyped-call]  # noqa: ARG005 - a hook's signature
-
-
 def _check_layout(site: Site, value: Tensor, *, only_axes: bool = False) -> None:
-    """Raise Refused, of the task, where what it gives a norm is not what it said of the site."""
+    """Raise Refused, of the task, where what it gives a norm does not have the layout or channels that it declared."""
     if value.dim() != len(site.layout) or not (only_axes or value.shape[site.layout.index("C")] == site.channels):
         raise Refused(
             None,

@@ -151,7 +151,7 @@ def test_a_fused_layer_before_a_sum_is_asked_for_its_form_without_activation(reg
 
 
 def test_a_norm_that_can_not_train_at_batch_size_1_says_so(place):
-    """A site where a channel has one value a sample is refused at batch size 1."""
+    """A site where a channel has one value per sample is refused at batch size 1."""
     with pytest.raises(normbench.Unsupported, match="before can't train at batch size 1"):
         place("before", batch_size=1)(linear(), "relu")
 

@@ -1,4 +1,4 @@
-"""Trials on several devices: a group of processes under torchrun, one a device, kept for many trials.
+"""Trials on several devices: a group of processes under torchrun, one per device, kept for many trials.
 
 This is the parent's side. It sends a trial to every rank, takes what comes of it, and kills the group as a whole:
 where a rank died or left a trial that the others are still in, where another shape or cell is wanted, and at exit.
@@ -73,7 +73,7 @@ class Invitation:
 
 @dataclass(frozen=True)
 class Hello:
-    """What a rank says first."""
+    """What a rank sends first."""
 
     rank: int
     pid: int
@@ -81,7 +81,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a rank says of a trial: its outcome, none where it was only tried; or the words of the user's mistake.
+    """What a rank replies to a trial: its outcome, None where it was only tried; or the message of a user's mistake.
 
     `in_step` says that it came to the trial's end, as all ranks do together; else the others may be waiting for it.
     """
@@ -92,7 +92,7 @@ class Reply:
 
     @property
     def harmless(self) -> bool:
-        """Whether nothing that the rank sent can be left over, where all ranks left like it."""
+        """Whether the group can go on if all ranks left like this one: nothing that it sent can be left over."""
         return not self.mistake and (self.outcome is None or self.outcome.outcome == "unsupported")
 
     @property
@@ -152,7 +152,7 @@ def run(pack: Pack, keeper: Keeper) -> Iterator[Outcome]:
     sent = msgspec.structs.replace(pack, registered=pack.registered or plugins.registered())
     for trial in pack.trials[: 1 if pack.dry else None]:
         outcome = _outcome(msgspec.structs.replace(sent, trials=(trial,)), shape, keeper)
-        assert outcome is not None or pack.dry, "ranks said nothing of a trial"
+        assert outcome is not None or pack.dry, "ranks gave no outcome of a trial"
         if outcome is not None:
             yield outcome
 
@@ -202,9 +202,9 @@ def _shape(pack: Pack, keeper: Keeper) -> Shape:
     if recipe.num_nodes > 1 and keeper.launcher is None:
         raise UsageError(f"num_nodes is {recipe.num_nodes}: several machines need the executor ray")
     if kind == "cuda" and recipe.num_nodes == 1:
-        found = torch.cuda.device_count()
-        if recipe.devices > found:
-            raise UsageError(f"devices is {recipe.devices}; torch sees {found} GPUs here")
+        gpus = torch.cuda.device_count()
+        if recipe.devices > gpus:
+            raise UsageError(f"devices is {recipe.devices}; torch sees {gpus} GPUs here")
         if int(index or 0):
             raise UsageError(f"devices is {recipe.devices}; with several, the device is cuda, not {pack.device}")
     return Shape(recipe.devices, recipe.num_nodes, kind)
@@ -276,7 +276,7 @@ class Group:
         return msgspec.structs.replace(first.outcome, reason=f"rank {rank}: {first.outcome.reason}")
 
     def _replies(self) -> dict[int, Reply]:
-        """Return what each rank says of the trial, in the order of their saying; without those that are stuck in it."""
+        """Return the ranks' replies, in the order in which they came; without those that are stuck in the trial."""
         replies: dict[int, Reply] = {}
         deadline: float | None = None
         while len(replies) < self.shape.ranks:

@@ -1,4 +1,4 @@
-"""The ranks of a training: processes, a device each, that train one trial together, and what they tell one another.
+"""The ranks of a training: processes, one per device, that train one trial together, and what they tell one another.
 
 Where there is one rank, nothing is sent, and torch.distributed is not needed.
 """
@@ -83,9 +83,9 @@ def joined(size: int) -> Ranks:
     """Return this process's place among `size` ranks. Raises RuntimeError where it is in no group of that many."""
     if size == 1:
         return ALONE
-    found = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    if found != size:
-        raise RuntimeError(f"a trial on {size} ranks in a process group of {found}: fit_pack starts the group")
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if ranks != size:
+        raise RuntimeError(f"a trial on {size} ranks in a process group of {ranks}: fit_pack starts the group")
     return Ranks(dist.get_rank(), size)
 
 
