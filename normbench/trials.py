@@ -196,7 +196,37 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         return self.progress(score) >= 0.5
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OfTable:
+    """What stands in the tables of a task, its version and parameters, a condition, and the protocol."""
+
+    __slots__ = ()
+    task: str
+    task_version: int
+    task_params: dict[str, Any]
+    condition: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def table_id(self) -> str:
+        """What identifies these tables."""
+        of = (self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+        return msgspec.json.encode(of, order="sorted").decode()
+
+
+class OfNorm:
+    """What is of a norm with its parameters."""
+
+    __slots__ = ()
+    norm: str
+    params: dict[str, Any]
+
+    @property
+    def norm_id(self) -> str:
+        """What identifies the norm and its parameters among those of a table."""
+        return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
+
+
+class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
 
     `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from
@@ -217,16 +247,6 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     norm_print: str | None = None
     task_print: str | None = None
 
-    @property
-    def table_id(self) -> str:
-        """What identifies the tables this cell stands in: task, version, parameters, condition, and the protocol."""
-        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
-
-    @property
-    def norm_id(self) -> str:
-        """What identifies this cell among those of its tables: the norm and its parameters."""
-        return norm_id(self.norm, self.params)
-
     def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
         """Return the trial at one point of the grid."""
         recipe = self.recipe.changed(**setting) if setting else self.recipe
@@ -244,16 +264,6 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Every trial of the cell, a seed at a time."""
         for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
             yield self.trial(rate, setting, seed)
-
-
-def table_id(task: str, version: int, params: dict[str, Any], condition: dict[str, Any], hold_out: bool) -> str:
-    """Return what identifies the tables of a task, its version and parameters, a condition, and the protocol."""
-    return msgspec.json.encode((task, version, params, condition, hold_out), order="sorted").decode()
-
-
-def norm_id(norm: str, params: dict[str, Any]) -> str:
-    """Return what identifies a norm with its parameters among those of a table."""
-    return msgspec.json.encode((norm, params), order="sorted").decode()
 
 
 def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:

@@ -65,12 +65,9 @@ def aggregate(tasks: Tasks) -> Table:
     return Table(
         board="aggregate",
         task=", ".join(f"{spelled(grid.task, grid.task_params)} v{grid.task_version}" for grid in grids),
-        task_version=None,
-        task_params={},
         condition=grids[0].condition,
         protocol=grids[0].protocol,
         baseline=baselines.pop() if len(baselines) == 1 else "",
-        rates=[],
         columns=columns,
         rows=rows,
         apart=apart,

@@ -210,14 +210,8 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     # Not by the time that runs say they began: a clock may have been set back.
     latest = max(rows, key=lambda row: row.order)
     grid = Grid(
+        **Subject.of(latest.cell, latest.run.baseline if baseline is None else baseline, latest.rates).head,
         table_id=latest.cell.table_id,
-        task=latest.cell.task,
-        task_version=latest.cell.task_version,
-        task_params=latest.cell.task_params,
-        condition=latest.cell.condition,
-        protocol="tuned" if latest.cell.recipe.hold_out else "published",
-        baseline=latest.run.baseline if baseline is None else baseline,
-        rates=latest.rates,
         measure=stored[-1].measure,
         rows=[],
         apart=[],

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from normbench.stats import Interval, ratio_over_rounds
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing
-from normbench.tables.table import Subject
 from normbench.texts import in_a_line
 from normbench.trials import Cell
 
@@ -86,19 +85,6 @@ def gather_sessions(
     trained = {(cell.table_id, cell.norm_id): (run, cell) for run in store.runs() for cell in run.cells}
     environments = store.environments()
     return {table: _together(measured, baseline, trained, environments) for table, measured in stored.items()}
-
-
-def subject_of(session: SessionRecord, baseline: str) -> Subject:
-    """Return what a session's table is of, beside a baseline."""
-    return Subject(
-        task=session.task,
-        task_version=session.task_version,
-        task_params=session.task_params,
-        condition=session.condition,
-        protocol="tuned" if session.recipe.hold_out else "published",
-        baseline=baseline,
-        rates=[],
-    )
 
 
 def _together(

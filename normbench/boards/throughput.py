@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 
-from normbench.boards.sessions import Figures, Sessions, subject_of
+from normbench.boards.sessions import Figures, Sessions
 from normbench.boards.standing import ranked
 from normbench.stats import ratio_over_rounds
 from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 
 MEBIBYTE = 2**20
@@ -20,7 +20,7 @@ def throughput(sessions: Sessions) -> Table:
     measured = list(sessions.figures.values())
     return Table(
         board="throughput",
-        **subject_of(sessions.latest, sessions.baseline).head,
+        **Subject.of(sessions.latest, sessions.baseline).head,
         columns=_columns(sessions.latest, sessions.baseline),
         # Norms share no seeds here, so that ranks have no intervals.
         rows=ranked([_row(one) for one in measured], [{0: one.ratio.centre} for one in measured]),

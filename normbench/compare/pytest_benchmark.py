@@ -22,9 +22,7 @@ from normbench.tables.table import Subject
 MEDIAN = "median"
 #: Rounds are combined into at most so many blocks, each the median of consecutive rounds.
 BLOCKS = 40
-_SUBJECT = Subject(
-    task="benchmarks", task_version=1, task_params={}, condition={}, protocol="tuned", baseline="", rates=[]
-)
+_SUBJECT = Subject(task="benchmarks", task_version=1)
 
 
 @dataclass(frozen=True)

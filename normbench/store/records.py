@@ -13,7 +13,7 @@ import msgspec
 
 from normbench.recipe import Recipe
 from normbench.texts import reason_to_keep
-from normbench.trials import SCORED, Cell, Kind, Measure, Source, Stopped, Timed, norm_id, table_id
+from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfTable, Source, Stopped, Timed
 
 #: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
 SCHEMA: Final = 1
@@ -169,7 +169,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome in SCORED and self.score is not None
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timing(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.
 
     `peak_memory` are the bytes that a training step takes beyond weights and data, on CUDA; `outcome` is "measured", or
@@ -196,13 +196,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         same_files = self.sources == other.sources or not (self.sources and other.sources)
         return self.norm_print == other.norm_print and same_files
 
-    @property
-    def norm_id(self) -> str:
-        """What identifies the norm among those of a table, like `Cell.norm_id`."""
-        return norm_id(self.norm, self.params)
 
-
-class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SessionRecord(msgspec.Struct, OfTable, frozen=True, kw_only=True, omit_defaults=True):
     """A line of sessions.jsonl: the throughput of all norms of one task and condition, measured in rounds.
 
     A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
@@ -248,13 +243,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """The norms that were asked for, and the baseline: each once."""
         return [self.baseline, *self.norms]
 
-    @property
-    def table_id(self) -> str:
-        """What identifies the tables this session stands in, like `Cell.table_id`."""
-        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
 
-
-class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """A line of fingerprints.jsonl: numbers of a few training steps of one norm, task and condition.
 
     `numbers` are lists by name, a word in the place of one that is not finite; `digest` is of them rounded. `method`
@@ -287,16 +277,6 @@ class FingerprintRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""
         msgspec.structs.force_setattr(self, "reason", reason_to_keep(self.reason))
-
-    @property
-    def table_id(self) -> str:
-        """What identifies the tables of its cell, like `Cell.table_id`."""
-        return table_id(self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
-
-    @property
-    def norm_id(self) -> str:
-        """What identifies its cell among those of its tables, like `Cell.norm_id`."""
-        return norm_id(self.norm, self.params)
 
     @property
     def key(self) -> str:
