@@ -47,11 +47,6 @@ class ComparedRow:
     why: str = ""
     crashed: bool = False
 
-    @property
-    def where(self) -> str:
-        """The task with its condition, as messages name it."""
-        return self.subject.where
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

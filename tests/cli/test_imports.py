@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from normbench.cli import main
-from normbench.cli.commands import listing
+from normbench.hookspecs import KINDS
 
 HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "matplotlib"]
 TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn", "pyarrow"]
@@ -18,7 +18,7 @@ LISTINGS = [
     ["--help"],
     ["--version"],
     *([command, "--help"] for command in typer.main.get_command(main.app).commands),
-    *(["list", kind] for kind in listing._KINDS),
+    *(["list", kind] for kind in KINDS),
     ["plugins"],
     ["new-plugin", "my-norm"],
     ["run", "qick"],
