@@ -31,7 +31,7 @@ class Tasks:
 
 
 def gather_tasks(grids: Iterable[Grid], sessions: Mapping[str, Sessions]) -> dict[str, Tasks]:
-    """Return what two or more tasks share, by condition and protocol; of a task, its latest version.
+    """Return the tasks of each condition and protocol that has two or more, each in its latest version.
 
     `sessions` are those of each table, by `Cell.table_id`.
     """
@@ -112,7 +112,7 @@ def _areas(rows: Sequence[tuple[Grid, Row]]) -> list[float]:
         return []
     areas = []
     for grid, row in rows:
-        # Where less is better a curve is in progress already.
+        # Where less is better, a curve's scores are progress already.
         up = grid.measure.direction == "up"
         progress = {
             seed: [grid.measure.progress(score) if up else score for score in curve.scores]

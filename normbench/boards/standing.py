@@ -1,4 +1,4 @@
-"""Where each norm stands in a table: its rank with an interval, its group, and what notes say of both."""
+"""Where each norm stands in a table: its rank with an interval, its group, and the notes on both."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _edited(sessions: Sessions) -> Iterator[str]:
             continue
         run, cell = sessions.trained[one.session.table_id, one.timing.norm_id]
         code = cell.norm_print, cell.task_print
-        if None not in code and code != one.code:
+        if None not in code and code != (one.timing.norm_print, one.session.task_print):
             (older if run.started > one.session.started else newer).append(repr(one.timing.label))
     if older:
         yield f"edited since its session: {', '.join(older)}; the throughput here is that of the older code"
@@ -107,7 +107,7 @@ def _described(session: SessionRecord, environments: Mapping[str, EnvironmentRec
     known = f"known to ±{100 * session.precision:g}%"
     why = {
         "precise": f"all ratios {known}",
-        "time": f"out of time before all ratios were {known}",
+        "time": f"stopped by its time limit before all ratios were {known}",
         "rounds": f"not all ratios {known}",
     }[session.stopped]
     base = session.baseline.label

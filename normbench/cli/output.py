@@ -1,4 +1,4 @@
-"""Where output goes: stdout is the result, stderr everything else. Neither ends a command that can't be written to."""
+"""Output: the result goes to stdout, all else to stderr. A command goes on where either can't be written to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Descriptor(io.FileIO):
 class Streams:
     """stdout and stderr of this process, from now on ends that never fail, whoever writes.
 
-    One that was closed is opened, so that no file of results gets its number: stdout such that nothing can be written.
+    One that was closed is opened, so that no file of results gets its number; stdout in a way that writing to it fails.
     """
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ def warn_of_anew(prepared: Prepared) -> None:
 
 
 def warn_of_unused(prepared: Prepared) -> None:
-    """Say of each --plugin file whose norms are left out, because nobody named one, how to name them."""
+    """Say how to name the norms of each --plugin file that offers norms of which none is used."""
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
     used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}

@@ -58,7 +58,7 @@ class Contrast:
         return self.metric.is_score and self.sign < 0
 
     def shown(self, ends: Interval) -> Interval:
-        """Return a difference of which + is better as it is shown: + is worse where the metric's gate says so."""
+        """Return a difference, in which + is better, with the sign that is shown: + is worse in some metrics."""
         if self.sign > 0 or self.signed:
             return ends
         return Interval(0.0 - ends.centre, 0.0 - ends.high, 0.0 - ends.low, ends.kind)
@@ -74,7 +74,7 @@ def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
 def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) -> Iterator[Contrast]:
     """Yield every metric that two rows share, each row at its rate, over the seeds that are complete on both sides.
 
-    Over the grid, and what else needs one, is left out where the grids differ.
+    Metrics over the grid are left out where the grids differ.
     """
     assert base.rate is not None
     assert head.rate is not None

@@ -18,7 +18,7 @@ from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord, T
 from normbench.tables.table import Subject
 from normbench.trials import FAILED
 
-#: So many sessions per side are compared by their medians; of fewer, the rounds of the latest are.
+#: From so many sessions per side on, their medians are compared; of fewer, the rounds of the latest.
 SESSIONS = 3
 #: The smallest gate with one session per side: a ratio changes by 1-2% between sessions even if nothing changed.
 SMALLEST = 0.10

@@ -179,7 +179,7 @@ def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bo
 
 
 def github(comparison: Comparison) -> str:
-    """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
+    """Return a comparison as GitHub's Markdown: what matters, then the tables, folded away unless they regressed."""
     first, counts, *rest = map(markdown, summary(comparison))
     parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
     for rows in _groups(comparison):

@@ -83,12 +83,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data_dir: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a suite that nobody could read: a gate of it would hold nothing."""
+        """Refuse a suite that can't be read: its gates would check nothing."""
         msgspec.convert(self.suite, _Words)
 
 
 class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of trials.jsonl: a trial, what it gave, and what it ran with. Numbers not finite are null, and named."""
+    """A line of trials.jsonl: a trial, what it gave, and what it ran with. What is not finite is null, and named."""
 
     schema: int
     key: str
@@ -202,7 +202,7 @@ class SessionRecord(msgspec.Struct, OfTable, frozen=True, kw_only=True, omit_def
 
     A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
     `batch` samples. `again` is the baseline a second time in each round, `without` the norm that normalizes nothing.
-    The ratios were to be known to within `precision`, a share of each.
+    It was to go on until each ratio was known to within `precision`, a share of it.
     """
 
     schema: int
@@ -236,7 +236,7 @@ class SessionRecord(msgspec.Struct, OfTable, frozen=True, kw_only=True, omit_def
             if timing.outcome == "measured" and self.stopped != "failed":
                 for seconds in (timing.train, timing.evaluation):
                     if not len(seconds) == self.rounds > 0 or min(seconds) <= 0:
-                        raise ValueError(f"{timing.label} has not the seconds of {self.rounds} rounds")
+                        raise ValueError(f"{timing.label} lacks the seconds of {self.rounds} rounds")
 
     @property
     def timings(self) -> list[Timing]:
@@ -247,8 +247,8 @@ class SessionRecord(msgspec.Struct, OfTable, frozen=True, kw_only=True, omit_def
 class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """A line of fingerprints.jsonl: numbers of a few training steps of one norm, task and condition.
 
-    `numbers` are lists by name, a word in the place of one that is not finite; `digest` is of them rounded. `method`
-    says which way they were taken: two of other methods are not compared.
+    `numbers` are lists by name, with a word for a number that is not finite; `digest` is of them rounded. `method` says
+    how they were taken: fingerprints of different methods are not compared.
     """
 
     schema: int

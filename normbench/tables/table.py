@@ -65,7 +65,7 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row, and from how many seeds it is; `flags` are what a program should know besides the numbers.
+    """A norm's row, from how many `seeds`; `flags` are what a program should know besides the numbers.
 
     `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
     """

@@ -54,15 +54,10 @@ def command(
         words = Counter(_word(record, beside) for record, beside in pairs)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
         output.say(f"{output.counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
-    return Status.FAILED if _say_errors(taken) else Status.DONE
-
-
-def _say_errors(taken: list[FingerprintRecord]) -> bool:
-    """Say which norms raised; return whether any did."""
     failed = [record for record in taken if record.outcome == "error"]
     for record in failed:
         output.say(f"normbench: fingerprint of {record.label!r} on {record.task}: {record.reason}")
-    return bool(failed)
+    return Status.FAILED if failed else Status.DONE
 
 
 def _word(record: FingerprintRecord, beside: Beside) -> str:
@@ -82,7 +77,7 @@ def _tables(prepared: Prepared, pairs: list[tuple[FingerprintRecord, Beside]]) -
             **Subject.of(group[0][0], prepared.baseline).head,
             columns=[
                 Column("digest", "digest", kind="text"),
-                Column("verdict", "against what\nwas stored", kind="text"),
+                Column("verdict", "compared with\nwhat is stored", kind="text"),
                 Column("difference", "largest\ndifference", kind="rate"),
                 Column("number", "in", kind="text"),
             ],
@@ -105,7 +100,7 @@ def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
 
 
 def _notes(record: FingerprintRecord, beside: Beside) -> list[str]:
-    """Say why there is no fingerprint, or what else is not what it was when the one before was taken."""
+    """Say why there is no fingerprint, or what else changed since the one before was taken."""
     if record.outcome != "taken":
         return [f"{record.label!r}: {record.outcome}: {record.reason}"]
     if beside.verdict != "changed" or beside.before is None:
