@@ -25,7 +25,7 @@ class Figures:
     base: Timing
 
     def has_code_of(self, timing: Timing) -> bool:
-        """Whether this was measured with the code that another session had, so that a failure there counts here."""
+        """Whether this was measured with the code that another session had: then a failure there does not undo it."""
         return timing.norm_print is not None and self.timing.has_code_of(timing)
 
     @property

@@ -127,7 +127,7 @@ class _View:
             self._next_board = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
 
     def on_session(self, session: Session, done: int) -> None:
-        """Say how far a session is, and draw that between its rounds: in one, nothing else of ours may compute."""
+        """Show how far a session is, drawn between its rounds: during one, nothing else may compute."""
         if done == 0:
             self._session = self._ahead.popleft()
             self._board = self._so_far()

@@ -134,7 +134,7 @@ def _resampled(gated: Sequence[_Rows], repetitions: int, seed: int) -> Table | N
 
 
 def _verdicts(drawn: Sequence[Group], loss: float) -> NDArray[np.int8]:
-    """Return the verdicts where every row of means loses so many margins; other rows take part where none does."""
+    """Return the verdicts where each row of means loses so many margins; other rows take part only without a loss."""
     if not loss:
         return verdicts(drawn)
     lost = [replace(one, differences=one.differences - loss * one.margin) for one in drawn if one.kind == "mean"]

@@ -28,9 +28,9 @@ class RecordKind:
     """A kind of record: its file in a folder, and the struct of its lines.
 
     `noun` is for what the command line counts, `when` is the field that says when a record was made; both "" where
-    there is none. An export holds the last of the records for which `latest` gives the same; without it all. `claim`
-    gives what merging compares. `copied` is the type as which exporting and merging read a line, a dict where they have
-    to keep what the struct does not name; without it they read the struct.
+    there is none. An export holds the last record of each value of `latest`; without it, all records. `claim` gives
+    what merging compares. Exporting and merging read a line as `copied` (left out: as the struct), a dict where they
+    have to keep what the struct does not name.
     """
 
     file: str

@@ -79,7 +79,7 @@ def _put_decided(comparison: Comparison, form: str) -> None:
 def _say_left_out(prepared: Prepared, store: Store) -> None:
     """Say which results the tables don't show."""
     if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells):
-        say("throughput is measured on one device: not of trials on several")
+        say("throughput is measured on one device, so not for trials on several")
     if {cell.table_id for stored in store.runs() for cell in stored.cells} - prepared.tables:
         say(f"{store.folder} holds other tasks or conditions too: normbench leaderboard {store.folder}")
 
