@@ -182,7 +182,7 @@ def warn_of_anew(prepared: Prepared) -> None:
 
 
 def warn_of_unused(prepared: Prepared) -> None:
-    """Say how to name the norms of each --plugin file that offers norms of which none is used."""
+    """Name each --plugin file whose norms are all left out, and say how to run them."""
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
     used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}

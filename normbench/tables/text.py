@@ -140,7 +140,10 @@ def csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         value = assignments(value) if isinstance(value, dict) else " ".join(value)
-    return "'" * value.startswith(_FORMULA) + visible(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return "'" * text.startswith(_FORMULA) + text
 
 
 def as_json(tables: Sequence[Table]) -> str:
