@@ -34,7 +34,7 @@ def page() -> str:
         "",
         "What the built-in suites gave here, and which of the usual claims they bear out. Written by `tox -e results`",
         "from the records in `results/`, which `normbench leaderboard results/SUITE.json` and every other reporting",
-        "command read as well. A claim's interval is a 95% interval of its own: among so many, one in twenty errs.",
+        "command read as well. Each claim has a 95% interval of its own: about one in twenty misses the truth.",
         "",
         *_mnist(Store(ROOT / "results" / "mnist-lr.json")),
         *_fashion(Store(ROOT / "results" / "fashion-mlp.json")),

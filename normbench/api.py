@@ -60,7 +60,7 @@ class Results:
         return shown_trials(Store(self.folder), self._only)
 
     def to_pandas(self) -> DataFrame:
-        """Return the trials that the boards show, one a row; a recipe's values are columns. Needs normbench[pandas]."""
+        """Return the trials that the boards show, one per row, recipe values as columns. Needs normbench[pandas]."""
         try:
             import pandas as pd
         except ImportError:
@@ -170,7 +170,7 @@ def register(thing: Norm | Task | Probe) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Return a setting as TOML can spell it: of what numpy or torch made, the numbers. Raises UsageError."""
+    """Return a setting as TOML can spell it: numpy's and torch's become plain numbers. Raises UsageError."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
@@ -196,7 +196,7 @@ def _seeds(seeds: Any) -> int | list[int] | None:
 def _options(
     jobs: int | str | None, per_gpu: int | None, timeout: float | str | None, address: str | None
 ) -> dict[str, Any]:
-    """Return the parameters of the executor that are given. Raises UsageError for one that can't be."""
+    """Return those parameters of the executor that are given. Raises UsageError for a value that is not allowed."""
     if per_gpu is not None and per_gpu < 1:
         raise UsageError(f"per_gpu {per_gpu}: it is 1 or more")
     given = {

@@ -196,8 +196,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         return self.progress(score) >= 0.5
 
 
-class InTables:
-    """What tables are made of: a cell, or what was measured of its task and condition."""
+class OfTable:
+    """What stands in the tables of a task, its version and parameters, a condition, and the protocol."""
 
     __slots__ = ()
     task: str
@@ -208,13 +208,13 @@ class InTables:
 
     @property
     def table_id(self) -> str:
-        """What identifies the tables it stands in: task, version, parameters, condition, and the protocol."""
-        parts = self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out
-        return msgspec.json.encode(parts, order="sorted").decode()
+        """What identifies these tables."""
+        of = (self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
+        return msgspec.json.encode(of, order="sorted").decode()
 
 
 class OfNorm:
-    """What rows of tables are made of: a cell, or what was measured of its norm."""
+    """What belongs to one norm with its parameters: a cell, or what was measured of it."""
 
     __slots__ = ()
     norm: str
@@ -222,11 +222,11 @@ class OfNorm:
 
     @property
     def norm_id(self) -> str:
-        """What identifies it among those of its tables: the norm and its parameters."""
+        """What identifies the norm and its parameters among those of a table."""
         return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
 
 
-class Cell(InTables, OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
 
     `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from

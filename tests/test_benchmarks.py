@@ -55,11 +55,9 @@ def test_a_file_is_read(file):
         stats = benchmark.stats
         assert name == benchmark.fullname
         assert {"bytes": 8.0 * n, "share": 0.5} == benchmark.numbers
-        assert (5, 3, 5) == (stats.rounds, stats.iterations, len(stats.data))
+        assert (5, 5) == (stats.rounds, len(stats.data))
         assert (min(stats.data), sorted(stats.data)[2], max(stats.data)) == (stats.min, stats.median, stats.max)
         assert stats.mean == pytest.approx(sum(stats.data) / 5)
-        assert stats.iqr == pytest.approx(stats.q3 - stats.q1)
-        assert stats.ops == pytest.approx(1 / stats.mean)
 
 
 def test_the_machine(new):

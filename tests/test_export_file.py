@@ -219,7 +219,7 @@ def test_another_parquet_file_is_refused(tmp_path):
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.table({"record": ["{}"]}), tmp_path / "other.parquet")
 
-    with pytest.raises(UsageError, match=r"other\.parquet: not a file .* \(its metadata is another's\)"):
+    with pytest.raises(UsageError, match=r"other\.parquet: not a file .* \(its metadata is not normbench's\)"):
         Store(tmp_path / "other.parquet").runs()
 
 

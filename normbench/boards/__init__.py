@@ -20,10 +20,7 @@ __all__ = ["BOARDS", "NAMES", "Board", "tables"]
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard. `make` returns its table from one `Grid`, `Sessions` or `Tasks`, as it `needs`.
-
-    It returns None where the table would say nothing.
-    """
+    """A leaderboard. `make` returns its table from what it `needs`, a `Grid`, `Sessions` or `Tasks`, or None."""
 
     name: str
     needs: Literal["grids", "sessions", "tasks"]
@@ -46,7 +43,7 @@ def tables(
     only: frozenset[str] | None = None,
     baseline: str | None = None,
 ) -> list[Table]:
-    """Return the tables of a store: for every task and condition, each board that says something there; then the whole.
+    """Return the tables of a store: the boards of each task and condition, then those over several tasks.
 
     `only` leaves out all but these tasks and conditions, by `Cell.table_id`; `baseline` is the label of the norm that
     others are compared to (left out: the runs' own).

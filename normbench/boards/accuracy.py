@@ -158,7 +158,7 @@ def _failed_note(rows: list[TableRow]) -> Iterator[str]:
 
 
 def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    """Say where published figures are from, and which were not reproduced, which one or two seeds can't tell."""
+    """Say where published figures are from, and which were not reproduced; one or two seeds can't tell."""
     if grid.published is None:
         return
     yield f"published: {grid.published.source}; {grid.published.setting}"

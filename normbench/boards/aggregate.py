@@ -31,7 +31,7 @@ class Tasks:
 
 
 def gather_tasks(grids: Iterable[Grid], sessions: Mapping[str, Sessions]) -> dict[str, Tasks]:
-    """Return what two or more tasks share, by condition and protocol; of a task, its latest version.
+    """Return the tasks of each condition and protocol that has two or more, each in its latest version.
 
     `sessions` are those of each table, by `Cell.table_id`.
     """
@@ -65,12 +65,9 @@ def aggregate(tasks: Tasks) -> Table:
     return Table(
         board="aggregate",
         task=", ".join(f"{spelled(grid.task, grid.task_params)} v{grid.task_version}" for grid in grids),
-        task_version=None,
-        task_params={},
         condition=grids[0].condition,
         protocol=grids[0].protocol,
         baseline=baselines.pop() if len(baselines) == 1 else "",
-        rates=[],
         columns=columns,
         rows=rows,
         apart=apart,
@@ -115,7 +112,7 @@ def _areas(rows: Sequence[tuple[Grid, Row]]) -> list[float]:
         return []
     areas = []
     for grid, row in rows:
-        # Where less is better a curve is in progress already.
+        # Where less is better, a curve's scores are progress already.
         up = grid.measure.direction == "up"
         progress = {
             seed: [grid.measure.progress(score) if up else score for score in curve.scores]

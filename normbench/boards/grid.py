@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Subject):
-    """What the boards of one (task, condition) are made from, whose `Cell.table_id` is `table_id`.
+    """What the boards of one task and condition are made from; `table_id` is `Cell.table_id`.
 
     `crashed` counts the trials that ended in error, oom or timeout, those of norms that stand apart as well.
     """
@@ -210,14 +210,8 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     # Not by the time that runs say they began: a clock may have been set back.
     latest = max(rows, key=lambda row: row.order)
     grid = Grid(
+        **Subject.of(latest.cell, latest.run.baseline if baseline is None else baseline, latest.rates).head,
         table_id=latest.cell.table_id,
-        task=latest.cell.task,
-        task_version=latest.cell.task_version,
-        task_params=latest.cell.task_params,
-        condition=latest.cell.condition,
-        protocol="tuned" if latest.cell.recipe.hold_out else "published",
-        baseline=latest.run.baseline if baseline is None else baseline,
-        rates=latest.rates,
         measure=stored[-1].measure,
         rows=[],
         apart=[],
@@ -311,7 +305,7 @@ def _missing_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
 
 
 def _mixed_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
-    """Say where the trials of one table do not compare like with like."""
+    """Say where the trials of one table are not alike."""
     if len({result.data for result in stored} - {""}) > 1:
         yield "mixed: trials on other data stand side by side"
     if len({result.environment for result in stored}) > 1:

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from normbench.stats.intervals import Interval, ratio_over_rounds
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing
-from normbench.tables.table import Subject
 from normbench.texts import in_a_line
 from normbench.trials import Cell
 
@@ -25,13 +24,8 @@ class Figures:
     timing: Timing
     base: Timing
 
-    @property
-    def code(self) -> tuple[str | None, str | None]:
-        """The prints of the norm and of the task."""
-        return self.timing.norm_print, self.session.task_print
-
     def has_code_of(self, timing: Timing) -> bool:
-        """Whether this was measured with the code that another session had: what failed there says nothing of it."""
+        """Whether this was measured with the code that another session had: then a failure there does not undo it."""
         return timing.norm_print is not None and self.timing.has_code_of(timing)
 
     @property
@@ -41,7 +35,7 @@ class Figures:
 
     @property
     def share(self) -> float | None:
-        """How much of a training step the norm takes, against no norm in the same round."""
+        """The share of a training step that the norm takes, compared with no norm in the same round."""
         without = self.session.without
         if without is None or without.outcome != "measured" or without.norm_id == self.timing.norm_id:
             return None
@@ -88,19 +82,6 @@ def gather_sessions(
     return {table: _together(measured, baseline, trained, environments) for table, measured in stored.items()}
 
 
-def subject_of(session: SessionRecord, baseline: str) -> Subject:
-    """Return what a session's table is of, beside a baseline."""
-    return Subject(
-        task=session.task,
-        task_version=session.task_version,
-        task_params=session.task_params,
-        condition=session.condition,
-        protocol="tuned" if session.recipe.hold_out else "published",
-        baseline=baseline,
-        rates=[],
-    )
-
-
 def _together(
     measured: Sequence[SessionRecord],
     baseline: str | None,
@@ -109,9 +90,9 @@ def _together(
 ) -> Sessions:
     """Return the sessions of one table put together.
 
-    Sessions on another kind of device than the latest, or beside another baseline or other code of it or of the task,
-    give no ratio that could stand beside the others: what only they measured stands apart. So does what was not
-    measured in the rounds of the norm that is asked for, or beside other code of it.
+    A session's ratios can't be shown with the latest's if its device, its baseline, or the code of that or of the task
+    is another: norms that only such sessions measured stand apart. So do those that were not measured in the same
+    rounds as the norm asked for, or with other code of it.
     """
     latest = next((session for session in reversed(measured) if session.stopped != "failed"), measured[-1])
     figures: dict[str, Figures] = {}
@@ -134,7 +115,7 @@ def _together(
 
 
 def _beside(figures: dict[str, Figures], baseline: str) -> tuple[dict[str, Figures], dict[str, tuple[str, str]]]:
-    """Return figures with ratios to another norm than the sessions' baseline, and whom that leaves out, with why."""
+    """Return figures with ratios to another norm than the sessions' baseline, and the norms left out, with why."""
     latest = next((one for one in figures.values() if one.timing.label == baseline), None)
     kept: dict[str, Figures] = {}
     apart: dict[str, tuple[str, str]] = {}

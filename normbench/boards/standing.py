@@ -1,4 +1,4 @@
-"""Where each norm stands in a table: its rank with an interval, its group, and what notes say of both."""
+"""Where each norm stands in a table: its rank with an interval, its group, and the notes on both."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from normbench.tables.table import TableRow
 
 
 def ranked(rows: Sequence[TableRow], seeds: Sequence[Mapping[int, float]]) -> list[TableRow]:
-    """Return rows ranked by their means over seeds, best first; `seeds` has each row's score of each, more is better.
+    """Return rows ranked by their means over seeds, best first; `seeds` has each row's scores by seed, more is better.
 
-    Equal means share a rank. Without two norms that share two seeds there are no intervals and no groups. A norm whose
-    seeds are others than its neighbour's may have a rank that the shared seeds deny: its interval is widened to hold
-    it. A norm whose interval holds 1 is flagged: it may be best.
+    Equal means share a rank. Without two norms that share two seeds there are no intervals and no groups. Where norms
+    have different seeds, a rank may lie outside of its interval, which is then widened to include it. A norm whose
+    interval includes 1 is flagged: it may be best.
     """
     means = [statistics.mean(scores.values()) for scores in seeds]
     ranks = [1 + sum(other > mean for other in means) for mean in means]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 
-from normbench.boards.sessions import Figures, Sessions, subject_of
+from normbench.boards.sessions import Figures, Sessions
 from normbench.boards.standing import ranked
 from normbench.stats.intervals import ratio_over_rounds
 from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of
 from normbench.texts import visible
 
 MEBIBYTE = 2**20
@@ -20,7 +20,7 @@ def throughput(sessions: Sessions) -> Table:
     measured = list(sessions.figures.values())
     return Table(
         board="throughput",
-        **subject_of(sessions.latest, sessions.baseline).head,
+        **Subject.of(sessions.latest, sessions.baseline).head,
         columns=_columns(sessions.latest, sessions.baseline),
         # Norms share no seeds here, so that ranks have no intervals.
         rows=ranked([_row(one) for one in measured], [{0: one.ratio.centre} for one in measured]),
@@ -91,7 +91,7 @@ def _edited(sessions: Sessions) -> Iterator[str]:
             continue
         run, cell = sessions.trained[one.session.table_id, one.timing.norm_id]
         code = cell.norm_print, cell.task_print
-        if None not in code and code != one.code:
+        if None not in code and code != (one.timing.norm_print, one.session.task_print):
             (older if run.started > one.session.started else newer).append(repr(one.timing.label))
     if older:
         yield f"edited since its session: {', '.join(older)}; the throughput here is that of the older code"
@@ -107,7 +107,7 @@ def _described(session: SessionRecord, environments: Mapping[str, EnvironmentRec
     known = f"known to ±{100 * session.precision:g}%"
     why = {
         "precise": f"all ratios {known}",
-        "time": f"out of time before all ratios were {known}",
+        "time": f"stopped by its time limit before all ratios were {known}",
         "rounds": f"not all ratios {known}",
     }[session.stopped]
     base = session.baseline.label

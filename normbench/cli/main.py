@@ -39,7 +39,7 @@ from normbench.texts import in_a_line
 #: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
 PATIENCE = 15.0
 
-#: What a machine refuses of a file by name, wherever it is met: the user's to mend, and no bug.
+#: Errors on a file that has a name: the user's to mend, and no bug, wherever they are raised.
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
@@ -73,7 +73,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 class Stopped(BaseException):
-    """Ctrl-C was pressed, or SIGTERM arrived; which of the two, as an exit status."""
+    """Ctrl-C was pressed, or SIGTERM arrived; `status` says which."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.name.lower())
@@ -179,10 +179,10 @@ def _refuse(message: str) -> Status:
 
 
 def _stopper() -> Callable[[int, object], None]:
-    """Return what answers Ctrl-C and SIGTERM: once.
+    """Return a handler of Ctrl-C and SIGTERM, which answers once in `PATIENCE` seconds.
 
-    Raised again in a command that is ending, it would leave locks held and workers running. After `PATIENCE` seconds it
-    is: an exception can be lost, in a destructor say.
+    A second exception in a command that is ending would leave locks held and workers running; but the first may be
+    lost, in a destructor say.
     """
     last = -math.inf
 

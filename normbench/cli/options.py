@@ -91,7 +91,7 @@ _FIELDS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
 def of_request(*names: str, **others: Any) -> Callable[[Callable[..., Given]], Callable[..., Given]]:
-    """Give a command these options, from which its argument `request` is made; `others` are its own words for some."""
+    """Give a command these options, from which its argument `request` is made; `others` replace the words of some."""
     taken = {name: others.get(name, REQUEST[name]) for name in names}
 
     def decorated(command: Callable[..., Given]) -> Callable[..., Given]:

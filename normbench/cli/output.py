@@ -1,4 +1,4 @@
-"""Where output goes: stdout is the result, stderr everything else. Neither ends a command that can't be written to."""
+"""Output: the result goes to stdout, all else to stderr. A command goes on where either can't be written to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Descriptor(io.FileIO):
 class Streams:
     """stdout and stderr of this process, from now on ends that never fail, whoever writes.
 
-    One that was closed is opened, so that no file of results gets its number: stdout such that nothing can be written.
+    One that was closed is opened, so that no file of results gets its number; stdout in a way that writing to it fails.
     """
 
     def __init__(self) -> None:
@@ -147,9 +147,10 @@ def step_summary(text: Callable[[], str]) -> None:
             say(f"normbench: GITHUB_STEP_SUMMARY {summary}: can't be written ({error.strerror})")
 
 
-def speaks_unicode() -> bool:
-    """Whether stdout can show more than ASCII."""
-    return _speaks_unicode(sys.stdout.encoding)
+def speaks_unicode(stream: TextIO | None = None) -> bool:
+    """Whether a stream (left out: stdout) can show more than ASCII."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
+    return encoding.lower().replace("-", "").startswith("utf")
 
 
 def coloured(text: str) -> Text:
@@ -181,7 +182,7 @@ def warn_of_anew(prepared: Prepared) -> None:
 
 
 def warn_of_unused(prepared: Prepared) -> None:
-    """Say of each --plugin file whose norms are left out, because nobody named one, how to name them."""
+    """Name each --plugin file whose norms are all left out, and say how to run them."""
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
     used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}
@@ -214,22 +215,14 @@ def _coloured() -> bool:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    print(_encodable(text, stream), file=stream, flush=True)
+    """Print text as a stream can write it: plain ASCII where it is not Unicode."""
+    if not speaks_unicode(stream):
+        text = text.translate(ASCII).encode("ascii", errors="replace").decode()
+    print(text, file=stream, flush=True)
 
 
 def _inert(text: str) -> str:
     """Return a text in which GitHub sees no command of its own, in a job there."""
     if not os.environ.get("GITHUB_ACTIONS"):
         return text
-    return _COMMAND.sub(lambda found: r"\u0023#" if found[2] else rf"{found[1]}\u003a", text)
-
-
-def _encodable(text: str, stream: object) -> str:
-    """Return text as a stream can write it: plain ASCII where it is not Unicode."""
-    if _speaks_unicode(getattr(stream, "encoding", None)):
-        return text
-    return text.translate(ASCII).encode("ascii", errors="replace").decode()
-
-
-def _speaks_unicode(encoding: str | None) -> bool:
-    return (encoding or "ascii").lower().replace("-", "").startswith("utf")
+    return _COMMAND.sub(lambda match: r"\u0023#" if match[2] else rf"{match[1]}\u003a", text)

@@ -1,4 +1,4 @@
-"""What is seen of a run: a bar, the last results, the leaderboard so far; plain lines where there is no terminal."""
+"""What a run shows: a bar, the last results, the leaderboard so far; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class _View:
         self._live.start()
 
     def stop(self) -> None:
-        """Show this no more."""
+        """End the display."""
         self._live.stop()
 
     def on_progress(self, progress: Progress) -> None:
@@ -127,7 +127,7 @@ class _View:
             self._next_board = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
 
     def on_session(self, session: Session, done: int) -> None:
-        """Say how far a session is, and draw that between its rounds: in one, nothing else of ours may compute."""
+        """Show how far a session is, drawn between its rounds: during one, nothing else may compute."""
         if done == 0:
             self._session = self._ahead.popleft()
             self._board = self._so_far()
@@ -147,12 +147,12 @@ class _View:
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""
         room = self._console.height - LAST - 3
-        found = [board for board in tables(self._store, only=self._tables) if board.rows]
-        while found:
-            text = terminal(found, self._console.width, brief=True)
+        boards = [board for board in tables(self._store, only=self._tables) if board.rows]
+        while boards:
+            text = terminal(boards, self._console.width, brief=True)
             if text.count("\n") + 1 <= room:
                 return text
-            found.pop()
+            boards.pop()
         return ""
 
     def __rich__(self) -> Group:

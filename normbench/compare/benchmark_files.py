@@ -19,28 +19,18 @@ from normbench.texts import in_a_line
 
 #: How a file of pytest-benchmark begins, in the order in which it writes its keys or in that of the alphabet.
 _BEGINS = re.compile(rb'\s*\{\s*"(?:machine_info|benchmarks)"\s*:')
-#: What `machine_info` says that is a hard fact, or of no matter: a host's name, and versions said twice.
+#: What is no soft fact of `machine_info`: hard ones, a host's name, and versions that are there twice.
 _APART = frozenset({"node", "processor", "machine", "python_implementation", "python_implementation_version"})
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What pytest-benchmark makes of a benchmark's rounds; `ops` are calls a second, `iterations` calls a round.
-
-    `data` are the rounds' times themselves, in order; empty where a file has only the figures made of them.
-    """
+    """What is read of a benchmark's rounds. `data` are their times, in order; empty where a file leaves them out."""
 
     min: float
     max: float
     mean: float
     median: float
-    stddev: float
     rounds: int
-    iterations: int = 1
-    iqr: float
-    q1: float
-    q3: float
-    ops: float
-    total: float
     data: tuple[float, ...] = ()
 
 

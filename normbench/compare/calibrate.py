@@ -105,7 +105,7 @@ def _simulated(rows: _Rows, many: int, repetitions: int, seed: int) -> Table:
         "false alarms: comparisons with any row called regressed. wrong ok: rows called ok. power: of one row that "
         "alone lost 2m, called regressed. the gate promises at most 5% in the first three",
     ]
-    return _table(f"calibrate · {rows.gate}", lines, notes)
+    return _table(str(rows.gate), lines, notes)
 
 
 def _resampled(gated: Sequence[_Rows], repetitions: int, seed: int) -> Table | None:
@@ -130,11 +130,11 @@ def _resampled(gated: Sequence[_Rows], repetitions: int, seed: int) -> Table | N
         "the losses are taken from every gated score of HEAD (power: from one row); counts of rates and failures are "
         "left as they are, and stand in the first column alone",
     ]
-    return _table("calibrate · A/A on the folder's own seeds", lines, notes)
+    return _table("A/A on the folder's own seeds", lines, notes)
 
 
 def _verdicts(drawn: Sequence[Group], loss: float) -> NDArray[np.int8]:
-    """Return the verdicts where every row of means loses so many margins; other rows take part where none does."""
+    """Return the verdicts where each row of means loses so many margins; other rows take part only without a loss."""
     if not loss:
         return verdicts(drawn)
     lost = [replace(one, differences=one.differences - loss * one.margin) for one in drawn if one.kind == "mean"]
@@ -165,19 +165,5 @@ def _spelled(spread: float, gate: Gate) -> str:
     return f"{100 * spread:.2f} points" if gate.unit == "pt" else f"{spread:.3g}"
 
 
-def _table(name: str, rows: list[TableRow], notes: list[str]) -> Table:
-    return Table(
-        board=name,
-        task="all tasks",
-        task_version=None,
-        task_params={},
-        condition={},
-        protocol="tuned",
-        baseline="",
-        rates=[],
-        columns=_COLUMNS,
-        rows=rows,
-        apart=[],
-        notes=notes,
-        noun="per side",
-    )
+def _table(of: str, rows: list[TableRow], notes: list[str]) -> Table:
+    return Table(board=f"calibrate · {of}", task="all tasks", columns=_COLUMNS, rows=rows, notes=notes, noun="per side")

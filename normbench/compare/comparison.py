@@ -22,9 +22,8 @@ WORDS: tuple[Word, ...] = get_args(Word)
 class ComparedRow:
     """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
 
-    `difference` is HEAD - BASE; where `signed`, of a score that is better the lower it is, BASE - HEAD: + is better, as
-    in its gate. `unit` is that of the numbers. `why` says of a row that vanished why; `crashed`, that its session
-    failed in HEAD.
+    `difference` is HEAD - BASE; where `signed`, it is BASE - HEAD, so that + is better: of a score that should be low.
+    `unit` is that of the numbers. `why` says why a row vanished, `crashed` that its session failed in HEAD.
     """
 
     subject: Subject
@@ -47,15 +46,10 @@ class ComparedRow:
     why: str = ""
     crashed: bool = False
 
-    @property
-    def where(self) -> str:
-        """The task with its condition, as messages name it."""
-        return self.subject.where
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All rows of a comparison, with its notes and warnings; `crashed` counts the trials of HEAD that did."""
+    """All rows of a comparison, with its notes and warnings; `crashed` counts the trials of HEAD that crashed."""
 
     base: str
     head: str

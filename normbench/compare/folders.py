@@ -231,7 +231,7 @@ def _beyond(rows: Sequence[ComparedRow]) -> Iterator[str]:
         sure = -row.difference.high if row.metric.worse == "+" else row.difference.low
         if sure > row.gate.margin:
             yield (
-                f"{row.norm!r} on {row.where}: {row.metric.noun} is better by more than the margin; a broken "
+                f"{row.norm!r} on {row.subject.where}: {row.metric.noun} is better by more than the margin; a broken "
                 "measure may look like that"
             )
 

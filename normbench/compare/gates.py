@@ -104,8 +104,8 @@ def could_be_ok(kind: str, n: int, margin: float, spread: float | None) -> bool:
 
 def spreads(contrasts: Sequence[Contrast]) -> dict[str, float]:
     """Return each metric's median standard deviation of the differences, over its rows."""
-    found: dict[str, list[float]] = {}
+    of_rows: dict[str, list[float]] = {}
     for contrast in contrasts:
         if len(contrast.differences) > 1:
-            found.setdefault(contrast.metric.name, []).append(statistics.stdev(contrast.differences))
-    return {name: statistics.median(each) for name, each in found.items()}
+            of_rows.setdefault(contrast.metric.name, []).append(statistics.stdev(contrast.differences))
+    return {name: statistics.median(each) for name, each in of_rows.items()}

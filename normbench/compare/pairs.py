@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from normbench.boards.grid import Row
 from normbench.compare.metrics import METRICS, Metric, Points
 from normbench.gates import Gate
@@ -60,7 +58,7 @@ class Contrast:
         return self.metric.is_score and self.sign < 0
 
     def shown(self, ends: Interval) -> Interval:
-        """Return a difference of which + is better as it is shown: + is worse where the metric's gate says so."""
+        """Return a difference, in which + is better, with the sign that is shown: + is worse in some metrics."""
         if self.sign > 0 or self.signed:
             return ends
         return Interval(0.0 - ends.centre, 0.0 - ends.high, 0.0 - ends.low, ends.kind)
@@ -76,7 +74,7 @@ def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
 def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) -> Iterator[Contrast]:
     """Yield every metric that two rows share, each row at its rate, over the seeds that are complete on both sides.
 
-    Over the grid, and what else needs one, is left out where the grids differ.
+    Metrics over the grid are left out where the grids differ.
     """
     assert base.rate is not None
     assert head.rate is not None
@@ -84,6 +82,7 @@ def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) ->
     whole = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
     # A norm that does not support some rate still has an accuracy at the chosen one.
     chosen = _points(base, [base.rate]), _points(head, [head.rate])
+    same_code = _same(base, head)
     for metric in METRICS.values():
         ours, theirs = chosen if metric.is_score else whole
         seeds = sorted(set(ours) & set(theirs))
@@ -94,35 +93,26 @@ def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) ->
             {seed: metric.value(_seen(points[seed], row, measure), unit) for seed in seeds}
             for points, row in ((ours, base), (theirs, head))
         ]
-        same = frozenset(seed for seed in seeds if _same(base, head) and ours[seed] == theirs[seed])
+        same = frozenset(seed for seed in seeds if same_code and _bits(ours[seed]) == _bits(theirs[seed]))
         failed = any(
-            points[seed][rate].outcome != "trained"
+            not points[seed][rate].trained
             for points, rate in ((ours, base.rate), (theirs, head.rate))
             for seed in seeds
         )
         yield Contrast(metric, unit, values[0], values[1], same, failed, metric.sign(measure))
 
 
-class _Point(msgspec.Struct, frozen=True):
-    """What a training gave, to the last bit."""
-
-    outcome: str
-    score: float
-    validation: float | None
-    series: dict[str, list[float | None]]
-    environment: str
-
-
-def _points(row: Row, grid: list[float]) -> dict[int, dict[float, _Point]]:
+def _points(row: Row, grid: list[float]) -> dict[int, dict[float, Result]]:
     """Return what each complete seed gave at each rate; a seed without a score at one of them is left out."""
     at_rates = {rate: row.at(rate) for rate in {*grid, row.rate} if rate is not None}
-    seeds = [seed for seed in row.complete if all(seed in found for found in at_rates.values())]
-    return {seed: {rate: _point(found[seed]) for rate, found in at_rates.items()} for seed in seeds}
+    seeds = [seed for seed in row.complete if all(seed in results for results in at_rates.values())]
+    return {seed: {rate: results[seed] for rate, results in at_rates.items()} for seed in seeds}
 
 
-def _point(result: Result) -> _Point:
-    assert result.score is not None
-    return _Point(result.outcome, result.score, result.validation, result.series, result.environment)
+def _bits(results: dict[float, Result]) -> dict[float, object]:
+    """Return what the training at each rate gave, to be compared to the last bit."""
+    names = ("outcome", "score", "validation", "series", "environment")
+    return {rate: [getattr(one, name) for name in names] for rate, one in results.items()}
 
 
 def _same(base: Row, head: Row) -> bool:
@@ -131,9 +121,8 @@ def _same(base: Row, head: Row) -> bool:
     return same and agree(base.files, head.files)
 
 
-def _seen(points: dict[float, _Point], row: Row, measure: Measure) -> Points:
+def _seen(points: dict[float, Result], row: Row, measure: Measure) -> Points:
     assert row.rate is not None
     rates = sorted(points)
-    ordered = [points[rate] for rate in rates]
-    scores, trained = [point.score for point in ordered], [point.outcome == "trained" for point in ordered]
-    return Points(measure, rates, rates.index(row.rate), scores, trained)
+    scores = [score for rate in rates if (score := points[rate].score) is not None]
+    return Points(measure, rates, rates.index(row.rate), scores, [points[rate].trained for rate in rates])

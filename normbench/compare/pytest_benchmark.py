@@ -22,9 +22,7 @@ from normbench.tables.table import Subject
 MEDIAN = "median"
 #: Rounds are combined into at most so many blocks, each the median of consecutive rounds.
 BLOCKS = 40
-_SUBJECT = Subject(
-    task="benchmarks", task_version=1, task_params={}, condition={}, protocol="tuned", baseline="", rates=[]
-)
+_SUBJECT = Subject(task="benchmarks", task_version=1)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def asked(given: dict[str, str], base: Benchmarks) -> list[Asked]:
     Raises UsageError for one that is not there, and for one on times below 10%.
     """
     known = {MEDIAN, *(name for one in base.benchmarks.values() for name in one.numbers)}
-    found = []
+    wanted = []
     for name, text in given.items():
         if name not in known:
             raise unknown("statistic", name, known, "--fail")
@@ -76,8 +74,8 @@ def asked(given: dict[str, str], base: Benchmarks) -> list[Asked]:
                 f"--fail {name}:{text}: times of two runs differ even if nothing changed; a threshold on them is 10% "
                 "or more"
             )
-        found.append(Asked(Metric(name, name, worse, ("%",)), number, Gate(name, number, "%", text)))
-    return found or [Asked(Metric(MEDIAN, MEDIAN, "+", ("%",)), SMALLEST)]
+        wanted.append(Asked(Metric(name, name, worse, ("%",)), number, Gate(name, number, "%", text)))
+    return wanted or [Asked(Metric(MEDIAN, MEDIAN, "+", ("%",)), SMALLEST)]
 
 
 def compare(base: Benchmarks, head: Benchmarks, asked: Sequence[Asked]) -> Comparison:

@@ -108,11 +108,11 @@ def shifted(
     return verdicts([Group("mean", differences, margin)], looks)
 
 
-def any_regressed(found: NDArray[np.int8]) -> Rate:
-    """Return how many comparisons have a row that is called regressed."""
-    return Rate(float((found == REGRESSED).any(1).mean()), len(found))
+def any_regressed(words: NDArray[np.int8]) -> Rate:
+    """Return the share of comparisons that have a row called regressed."""
+    return Rate(float((words == REGRESSED).any(1).mean()), len(words))
 
 
-def called(found: NDArray[np.int8], word: int, rows: slice = slice(None)) -> Rate:
-    """Return how many rows are called so, of all rows of all comparisons, or of some; the error is that of a row."""
-    return Rate(float((found[:, rows] == word).mean()), len(found))
+def called(words: NDArray[np.int8], word: int, rows: slice = slice(None)) -> Rate:
+    """Return the share of rows with a verdict, over all comparisons, or of some rows; its error is that of one row."""
+    return Rate(float((words[:, rows] == word).mean()), len(words))

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from normbench.boards.sessions import sessions, subject_of
+from normbench.boards.sessions import sessions
 from normbench.compare.comparison import ComparedRow, changes
 from normbench.errors import UsageError
 from normbench.gates import THROUGHPUT, Gate
 from normbench.stats.verdicts import Tested, hodges_lehmann, two_sample_test
 from normbench.store import Store
 from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord, Timing
+from normbench.tables.table import Subject
 from normbench.trials import FAILED
 
-#: So many sessions per side are compared by their medians; of fewer, the rounds of the latest are.
+#: From so many sessions per side on, their medians are compared; of fewer, the rounds of the latest.
 SESSIONS = 3
 #: The smallest gate with one session per side: a ratio changes by 1-2% between sessions even if nothing changed.
 SMALLEST = 0.10
@@ -84,7 +85,7 @@ def _norms(measured: Sequence[SessionRecord]) -> Iterable[str]:
 
 def _common(session: SessionRecord, timing: Timing) -> dict[str, Any]:
     return {
-        "subject": subject_of(session, session.baseline.label),
+        "subject": Subject.of(session, session.baseline.label),
         "table_id": session.table_id,
         "norm_id": timing.norm_id,
         "norm": timing.label,

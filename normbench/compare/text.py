@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from normbench.compare.comparison import WORDS, ComparedRow, Comparison, Word
-from normbench.spelling import assignments
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
 from normbench.tables.text import latex_booktabs as latex_tables
@@ -30,6 +29,10 @@ _NOTE = (
     "difference: HEAD minus BASE, paired by seed; ± or […]: each end errs in 5% of cases. gated rows: ok, better, "
     "regressed or unclear; the others: better or worse where the interval is on one side of 0, else ~"
 )
+
+
+#: What programs are told of a row's table.
+_SUBJECT = ("task", "task_version", "task_params", "condition", "protocol")
 
 
 class _Unit(NamedTuple):
@@ -88,17 +91,17 @@ def sentence(row: ComparedRow) -> str:
     """Return a row in words: what, where, by how much, and what was allowed."""
     table = _table([row])
     column, value = table.columns[2], table.rows[0].values["difference"]
-    number = written(Value(value.number), column)
-    ends = written(value, column).removeprefix(number)
+    difference = written(value, column, _IN_WORDS.get(column.unit, ""))
     margin = f"; allowed {row.gate.text}" if row.gate else ""
-    difference = f"{number}{_IN_WORDS.get(column.unit, '')}{ends}"
     over = f"{row.seeds} {_unit(row).over}{'s' * (row.seeds != 1)}"
-    return f"{row.metric.noun} of {row.norm!r} on {row.where}: {difference}, {over}{margin}"
+    return f"{row.metric.noun} of {row.norm!r} on {row.subject.where}: {difference}, {over}{margin}"
 
 
 def told(row: ComparedRow) -> str:
     """Return a row in words, or why it has no numbers."""
-    return sentence(row) if row.difference is not None else f"{row.norm!r} on {row.where}: {row.why or row.word}"
+    if row.difference is not None:
+        return sentence(row)
+    return f"{row.norm!r} on {row.subject.where}: {row.why or row.word}"
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -176,7 +179,7 @@ def terminal(comparison: Comparison, width: int | None = None, *, ascii_only: bo
 
 
 def github(comparison: Comparison) -> str:
-    """Return a comparison as GitHub's Markdown: what matters first, the tables folded away unless they regressed."""
+    """Return a comparison as GitHub's Markdown: what matters, then the tables, folded away unless they regressed."""
     first, counts, *rest = map(markdown, summary(comparison))
     parts = [f"### normbench compare: {counts}", first, "\n".join(f"- {line}" for line in rest)]
     for rows in _groups(comparison):
@@ -198,11 +201,7 @@ def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
         ends = row.difference
         centre, low, high = (number * spread for number in (ends.centre, ends.low, ends.high)) if ends else [None] * 3
         yield {
-            "task": row.subject.task,
-            "task_version": row.subject.task_version,
-            "task_params": row.subject.task_params,
-            "condition": row.subject.condition,
-            "protocol": row.subject.protocol,
+            **{name: getattr(row.subject, name) for name in _SUBJECT},
             "norm": row.norm,
             "metric": row.metric.name,
             "unit": _unit(row).difference,
@@ -244,16 +243,7 @@ def as_json(comparison: Comparison) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """Return the rows as CSV with full precision."""
-    out = io.StringIO()
-    rows = [
-        {
-            **row,
-            "task_params": assignments(row["task_params"]),
-            "condition": assignments(row["condition"]),
-            "flags": " ".join(row["flags"]),
-        }
-        for row in as_dicts(comparison)
-    ]
+    out, rows = io.StringIO(), list(as_dicts(comparison))
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["task"], lineterminator="\n")
     writer.writeheader()
     # A gate begins with its sign, and is checked: no text from outside.
@@ -266,10 +256,11 @@ def junit(comparison: Comparison) -> str:
     root = ElementTree.Element("testsuites", name="normbench compare")
     suites: dict[str, ElementTree.Element] = {}
     for row in comparison.rows:
+        where = row.subject.where
         if row.table_id not in suites:
-            suites[row.table_id] = ElementTree.SubElement(root, "testsuite", name=row.where)
+            suites[row.table_id] = ElementTree.SubElement(root, "testsuite", name=where)
         name = f"{row.norm} {row.metric.noun}"
-        case = ElementTree.SubElement(suites[row.table_id], "testcase", classname=row.where, name=name)
+        case = ElementTree.SubElement(suites[row.table_id], "testcase", classname=where, name=name)
         said = sentence(row) if row.difference is not None else row.why or row.word
         if row.word == "regressed":
             ElementTree.SubElement(case, "failure", message=said, type="regressed")

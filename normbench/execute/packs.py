@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from normbench import contract, environment, plugins
+from normbench import environment, plugins
 from normbench.execute.prepare import Prepared, Work
+from normbench.recipe import Recipe
 from normbench.registry import SESSION, Offered, Plugin
 from normbench.store import Store
 from normbench.trials import Pack, Trial
@@ -54,7 +55,7 @@ def _cell(item: Work, used: dict[str, Plugin], dry: bool) -> str:
     if all(plugin.built_in for plugin in used.values()):
         return ""
     cell, norm = item.cell, next(iter(used.values()))
-    # What a first step leaves behind is not for the trials either; ranks take too long to start anew for that.
+    # What a first step leaves behind must not reach the trials either; with ranks, a new start would take too long.
     apart = dry and item.trial.recipe.ranks == 1
     return msgspec.json.encode((apart, cell.table_id, "" if norm.built_in else cell.norm_id)).decode()
 
@@ -77,11 +78,8 @@ def _checkpoint(prepared: Prepared, item: Work) -> str:
 def first_of_cells(work: list[Work]) -> list[Work]:
     """Return the first trial of each cell, and of each of its tuned settings."""
 
-    def group(item: Work) -> tuple[str, str, contract.Recipe]:
-        return (
-            item.cell.table_id,
-            item.cell.norm_id,
-            msgspec.structs.replace(item.trial.recipe, rate=item.cell.recipe.rate),
-        )
+    def group(item: Work) -> tuple[str, str, Recipe]:
+        cell, recipe = item.cell, item.trial.recipe
+        return cell.table_id, cell.norm_id, msgspec.structs.replace(recipe, rate=cell.recipe.rate)
 
     return list({group(item): item for item in reversed(work)}.values())[::-1]

@@ -1,4 +1,4 @@
-"""A request, resolved: the plan, what of it is stored already, and so what is to be done. No torch."""
+"""A request, resolved: the plan, what of it is stored already, and so what is left to do. No torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from normbench.trials import FINAL, Cell, Trial
 class Work:
     """One trial of a plan: its cell, itself, and the stored result that makes it done, or that was not final.
 
-    `edited` is the path of a file for which a stored result does not count: it is not what it was.
+    `edited` is the path of a file that was changed since, so that a stored result does not count.
     """
 
     cell: Cell
@@ -109,16 +109,12 @@ class Prepared:
 
     @property
     def anew(self) -> list[str]:
-        """Which norms are trained anew, and why: by every run, or as a file that they read was edited."""
+        """Which norms are trained anew, and why: by every run, or because a file that they read was edited."""
         norms = {cell.norm for cell in self.cells if cell.norm_print is None}
         edited = dict.fromkeys((item.cell.label, item.edited) for item in self.work if item.edited)
-        return [
-            *(
-                f"norm {name!r} is trained anew by every run: {_unprinted(name, self.registry)}"
-                for name in sorted(norms)
-            ),
-            *(f"norm {label!r} is trained again: {file} is not what it was" for label, file in edited),
-        ]
+        unprinted = [(name, _unprinted(name, self.registry)) for name in sorted(norms)]
+        anew = [f"norm {name!r} is trained anew by every run: {why}" for name, why in unprinted]
+        return anew + [f"norm {label!r} is trained again: {file} was changed since" for label, file in edited]
 
     @property
     def todo(self) -> list[Work]:
@@ -131,9 +127,9 @@ def prepare(
 ) -> Prepared:
     """Resolve a request and compare it with what is stored; trains nothing, and imports no torch.
 
-    `suite` is one that is resolved already; `narrowed` gives what is wanted of each cell, None for nothing.
+    `suite` is one that is resolved already; `narrowed` returns the part of a cell that is wanted, or None.
 
-    Raises UsageError for whatever in the request can't be.
+    Raises UsageError for whatever the request asks that is not possible.
     """
     plugins.refresh(request.plugin_files)
     prints.read_anew()
@@ -178,9 +174,8 @@ def _unprinted(name: str, registry: Registry) -> str:
     """Say why a norm has no print."""
     for parameter, default in registry.norm(name).params.items():
         if callable(default) and not isinstance(default, type):
-            return (
-                f"the default of its parameter {parameter!r} is a {type(default).__name__}, and not a value or a name"
-            )
+            kind = type(default).__name__
+            return f"the default of its parameter {parameter!r} is a {kind}, and not a value or a name"
     return "its source can't be read, or depends on objects that read differently in every process"
 
 

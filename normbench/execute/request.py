@@ -1,4 +1,4 @@
-"""What a user asks to run, and what its words name: a suite, an executor, a data folder."""
+"""What a user asks to run, and the suite, the executor and the data folder that it names."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def job_count(jobs: int | str, where: str) -> int:
 def seconds(time: float | str, where: str) -> float:
     """Return a time in seconds, given so or like 90s, 10m, 2h. Raises UsageError, which begins with `where`."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *([smh]?)", str(time).strip())
-    found = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if found <= 0:
+    total = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if total <= 0:
         raise UsageError(f"{where} {time}: a time is a number of seconds, or like 90s, 10m, 2h")
-    return found
+    return total
 
 
 def executor_of(request: Request, registry: Registry) -> Choice:
-    """Return the executor that is asked for, with its parameters checked. Raises UsageError for what can't be."""
+    """Return the executor that is asked for, its parameters checked. Raises UsageError for what it does not take."""
     where = request.words("executor")
     asked = spelling.choice(request.executor, where)
     executor = registry.executor(asked.name, where)

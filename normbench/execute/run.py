@@ -105,7 +105,7 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What a run did: trials run, outcomes that were failures of the run, not of a layer, and what is to be said."""
+    """What a run did: trials run, outcomes that were failures of the run and not of a layer, and warnings."""
 
     folder: Path
     ran: int = 0
@@ -168,18 +168,13 @@ class Run:
         if outcome.outcome in FAILED:
             summary.failed.append(outcome)
         if outcome.changed:
-            warning = _warning(cell, outcome.changed)
+            on, changed = spelled(cell.task, cell.task_params), listed(outcome.changed)
+            warning = f"training norm {cell.label!r} on {on} changed {changed}, which was put back after each trial"
             if warning not in summary.warnings:
                 summary.warnings.append(warning)
         if self._on_progress is not None:
             done = summary.stored_before + summary.ran
             self._on_progress(Progress(done, len(self._prepared.work), cell, key, outcome, measure))
-
-
-def _warning(cell: Cell, changed: Sequence[str]) -> str:
-    """Say what a norm's training changed."""
-    where = spelled(cell.task, cell.task_params)
-    return f"training norm {cell.label!r} on {where} changed {listed(changed)}, which was put back after each trial"
 
 
 def run_record(prepared: Prepared) -> RunRecord:

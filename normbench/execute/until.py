@@ -1,4 +1,4 @@
-"""Buying seeds until a comparison is decided, and only for the rows that are not; training only what changed.
+"""Training more seeds until a comparison is decided, for the rows that are unclear; training only what changed.
 
 The looks are fixed, and stored with the first run, before anything is looked at: docs/metrics.md says what each spends.
 """
@@ -94,7 +94,7 @@ def decided_compare(
         run(on_device(prepare(request, suite=suite, narrowed=narrowed)))
         wanted &= _unclear(compare(base, head, held, looks=looks, unchanged=unchanged))
     comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
-    short = {len(found) for found in seeds.values() if len(found) < looks[-1]}
+    short = {len(of_row) for of_row in seeds.values() if len(of_row) < looks[-1]}
     if short and _unclear(comparison):
         note = f"BASE has {min(short)} seeds; train more of them there to decide the rest"
         return dataclasses.replace(comparison, notes=[*comparison.notes, note])
@@ -137,11 +137,11 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
 
 def _seeds(base: Store) -> dict[Key, list[int]]:
     """Return the seeds that BASE was asked for, by row, ascending."""
-    found: dict[Key, set[int]] = {}
+    of_rows: dict[Key, set[int]] = {}
     for run in base.runs():
         for cell in run.cells:
-            found.setdefault((cell.table_id, cell.norm_id), set()).update(cell.seeds)
-    return {key: sorted(seeds) for key, seeds in found.items()}
+            of_rows.setdefault((cell.table_id, cell.norm_id), set()).update(cell.seeds)
+    return {key: sorted(seeds) for key, seeds in of_rows.items()}
 
 
 def _suite(run: RunRecord, store: Store) -> Suite:

@@ -1,4 +1,4 @@
-"""Where what was measured is kept: records, a folder of files, exports, folders put together."""
+"""What was measured, stored: its records, a folder of files, an export of one, and folders merged."""
 
 from normbench.store.folder import DiskFullError, Store, StoreLostError, Writer
 

@@ -1,6 +1,6 @@
 """Exported files: the lines of a results folder in one file, JSON or Parquet, which can only be read.
 
-Nothing else imports pyarrow, and this module only where a file is Parquet.
+Only this module imports pyarrow, and only where a file is Parquet.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FORMS: dict[str, Callable[[Parts], bytes]] = {".json": as_json, ".parquet": as_p
 def read(file: Path) -> dict[str, list[msgspec.Raw]]:
     """Return the lines of each part of a file, whichever form it has.
 
-    Raises UsageError where it is no export, is cut, is of a newer normbench, or is Parquet and pyarrow not installed.
+    Raises UsageError where it is no export, is cut, is of a newer normbench, or is Parquet without pyarrow installed.
     """
     try:
         content = file.read_bytes()
@@ -119,7 +119,7 @@ def _of_parquet(content: bytes, file: Path) -> dict[str, list[msgspec.Raw]]:
         source = parquet.ParquetFile(arrow.BufferReader(content), page_checksum_verification=True)
         document = (source.metadata.metadata or {}).get(_KEY)
         if document is None:
-            raise ValueError("its metadata is another's")
+            raise ValueError("its metadata is not normbench's")
         parts = _parts(document, file)
         records = source.read(columns=[RECORD]).column(RECORD).to_pylist()
         if len(records) != source.metadata.num_rows:  # a page's header has no checksum
@@ -141,7 +141,7 @@ def _kind(hint: object) -> object:
 
 
 def _value(value: Any, kind: object) -> Any:
-    """Return a value as a column of a type has it: None where it is of another, which `record` has nevertheless."""
+    """Return a value as its column holds it: None where it is of another type, and `record` alone has it."""
     if kind is None and value is not None:
         return msgspec.json.encode(value).decode()
     if kind is float and type(value) is int:

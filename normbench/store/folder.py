@@ -48,7 +48,7 @@ class DiskFullError(OSError):
 class StoreLostError(Exception):
     """A folder can't be written to any more: its files were moved, replaced or changed by others, or the disk fails.
 
-    It says which file, what became of it, and where that is what the run had stored.
+    The message says which file, what became of it, and where what the run had stored is saved.
     """
 
 
@@ -83,7 +83,7 @@ class Store:
         return list(self.read(RunRecord))
 
     def results(self) -> Iterator[Result]:
-        """Yield of every trial's record what boards and plans need, oldest first."""
+        """Yield what boards and plans need of every trial's record, oldest first."""
         return self.read(Result)
 
     def trials(self) -> Iterator[TrialRecord]:
@@ -103,7 +103,7 @@ class Store:
         return {record.environment: record for record in self.read(EnvironmentRecord)}
 
     def sources(self) -> dict[str, dict[tuple[str, str], str]]:
-        """Return the lists of files that trials were made from, by their key: of each file the hash."""
+        """Return the lists of files that trials were made from, by their key; each gives every file's hash."""
         return {
             record.sources: {source.file: source.sha256 for source in record.files} for record in self.source_records()
         }
@@ -140,7 +140,7 @@ class Store:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 known = self.known_unreadable() if known is None else known
                 bad = unreadable(name, number, line, error)
-                # Its reason is another for every kind of reading, and its line is named once.
+                # A line may be read as several structs, each with its own reason; it is named once.
                 if bad.sha256 not in known and (name, bad.sha256) not in self._named:
                     self._named.add((name, bad.sha256))
                     self.unreadable.append(bad)
@@ -170,7 +170,7 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Hold the folder for writing; made where it is not there.
+        """Hold the folder for writing, and make it where it is not there.
 
         Raises UsageError where another run holds it, naming that run, or where the folder can't be written.
         """
@@ -207,10 +207,10 @@ class Store:
 
 
 class Writer:
-    """Appends records, each a line, written at once and synced.
+    """Appends records, one line each, written at once and synced.
 
-    Before each and at the end, the folder and the files written to have to be those that were opened, and of the size
-    that they were left with. Where one is not, nothing more is written there: StoreLostError.
+    Before each write and at the end, the folder and its open files must be what they were when this run left them.
+    Where one is not, nothing more is written: StoreLostError.
     """
 
     def __init__(self, store: Store, folder: Folder) -> None:
@@ -296,15 +296,15 @@ class Writer:
             if isinstance(error, OSError) and not isinstance(error, DiskFullError):
                 why = f"could not be written ({error.strerror})"
                 raise self._losing(self._folder.path / name, why, name, lines) from None
-            # What is torn now must not swallow the next line: open anew, which begins one.
+            # A torn line must not swallow the next one: a file opened anew begins a line.
             if name in self._files:
                 self._files.pop(name).close()
             raise
 
     def _losing(self, path: Path, why: str, name: str, lines: bytes) -> StoreLostError:
-        """Return the error that says so, with all that this run has open, and lines to come, saved beside the folder.
+        """Save beside the folder all that this run has open, and the lines to come; return the error that says so.
 
-        A file that was deleted is whole as long as it is open.
+        A deleted file can still be read while it is open.
         """
         place = self._folder.path.with_name(f"{self._folder.path.name}.saved-{secrets.token_hex(3)}")
         try:

@@ -1,4 +1,4 @@
-"""What a run holds of a folder on disk: locks, and files that it alone appends to. Nothing of records.
+"""What a run holds of a folder on disk: locks, and files that it alone appends to. It knows no records.
 
 A run may take days, in which others delete, move and restore files. What is written to a file that lost its name is
 lost without any error, so before every write the names are compared with what is open.
@@ -38,7 +38,7 @@ class Held:
 
 
 class Appended(Held):
-    """A file that nobody else writes to while it is open; made where it is not there. It begins a line of its own."""
+    """A file that nobody else writes to while it is open; made where there is none. A new line follows a torn one."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -71,8 +71,8 @@ class Appended(Held):
 class Folder(Held):
     """A folder that is locked, by itself and by a file in it; both locks are gone when the process is.
 
-    That of the folder stays whatever is deleted in it, but holds on this machine alone. That of the file holds for
-    other machines that share the disk, too. Raises BlockingIOError where another holds one, OSError where the folder
+    The folder's own lock stays whatever is deleted in it, but holds on this machine alone. The file's holds for other
+    machines that share the disk, too. Raises BlockingIOError where another holds one, OSError where the folder
     can't be written to.
     """
 

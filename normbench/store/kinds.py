@@ -28,9 +28,9 @@ class RecordKind:
     """A kind of record: its file in a folder, and the struct of its lines.
 
     `noun` is for what the command line counts, `when` is the field that says when a record was made; both "" where
-    there is none. An export holds the last of the records for which `latest` gives the same; without it all. `claim`
-    gives what merging compares. `copied` is the type as which exporting and merging read a line, a dict where they have
-    to keep what the struct does not name; without it they read the struct.
+    there is none. An export holds the last record of each value of `latest`; without it, all records. `claim` gives
+    what merging compares. Exporting and merging read a line as `copied` (left out: as the struct), a dict where they
+    have to keep what the struct does not name.
     """
 
     file: str
@@ -62,10 +62,7 @@ def _whole(field: str, called: str) -> Callable[[Any], Claim]:
 
 
 def _repeated(record: records.TrialRecord) -> Claim | None:
-    """Return what every repetition of a trial has to give, bit for bit: on a GPU nothing, nor without code prints.
-
-    A failure of the run says nothing of the trial.
-    """
+    """Return what every repetition gives, bit for bit; None on a GPU, without code prints, and where the run failed."""
     code = (record.norm_print, record.task_print, record.sources)
     if None in code or record.device != "cpu" or record.outcome not in FINAL:
         return None
@@ -75,8 +72,8 @@ def _repeated(record: records.TrialRecord) -> Claim | None:
     return Claim(of, called, {"outcome": record.outcome, "score": score})
 
 
-#: Every kind by its file, in the order of an exported file. Merging writes them from the last to the first: by its runs
-#: a folder counts as one of results.
+#: Every kind by its file, in the order of an exported file. Merging writes them in reverse: once a folder has runs, it
+#: counts as one of results.
 KINDS: Final = {
     kind.file: kind
     for kind in (

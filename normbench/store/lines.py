@@ -10,7 +10,7 @@ import msgspec
 
 from normbench.store.records import SCHEMA
 
-#: What is nested deeper could end whoever decodes it, or compares it, by exhausting the stack; records are 6 deep.
+#: Decoding or comparing what is nested deeper could exhaust the stack, and end the process; records are 6 deep.
 DEEPEST = 64
 _TEXT, _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"'), re.compile(rb"[\[\]{}]")
 Line = TypeVar("Line")

@@ -1,4 +1,4 @@
-"""Several results folders as one: what all of them hold, each line once, or a refusal where they contradict."""
+"""Several results folders as one: all that they hold, each line once; refused where they contradict each other."""
 
 from __future__ import annotations
 

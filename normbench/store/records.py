@@ -13,7 +13,7 @@ import msgspec
 
 from normbench.recipe import Recipe
 from normbench.texts import reason_to_keep
-from normbench.trials import SCORED, Cell, InTables, Kind, Measure, OfNorm, Source, Stopped, Timed
+from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfTable, Source, Stopped, Timed
 
 #: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
 SCHEMA: Final = 1
@@ -83,12 +83,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data_dir: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a suite that nobody could read: a gate of it would hold nothing."""
+        """Refuse a suite that can't be read: its gates would check nothing."""
         msgspec.convert(self.suite, _Words)
 
 
 class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of trials.jsonl: a trial, what it gave, and what it ran with. Numbers not finite are null, and named."""
+    """A line of trials.jsonl: a trial, what it gave, and what it ran with. What is not finite is null, and named."""
 
     schema: int
     key: str
@@ -169,7 +169,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome in SCORED and self.score is not None
 
 
-class Timing(OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timing(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.
 
     `peak_memory` are the bytes that a training step takes beyond weights and data, on CUDA; `outcome` is "measured", or
@@ -197,12 +197,12 @@ class Timing(OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return self.norm_print == other.norm_print and same_files
 
 
-class SessionRecord(InTables, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SessionRecord(msgspec.Struct, OfTable, frozen=True, kw_only=True, omit_defaults=True):
     """A line of sessions.jsonl: the throughput of all norms of one task and condition, measured in rounds.
 
     A block is `steps` training steps of `recipe.batch_size` samples, and `batches` evaluation batches of
     `batch` samples. `again` is the baseline a second time in each round, `without` the norm that normalizes nothing.
-    The ratios were to be known to within `precision`, a share of each.
+    It was to go on until each ratio was known to within `precision`, a share of it.
     """
 
     schema: int
@@ -236,7 +236,7 @@ class SessionRecord(InTables, msgspec.Struct, frozen=True, kw_only=True, omit_de
             if timing.outcome == "measured" and self.stopped != "failed":
                 for seconds in (timing.train, timing.evaluation):
                     if not len(seconds) == self.rounds > 0 or min(seconds) <= 0:
-                        raise ValueError(f"{timing.label} has not the seconds of {self.rounds} rounds")
+                        raise ValueError(f"{timing.label} lacks the seconds of {self.rounds} rounds")
 
     @property
     def timings(self) -> list[Timing]:
@@ -244,11 +244,11 @@ class SessionRecord(InTables, msgspec.Struct, frozen=True, kw_only=True, omit_de
         return [self.baseline, *self.norms]
 
 
-class FingerprintRecord(InTables, OfNorm, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """A line of fingerprints.jsonl: numbers of a few training steps of one norm, task and condition.
 
-    `numbers` are lists by name, a word in the place of one that is not finite; `digest` is of them rounded. `method`
-    says which way they were taken: two of other methods are not compared.
+    `numbers` are lists by name, with a word for a number that is not finite; `digest` is of them rounded. `method` says
+    how they were taken: fingerprints of different methods are not compared.
     """
 
     schema: int

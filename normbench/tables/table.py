@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from normbench.spelling import assignments, spelled
 from normbench.stats.intervals import Interval
+from normbench.trials import OfTable
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A norm's row, and from how many seeds it is; `flags` are what a program should know besides the numbers.
+    """A norm's row, from how many `seeds`; `flags` are what a program should know besides the numbers.
 
     `ranks` are the ends of the rank's 95% interval, and `group` is counted from 1; None where there are none.
     """
@@ -86,12 +87,25 @@ class Subject:
     """
 
     task: str
-    task_version: int | None
-    task_params: dict[str, Any]
-    condition: dict[str, Any]
-    protocol: str
-    baseline: str
-    rates: list[float]
+    task_version: int | None = None
+    task_params: dict[str, Any] = field(default_factory=dict)
+    condition: dict[str, Any] = field(default_factory=dict)
+    protocol: str = "tuned"
+    baseline: str = ""
+    rates: list[float] = field(default_factory=list)
+
+    @staticmethod
+    def of(one: OfTable, baseline: str, rates: Sequence[float] = ()) -> Subject:
+        """Return what the tables are of in which a cell, a session or a fingerprint stands."""
+        return Subject(
+            task=one.task,
+            task_version=one.task_version,
+            task_params=one.task_params,
+            condition=one.condition,
+            protocol="tuned" if one.recipe.hold_out else "published",
+            baseline=baseline,
+            rates=list(rates),
+        )
 
     @property
     def where(self) -> str:
@@ -112,8 +126,8 @@ class Table(Subject):
     board: str
     columns: list[Column]
     rows: list[TableRow]
-    apart: list[tuple[str, str]]
-    notes: list[str]
+    apart: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     noun: str = "norm"
 
 

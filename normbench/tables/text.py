@@ -88,7 +88,7 @@ def github(tables: Sequence[Table]) -> str:
 
 def markdown(text: str) -> str:
     """Return a text as Markdown that shows it as it is, on one line."""
-    return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(text))
+    return _MARKDOWN.sub(r"\\\g<0>", visible(text))
 
 
 def folded(summary: str, tables: Sequence[Table], *, opened: bool) -> str:
@@ -128,30 +128,29 @@ def _csv_of(tables: Sequence[Table]) -> str:
     writer.writeheader()
     for table in tables:
         head = {name: getattr(table, name) for name in _HEAD}
-        head |= {name: assignments(head[name]) for name in ("task_params", "condition")}
-        for row in table.rows:
-            values = _json_row(table, row)
-            writer.writerow(csv_row({**head, **values, "flags": " ".join(row.flags)}))
+        writer.writerows(csv_row(head | _json_row(table, row)) for row in table.rows)
     return out.getvalue().rstrip("\n")
 
 
 def csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row for CSV: a text is on one line, and quoted where a spreadsheet would compute it."""
-    texts = {name: visible(value) for name, value in row.items() if isinstance(value, str)}
-    return {**row, **{name: "'" * text.startswith(_FORMULA) + text for name, text in texts.items()}}
+    """Return a row for CSV: each text, list and table on one line, and quoted where a spreadsheet would compute it."""
+    return {name: _csv_cell(value) for name, value in row.items()}
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        value = assignments(value) if isinstance(value, dict) else " ".join(value)
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return "'" * text.startswith(_FORMULA) + text
 
 
 def as_json(tables: Sequence[Table]) -> str:
     """Return tables as the JSON that other programs read; docs/metrics.md gives its schema."""
     boards = [
         {
-            "board": table.board,
-            "task": table.task,
-            "task_version": table.task_version,
-            **({"task_params": table.task_params} if table.task_params else {}),
-            "condition": table.condition,
-            "protocol": table.protocol,
-            "baseline": table.baseline,
+            **{name: getattr(table, name) for name in _HEAD if name != "task_params" or table.task_params},
             "grid": table.rates,
             "columns": [
                 {"name": column.name, "unit": column.unit, "digits": column.digits, "better": column.better}
@@ -207,13 +206,13 @@ def _visible(table: Table) -> Table:
     )
 
 
-def written(value: Value, column: Column) -> str:
-    """Return a table's entry as text."""
+def written(value: Value, column: Column, unit: str = "") -> str:
+    """Return a table's entry as text; `unit` stands behind its number."""
     if column.kind in ("text", "marks") or (value.number is None and not value.low and not value.high):
         return value.text or "–"
-    text = ("≥" if value.at_least else "") + _number(value.number, column)
+    text = ("≥" if value.at_least else "") + _number(value.number, column) + unit
     if value.ends == "t" and value.number is not None and value.high is not None:
-        text += f" ±{_plain(value.high - value.number, column)}"
+        text += f" ±{(value.high - value.number) * column.scale:.{column.digits}f}"
     elif value.ends and not value.number == value.low == value.high:
         high = ("≥" if value.high_at_least else "") + _number(value.high, column)
         low = ("≥" if value.low_at_least else "") + _number(value.low, column)
@@ -228,10 +227,6 @@ def _number(number: float | None, column: Column) -> str:
     if column.kind == "rate":
         return f"{number:g}"
     return f"{number * column.scale:{'+' if column.kind == 'signed' else ''}.{column.digits}f}"
-
-
-def _plain(number: float, column: Column) -> str:
-    return f"{number * column.scale:.{column.digits}f}"
 
 
 def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = MappingProxyType({})) -> str:

@@ -186,7 +186,7 @@ def test_a_session_is_described(board) -> None:
     ("stopped", "says"),
     [
         ("precise", "all ratios known to ±3%"),
-        ("time", "out of time before all ratios were known to ±3%"),
+        ("time", "stopped by its time limit before all ratios were known to ±3%"),
         ("rounds", "not all ratios known to ±3%"),
     ],
 )
@@ -453,7 +453,7 @@ def test_a_line_whose_rounds_do_not_agree_is_left_out(folder, changes: dict[str,
     store = Store(folder.store.folder)
 
     assert [] == tables(store)
-    assert ["has not the seconds of"] == [bad.reason[bad.reason.index("has") :][:22] for bad in store.unreadable]
+    assert ["lacks the seconds of"] == [bad.reason[bad.reason.index("lacks") :][:20] for bad in store.unreadable]
 
 
 def test_ratios_to_another_baseline_are_of_the_same_rounds(measured) -> None:

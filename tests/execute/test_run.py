@@ -284,7 +284,7 @@ def test_edited_file_that_a_layer_reads(reading):
         run(prepared[-1])
 
     assert [4, 0, 2, 0] == [len(one.todo) for one in prepared]
-    assert [[], [], ["norm 'mine' is trained again: eps.txt is not what it was"], []] == [one.anew for one in prepared]
+    assert [[], [], ["norm 'mine' is trained again: eps.txt was changed since"], []] == [one.anew for one in prepared]
 
 
 def test_board_of_a_file_that_was_edited(reading):

@@ -18,7 +18,7 @@ def command(
     repetitions: Annotated[
         int, typer.Option("--repetitions", metavar="N", min=100, help="How many comparisons are drawn.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="What the draws come from.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="The seed of the draws.")] = 0,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
 ) -> None:

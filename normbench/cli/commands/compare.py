@@ -120,13 +120,11 @@ def _compared(
 
 def gates_of(base: Store, head: Store, given: dict[str, str], quiet: bool) -> dict[str, Gate]:
     """Return the gates: those of the suite that HEAD ran last (else BASE), with those of the command line instead."""
-    declared = [
-        store.runs()[-1].suite.get("gate", {}) if store.exists() and store.runs() else {} for store in (base, head)
-    ]
-    if declared[0] != declared[1] and all(store.exists() for store in (base, head)) and not quiet:
-        say(f"normbench: [gate] of HEAD's suite is not BASE's: {_spelled(declared[1])}, not {_spelled(declared[0])}")
-    suite = declared[1] if head.exists() and head.runs() else declared[0]
-    return gating.gates(gating.replaced(suite, given), "gate")
+    ran = [store.runs() for store in (base, head)]
+    ours, theirs = (runs[-1].suite.get("gate", {}) if runs else {} for runs in ran)
+    if ours != theirs and base.exists() and head.exists() and not quiet:
+        say(f"normbench: [gate] of HEAD's suite is not BASE's: {_spelled(theirs)}, not {_spelled(ours)}")
+    return gating.gates(gating.replaced(theirs if ran[1] else ours, given), "gate")
 
 
 def _spelled(table: dict[str, str]) -> str:
@@ -168,11 +166,8 @@ def _put(comparison: Comparison, form: str, save: list[Path]) -> None:
     from normbench.compare.text import FORMATS as WRITERS
     from normbench.compare.text import github, terminal
 
-    output.put(
-        terminal(comparison, ascii_only=not output.speaks_unicode())
-        if form == "terminal"
-        else WRITERS[form](comparison)
-    )
+    plain = form == "terminal" and not output.speaks_unicode()
+    output.put(terminal(comparison, ascii_only=True) if plain else WRITERS[form](comparison))
     for file in save:
         saving.save(file, (WRITERS[ENDINGS[file.suffix]](comparison) + "\n").encode())
     output.step_summary(lambda: github(comparison))

@@ -13,11 +13,10 @@ from normbench.fingerprint.numbers import OF_GRADIENTS, RELATIVE
 from normbench.fingerprint.take import Beside, compared, storing, take
 from normbench.store.records import FingerprintRecord
 from normbench.surroundings import on_stderr
+from normbench.tables.table import Column, Subject, Table, TableRow, Value
 
 if TYPE_CHECKING:
     from normbench.execute.prepare import Prepared
-    from normbench.tables import Table
-    from normbench.tables.table import TableRow
 
 _SAME = f"same: each number of a few training steps is what it was, within {RELATIVE:g} ({OF_GRADIENTS:g} of gradients)"
 _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyond the first batches"
@@ -55,15 +54,10 @@ def command(
         words = Counter(_word(record, beside) for record, beside in pairs)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
         output.say(f"{output.counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
-    return Status.FAILED if _say_errors(taken) else Status.DONE
-
-
-def _say_errors(taken: list[FingerprintRecord]) -> bool:
-    """Say which norms raised; return whether any did."""
     failed = [record for record in taken if record.outcome == "error"]
     for record in failed:
         output.say(f"normbench: fingerprint of {record.label!r} on {record.task}: {record.reason}")
-    return bool(failed)
+    return Status.FAILED if failed else Status.DONE
 
 
 def _word(record: FingerprintRecord, beside: Beside) -> str:
@@ -74,30 +68,20 @@ def _word(record: FingerprintRecord, beside: Beside) -> str:
 
 def _tables(prepared: Prepared, pairs: list[tuple[FingerprintRecord, Beside]]) -> list[Table]:
     """Return a table for each task and condition."""
-    from normbench.tables import Table
-    from normbench.tables.table import Column
-
     groups: dict[str, list[tuple[FingerprintRecord, Beside]]] = {}
     for record, beside in pairs:
         groups.setdefault(record.table_id, []).append((record, beside))
     return [
         Table(
             board="fingerprint",
-            task=(first := group[0][0]).task,
-            task_version=first.task_version,
-            task_params=first.task_params,
-            condition=first.condition,
-            protocol=prepared.suite.protocol,
-            baseline=prepared.baseline,
-            rates=[],
+            **Subject.of(group[0][0], prepared.baseline).head,
             columns=[
                 Column("digest", "digest", kind="text"),
-                Column("verdict", "against what\nwas stored", kind="text"),
+                Column("verdict", "compared with\nwhat is stored", kind="text"),
                 Column("difference", "largest\ndifference", kind="rate"),
                 Column("number", "in", kind="text"),
             ],
             rows=[_row(record, beside) for record, beside in group],
-            apart=[],
             notes=[note for record, beside in group for note in _notes(record, beside)] + [_SAME, _UNSEEN],
         )
         for group in groups.values()
@@ -105,8 +89,6 @@ def _tables(prepared: Prepared, pairs: list[tuple[FingerprintRecord, Beside]]) -
 
 
 def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
-    from normbench.tables.table import TableRow, Value
-
     difference = beside.difference
     values = {
         "digest": Value(text=record.digest),
@@ -118,7 +100,7 @@ def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
 
 
 def _notes(record: FingerprintRecord, beside: Beside) -> list[str]:
-    """Say why there is no fingerprint, or what else is not what it was when the one before was taken."""
+    """Say why there is no fingerprint, or what else changed since the one before was taken."""
     if record.outcome != "taken":
         return [f"{record.label!r}: {record.outcome}: {record.reason}"]
     if beside.verdict != "changed" or beside.before is None:

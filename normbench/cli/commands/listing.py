@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import shutil
 import textwrap
@@ -37,54 +36,26 @@ def command(
     output.warn_of_plugins(registry)
 
 
-@functools.singledispatch
 def _entry(thing: Any) -> dict[str, Any]:
     """Return what is listed of one thing: its name, its summary, and more where its kind has more to say."""
-    return {"name": thing.name, "summary": thing.summary}
-
-
-@_entry.register
-def _(norm: Norm) -> dict[str, Any]:
-    return {
-        "name": norm.name,
-        "summary": norm.summary,
-        "parameters": dict(norm.params),
-        "placement": norm.placement,
-        "layouts": sorted(norm.layouts),
-        "paper": norm.paper,
-    }
-
-
-@_entry.register
-def _(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "summary": task.summary,
-        "parameters": dict(task.params),
-        "version": task.version,
-        "recipe": msgspec.to_builtins(task.recipe),
-        "chance": task.chance,
-        "reference": task.reference,
-        "better": task.direction,
-    }
-
-
-@_entry.register
-def _(file: SuiteFile) -> dict[str, Any]:
-    suite = suites.read(Path(file.path))
-    return {
-        "name": suite.name,
-        "summary": suite.summary,
-        "tasks": suite.tasks,
-        "norms": [spelling.choice(entry, suite.name).shown for entry in suite.norms],
-        "rates": suite.rates,
-        "seeds": suite.seeds,
-    }
-
-
-@_entry.register
-def _(executor: Executor) -> dict[str, Any]:
-    return {"name": executor.name, "summary": executor.summary, "parameters": dict(executor.params)}
+    if isinstance(thing, SuiteFile):
+        thing = suites.read(Path(thing.path))
+    entry: dict[str, Any] = {"name": thing.name, "summary": thing.summary}
+    match thing:
+        case Norm():
+            layouts = sorted(thing.layouts)
+            entry |= {"parameters": dict(thing.params), "placement": thing.placement, "layouts": layouts}
+            entry |= {"paper": thing.paper}
+        case Task():
+            recipe = msgspec.to_builtins(thing.recipe)
+            entry |= {"parameters": dict(thing.params), "version": thing.version, "recipe": recipe}
+            entry |= {"chance": thing.chance, "reference": thing.reference, "better": thing.direction}
+        case suites.Suite():
+            norms = [spelling.choice(norm, thing.name).shown for norm in thing.norms]
+            entry |= {"tasks": thing.tasks, "norms": norms, "rates": thing.rates, "seeds": thing.seeds}
+        case Executor():
+            entry |= {"parameters": dict(thing.params)}
+    return entry
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:

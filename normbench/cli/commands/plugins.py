@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from normbench import plugins, registry
 from normbench.cli import options, output
 from normbench.cli.status import Status
@@ -19,7 +17,10 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
     if json:
         described = {
             "schema": 1,
-            "plugins": [_described(found) for found in registry.plugins],
+            "plugins": [
+                {name: getattr(one, name) for name in ("name", "origin", "version", "offers")}
+                for one in registry.plugins
+            ],
             "quarantined": [
                 {name: getattr(bad, name) for name in ("name", "origin", "version", "error", "remedy")}
                 for bad in registry.quarantined
@@ -28,9 +29,9 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
         output.put(as_json(described))
     else:
         lines = []
-        for found in registry.plugins:
-            lines.append(f"{found.name}  {_source(found)}")
-            lines += [f"    {kind}: {', '.join(names)}" for kind, names in found.offers.items()]
+        for one in registry.plugins:
+            lines.append(f"{one.name}  {_source(one)}")
+            lines += [f"    {kind}: {', '.join(names)}" for kind, names in one.offers.items()]
         for bad in registry.quarantined:
             lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
             lines.append(f"    to be rid of it: {bad.remedy}")
@@ -40,9 +41,5 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
     return Status.MISTAKE if registry.quarantined and plugins.strict() else Status.DONE
 
 
-def _described(found: registry.Plugin) -> dict[str, Any]:
-    return {"name": found.name, "origin": found.origin, "version": found.version, "offers": found.offers}
-
-
-def _source(found: registry.Plugin | registry.Quarantined) -> str:
-    return f"{found.distribution} {found.version}" if found.distribution else found.origin
+def _source(one: registry.Plugin | registry.Quarantined) -> str:
+    return f"{one.distribution} {one.version}" if one.distribution else one.origin

@@ -54,9 +54,9 @@ def command(
     from normbench.boards import tables
 
     store = Store(prepared.store.folder)
-    found = tables(store, only=prepared.tables)
+    boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
-    output.put_tables(found, form)
+    output.put_tables(boards, form)
     if comparison is not None:
         _put_decided(comparison, form)
     if not quiet:
@@ -65,7 +65,7 @@ def command(
 
 
 def _put_decided(comparison: Comparison, form: str) -> None:
-    """Print what was decided: as a table, or where stdout is for programs a line for each gated row on stderr."""
+    """Print what was decided: as a table or, where stdout is for programs, as one line per gated row on stderr."""
     from normbench.compare.text import sentence, terminal
 
     if form == "terminal":
@@ -79,7 +79,7 @@ def _put_decided(comparison: Comparison, form: str) -> None:
 def _say_left_out(prepared: Prepared, store: Store) -> None:
     """Say which results the tables don't show."""
     if prepared.request.throughput and any(cell.recipe.ranks > 1 for cell in prepared.cells):
-        say("throughput is measured on one device: not of trials on several")
+        say("throughput is measured on one device, so not for trials on several")
     if {cell.table_id for stored in store.runs() for cell in stored.cells} - prepared.tables:
         say(f"{store.folder} holds other tasks or conditions too: normbench leaderboard {store.folder}")
 

@@ -50,16 +50,16 @@ def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
     stores = [Store(path) for path in folders]
     if folder:
         output.require_runs(stores[0])
-    found = [(store, record) for store in stores for record in store.trials() if record.key.startswith(key)]
+    begun = [(store, record) for store in stores for record in store.trials() if record.key.startswith(key)]
     for store in stores:
         output.warn_of_unreadable(store)
-    if not found:
+    if not begun:
         where = ", ".join(str(path) for path in folders)
         raise UsageError(f"no trial {key!r} in {where}; normbench plan SUITE --trials lists the keys")
-    keys = sorted({record.key for _, record in found})
+    keys = sorted({record.key for _, record in begun})
     if len(keys) > 1:
         raise UsageError(f"{key!r} begins the keys of {len(keys)} trials ({', '.join(keys[:3])}, ...); give more of it")
-    return found[-1]
+    return begun[-1]
 
 
 def _lines(store: Store, record: TrialRecord, environment: EnvironmentRecord) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ def _score(score: float, unit: str) -> str:
 
 
 def _series(values: list[float | None], unit: str) -> str:
-    return " ".join("–" if value is None else _score(value, unit) for value in values) + "  (an epoch each)"
+    return " ".join("–" if value is None else _score(value, unit) for value in values) + "  (one per epoch)"
 
 
 def _again(store: Store, record: TrialRecord) -> str:
