@@ -9,7 +9,10 @@ This file is also the program of the process that is forked, and of what a shell
 
 import atexit
 import functools
+import gc
+import importlib
 import importlib.util
+import io
 import json
 import os
 import select
@@ -20,6 +23,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +32,7 @@ from types import ModuleType
 #: A message is its length in so many bytes, and JSON.
 LENGTH = 8
 STREAMS = (0, 1, 2)
+LOADED = ("normbench.cli.main", "normbench.train", "normbench_plugins", "normbench_suites", "sklearn.datasets")
 
 
 class Popen(subprocess.Popen):
@@ -123,10 +129,10 @@ def _ask_for_shell(path, *words):
 
 def _serve(listener):
     """Fork a process whenever one is asked for; return in that, with what it is to be."""
-    import normbench_suites  # noqa: F401
-
+    for name in LOADED:
+        importlib.import_module(name)
+    gc.freeze()  # else a collection copies all of it into each process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         ready, _, _ = select.select([listener, 0], [], [])
         if 0 in ready:
@@ -135,8 +141,10 @@ def _serve(listener):
         if not os.fork():
             break
         connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
     # One process waits for the other, and says how it ended.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     length, streams, _, _ = socket.recv_fds(connection, LENGTH, len(STREAMS))
     with connection.makefile("rb") as file:
         asked = json.loads(file.read(int.from_bytes(length, "big")))
@@ -181,9 +189,12 @@ def _close_all_but(kept):
 
 
 def _open_streams():
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    ends = (
+        io.BufferedReader(io.FileIO(0, closefd=False)),
+        *(io.BufferedWriter(io.FileIO(i, "w", closefd=False)) for i in (1, 2)),
+    )
+    sys.stdin, sys.stdout = (io.TextIOWrapper(end, "utf-8") for end in ends[:2])
+    sys.stderr = io.TextIOWrapper(ends[2], "utf-8", "backslashreplace", line_buffering=True)
 
 
 def _keep_a_server():
@@ -207,8 +218,10 @@ def _keep_a_server():
         for name, descriptor in zip(names, high, strict=True):
             os.dup2(descriptor, name)
         _close_all_but((*STREAMS, *names))
-        _execute(code, "-c")
-        os._exit(0)
+        try:
+            _execute(code, "-c")
+        finally:
+            os._exit(0)
     its.close()
     fresh = util.spawnv_passfds
 
@@ -238,7 +251,7 @@ def _execute(code, file, **names):
 
 
 def _main(words):
-    """Do as Python does with these arguments."""
+    """Run a string, a module or a file, whichever these arguments of Python name."""
     first, *rest = words
     if first == "-c":
         sys.path.insert(0, "")
@@ -255,7 +268,25 @@ def _main(words):
         _execute(Path(first).read_text(encoding="utf-8"), first, __file__=first)
 
 
+def _run(words):
+    """Do as Python does with these arguments, and end; without taking what is loaded apart, which takes seconds."""
+    status = 0
+    try:
+        _main(words)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "ask":
         _ask_for_shell(*sys.argv[2:])
-    _main(_begin(*_serve(socket.socket(fileno=int(sys.argv[2])))))
+    _run(_begin(*_serve(socket.socket(fileno=int(sys.argv[2])))))
