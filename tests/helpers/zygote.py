@@ -8,6 +8,7 @@ This file is also the program of the process that is forked, and of what a shell
 """
 
 import atexit
+import fcntl
 import functools
 import gc
 import importlib
@@ -29,8 +30,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-#: A message is its length in so many bytes, and JSON.
-LENGTH = 8
+#: Bytes of a number, as it is sent.
+SIZE = 8
 STREAMS = (0, 1, 2)
 LOADED = ("normbench.cli.main", "normbench.train", "normbench_plugins", "normbench_suites", "sklearn.datasets")
 
@@ -99,22 +100,22 @@ def _ask(path, words, env, cwd, session, streams):
     """Ask for a process with these streams; the connection then gives its number, and at its end its status."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
-    asked = [[os.fspath(word) for word in words], dict(env), os.fspath(cwd or os.getcwd()), session]
-    text = json.dumps(asked).encode()
-    socket.send_fds(connection, [len(text).to_bytes(LENGTH, "big")], streams)
+    told = [[os.fspath(word) for word in words], dict(env), os.fspath(cwd or os.getcwd()), session]
+    text = json.dumps(told).encode()
+    socket.send_fds(connection, [len(text).to_bytes(SIZE, "big")], streams)
     connection.sendall(text)
     return connection
 
 
-def _send(connection, value):
-    text = json.dumps(value).encode()
+def _send(connection, number):
     with suppress(OSError):  # whoever asked is gone
-        connection.sendall(len(text).to_bytes(LENGTH, "big") + text)
+        connection.sendall(number.to_bytes(SIZE, "big", signed=True))
 
 
 def _receive(connection):
-    with connection.makefile("rb") as file:
-        return json.loads(file.read(int.from_bytes(file.read(LENGTH), "big")))
+    received = connection.recv(SIZE, socket.MSG_WAITALL)
+    assert len(received) == SIZE, "the process that is forked is gone"
+    return int.from_bytes(received, "big", signed=True)
 
 
 def _ask_for_shell(path, *words):
@@ -145,9 +146,8 @@ def _serve(listener):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     # One process waits for the other, and says how it ended.
-    length, streams, _, _ = socket.recv_fds(connection, LENGTH, len(STREAMS))
-    with connection.makefile("rb") as file:
-        asked = json.loads(file.read(int.from_bytes(length, "big")))
+    length, streams, _, _ = socket.recv_fds(connection, SIZE, len(STREAMS))
+    asked = json.loads(connection.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
     process = os.fork()
     if not process:
         return asked, streams
@@ -212,10 +212,9 @@ def _keep_a_server():
         code, names, environ = json.loads(told)
         os.environ.clear()
         os.environ.update(environ)
-        # The code names descriptors by their numbers where it was written; its own are out of the way of these.
-        spare = [os.dup(descriptor) for descriptor in descriptors]
-        high = [_above(descriptor, max(names)) for descriptor in spare]
-        for name, descriptor in zip(names, high, strict=True):
+        # The code names descriptors by the numbers that they have where it was written.
+        spare = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, max(names) + 1) for descriptor in descriptors]
+        for name, descriptor in zip(names, spare, strict=True):
             os.dup2(descriptor, name)
         _close_all_but((*STREAMS, *names))
         try:
@@ -234,12 +233,6 @@ def _keep_a_server():
         return server
 
     util.spawnv_passfds = forked
-
-
-def _above(descriptor, least):
-    import fcntl
-
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least + 1)
 
 
 def _execute(code, file, **names):
