@@ -262,7 +262,7 @@ def called(out):
     try:
         results = normbench.run(sys.argv[1], norms="none", seeds=1, settings={"rates": 0.1}, out=out, device="cpu",
                                 plugin_files=sys.argv[2], throughput=False)
-        print(*{trial.outcome for trial in results.trials()})
+        print(*{trial.outcome for trial in results.trials()}, flush=True)
     except normbench.UsageError as error:
         print("refused:", error)
 
