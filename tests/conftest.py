@@ -9,6 +9,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SYNCED = [Path(__file__).parent / name for name in ("store", "faults")]
+#: Waits for Ray more than it computes.
+LONGEST = Path(__file__).parent / "plugins" / "test_ray.py"
 
 
 def pytest_configure(config):
@@ -17,9 +19,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files that have slow tests: at the end no process is left alone with one."""
+    """Begin with the files that take long, which have slow tests: at the end no process is left alone with one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path != LONGEST, item.path not in slow))
 
 
 @pytest.fixture(autouse=True)

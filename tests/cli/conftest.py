@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+import zygote
 
 from normbench import plugins, prints
 from normbench.cli.main import status
@@ -97,8 +97,7 @@ def spawn():
     def start(*args: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "normbench.cli.main", *(str(word) for word in args)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-        options = {**streams, "preexec_fn": _hear_ctrl_c, **options}
-        process = subprocess.Popen(command, **options)
+        process = zygote.Popen(command, **{**streams, **options})
         started.append(process)
         return process
 
@@ -249,11 +248,6 @@ def lines():
         return [json.loads(line) for line in (Path(folder) / name).read_text(encoding="utf-8").splitlines()]
 
     return read
-
-
-def _hear_ctrl_c() -> None:
-    # A shell that runs the tests in the background has its children ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _unset(patch: pytest.MonkeyPatch) -> None:

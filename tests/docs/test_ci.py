@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+import zygote
 
 from normbench import suites
 
@@ -155,6 +156,7 @@ def environment(tmp_path_factory):
     """Return the environment of a runner: a Python with pip that sees what is installed here, git, and no network."""
     runner = tmp_path_factory.mktemp("runner")
     venv.create(runner, with_pip=True, symlinks=True)
+    zygote.command(runner / "bin" / "normbench", "-m", "normbench.cli.main")
     [packages] = runner.glob("lib/python*/site-packages")
     for outdated in packages.glob("setuptools*"):  # a Python brings its own; torch asks for the newer one seen below
         shutil.rmtree(outdated)

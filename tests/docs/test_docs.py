@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import zygote
 
 from normbench import plugins
 from normbench.cli.main import app
@@ -163,7 +164,10 @@ def alone(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     data = tmp_path / "data"
     data.mkdir()
-    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    zygote.command(commands / "normbench", "-m", "normbench.cli.main")
+    path = os.pathsep.join((str(commands), sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     for name, value in {**SET, "PATH": path, "NORMBENCH_DATA": str(data), "PYTHONPATH": ""}.items():
         monkeypatch.setenv(name, value)
     folder = tmp_path / "folder"

@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import zygote
 
 import normbench
 from normbench.store import Store
@@ -57,12 +57,13 @@ def start(tmp_path, suite):
     """Return a function that starts `normbench run` of the suite into a folder, a process group of its own."""
     started = []
 
-    def begun(out, *options, **popen):
-        command = [sys.executable, "-m", "normbench.cli.main", "run", suite, "--out", str(out)]
+    def begun(out, *options, before="pass"):
+        command = [sys.executable, "-c", f"{before}; from normbench.cli.main import main; main()"]
+        command += ["run", suite, "--out", str(out)]
         command += ["--plugin", str(PLUGIN), "--no-throughput", "--jobs", "2", *options]
         environ = {**os.environ, "NORMBENCH_TEST_ONCE": str(tmp_path / "once")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environ}
-        started.append(subprocess.Popen(command, start_new_session=True, **pipes, **popen))
+        started.append(zygote.Popen(command, start_new_session=True, **pipes))
         return started[-1]
 
     yield begun
@@ -243,9 +244,8 @@ def keys(out):
     return Counter(record.key for record in Store(out).trials())
 
 
-def limit():
-    """Let no file of this process grow beyond some records."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+#: Lets no file of a process grow beyond some records.
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))"
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def small_disk(tmp_path):
 def test_a_limit_on_a_files_size_ends_the_run_and_nothing_is_lost(start, tmp_path, counts):
     """Exit status 4, one line; without the limit the same command finishes the rest."""
     out = tmp_path / "out"
-    full = start(out, preexec_fn=limit)
+    full = start(out, before=LIMIT)
     _, said = full.communicate(timeout=120)
     before = keys(out)
 

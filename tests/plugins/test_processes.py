@@ -4,9 +4,7 @@ import math
 import multiprocessing
 import os
 import re
-import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import zygote
 from torch import nn
 
 import normbench
@@ -254,6 +253,7 @@ def test_the_ranks_of_a_worker_are_killed_with_it(request_for, monkeypatch, tmp_
     assert (1, []) == (len(folders), list(tmp_path.glob("normbench-*")))
 
 
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))"
 CALLER = """
 import multiprocessing, os, sys
 import normbench
@@ -262,7 +262,7 @@ def called(out):
     try:
         results = normbench.run(sys.argv[1], norms="none", seeds=1, settings={"rates": 0.1}, out=out, device="cpu",
                                 plugin_files=sys.argv[2], throughput=False)
-        print(*{trial.outcome for trial in results.trials()})
+        print(*{trial.outcome for trial in results.trials()}, flush=True)
     except normbench.UsageError as error:
         print("refused:", error)
 
@@ -280,10 +280,10 @@ def daemonic(out):
 """
 
 
-def _called(request, calls, **options):
-    script = CALLER + "".join(f"\n{call}({str(request.out) + str(i)!r})" for i, call in enumerate(calls))
+def _called(request, calls, limit="", env=None):
+    script = limit + CALLER + "".join(f"\n{call}({str(request.out) + str(i)!r})" for i, call in enumerate(calls))
     command = [sys.executable, "-c", script, request.suite, str(FAULTY)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    return zygote.run(command, env=env)
 
 
 def test_a_copy_of_a_process_that_has_trained_trains_too(request_for):
@@ -293,21 +293,17 @@ def test_a_copy_of_a_process_that_has_trained_trains_too(request_for):
     assert ("not-trained\n" * 3, 0) == (ran.stdout, ran.returncode), ran.stderr
 
 
-def _few_files():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
-
-
 @pytest.mark.parametrize(
     ("call", "folder", "limit", "words"),
     [
-        ("daemonic", "", None, "this process is a daemon of multiprocessing's, .*: use the executor serial"),
+        ("daemonic", "", "", "this process is a daemon of multiprocessing's, .*: use the executor serial"),
         (
             "called",
             "x" * 100,
-            None,
+            "",
             r"no worker can be started here: .* too long \(temporary files are in .*x, TMPDIR; .*",
         ),
-        ("called", "", _few_files, "no worker can be started here: Too many open files .*"),
+        ("called", "", FEW_FILES, "no worker can be started here: Too many open files .*"),
     ],
     ids=["daemon", "long TMPDIR", "few files"],
 )
@@ -316,7 +312,7 @@ def test_where_no_worker_can_be_started_it_is_one_line(request_for, tmp_path, ca
     (tmp_path / folder).mkdir(exist_ok=True)
     environ = {**os.environ, "TMPDIR": str(tmp_path / folder)} if folder else None
 
-    ran = _called(request_for(), [call], env=environ, preexec_fn=limit)
+    ran = _called(request_for(), [call], limit, environ)
 
     assert re.fullmatch(f"refused: {words}\n", ran.stdout), ran.stdout + ran.stderr
     assert 0 == ran.returncode
@@ -362,7 +358,7 @@ def test_a_script_needs_no_main_guard_and_its_norms_reach_the_workers(request_fo
         "print(*{trial.outcome for trial in results.trials()})\n"
     )
 
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    ran = zygote.run([sys.executable, str(script)])
 
     assert ("once\nnot-trained\n", 0) == (ran.stdout, ran.returncode), ran.stderr
 

@@ -3,7 +3,6 @@
 Run as a program, this file is one of the two processes.
 """
 
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -87,8 +86,10 @@ def main(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """Return what each of two ranks computed, by case."""
+    import zygote  # the ranks, which run this file, have no need of it
+
     folder = tmp_path_factory.mktemp("ranks")
-    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in (0, 1)]
+    ranks = [zygote.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in (0, 1)]
     assert [0, 0] == [rank.wait() for rank in ranks]
     return [torch.load(folder / str(rank)) for rank in (0, 1)]
 

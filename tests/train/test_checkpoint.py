@@ -5,7 +5,6 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
@@ -16,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+import zygote
 from torch import nn
 
 import normbench
@@ -462,7 +462,7 @@ def test_a_process_killed_at_any_moment_loses_little(tmp_path):
     code = "import sys, msgspec; from normbench.trials import Pack; from normbench.train import fit_pack; "
     code += "list(fit_pack(msgspec.json.decode(sys.argv[1], type=Pack)))"
 
-    with subprocess.Popen([sys.executable, "-c", code, msgspec.json.encode(pack).decode()]) as process:
+    with zygote.Popen([sys.executable, "-c", code, msgspec.json.encode(pack).decode()]) as process:
         while process.poll() is None and not _newest(tmp_path / trial.key) >= step:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)

@@ -1,13 +1,13 @@
 """A fingerprint is a training in small: what changes a number of it shows, and nothing else does."""
 
 import random
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zygote
 from torch import nn
 
 import normbench
@@ -87,7 +87,7 @@ def taken(registry, trial):
 
 def test_two_processes_take_the_same(capsys):
     """Each number of a real task is the same, to the last digit, wherever it is taken on one machine."""
-    there = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
+    there = zygote.run([sys.executable, "-c", SCRIPT]).stdout
 
     exec(SCRIPT, {})
 

@@ -16,16 +16,10 @@ import pytest
 import normbench
 from normbench.train import fit_pack
 from normbench.train.ranks import parent
+from normbench.train.ranks.launch import Launched
 from normbench.trials import Outcome, Pack, Trial
 
 PLUGIN = Path(__file__).parent / "ranks_plugin.py"
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _ended() -> Iterator[None]:
-    """Leave no group behind; until then tests share what is there, as a start takes seconds."""
-    yield
-    parent.close()
 
 
 class Forked:
@@ -70,11 +64,20 @@ def _rank(environ: dict[str, str]) -> None:
     process.main()
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _forked() -> Iterator[None]:
+    """Have ranks forked; tests share a group, and leave none behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parent, "Launched", Forked)
+        yield
+        parent.close()
+
+
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have ranks forked in this test, and none before or after it."""
+def torchrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have torchrun start the ranks of this test, and none before or after it."""
     parent.close()
-    monkeypatch.setattr(parent, "Launched", Forked)
+    monkeypatch.setattr(parent, "Launched", Launched)
     yield
     parent.close()
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import zygote
 
 from normbench.errors import UsageError
 from normbench.train import fit_pack
@@ -19,7 +19,7 @@ from normbench.train.ranks import parent
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_norm_that_refuses_costs_no_group(forked, dry, pack, trial, trained):
+def test_a_norm_that_refuses_costs_no_group(dry, pack, trial, trained):
     """All ranks refuse alike, and none is left in the trial: the group is kept."""
     trained("plain", devices=2)
     kept = parent._kept[0]
@@ -86,7 +86,7 @@ def test_ranks_that_can_not_start(monkeypatch, pack, trial, exits, words):
     assert [[1], [], [1], []] == told
 
 
-def test_a_copy_of_the_process_leaves_the_group_alone(forked, trained):
+def test_a_copy_of_the_process_leaves_the_group_alone(trained):
     """A fork that ends does not take its parent's ranks with it."""
     trained("plain", devices=2)
     kept = parent._kept[0]
@@ -100,7 +100,7 @@ def test_a_copy_of_the_process_leaves_the_group_alone(forked, trained):
     assert kept is parent._kept[0]
 
 
-def test_a_rank_that_dies_between_trials(forked, trained, numbers):
+def test_a_rank_that_dies_between_trials(trained, numbers):
     """The next trial is trained on a new group."""
     once = trained("plain", devices=2)
     os.kill(parent._kept[0]._pids[0], signal.SIGKILL)
@@ -110,7 +110,7 @@ def test_a_rank_that_dies_between_trials(forked, trained, numbers):
     assert numbers(once) == numbers(again)
 
 
-def test_an_interruption_ends_the_group(forked, monkeypatch, trained):
+def test_an_interruption_ends_the_group(monkeypatch, trained):
     """Ctrl-C does not leave ranks behind that go on with a trial nobody waits for."""
     trained("plain", devices=2)
     pids = list(parent._kept[0]._pids.values())
@@ -135,7 +135,7 @@ def test_an_interruption_ends_the_group(forked, monkeypatch, trained):
         ("lacks-memory-on-one", "oom", "rank 1: OutOfMemoryError: too much"),
     ],
 )
-def test_what_one_rank_raises_is_the_trials_outcome(forked, monkeypatch, norm, kind, reason, trained):
+def test_what_one_rank_raises_is_the_trials_outcome(monkeypatch, norm, kind, reason, trained):
     """The others wait for it in vain, and are killed; the reason names the rank, unless all raised alike."""
     monkeypatch.setattr(parent, "GRACE", 1.0)
 
@@ -145,7 +145,7 @@ def test_what_one_rank_raises_is_the_trials_outcome(forked, monkeypatch, norm, k
     assert found.reason.startswith(reason)
 
 
-def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(forked, monkeypatch, pack, trial):
+def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pack, trial):
     """It arrives as the one line that it is, with norm and site."""
     monkeypatch.setattr(parent, "GRACE", 1.0)
 
@@ -153,10 +153,14 @@ def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(forked, monkeyp
         list(fit_pack(pack(trial("wrong-on-one", devices=2), dry=True)))
 
 
-def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, tmp_path, pack, trial, numbers):
-    """The second attempt is on new processes, and gives what it would have given."""
+def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(
+    torchrun, monkeypatch, tmp_path, pack, trial, numbers
+):
+    """The second attempt is on new processes, and gives what it would have given.
+
+    What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends.
+    """
     monkeypatch.setenv("NORMBENCH_TEST_DIED", str(tmp_path / "died"))
-    parent.close()
     told = []
 
     both = pack(trial("dies-once", devices=2), trial("plain", devices=2))
@@ -168,6 +172,7 @@ def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(monkeypatch, 
     assert 3 == len(told[ended - 1])
     assert gone(told[ended - 1])
     assert all(alive(pid) for pid in told[-1])
+    assert sys.platform != "linux" or [set(), *[{"0100007F"}] * 2] == reached()
 
 
 def listening(process):
@@ -180,26 +185,28 @@ def listening(process):
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks sockets up in /proc")
-@pytest.mark.parametrize("recipe", [{"devices": 2}, {"devices": 4, "sync_ranks": 2}], ids=str)
-def test_nobody_else_can_reach_the_ranks(trained, recipe):
-    """What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends."""
-    assert trained("sync-batchnorm", **recipe).score is not None
+def reached():
+    """Return at which addresses each process of the group that is kept listens."""
     kept = parent._kept[0]
-
-    found = [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
-
-    assert [set(), *[{"0100007F"}] * recipe["devices"]] == found
+    return [listening(process) for process in kept._ranks.process_groups(list(kept._pids.values()))]
 
 
-def test_a_rank_that_forks_trains_as_one_that_does_not(forked, trained, numbers):
+@pytest.mark.skipif(sys.platform != "linux", reason="looks sockets up in /proc")
+def test_nobody_else_can_reach_ranks_that_share_with_some(trained):
+    """Loopback is all that ranks listen at where they make further groups among them."""
+    assert trained("sync-batchnorm", devices=4, sync_ranks=2).score is not None
+
+    assert [{"0100007F"}] * 4 == reached()
+
+
+def test_a_rank_that_forks_trains_as_one_that_does_not(trained, numbers):
     """Its copy is gone before it says anything to the other ranks, or to the parent."""
     forked, plain = trained("forks-on-one", devices=2), trained("plain", devices=2)
 
     assert numbers(plain) == numbers(forked)
 
 
-def test_a_trial_that_kills_every_group_is_an_error(forked, trained, numbers, pack, trial):
+def test_a_trial_that_kills_every_group_is_an_error(trained, numbers, pack, trial):
     """The reason says which rank died, and of what; the next trial of the pack is trained."""
     pack = pack(trial("dies", devices=2), trial("plain", devices=2))
 
@@ -226,7 +233,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
+    done = zygote.run([sys.executable, "-c", program], env=environ)
 
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert (-signal.SIGKILL, "", "") == (done.returncode, done.stdout, done.stderr)
@@ -235,7 +242,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [] == list(tmp_path.glob("normbench-*"))
 
 
-def test_folders_of_ranks_go_with_their_group(forked, monkeypatch, tmp_path, trained):
+def test_folders_of_ranks_go_with_their_group(monkeypatch, tmp_path, trained):
     """Whatever becomes of it: a rank that died, an interruption, an end in peace."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     parent.close()

@@ -255,7 +255,7 @@ def test_what_is_registered_in_a_session_reaches_the_ranks(trained, numbers):
     assert numbers(trained("plain", devices=2)) == numbers(found)
 
 
-def test_ranks_that_share_statistics_with_some(forked, trained, numbers):
+def test_ranks_that_share_statistics_with_some(trained, numbers):
     """Four ranks that share statistics in pairs train as two do, each with batch norm over its pair's samples."""
     two = trained("batchnorm", devices=2)
 

@@ -1,0 +1,285 @@
+"""Python processes forked from one that has loaded torch and Lightning: a fresh one takes 6 s of CPU to train at all.
+
+`Popen` and `run` are used as subprocess's are, `command` writes a program for shells. What is forked begins as a fresh
+process would, but for the modules that are there; so do the workers that it starts. Where a start itself is tested, or
+what is imported, subprocess starts a fresh one.
+
+This file is also the program of the process that is forked, and of what a shell runs.
+"""
+
+import atexit
+import fcntl
+import functools
+import gc
+import importlib
+import importlib.util
+import io
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+#: Bytes of a number, as it is sent.
+SIZE = 8
+STREAMS = (0, 1, 2)
+LOADED = ("normbench.cli.main", "normbench.train", "normbench_plugins", "normbench_suites", "sklearn.datasets")
+
+
+class Popen(subprocess.Popen):
+    """A process forked instead of started: `args` are a Python and what follows it, `-c`, `-m` or a file first."""
+
+    def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *more):
+        ends = more[3:9]
+        session = more[14]
+        assert preexec_fn is None
+        assert not pass_fds
+        given = [end if end != -1 else stream for end, stream in zip((ends[0], *ends[3::2]), STREAMS, strict=True)]
+        self._status = _ask(_path(), args[1:], os.environ if env is None else env, cwd, session, given)
+        self.pid = _receive(self._status)
+        self._child_created = True
+        self._close_pipe_fds(*ends)
+
+    def _internal_poll(self, _deadstate=None):
+        with suppress(subprocess.TimeoutExpired):
+            self._wait(0)
+        return self.returncode
+
+    def _wait(self, timeout):
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = _receive(self._status)
+            self._status.close()
+        return self.returncode
+
+
+def run(arguments, **options):
+    """Run a process to its end, and return how it ended and what it printed."""
+    with Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def command(file, *words):
+    """Write a program that is `python` with these words and its own arguments, forked; it needs this process."""
+    asking = shlex.join([sys.executable, "-SE", __file__, "ask", _path(), *words])
+    file.write_text(f'#!/bin/sh\nexec {asking} "$@"\n', encoding="utf-8")
+    file.chmod(0o755)
+
+
+@functools.cache
+def _path():
+    """Start the process that is forked, for as long as this one; return where it listens."""
+    folder = tempfile.mkdtemp(prefix="zygote-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = f"{folder}/socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        program = [sys.executable, __file__, "serve", str(listener.fileno())]
+        # It ends when the pipe that is its stdin does.
+        process = subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()]
+        )
+    atexit.register(process.stdin.close)
+    return path
+
+
+def _ask(path, words, env, cwd, session, streams):
+    """Ask for a process with these streams; the connection then gives its number, and at its end its status."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    told = [[os.fspath(word) for word in words], dict(env), os.fspath(cwd or os.getcwd()), session]
+    text = json.dumps(told).encode()
+    socket.send_fds(connection, [len(text).to_bytes(SIZE, "big")], streams)
+    connection.sendall(text)
+    return connection
+
+
+def _send(connection, number):
+    with suppress(OSError):  # whoever asked is gone
+        connection.sendall(number.to_bytes(SIZE, "big", signed=True))
+
+
+def _receive(connection):
+    received = connection.recv(SIZE, socket.MSG_WAITALL)
+    assert len(received) == SIZE, "the process that is forked is gone"
+    return int.from_bytes(received, "big", signed=True)
+
+
+def _ask_for_shell(path, *words):
+    """Be the process that a shell sees: end as what was forked does."""
+    connection = _ask(path, words, os.environ, None, False, STREAMS)
+    process = _receive(connection)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.kill(process, number))
+    status = _receive(connection)
+    os._exit(status if status >= 0 else 128 - status)
+
+
+def _serve(listener):
+    """Fork a process whenever one is asked for; return in that, with what it is to be."""
+    for name in LOADED:
+        importlib.import_module(name)
+    gc.freeze()  # else a collection copies all of it into each process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        ready, _, _ = select.select([listener, 0], [], [])
+        if 0 in ready:
+            os._exit(0)
+        connection, _ = listener.accept()
+        if not os.fork():
+            break
+        connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    # One process waits for the other, and says how it ended.
+    length, streams, _, _ = socket.recv_fds(connection, SIZE, len(STREAMS))
+    asked = json.loads(connection.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
+    process = os.fork()
+    if not process:
+        return asked, streams
+    for stream in streams:
+        os.close(stream)
+    _send(connection, process)
+    _, status = os.waitpid(process, 0)
+    _send(connection, os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _begin(asked, streams):
+    """Become a fresh process: its streams and nothing else open, its own environment, path, folder and signals."""
+    words, environ, folder, session = asked
+    if session:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    _close_all_but(STREAMS)
+    old = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    new = [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    sys.path[:] = [*new, *(part for part in sys.path[1:] if part not in old)]
+    sys.dont_write_bytecode = bool(environ.get("PYTHONDONTWRITEBYTECODE"))
+    tempfile.tempdir = None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _open_streams()
+    _keep_a_server()
+    return words
+
+
+def _close_all_but(kept):
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor not in kept:
+            with suppress(OSError):  # that of the listing
+                os.close(descriptor)
+
+
+def _open_streams():
+    ends = (
+        io.BufferedReader(io.FileIO(0, closefd=False)),
+        *(io.BufferedWriter(io.FileIO(i, "w", closefd=False)) for i in (1, 2)),
+    )
+    sys.stdin, sys.stdout = (io.TextIOWrapper(end, "utf-8") for end in ends[:2])
+    sys.stderr = io.TextIOWrapper(ends[2], "utf-8", "backslashreplace", line_buffering=True)
+
+
+def _keep_a_server():
+    """Fork, and keep for it, the server from which multiprocessing forks workers, where it would start a fresh one."""
+    from multiprocessing import util
+
+    ours, its = socket.socketpair()
+    server = os.fork()
+    if not server:
+        ours.close()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        told, descriptors, _, _ = socket.recv_fds(its, 1 << 16, 8)
+        if not told:
+            os._exit(0)
+        code, names, environ = json.loads(told)
+        os.environ.clear()
+        os.environ.update(environ)
+        # The code names descriptors by the numbers that they have where it was written.
+        spare = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, max(names) + 1) for descriptor in descriptors]
+        for name, descriptor in zip(names, spare, strict=True):
+            os.dup2(descriptor, name)
+        _close_all_but((*STREAMS, *names))
+        try:
+            _execute(code, "-c")
+        finally:
+            os._exit(0)
+    its.close()
+    fresh = util.spawnv_passfds
+
+    def forked(path, args, passfds):
+        if ours.fileno() == -1 or "multiprocessing.forkserver" not in args[-1]:
+            return fresh(path, args, passfds)
+        told = json.dumps([args[-1], list(passfds), dict(os.environ)]).encode()
+        socket.send_fds(ours, [told], list(passfds))
+        ours.close()
+        return server
+
+    util.spawnv_passfds = forked
+
+
+def _execute(code, file, **names):
+    """Run code as the main module."""
+    main = ModuleType("__main__")
+    main.__dict__.update(names)
+    sys.modules["__main__"] = main
+    exec(compile(code, file, "exec") if isinstance(code, str) else code, main.__dict__)
+
+
+def _main(words):
+    """Run a string, a module or a file, whichever these arguments of Python name."""
+    first, *rest = words
+    if first == "-c":
+        sys.path.insert(0, "")
+        sys.argv = ["-c", *rest[1:]]
+        _execute(rest[0], "<string>")
+    elif first == "-m":
+        sys.path.insert(0, os.getcwd())
+        spec = importlib.util.find_spec(rest[0])
+        sys.argv = [spec.origin, *rest[1:]]
+        _execute(spec.loader.get_code(rest[0]), spec.origin, __file__=spec.origin, __package__=spec.parent)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(first)))
+        sys.argv = words
+        _execute(Path(first).read_text(encoding="utf-8"), first, __file__=first)
+
+
+def _run(words):
+    """Do as Python does with these arguments, and end; without taking what is loaded apart, which takes seconds."""
+    status = 0
+    try:
+        _main(words)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ask":
+        _ask_for_shell(*sys.argv[2:])
+    _run(_begin(*_serve(socket.socket(fileno=int(sys.argv[2])))))
