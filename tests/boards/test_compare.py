@@ -374,6 +374,26 @@ def test_looks_stop_at_the_one_that_decided(folder, head, against):
     assert pytest.approx(0.9) == row.base
 
 
+def test_a_look_counts_identical_seeds_and_does_not_test_them(folder, head, against):
+    """Of the first three seeds one is the same to the last bit: the first look has two to test, and they decide."""
+    folder.add({"layer": {0.1: SCORES}})
+    head.add({"layer": {0.1: [SCORES[0], *moved(-0.1)[1:]]}})
+
+    row = row_of(against(ACCURACY, looks=[3, 5]))
+
+    assert ("regressed", 2, 1) == (row.word, row.seeds, row.identical)
+
+
+def test_a_gate_that_a_later_look_can_fail_is_not_refused(folder, head, against):
+    """Three seeds are too few for a sign test; of the eight that are looked at in the end they are the first."""
+    folder.add({"layer": {0.1: SCORES[:3]}})
+    head.add({"layer": {0.1: moved(0.0)[:3]}})
+
+    row = row_of(against({"failure_rate": "+5pt"}, looks=[3, 8]), "failure_rate")
+
+    assert "unclear" == row.word
+
+
 def session(folder, number=1, task="spirals", environment="environment 1", **speeds):
     """Store a session of its own name."""
     from normbench.store import Store
@@ -512,6 +532,14 @@ def test_every_form_has_the_same_figures(mixed):
         assert [figure in shown for figure in figures] == [True] * 3, form
     [failure] = ElementTree.fromstring(text["junit"]).findall(".//testcase[@name='falling accuracy']/failure")
     assert figures[2] in failure.get("message")
+
+
+def test_programs_read_throughput_as_ratios_and_their_difference_in_percent(mixed):
+    """BASE and HEAD are ratios to the baseline, and the difference is in the row's unit."""
+    [row] = [row for row in report.as_dicts(mixed) if row["metric"] == "throughput" and row["norm"] == "layer"]
+
+    assert "%" == row["unit"]
+    assert pytest.approx((1.0, 0.7, -30.0)) == (row["base"], row["head"], row["difference"])
 
 
 def test_junit_counts_what_failed_and_what_was_skipped(mixed):

@@ -122,6 +122,7 @@ def test_means_over_seeds_of_each_seeds_own_curve(folder, name: str) -> None:
     [
         pytest.param([1, 2, 3], 1.0, 0.1, 10.0, "min-max", id="median of three"),
         pytest.param([1, 2, 3, 3], 1.0, 0.1, 10.0, "min-max", id="lower median of four"),
+        pytest.param([2, 3, 3], 10.0, 1.0, 10.0, "min-max", id="a seed below the last rate"),
         pytest.param([0, 1, 1], 0.1, None, 0.1, "min-max", id="a seed below the grid"),
         pytest.param([1, 0, 0], None, None, 0.1, "min-max", id="most seeds below the grid"),
         pytest.param([0, 1, 1, 1, 2, 2, 2, 2, 3], 1.0, 0.1, 1.0, "order", id="2nd to 8th of nine"),
@@ -140,7 +141,8 @@ def test_trains_up_to_over_seeds(
     value = row.values["trains_up_to"]
 
     assert (centre, low, high, ends) == (value.number, value.low, value.high, value.ends)
-    assert (high == rates[-1]) == value.high_at_least
+    at_last = (centre == rates[-1], low == rates[-1], high == rates[-1])
+    assert at_last == (value.at_least, value.low_at_least, value.high_at_least)
     assert ("none" if centre is None else "") == value.text
     assert (centre is None) == ("trains_up_to:below-the-grid" in row.flags)
 

@@ -279,6 +279,16 @@ def test_an_error_counts_where_the_code_is_other(board, norm_print: str, ranked:
     assert ([] if ranked else [("fast", "error: boom")]) == table.apart
 
 
+def test_a_session_on_another_device_takes_no_figures_away(board) -> None:
+    """What other code of a norm gave on a GPU says nothing of what the sessions on the CPU measured."""
+    elsewhere = session(timing("fast", 3.0, norm_print="other print"), device="cuda")
+
+    table = board(session(timing("fast", 2.0)), elsewhere, session(timing("slow", 0.5)))
+
+    assert {"fast", "slow"} <= set(rows(table))
+    assert pytest.approx(2.0) == rows(table)["fast"].values["ratio"].number
+
+
 def test_sessions_are_joined(board) -> None:
     """A norm that was added later stands beside the others by its ratio in its own session, and a note says so."""
     table = board(session(timing("fast", 2.0)), session(timing("added", 0.5), baseline=0.25, session="session 2"))

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -337,6 +338,19 @@ def test_one_checkpoint_is_kept(registry, tmp_path, saving):
     kill(trial, registry, tmp_path, saving, 5)
 
     assert [f"{trial.key}/5-0.pt"] == [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")]
+
+
+def test_of_several_checkpoints_the_newest_counts(registry, tmp_path, saving):
+    """Killed before it deleted the one before, training goes on from the one with more steps."""
+    trial, folder = trial_of(), tmp_path / "kept"
+    kill(trial, registry, tmp_path, saving, 9)
+    shutil.copytree(tmp_path / trial.key, folder)
+    kill(trial, registry, tmp_path, saving, 10)
+    shutil.copytree(folder, tmp_path / trial.key, dirs_exist_ok=True)
+
+    outcome_of(trial, registry, tmp_path)
+
+    assert list(range(1, 13)) == saving.saved
 
 
 def _changed(path, change):

@@ -45,6 +45,14 @@ def test_draws_belong_to_the_sample_whatever_the_batch_size():
     assert 10 == len(draws_of(2))
 
 
+def test_draws_are_drawn_anew_each_epoch():
+    """Augmentation does not do the same to a sample in two epochs."""
+    batches = Batches(SPLIT, 10, seed=0, draws=2)
+    [[(first, once)]], [[(second, again)]] = batches, batches
+
+    assert not torch.equal(once[first.argsort()], again[second.argsort()])
+
+
 RECIPE = normbench.Recipe(rate=0.1, batch_size=2, epochs=1)
 
 

@@ -108,6 +108,8 @@ def test_a_network_that_can_not_work_is_the_tasks_fault(task_with, tried):
          "score returned the shape (7, 1); it is (7,)"),
         ({"network": lambda place, recipe: nn.Sequential(place(nn.Linear(6, 5)), Counted(5), nn.Linear(5, 2))},
          "plain", "built twice from one seed it gives other numbers (the loss)"),
+        ({"network": lambda place, recipe: nn.Sequential(place(nn.Linear(6, 5)), NowAndThen(5, 2))},
+         "plain", "built twice from one seed it gives other numbers (its buffer '1.odd' after a step)"),
     ],
 )  # fmt: skip
 def test_a_mistaken_task_is_named(tried, task_with, given, norm, message):
@@ -148,6 +150,16 @@ class Counted(nn.Module):
 
     def forward(self, x):
         return x * self.scale
+
+
+class NowAndThen(nn.Linear):
+    """Has a buffer more each second time that it is built."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        Counted.built += 1
+        if Counted.built % 2:
+            self.register_buffer("odd", torch.zeros(1))
 
 
 class CountedInBackward(nn.Module):

@@ -1,5 +1,7 @@
 """Where a norm goes relative to a linear, an activation and a residual sum."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -154,6 +156,17 @@ def test_a_norm_that_can_not_train_at_batch_size_1_says_so(place):
     """A site where a channel has one value per sample is refused at batch size 1."""
     with pytest.raises(normbench.Unsupported, match="before can't train at batch size 1"):
         place("before", batch_size=1)(linear(), "relu")
+
+
+@pytest.mark.parametrize(("layout", "refused"), [("NC", True), ("NCHW", False), ("NCL", False), ("NLC", False)])
+def test_a_norm_of_positions_trains_at_batch_size_1_where_there_are_some(layout, refused):
+    """A norm with "spatial" is refused in layout NC alone: each other has several values a channel in one sample."""
+    traits = normbench.Traits(batch_size_1="spatial")
+    norm = normbench.Norm("spatial", lambda site: nn.Identity(), summary="S", traits=traits)
+    place = Place(norm, {}, seed=0, batch_size=1, initializer=Initializer(RECIPE, 0))
+
+    with pytest.raises(normbench.Unsupported, match="one value a sample") if refused else nullcontext():
+        place.norm(4, layout)
 
 
 def test_a_layout_the_norm_has_no_form_for_is_unsupported(place):
