@@ -13,7 +13,7 @@ from normbench.compare import benchmark_files
 from normbench.errors import UsageError
 
 #: Written by pytest-benchmark 4.0.0; the list of the processor's flags was taken out.
-OLD = Path(__file__).parent / "data" / "pytest-benchmark-4.json"
+OLD = Path(__file__).parents[1] / "data" / "pytest-benchmark-4.json"
 
 SUMS = """
 import pytest
