@@ -165,7 +165,7 @@ def test_a_norm_of_positions_trains_at_batch_size_1_where_there_are_some(layout,
     norm = normbench.Norm("spatial", lambda site: nn.Identity(), summary="S", traits=traits)
     place = Place(norm, {}, seed=0, batch_size=1, initializer=Initializer(RECIPE, 0))
 
-    with pytest.raises(normbench.Unsupported, match="one value a sample") if refused else nullcontext():
+    with pytest.raises(normbench.Unsupported, match="one value per sample") if refused else nullcontext():
         place.norm(4, layout)
 
 
