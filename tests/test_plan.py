@@ -315,3 +315,10 @@ print(len(plan.cells(suites.read(registry.suite("quick")), registry, "suite quic
     count, torch = done.stdout.split()
     assert int(count) > 0
     assert "False" == torch
+
+
+def test_a_value_that_has_an_effect_on_some_trials_stands(cells):
+    """Momentum counts for the trials with sgd: that those with adam have none is no mistake."""
+    planned = cells(vary={"optimizer": ["sgd", "adam"]}, tune={"momentum": [0.0, 0.5]})
+
+    assert ["sgd", "adam"] == [cell.recipe.optimizer for cell in planned]

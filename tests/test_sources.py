@@ -308,6 +308,19 @@ def test_edit_of_what_this_process_trains_with(write):
         sources.require_unedited([offered])
 
 
+def test_a_file_that_is_read_again_counts_as_it_was_first(write):
+    """What was trained before the edit was trained with that: an edit between two readings is seen."""
+    reading = "from pathlib import Path\ndef layer(site): return Path(__file__).with_name('it.txt').read_text()\n"
+    folder = write({"mine.py": HEAD + reading, "it.txt": "one"})
+    registry, offered, _ = loaded(folder / "mine.py")
+
+    write({"it.txt": "two"})
+    with reads.asking(offered.plugin.node, offered.plugin.base):
+        assert "two" == offered.thing.build(None, {})
+
+    assert "it.txt" == sources.AtHand(registry).changed(files_of(offered))
+
+
 def test_data_and_results_are_in_no_list(write, tmp_path):
     """What is read below a folder that was left out, or what was written before, is no source."""
     reading = (

@@ -19,6 +19,7 @@ def asked(request: Request) -> Request:
         ({"seeds": "1"}, {"seeds": 1}),
         ({"seeds": "0,3,4"}, {"seeds": [0, 3, 4]}),
         ({"seeds": "7,"}, {"seeds": [7]}),
+        ({"seeds": "10000"}, {"seeds": 10_000}),
         ({"seeds": " 2, 0 "}, {"seeds": [2, 0]}),
         (
             {"settings": ["epochs=1", "weight_decay = 5e-4", "rates=[1, 3]"]},
@@ -54,6 +55,7 @@ def test_messages_name_options():
     [
         ({"seeds": "three"}, "--seeds 'three': give a number of seeds (5), or the seeds themselves (0,3,4)"),
         ({"seeds": "1,,2"}, "--seeds '1,,2'"),
+        ({"seeds": "10001"}, "--seeds 10001: at most 10000 seeds; the seed 10001 alone is --seeds 10001,"),
         ({"settings": ["epochs"]}, "--set 'epochs': write key=value"),
         ({"settings": ["epochs="]}, "--set 'epochs=': '' is no TOML value"),
         ({"jobs": "two"}, "--jobs two: it is auto, or a number of 1 or more"),

@@ -85,6 +85,13 @@ def test_a_result_that_cannot_be_printed_is_status_4(shell, args, redirected, wh
     assert (4, "", f"normbench: the result can't be written to stdout ({why})\n") == ran
 
 
+def test_a_comparison_of_nothing_that_cannot_be_printed_is_status_4(shell):
+    """Of two statuses the one that counts is that of the result, which is lost."""
+    status, _, err = shell("compare", STORED, STORED.with_name("fashion-mlp.json"), redirected=">/dev/full")
+
+    assert (4, True) == (status, "nothing in common" in err)
+
+
 @pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full"])
 def test_messages_that_cannot_be_written_are_dropped(shell, redirected):
     """Without a stderr a mistake is still status 2, and its message does not land on stdout."""

@@ -116,13 +116,13 @@ def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
 
 
 def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
-    """--probe asks for a series; a record that has it is done."""
+    """--probe asks for a series; a record that has it is done, and one that has more than is asked."""
     asked = {"norms": ["fine"], "seeds": 1}
     run(prepare(request_for(**asked)))
 
-    ran = [run(prepare(request_for(**asked, probes=["weight-norm"]))).ran for _ in range(2)]
+    ran = [run(prepare(request_for(**asked, probes=probes))).ran for probes in (["weight-norm"], ["weight-norm"], [])]
 
-    assert [2, 0] == ran
+    assert [2, 0, 0] == ran
     assert 1 == len(list(Store(request_for().out).trials())[-1].series["weight_norm"])
 
 

@@ -57,6 +57,14 @@ def test_the_largest_difference_is_named():
     assert found.times == pytest.approx(200, rel=0.01)
 
 
+@pytest.mark.parametrize("small", [0.0, 0.5])
+def test_the_scale_is_that_of_the_larger_fingerprint(small):
+    """What grew and what shrank differ by the same share, and never by more than all of it."""
+    shares = [largest_difference({"x": [a]}, {"x": [b]}).share for a, b in ((small, 2.0), (2.0, small))]
+
+    assert [pytest.approx((2.0 - small) / 2.0)] * 2 == shares
+
+
 @pytest.mark.parametrize("other", [{**NUMBERS, "bias": [0.0]}, {**NUMBERS, "loss": ["nan"]}, {"loss": [2.5]}])
 def test_what_only_one_has_is_infinitely_different(other):
     """A parameter that is new or gone, and a loss that is finite in one alone, come first."""
