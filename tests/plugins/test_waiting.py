@@ -4,6 +4,8 @@ import pytest
 
 import normbench
 from normbench.trials import Pack, Trial
+from normbench_plugins.executors.processes.forkserver import Context
+from normbench_plugins.executors.processes.slot import Slot
 from normbench_plugins.executors.processes.waiting import Attempt, Waiting
 
 
@@ -54,3 +56,15 @@ def test_a_pack_whose_worker_died_comes_first():
     waiting.again(lost)
 
     assert ["a 0", "b 0"] == taken(waiting, "b")
+
+
+def test_a_worker_trains_packs_of_one_cell(monkeypatch):
+    """What is built in does not go where a stranger's code was, nor a stranger's where another's was."""
+    monkeypatch.setattr(Slot, "open", lambda slot: setattr(slot, "_pool", object()))
+    monkeypatch.setattr(Slot, "close", lambda slot: setattr(slot, "_pool", None))
+    monkeypatch.setattr(Slot, "ask", lambda slot, function, pack: slot._pool)
+    slot = Slot(Context(), {})
+
+    workers = [slot.start(attempt.pack) for attempt in packs("- 0", "- 1", "a 0", "a 1", "- 2", "b 0", "a 2")]
+
+    assert [0, 0, 1, 1, 2, 3, 4] == [list(dict.fromkeys(workers)).index(worker) for worker in workers]
