@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zygote
 
 import normbench
 from normbench.train import fit_pack
@@ -29,21 +30,21 @@ class Forked:
     """
 
     def __init__(self, devices: int, environ: Mapping[str, str], folder: str) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["normbench.train.ranks.process"])
         told = {**os.environ, **environ, "WORLD_SIZE": str(devices), "GROUP_RANK": "0"}
-        places = [{**told, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(devices)]
-        self.processes = [context.Process(target=_rank, args=(place,)) for place in places]
-        for process in self.processes:
-            process.start()
+        command = [sys.executable, "-m", "normbench.train.ranks.process"]
+        self.processes = [
+            zygote.Popen(command, env={**told, "RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(devices)
+        ]
 
     def process_groups(self, ranks: list[int]) -> list[int]:
         return list(ranks)
 
     def exits(self, patience: float) -> dict[int, int] | None:
-        if not wait([process.sentinel for process in self.processes], patience):
-            return None
-        ended = {i: process.exitcode for i, process in enumerate(self.processes) if process.exitcode is not None}
+        end = time.monotonic() + patience
+        while not (ended := {i: exited for i, one in enumerate(self.processes) if (exited := one.poll()) is not None}):
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.005)
         self.kill([])
         return ended
 
@@ -52,16 +53,7 @@ class Forked:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()  # where it leads no group yet
-            process.join()
-
-
-def _rank(environ: dict[str, str]) -> None:
-    """Be a rank, with an environment."""
-    from normbench.train.ranks import process
-
-    os.environ.clear()
-    os.environ.update(environ)
-    process.main()
+            process.wait()
 
 
 @pytest.fixture(scope="package", autouse=True)
