@@ -9,7 +9,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SYNCED = [Path(__file__).parent / name for name in ("store", "faults")]
-#: Waits for Ray more than it computes.
+#: It waits for Ray more than it computes, so that beside it two more processes share two cores.
 LONGEST = Path(__file__).parent / "plugins" / "test_ray.py"
 
 
@@ -22,6 +22,12 @@ def pytest_collection_modifyitems(items):
     """Begin with the files that take long, which have slow tests: at the end no process is left alone with one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path != LONGEST, item.path not in slow))
+
+
+def pytest_runtest_setup(item):
+    """Let Ray's tests, which take the longest and have time limits, have a core when they want one."""
+    if "PYTEST_XDIST_WORKER" in os.environ and item.path != LONGEST and not os.getpriority(os.PRIO_PROCESS, 0):
+        os.nice(5)
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,7 @@ def stored(request, norm=None):
 
 def wait_until(condition, process=None):
     """Wait until a condition holds; fail where it does not, or a process has ended that was to go on."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         assert process is None or process.poll() is None
@@ -239,7 +239,7 @@ def test_an_interrupted_run_leaves_nothing_running(cluster, request_for, tmp_pat
 
 
 def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
-    """As without Ray: no trace of Ray's, and nothing of the norm is stored."""
+    """As without Ray: no trace of Ray's, and no result of the norm; a trial that began beside its first step failed."""
     request = request_for('faulty(how="raise", at=0)')
 
     with pytest.raises(
@@ -247,7 +247,7 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
     ):
         run(prepare(request))
 
-    assert [] == stored(request, "faulty")
+    assert {"error"} >= {record.outcome for record in stored(request, "faulty")}
 
 
 @pytest.mark.slow
