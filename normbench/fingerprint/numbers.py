@@ -69,8 +69,12 @@ def digest(numbers: Numbers) -> str:
 
 def agree(a: Numbers, b: Numbers) -> bool:
     """Whether two fingerprints have the same names, and each two numbers lie within the tolerance."""
-    difference = largest_difference(a, b)
-    return difference is None or difference.times <= 1
+    return tolerated(largest_difference(a, b))
+
+
+def tolerated(largest: Difference | None) -> bool:
+    """Whether the largest difference of two fingerprints lies within the tolerance."""
+    return largest is None or largest.times <= 1
 
 
 def largest_difference(a: Numbers, b: Numbers) -> Difference | None:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from normbench import environment
 from normbench.calls import Workplace
 from normbench.errors import Lost
-from normbench.fingerprint.numbers import METHOD, Difference, Taken, agree, digest, largest_difference
+from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference, tolerated
 from normbench.store import Writer
 from normbench.store.folder import sources_key
 from normbench.store.records import SCHEMA, FingerprintRecord
@@ -91,8 +91,8 @@ def compared(stored: Iterable[FingerprintRecord], taken: Sequence[FingerprintRec
 def _beside(before: FingerprintRecord | None, now: FingerprintRecord) -> Beside:
     if before is None or not before.outcome == now.outcome == "taken":
         return Beside("unknown")
-    same = agree(before.numbers, now.numbers)
-    return Beside("same" if same else "changed", before, largest_difference(before.numbers, now.numbers))
+    difference = largest_difference(before.numbers, now.numbers)
+    return Beside("same" if tolerated(difference) else "changed", before, difference)
 
 
 def _record(cell: Cell, taken: Taken, device: str, env: str, started: datetime) -> FingerprintRecord:
