@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import importlib
-import os
-import subprocess
 import sys
 import types
 
 import pytest
+from hashing import printed_by
 
 from normbench import distributions, plugins, prints
 from normbench.contract import Recipe, Task, Traits
@@ -349,16 +348,7 @@ def test_same_print_in_another_process(print_of):
     """A print is the same in every process, however Python orders its sets there."""
     code = "from normbench import plugins, prints; print(prints.norm_print(plugins.load().norms['batchnorm'], {}))"
 
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
+    found = printed_by(code)
 
     assert {print_of("batchnorm")} == found
 

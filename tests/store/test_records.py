@@ -1,13 +1,11 @@
 """Records: what makes two trials the same, and what is stored of numbers that JSON can't hold."""
 
 import math
-import os
-import subprocess
-import sys
 from typing import get_args
 
 import msgspec
 import pytest
+from hashing import printed_by
 
 from normbench.contract import Recipe
 from normbench.store.records import (
@@ -118,16 +116,7 @@ recipe = Recipe(epochs=6, batch_size=64, rate=0.1)
 print(Trial(seed=0, recipe=recipe, params={"b": 0.5, "a": 1}, norm="batchnorm", task_version=1, task="toy").key)
 """
 
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
+    found = printed_by(code)
 
     assert {KEY} == found
 
