@@ -97,12 +97,15 @@ def run(
     timeout: float | str | None = None,
     address: str | None = None,
     checkpoint_every: float | None = None,
+    fresh: bool = True,
+    base: str | Path | None = None,
     throughput: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Results:
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
     `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
+    Once the grid is trained, `fresh` seeds are, at each norm's chosen rate, or at the one that the folder `base` chose.
     `throughput` off leaves out the throughput session, which takes 20 seconds or so for each task and condition.
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
@@ -123,6 +126,8 @@ def run(
         options=_options(jobs, per_gpu, timeout, address),
         checkpoint_every=checkpoint_every,
         probes=_listed(probes),
+        fresh=fresh,
+        base=Path(base) if base is not None else None,
         throughput=throughput,
     )
     prepared = execute.on_device(execute.prepare(request))

@@ -1,10 +1,17 @@
-"""A suite, resolved against the norms and tasks at hand: which cells, which trials. Pure, and without torch."""
+"""Which cells a suite has, and which of their trials are still to be trained. Pure, and without torch.
+
+A cell has two stages. Its grid: each rate and tuned setting at each seed. Then, at the rate and setting that the grid
+chooses, as many fresh seeds: a score on the seeds that chose would flatter (docs/metrics.md).
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+import statistics
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -13,12 +20,19 @@ from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.registry import Registry
 from normbench.spelling import Choice, checked, choice, readable, spelled
+from normbench.store.records import Result
 from normbench.suites import RECIPE_VALUES, Suite
-from normbench.trials import Cell
+from normbench.trials import FRESH, Cell, Kept, Measure, RowId, Trial
+
+Stage: TypeAlias = Literal["grid", "fresh"]
+#: A point of a cell's grid: the seed, the number of the tuned setting, and the rate.
+Point: TypeAlias = tuple[int, int, float]
 
 
-def cells(suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] = ()) -> list[Cell]:
-    """Return the suite's cells, those of one table together, without code prints.
+def cells(
+    suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] = (), *, fresh: bool = True
+) -> list[Cell]:
+    """Return the suite's cells, those of one table together, without code prints; `fresh`: with fresh seeds.
 
     Raises UsageError for a norm, task, parameter, recipe value or rate that can't be; `where` names the suite, and
     `asked_by` what asked for each of its norms, if that was not the suite.
@@ -52,8 +66,86 @@ def cells(suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] 
                         seeds=suite.seed_list(),
                     )
                 )
+    if fresh and suite.protocol == "tuned":
+        planned = [with_fresh(cell) for cell in planned]
     _check_settings(suite, planned, where)
     return planned
+
+
+def with_fresh(cell: Cell) -> Cell:
+    """Return a cell with one fresh seed for each seed of its grid; itself where there is nothing to choose."""
+    return msgspec.structs.replace(cell, fresh=[seed + FRESH for seed in cell.seeds]) if cell.chooses else cell
+
+
+def wanted(
+    cells: Iterable[Cell], results: Mapping[str, Result], others: Mapping[RowId, Collection[int]] = MappingProxyType({})
+) -> Iterator[tuple[Cell, Trial, Stage]]:
+    """Yield what is still to be trained: of each cell its grid, then its fresh seeds, once their rate is known.
+
+    `results` are those, by key, that need no training, all of the cells' code and device; call again as more are there,
+    until nothing is wanted. `others` are further seeds of rows, those of earlier runs: a choice counts them where their
+    grid is whole.
+    """
+    for cell, trial, stage in known(cells, results, others):
+        if trial.key not in results:
+            yield cell, trial, stage
+
+
+def known(
+    cells: Iterable[Cell], results: Mapping[str, Result], others: Mapping[RowId, Collection[int]] = MappingProxyType({})
+) -> Iterator[tuple[Cell, Trial, Stage]]:
+    """Yield the trials of cells, trained or not, as far as they are known: fresh seeds once their rate is."""
+    for cell in cells:
+        yield from ((cell, trial, "grid") for trial in cell.trials())
+        kept = kept_of(cell, results, others.get(cell.row_id, ())) if cell.fresh else None
+        if kept is not None:
+            yield from ((cell, cell.trial(kept.rate, kept.setting, seed), "fresh") for seed in cell.fresh)
+
+
+def kept_of(cell: Cell, results: Mapping[str, Result], others: Collection[int] = ()) -> Kept | None:
+    """Return the setting and rate of a cell's fresh seeds; None before its grid is whole, or where it has no score.
+
+    The parameters are those of `wanted`, `others` the seeds of this cell.
+    """
+    if cell.kept is not None:
+        return cell.kept
+    seeds = list(dict.fromkeys([*cell.seeds, *others]))
+    at = {
+        (seed, i, rate): results.get(cell.trial(rate, setting, seed).key)
+        for seed, (i, setting), rate in itertools.product(seeds, enumerate(cell.settings), cell.rates)
+    }
+    points = {point: result for point, result in at.items() if result is not None}
+    lacking = {seed for seed, setting, rate in at.keys() - points.keys()}
+    if lacking & set(cell.seeds) or not points:
+        return None
+    whole = [seed for seed in seeds if seed not in lacking]
+    measure = next(iter(points.values())).measure
+    chosen = choose(points, rates=cell.rates, settings=len(cell.settings), seeds=whole, measure=measure)
+    return chosen and Kept(setting=cell.settings[chosen[0]], rate=chosen[1])
+
+
+def choose(
+    results: Mapping[Point, Result], *, rates: Sequence[float], settings: int, seeds: Sequence[int], measure: Measure
+) -> tuple[int, float] | None:
+    """Return the number of the setting, and the rate, with the best mean validation score over the seeds of a grid.
+
+    Where all have a score they come before those that lack one at some seed, since survivors choose wrongly. Ties go to
+    the lower rate, then to the earlier setting. None where nothing has a score. Without a validation split there is one
+    rate, and nothing to choose.
+    """
+    sign = 1 if measure.direction == "up" else -1
+    best, chosen = (False, -math.inf), None
+    for rate, setting in itertools.product(rates, range(settings)):
+        there = [results.get((seed, setting, rate)) for seed in seeds]
+        scored = [result for result in there if result is not None and result.has_score]
+        scores = [result.score if result.validation is None else result.validation for result in scored]
+        usable = [sign * score for score in scores if score is not None]
+        of_all, mean = len(usable) == len(seeds), statistics.fmean(usable) if usable else -math.inf
+        # Means that differ by rounding alone are a tie.
+        level = of_all == best[0] and math.isclose(mean, best[1], rel_tol=1e-12)
+        if usable and (of_all, mean) > best and not level:
+            best, chosen = (of_all, mean), (setting, rate)
+    return chosen
 
 
 def baseline(suite: Suite, registry: Registry, where: str) -> str:

@@ -19,6 +19,7 @@ from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.spelling import argument, choice, readable, toml
+from normbench.trials import FRESH
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
@@ -214,6 +215,10 @@ def _check_grid(suite: Suite, where: str) -> None:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; give a number from 1, or a list of seeds")
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UsageError(f"{where}: seeds is {suite.seeds!r}; each seed is a whole number from 0, and stands once")
+    if suite.protocol == "tuned" and max(seeds) >= FRESH:
+        raise UsageError(
+            f"{where}: seeds has {max(seeds)}; seeds from {FRESH} on are fresh ones, which a run adds itself"
+        )
 
 
 def _check_rates(grid: Any, key: str, where: str) -> None:

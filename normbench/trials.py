@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -48,6 +48,12 @@ OUTCOMES: Final[dict[Kind, Meaning]] = {
 FINAL: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.final)
 SCORED: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.scored)
 FAILED: Final = frozenset(OUTCOMES) - FINAL
+
+
+#: What identifies a row of some table: `Cell.table_id` and `Cell.norm_id`.
+RowId: TypeAlias = tuple[str, str]
+#: A fresh seed is a seed of the grid plus this: the same for every norm, run and side of a comparison.
+FRESH: Final = 1_000_000
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -226,11 +232,19 @@ class OfNorm:
         return msgspec.json.encode((self.norm, self.params), order="sorted").decode()
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting and rate that were chosen elsewhere: in BASE, or at the first look of `--until decided`."""
+
+    setting: dict[str, Any] = {}
+    rate: float
+
+
 class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """The trials of one (task, condition, norm): a grid of rates x tuned settings x seeds, as a run planned it.
 
     `recipe` is the task's, with what the suite fixes and varies; `condition` are those values of it that differ from
-    the task's own. The prints are hashes of the code that the run used; None is never up to date.
+    the task's own. The prints are hashes of the code that the run used; None is never up to date. `fresh` are the
+    seeds that are trained at the chosen setting and rate alone, or at those that are `kept`.
     """
 
     task: str
@@ -246,6 +260,8 @@ class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defa
     seeds: list[int]
     norm_print: str | None = None
     task_print: str | None = None
+    fresh: list[int] = []
+    kept: Kept | None = None
 
     def trial(self, rate: float, setting: dict[str, Any], seed: int) -> Trial:
         """Return the trial at one point of the grid."""
@@ -261,9 +277,30 @@ class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defa
         )
 
     def trials(self) -> Iterator[Trial]:
-        """Every trial of the cell, one seed after another."""
+        """Every trial of the cell's grid, one seed after another."""
         for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
             yield self.trial(rate, setting, seed)
+
+    @property
+    def row_id(self) -> RowId:
+        """What identifies the cell's row among those of all tables."""
+        return self.table_id, self.norm_id
+
+    @property
+    def prints(self) -> tuple[str | None, str | None]:
+        """The code prints, of the norm and of the task."""
+        return self.norm_print, self.task_print
+
+    def every(self, others: Iterable[int] = ()) -> Iterator[Trial]:
+        """Every trial that the cell may have, wherever its fresh seeds are trained, with further seeds of its grid."""
+        yield from msgspec.structs.replace(self, seeds=list({*self.seeds, *others, *self.fresh})).trials()
+        if self.kept is not None:
+            yield from (self.trial(self.kept.rate, self.kept.setting, seed) for seed in self.fresh)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the grid has more than one setting and rate, so that one is chosen."""
+        return len(self.rates) * len(self.settings) > 1
 
 
 def shared(kind: type[msgspec.Struct], *parts: msgspec.Struct) -> dict[str, Any]:

@@ -68,7 +68,13 @@ def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
         "published": Value(_published(grid, row)),
     }
-    flags = [*["spread"] * wide, *["edge"] * edge, *flags_of(values), *row.failure_flags]
+    flags = [
+        *["same-seeds"] * grid.same_seeds,
+        *["spread"] * wide,
+        *["edge"] * edge,
+        *flags_of(values),
+        *row.failure_flags,
+    ]
     return TableRow(row.label, None, len(chosen), values, flags)
 
 
@@ -131,7 +137,10 @@ def _is_wide(spread: float | None, spreads: list[float | None]) -> bool:
 def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     yield from rank_notes(rows, grid.measure.name)
     if grid.protocol == "tuned":
-        yield "rate: highest mean validation score; the score is on test, after the last step"
+        of_fresh = any(row.reads_fresh for row in grid.rows)
+        on, of = ("the grid's seeds", "fresh seeds") if of_fresh else ("these seeds", "the same seeds")
+        yield f"rate: highest mean validation score of {on}; the score is that of {of} on test, after the last step"
+    yield from _fresh_notes(grid)
     if any("edge" in row.flags for row in rows):
         yield "edge: the chosen rate is an end of the grid; a better one may lie beyond"
     if any("spread" in row.flags for row in rows):
@@ -144,6 +153,21 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     yield from _published_notes(grid, rows)
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline!r} has no results here"
+
+
+def _fresh_notes(grid: Grid) -> Iterator[str]:
+    """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
+    if grid.same_seeds:
+        there = sum(len(row.fresh_at(row.rate, row.setting).keys() & set(row.cell.fresh)) for row in grid.rows)
+        wanted = sum(len(row.cell.fresh) for row in grid.rows)
+        yield (
+            "same-seeds: scores are of the seeds that the rates were chosen on, which flatters a norm by up to .7 "
+            "standard deviations of a seed; fresh seeds: " + (f"{there} of {wanted} trials" if wanted else "none")
+        )
+    for row in grid.rows:
+        own = row.own_choice(grid.measure)
+        if row.cell.kept is not None and own is not None and own != (row.setting, row.rate):
+            yield f"{row.label!r}: its rate is kept from an earlier choice; this grid would choose {own[1]:g}"
 
 
 def _failed_note(rows: list[TableRow]) -> Iterator[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from normbench.plan import Point, choose
 from normbench.sources import Files, agree
 from normbench.stats.intervals import Interval, mean_over_seeds, unseen_failures
 from normbench.store import Store
@@ -21,14 +20,16 @@ from normbench.tables.table import Subject
 from normbench.texts import in_a_line
 from normbench.trials import FAILED, Cell, Measure
 
-#: A point of a row's grid: the seed, the number of the tuned setting, and the rate.
-Point: TypeAlias = tuple[int, int, float]
 Record = TypeVar("Record", Result, TrialRecord)
 
 
 @dataclass
 class Row:
-    """One norm's results in a grid, by seed, setting and rate. `order` is its run's place among all runs."""
+    """One norm's results in a grid, by seed, setting and rate. `order` is its run's place among all runs.
+
+    `fresh` are all seeds that runs asked for at a chosen rate, and `fresh_results` what there is of them, wherever they
+    were trained. The row is reported by them where it `reads_fresh`, else by the seeds of the grid.
+    """
 
     cell: Cell
     run: RunRecord
@@ -36,9 +37,12 @@ class Row:
     seeds: list[int]
     settings: list[dict[str, Any]]
     rates: list[float]
+    fresh: list[int] = field(default_factory=list)
     results: dict[Point, Result] = field(default_factory=dict)
+    fresh_results: dict[Point, Result] = field(default_factory=dict)
     setting: int = 0
     rate: float | None = None
+    reads_fresh: bool = False
     #: The files that the newest of the results was made from, and how many were left out because theirs were others.
     files: Files | None = None
     edited: int = 0
@@ -51,6 +55,10 @@ class Row:
     def points(self) -> Iterator[Point]:
         """Yield the points of the grid, one seed after the other."""
         return itertools.product(self.seeds, range(len(self.settings)), self.rates)
+
+    def every(self) -> Iterator[Point]:
+        """Yield the points of the grid, then those of fresh seeds, wherever in the grid they are trained."""
+        return itertools.chain(self.points(), itertools.product(self.fresh, range(len(self.settings)), self.rates))
 
     @property
     def planned(self) -> int:
@@ -67,12 +75,22 @@ class Row:
     @property
     def failures(self) -> Counter[str]:
         """How many trials ended without a score, by their outcome: error, oom, timeout, unsupported."""
-        return Counter(result.outcome for result in self.results.values() if not result.has_score)
+        return Counter(result.outcome for result in self.shown if not result.has_score)
+
+    @property
+    def shown(self) -> list[Result]:
+        """The results of the grid, and of the fresh seeds at the chosen rate and setting."""
+        return [*self.results.values(), *self.fresh_at(self.rate, self.setting).values()]
 
     @property
     def failure_flags(self) -> list[str]:
         """These counts, for programs: "error:2"."""
         return [f"{outcome}:{count}" for outcome, count in sorted(self.failures.items())]
+
+    def own_choice(self, measure: Measure) -> tuple[int, float] | None:
+        """Return the setting and rate that the whole seeds of the grid choose, whatever is kept."""
+        settings, seeds = len(self.settings), self.complete
+        return choose(self.results, rates=self.rates, settings=settings, seeds=seeds, measure=measure)
 
     def at(self, rate: float, setting: int | None = None) -> dict[int, Result]:
         """Return the scored results at one rate and setting (left out: the chosen one), by seed."""
@@ -80,12 +98,29 @@ class Row:
         results = {seed: self.results.get((seed, setting, rate)) for seed in self.complete}
         return {seed: result for seed, result in results.items() if result is not None and result.has_score}
 
+    def fresh_at(self, rate: float | None, setting: int) -> dict[int, Result]:
+        """Return the results of fresh seeds at one rate and setting, by seed, scored or not."""
+        results = {seed: self.fresh_results.get((seed, setting, rate)) for seed in self.fresh if rate is not None}
+        return {seed: result for seed, result in results.items() if result is not None}
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether the fresh seeds of the latest run are all stored at the chosen rate, and some have a score."""
+        there = self.fresh_at(self.rate, self.setting)
+        return bool(self.cell.fresh) and there.keys() >= set(self.cell.fresh) and bool(self.fresh_scored())
+
+    def fresh_scored(self) -> dict[int, Result]:
+        """Return the scored results of fresh seeds at the chosen rate and setting, by seed."""
+        return {seed: result for seed, result in self.fresh_at(self.rate, self.setting).items() if result.has_score}
+
     def chosen(self) -> dict[int, Result]:
-        """Return the scored results at the chosen rate and setting, by seed."""
+        """Return the scored results that are reported at the chosen rate and setting, by seed."""
+        if self.reads_fresh:
+            return self.fresh_scored()
         return self.at(self.rate) if self.rate is not None else {}
 
     def scores(self) -> dict[int, float]:
-        """Return the scores at the chosen rate and setting, by seed."""
+        """Return the scores that are reported at the chosen rate and setting, by seed."""
         return {seed: result.score for seed, result in self.chosen().items() if result.score is not None}
 
 
@@ -94,6 +129,7 @@ class Grid(Subject):
     """What the boards of one task and condition are made from; `table_id` is `Cell.table_id`.
 
     `crashed` counts the trials that ended in error, oom or timeout, those of norms that stand apart as well.
+    `same_seeds`: scores are of the seeds that the rates were chosen on, since fresh ones are missing.
     """
 
     table_id: str
@@ -103,6 +139,7 @@ class Grid(Subject):
     notes: list[str]
     crashed: int
     published: Published | None = None
+    same_seeds: bool = False
 
     @property
     def data(self) -> set[str]:
@@ -122,7 +159,9 @@ def gather(store: Store, only: frozenset[str] | None = None, baseline: str | Non
     """
     tables = list(_planned(store.runs(), only))
     for row, results in _shown([row for rows in tables for row in rows], store.results(), store.sources()):
-        row.results = results
+        fresh = set(row.fresh)
+        row.results = {point: result for point, result in results.items() if point[0] not in fresh}
+        row.fresh_results = {point: result for point, result in results.items() if point[0] in fresh}
     return [grid for grid in (_grid(rows, baseline) for rows in tables) if grid is not None]
 
 
@@ -153,6 +192,7 @@ def _planned(runs: list[RunRecord], only: frozenset[str] | None) -> Iterator[lis
                 seeds=sorted({seed for earlier, _ in history for seed in earlier.seeds}),
                 settings=latest[table].settings,
                 rates=latest[table].rates,
+                fresh=sorted({seed for earlier, _ in history for seed in earlier.fresh}),
             )
             for history in norms.values()
             for cell, order in history[-1:]
@@ -168,7 +208,7 @@ def _shown(
     """
     wanted: dict[str, list[tuple[Row, Point]]] = {}
     for row in rows:
-        for point in row.points():
+        for point in row.every():
             seed, setting, rate = point
             key = row.cell.trial(rate, row.settings[setting], seed).key
             wanted.setdefault(key, []).append((row, point))
@@ -183,7 +223,7 @@ def _shown(
         row.files = lists.get(newest.sources) if newest else None
         alike = {point: record for point, record in own if newest and _made_alike(record, newest, lists)}
         row.edited = len({point for point, _ in own} - set(alike))
-        yield row, {point: alike[point] for point in row.points() if point in alike}
+        yield row, {point: alike[point] for point in row.every() if point in alike}
 
 
 def _is_of(record: Record, row: Row) -> bool:
@@ -204,28 +244,30 @@ def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
 
 def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     """Return a table's grid: norms with a whole seed are ranked, with their rate chosen; the others stand apart."""
-    stored = [result for row in rows for result in row.results.values()]
-    if not stored:
+    if not any(row.results or row.fresh_results for row in rows):
         return None
     # Not by the time that runs say they began: a clock may have been set back.
     latest = max(rows, key=lambda row: row.order)
+    measure = next(result.measure for row in rows for result in (row.results | row.fresh_results).values())
+    for row in rows:
+        _choose(row, measure)
+    stored = [result for row in rows for result in row.shown]
+    ranked = [row for row in rows if row.rate is not None]
+    fresh = bool(ranked) and all(row.has_fresh for row in ranked)
+    for row in ranked:
+        row.reads_fresh = fresh
     grid = Grid(
         **Subject.of(latest.cell, latest.run.baseline if baseline is None else baseline, latest.rates).head,
         table_id=latest.cell.table_id,
-        measure=stored[-1].measure,
-        rows=[],
-        apart=[],
-        notes=[],
+        measure=measure,
+        rows=ranked,
+        apart=[(row.label, _lacks(row)) for row in rows if row.rate is None],
+        notes=[*_missing_notes(rows), *_mixed_notes(rows, stored)],
         crashed=sum(result.outcome in FAILED for result in stored),
         published=_published(latest),
+        same_seeds=latest.cell.recipe.hold_out and latest.cell.chooses and not fresh,
     )
-    for row in rows:
-        _choose(row, grid.measure)
-        if row.rate is not None:
-            grid.rows.append(row)
-        else:
-            grid.apart.append((row.label, _lacks(row)))
-    grid.notes.extend([*_missing_notes(rows, stored), *_mixed_notes(rows, stored), *seed_note(grid.seeds)])
+    grid.notes.extend(seed_note(grid.seeds))
     return grid
 
 
@@ -258,21 +300,12 @@ def seed_note(n: int) -> Iterator[str]:
 
 
 def _choose(row: Row, measure: Measure) -> None:
-    """Choose the setting and rate of the best mean validation score; ties go to the lower rate, the earlier setting.
-
-    Without a validation split there is one rate, and nothing to choose.
-    """
-    sign = 1 if measure.direction == "up" else -1
-    best = -math.inf
-    for rate in row.rates:
-        for setting in range(len(row.settings)):
-            results = row.at(rate, setting).values()
-            scores = [result.score if result.validation is None else result.validation for result in results]
-            usable = [sign * score for score in scores if score is not None]
-            mean = statistics.fmean(usable) if usable else -math.inf
-            # Means that differ by rounding alone are a tie.
-            if mean > best and not math.isclose(mean, best, rel_tol=1e-12):
-                best, row.setting, row.rate = mean, setting, rate
+    """Take the setting and rate that are kept, where the grid has them, else those that its whole seeds choose."""
+    kept, choice = row.cell.kept, row.own_choice(measure)
+    if kept is not None and kept.rate in row.rates and kept.setting in row.settings:
+        choice = row.settings.index(kept.setting), kept.rate
+    if choice is not None:
+        row.setting, row.rate = choice
 
 
 def _lacks(row: Row) -> str:
@@ -284,11 +317,11 @@ def _lacks(row: Row) -> str:
     return "; ".join([failed] * bool(failed) + [f"lacks {lacking} of {row.planned} trials"] * bool(lacking))
 
 
-def _missing_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
+def _missing_notes(rows: list[Row]) -> Iterator[str]:
     """Say which trials are missing or have no score, and which scores depend on the size of a batch."""
-    planned = sum(row.planned for row in rows)
-    if len(stored) < planned:
-        yield f"{len(stored)} of {planned} trials are stored; a seed counts for a norm once all its rates are"
+    planned, stored = sum(row.planned for row in rows), sum(len(row.results) for row in rows)
+    if stored < planned:
+        yield f"{stored} of {planned} trials are stored; a seed counts for a norm once all its rates are"
     for row in rows:
         if row.edited:
             yield (
@@ -297,7 +330,8 @@ def _missing_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
             )
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
-            yield f"{row.label!r}: {sum(row.failures.values())} of {row.planned} trials have no score ({counts})"
+            planned = row.planned + len(row.cell.fresh)
+            yield f"{row.label!r}: {sum(row.failures.values())} of {planned} trials have no score ({counts})"
     for row in rows:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)
         if at_once:

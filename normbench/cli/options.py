@@ -78,6 +78,10 @@ REQUEST: dict[str, Any] = {
     ),
     "probes": _option(list[str] | None, "--probe", "NAME", "Watch each training with this probe; may be repeated."),
     "retry": _option(bool, "--retry", None, "Try trials again that ran out of memory or time."),
+    "fresh": _option(bool, "--fresh/--no-fresh", None, "Train fresh seeds at the chosen rates, or leave them out."),
+    "base": _option(
+        Path | None, "--base", "BASE", "Train fresh seeds at the rates that this folder, or export, chose."
+    ),
     "throughput": _option(bool, "--throughput/--no-throughput", None, "Measure throughput last, or leave it out."),
     "seconds": Seconds,
     "gates": Fail,

@@ -60,7 +60,7 @@ def say_session(session: Session, done: int) -> None:
 
 
 def _say_start(prepared: Prepared) -> None:
-    say(f"{len(prepared.todo)} of {len(prepared.work)} trials to run; results go to {prepared.store.folder}")
+    say(f"{prepared.left} of {prepared.planned} trials to run; results go to {prepared.store.folder}")
 
 
 def _say_line(names: Names, progress: Progress) -> None:
@@ -102,13 +102,13 @@ class _View:
             _Times(self._sessions_left),
             console=console,
         )
-        self._task: TaskID = self._bar.add_task("starting", total=len(prepared.work))
+        self._task: TaskID = self._bar.add_task("starting", total=prepared.planned)
         self._live = Live(self, console=console, refresh_per_second=8, transient=True)
 
     def on_start(self, prepared: Prepared) -> None:
         """Show this from now on, for the plan as it is once the folder is held."""
         self._ahead.extend(session.expected(prepared.effort.seconds) for session in prepared.sessions)
-        self._bar.update(self._task, completed=len(prepared.work) - len(prepared.todo))
+        self._bar.update(self._task, completed=prepared.planned - prepared.left)
         self._live.start()
 
     def stop(self) -> None:

@@ -26,8 +26,16 @@ class Names:
 
     def of(self, trial: Trial) -> str:
         """Return what a trial is: "'batchnorm' on digits-cnn (batch_size=8) at rate 0.1, seed 0"."""
-        norm = spelled(trial.norm, trial.params)
-        task = f" on {spelled(trial.task, trial.task_params)}" if len(self._tasks) > 1 else ""
-        values = assignments({name: getattr(trial.recipe, name) for name in self._values})
-        where = f"{task} ({values})" if values else task
-        return f"{self._labels.get(norm, norm)!r}{where} at rate {trial.recipe.rate:g}, seed {trial.seed}"
+        return f"{self._norm(trial, self._values)} at rate {trial.recipe.rate:g}, seed {trial.seed}"
+
+    def of_fresh(self, cell: Cell, seed: int) -> str:
+        """Return what a trial is whose rate the grid has not chosen yet."""
+        values = [name for name in self._values if name not in cell.settings[0]]
+        return f"{self._norm(cell, values)} at the rate that its grid chooses, seed {seed}"
+
+    def _norm(self, of: Trial | Cell, values: Sequence[str]) -> str:
+        norm = spelled(of.norm, of.params)
+        task = f" on {spelled(of.task, of.task_params)}" if len(self._tasks) > 1 else ""
+        assigned = assignments({name: getattr(of.recipe, name) for name in values})
+        where = f"{task} ({assigned})" if assigned else task
+        return f"{self._labels.get(norm, norm)!r}{where}"

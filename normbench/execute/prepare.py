@@ -17,8 +17,11 @@ import msgspec
 from normbench import environment, plan, plugins, prints, suites
 from normbench.calls import Workplace
 from normbench.errors import UsageError
+from normbench.execute.kept import as_chosen
 from normbench.execute.request import Request, executor_of, find_suite
+from normbench.plan import Stage
 from normbench.prints import with_prints
+from normbench.recipe import Recipe
 from normbench.registry import Registry
 from normbench.sources import AtHand, require_unedited
 from normbench.spelling import Choice
@@ -27,7 +30,7 @@ from normbench.store.records import Result
 from normbench.suites import Suite
 from normbench.throughput.entry import Effort
 from normbench.throughput.wanted import AFTER_RUN, Session, missing, sessions
-from normbench.trials import FINAL, Cell, Trial
+from normbench.trials import FINAL, Cell, RowId, Trial
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,30 @@ class Work:
 
     cell: Cell
     trial: Trial
+    stage: Stage
     stored: Result | None
     done: bool
     edited: str = ""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of cells: by key the latest result of their code and device, and the file that was changed since.
+
+    `done` are the results that need no training. `others` are the seeds of earlier runs, by row.
+    """
+
+    latest: dict[str, tuple[Result, str | None]]
+    done: dict[str, Result]
+    others: dict[RowId, set[int]]
 
 
 @dataclass
 class Prepared:
     """A request, resolved: the plan compared with the store; `sessions` are what is left of `asked_sessions`.
 
-    `size` is that of the store when it was read, in bytes.
+    `work` are the trials that are known; `coming` are the fresh seeds whose rate is not, each with its cell. `size` is
+    that of the store when it was read, in bytes.
     """
 
     request: Request
@@ -59,7 +76,9 @@ class Prepared:
     baseline: str
     device: str
     executor: Choice
+    stored: Stored
     work: list[Work]
+    coming: list[tuple[Cell, int]]
     asked_sessions: list[Session]
     sessions: list[Session]
     size: int
@@ -118,8 +137,23 @@ class Prepared:
 
     @property
     def todo(self) -> list[Work]:
-        """The trials that are not done."""
+        """The trials that are not done, and known."""
         return [item for item in self.work if not item.done]
+
+    @property
+    def left(self) -> int:
+        """How many trials are to be run."""
+        return len(self.todo) + len(self.coming)
+
+    @property
+    def planned(self) -> int:
+        """How many trials there are, done or not."""
+        return len(self.work) + len(self.coming)
+
+    def with_done(self, done: dict[str, Result]) -> Prepared:
+        """Return the plan where these results, by key, need no training."""
+        stored = dataclasses.replace(self.stored, done=done)
+        return dataclasses.replace(self, stored=stored, **_compared(self.cells, stored))
 
 
 def prepare(
@@ -152,7 +186,10 @@ def prepare(
     executor = executor_of(request, registry)
     request.data_folder()
     asked_by = [request.words("norms", i) for i in range(len(request.norms))]
-    cells = [with_prints(cell, registry) for cell in plan.cells(suite, registry, where, asked_by)]
+    planned = plan.cells(suite, registry, where, asked_by, fresh=request.fresh)
+    cells = [with_prints(cell, registry) for cell in planned]
+    if request.base is not None:
+        cells = as_chosen(cells, request.base, request.words)
     if registry.executor(executor.name).in_process:
         require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
     if narrowed is not None:
@@ -163,11 +200,25 @@ def prepare(
     device = environment.likely(request.device)
     _check_nodes(cells, executor, registry)
     size, at_hand = store.size(), AtHand(registry, store.sources())
-    work = list(_compared(store, cells, environment.kind(device), request, at_hand))
+    stored = _stored(store, cells, environment.kind(device), request, at_hand)
     baseline = plan.baseline(suite, registry, where)
     asked = sessions(cells, baseline, registry, where) if request.throughput else []
     left = missing(asked, store, environment.kind(device), at_hand, retry=request.retry)
-    return Prepared(request, suite, registry, store, cells, baseline, device, executor, work, asked, left, size)
+    return Prepared(
+        request=request,
+        suite=suite,
+        registry=registry,
+        store=store,
+        cells=cells,
+        baseline=baseline,
+        device=device,
+        executor=executor,
+        stored=stored,
+        **_compared(cells, stored),
+        asked_sessions=asked,
+        sessions=left,
+        size=size,
+    )
 
 
 def _unprinted(name: str, registry: Registry) -> str:
@@ -191,10 +242,10 @@ def on_device(prepared: Prepared) -> Prepared:
 def again(prepared: Prepared, device: str) -> Prepared:
     """Return the plan compared with the store as it is now, for a device."""
     request = dataclasses.replace(prepared.request, device=device)
-    cells = {(cell.table_id, cell.norm_id): cell for cell in prepared.cells}
+    cells = {cell.row_id: cell for cell in prepared.cells}
 
     def narrowed(cell: Cell) -> Cell | None:
-        planned = cells.get((cell.table_id, cell.norm_id))
+        planned = cells.get(cell.row_id)
         code = {"norm_print": cell.norm_print, "task_print": cell.task_print}
         return planned and msgspec.structs.replace(planned, **code)
 
@@ -212,7 +263,7 @@ def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) ->
             raise UsageError(f"num_nodes is {nodes}: the executor {executor.name} trains on one machine{others}")
 
 
-def seconds_left(work: Iterable[Work]) -> float | None:
+def seconds_left(work: Iterable[Work], coming: Iterable[tuple[Cell, int]]) -> float | None:
     """Return the time that the trials not done should take, from what similar trials took; None where none is stored.
 
     A trial takes the median of its norm's trials in its table, else of the table's, else of the task's, else of all.
@@ -221,52 +272,74 @@ def seconds_left(work: Iterable[Work]) -> float | None:
     took: dict[Any, list[float]] = {}
     for item in items:
         if item.stored is not None:
-            for group in _groups(item.cell, item.trial):
-                took.setdefault(group, []).append(item.stored.seconds / _length(item.trial))
+            for group in _groups(item.cell, item.trial.recipe):
+                took.setdefault(group, []).append(item.stored.seconds / _length(item.trial.recipe))
     if not took:
         return None
     median = {group: statistics.median(seconds) for group, seconds in took.items()}
     total = 0.0
-    for item in items:
-        if not item.done:
-            similar = [median[group] for group in _groups(item.cell, item.trial) if group in median]
-            if not similar:
-                return None
-            total += similar[0] * _length(item.trial)
+    todo = [(item.cell, item.trial.recipe) for item in items if not item.done]
+    for cell, recipe in [*todo, *((cell, cell.recipe) for cell, _ in coming)]:
+        similar = [median[group] for group in _groups(cell, recipe) if group in median]
+        if not similar:
+            return None
+        total += similar[0] * _length(recipe)
     return total
 
 
-def _groups(cell: Cell, trial: Trial) -> Iterator[tuple[str, ...]]:
-    counted = "steps" if trial.recipe.steps else "epochs"
+def _groups(cell: Cell, recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    counted = "steps" if recipe.steps else "epochs"
     yield counted, cell.table_id, cell.norm_id
     yield counted, cell.table_id
     yield counted, cell.task
     yield (counted,)
 
 
-def _length(trial: Trial) -> int:
-    return trial.recipe.steps or trial.recipe.epochs
+def _length(recipe: Recipe) -> int:
+    return recipe.steps or recipe.epochs
 
 
-def _compared(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Iterator[Work]:
-    wanted = [(cell, trial) for cell in cells for trial in cell.trials()]
-    # A seed of every norm before the next seed: an interrupted run leaves boards that compare like with like.
-    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial in wanted))}
-    wanted.sort(key=lambda pair: order[pair[1].seed])
-    prints_of = {trial.key: (cell.norm_print, cell.task_print) for cell, trial in wanted}
-    stored: dict[str, Result] = {}
+def _stored(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Stored:
+    """Read what is stored of cells; with looks, of their own seeds alone, since choices stay those of the first."""
+    others: dict[RowId, set[int]] = {cell.row_id: set() for cell in cells if cell.fresh and not request.looks}
+    for run in store.runs() if others else []:
+        for cell in run.cells:
+            others.get(cell.row_id, set()).update(cell.seeds)
+    cell_of = {trial.key: cell for cell in cells for trial in cell.every(others.get(cell.row_id, ()))}
+    latest = {}
     for result in store.results():
-        if result.device == device and prints_of.get(result.key) == (result.norm_print, result.task_print):
-            stored[result.key] = result
-    for cell, trial in wanted:
-        kept = stored.get(trial.key)
-        file = at_hand.edited(kept.sources) if kept else None
-        yield Work(cell, trial, None, False, file) if file else _work(cell, trial, kept, request)
+        same_code = result.key in cell_of and cell_of[result.key].prints == (result.norm_print, result.task_print)
+        if same_code and result.device == device:
+            latest[result.key] = result
+    edited = {key: (result, at_hand.edited(result.sources)) for key, result in latest.items()}
+    done = {
+        key: result for key, (result, file) in edited.items() if not file and _is_done(cell_of[key], result, request)
+    }
+    return Stored(edited, done, others)
 
 
-def _work(cell: Cell, trial: Trial, stored: Result | None, request: Request) -> Work:
-    if stored is None or None in (cell.norm_print, cell.task_print):
-        return Work(cell, trial, None, done=False)
+def _is_done(cell: Cell, stored: Result, request: Request) -> bool:
+    if None in cell.prints:
+        return False
     final = stored.outcome in FINAL or (stored.outcome in ("oom", "timeout") and not request.retry)
-    probed = stored.outcome == "unsupported" or set(request.probes) <= set(stored.probes)
-    return Work(cell, trial, stored, done=final and probed)
+    return final and (stored.outcome == "unsupported" or set(request.probes) <= set(stored.probes))
+
+
+def _compared(cells: list[Cell], stored: Stored) -> dict[str, Any]:
+    """Return the `work` and what is `coming` of cells, a seed of every norm before the next, fresh seeds last.
+
+    So an interrupted run leaves boards that compare like with like.
+    """
+    known = list(plan.known(cells, stored.done, stored.others))
+    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial, _ in known))}
+    known.sort(key=lambda one: (one[2] == "fresh", order[one[1].seed]))
+    work = [_work(cell, trial, stage, stored) for cell, trial, stage in known]
+    placed = {item.cell.row_id for item in work if item.stage == "fresh"}
+    open_ = {item.cell.row_id for item in work if not item.done} - placed
+    return {"work": work, "coming": [(cell, seed) for cell in cells if cell.row_id in open_ for seed in cell.fresh]}
+
+
+def _work(cell: Cell, trial: Trial, stage: Stage, stored: Stored) -> Work:
+    result, edited = stored.latest.get(trial.key, (None, None))
+    shown = None if edited or None in cell.prints else result
+    return Work(cell, trial, stage, shown, trial.key in stored.done, edited or "")

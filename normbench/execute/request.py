@@ -26,7 +26,8 @@ class Request:
 
     `suite` is a name or a file, `norms` are spelled as in a suite, `settings` are recipe values, or `rates`. `options`
     are parameters of the executor. `checkpoint_every` is in minutes, `seconds` is the time of a throughput session.
-    `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks.
+    `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks. `fresh`: with
+    fresh seeds at the chosen rates, or at those that the folder `base` chose.
 
     `words` spells a field in messages, or one item of it, as whoever made the request does.
     """
@@ -48,6 +49,8 @@ class Request:
     seconds: float = AFTER_RUN.seconds
     gates: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[int] = ()
+    fresh: bool = True
+    base: Path | None = None
     words: Callable[..., str] = spelling.argument
 
     def data_folder(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,10 +19,10 @@ from normbench.execute.prepare import Prepared, again
 from normbench.recipe import OF_DATA
 from normbench.spelling import spelled
 from normbench.store import Writer
-from normbench.store.records import SCHEMA, RunRecord, SessionRecord, TrialRecord, nonfinite
+from normbench.store.records import SCHEMA, Result, RunRecord, SessionRecord, TrialRecord, nonfinite
 from normbench.surroundings import listed
 from normbench.throughput.wanted import OnSession, measure_all
-from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, Trial, shared
+from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, RowId, Trial, shared
 
 
 def run(
@@ -45,15 +44,15 @@ def run(
         if prepared.store.size() != prepared.size:  # another run has stored something since
             prepared = again(prepared, prepared.device)
         prepared, other = _on_this_data(prepared)
-        todo, record = prepared.todo, run_record(prepared)
-        summary = Summary(prepared.store.folder, stored_before=len(prepared.work) - len(todo))
+        record = run_record(prepared)
+        summary = Summary(prepared.store.folder, stored_before=prepared.planned - prepared.left)
         if other:
             summary.warnings.append(
                 f"{other} stored trials were trained on other data than {prepared.data_dir} has, and again now"
             )
-        if on_start is not None and (todo or prepared.sessions):
+        if on_start is not None and (prepared.left or prepared.sessions):
             on_start(prepared)
-        if todo:
+        if prepared.left:
             Run(prepared, writer, record, summary, on_progress).run()
         else:
             writer.append(record)
@@ -67,22 +66,23 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
     The data is loaded only where a run that stored one of them had another data folder.
     """
     folders = {run.run: run.data_dir for run in prepared.store.runs()}
-    doubtful = [
-        item
-        for item in prepared.work
-        if item.done and item.stored and item.stored.data and folders.get(item.stored.run) != prepared.data_dir_digest
-    ]
+    done = prepared.stored.done
+    doubtful = {
+        trial.key: trial
+        for cell in prepared.cells
+        for trial in cell.every(prepared.stored.others.get(cell.row_id, ()))
+        if (stored := done.get(trial.key)) and stored.data and folders.get(stored.run) != prepared.data_dir_digest
+    }
     if not doubtful:
         return prepared, 0
-    samples = {_data_of(item.trial): item.trial for item in doubtful}
+    samples = {_data_of(trial): trial for trial in doubtful.values()}
     try:
         with closing(prepared.workplace.stream("normbench.train.data:digests", list(samples.values()))) as computed:
             digests = dict(zip(samples, computed, strict=True))
     except Lost as lost:
         raise UsageError(f"{prepared.data_dir}: the data can't be loaded: {lost.reason}") from None
-    other = {item.trial.key for item in doubtful if item.stored and item.stored.data != digests[_data_of(item.trial)]}
-    work = [dataclasses.replace(item, done=False) if item.trial.key in other else item for item in prepared.work]
-    return dataclasses.replace(prepared, work=work), len(other)
+    other = {key for key, trial in doubtful.items() if done[key].data != digests[_data_of(trial)]}
+    return prepared.with_done({key: one for key, one in done.items() if key not in other}), len(other)
 
 
 def _data_of(trial: Trial) -> str:
@@ -129,15 +129,22 @@ class Run:
         self._prepared, self._writer, self._record = prepared, writer, record
         self._summary, self._on_progress = summary, on_progress
         self._environment = ""
-        self._cells = {item.trial.key: item.cell for item in prepared.todo}
+        self._cells: dict[str, Cell] = {}
+        self._done = dict(prepared.stored.done)
         self._measures = {cell.task: Measure.of(prepared.registry.task(cell.task)) for cell in prepared.cells}
 
     def run(self) -> None:
-        """Try one step of every norm, and train; return when all is stored."""
-        asked, todo = self._prepared.executor, self._prepared.todo
-        executor = self._prepared.registry.executor(asked.name)
-        dry = packs(self._prepared, first_of_cells(todo), dry=True)
-        contract.function(executor.run)(itertools.chain(dry, packs(self._prepared, todo)), self._take, **asked.params)
+        """Try one step of every norm, and train stage by stage; return when all is stored."""
+        asked = self._prepared.executor
+        execute = contract.function(self._prepared.registry.executor(asked.name).run)
+        tried: set[RowId] = set()
+        while todo := self._prepared.todo:
+            self._cells |= {item.trial.key: item.cell for item in todo}
+            dry = first_of_cells([item for item in todo if item.cell.row_id not in tried])
+            tried |= {item.cell.row_id for item in todo}
+            packed = (packs(self._prepared, dry, dry=True), packs(self._prepared, todo))
+            execute(itertools.chain(*packed), self._take, **asked.params)
+            self._prepared = self._prepared.with_done(self._done)
         self._begin()
         with suppress(OSError):  # where it is not empty
             checkpoints(self._prepared.store).rmdir()
@@ -161,6 +168,7 @@ class Run:
         key_of_files = self._writer.sources(made.files)
         record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)
         self._writer.append(record)
+        self._done[key] = Result(**shared(Result, record))  # whatever it gave: it is tried once by a run
         if outcome.outcome in FINAL:  # what failed may be tried again, and go on
             for checkpoint in checkpoints(self._prepared.store).glob(f"{key}-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
@@ -174,7 +182,7 @@ class Run:
                 summary.warnings.append(warning)
         if self._on_progress is not None:
             done = summary.stored_before + summary.ran
-            self._on_progress(Progress(done, len(self._prepared.work), cell, key, outcome, measure))
+            self._on_progress(Progress(done, self._prepared.planned, cell, key, outcome, measure))
 
 
 def run_record(prepared: Prepared) -> RunRecord:

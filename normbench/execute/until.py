@@ -6,13 +6,15 @@ The looks are fixed, and stored with the first run, before anything is looked at
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from normbench import plan
 from normbench.errors import UsageError
+from normbench.execute.kept import Chosen, chosen_in
 from normbench.execute.prepare import Prepared, on_device, prepare
 from normbench.execute.request import Request
 from normbench.fingerprint import take
@@ -20,42 +22,77 @@ from normbench.gates import THROUGHPUT, Gate, gates
 from normbench.store import Store
 from normbench.store.records import RunRecord
 from normbench.suites import Suite
-from normbench.trials import Cell
+from normbench.trials import FRESH, Cell, Kept, RowId
 
 if TYPE_CHECKING:
     from normbench.compare.comparison import Comparison
 
 #: Runs what is prepared; the command line shows its progress.
 Runs: TypeAlias = Callable[[Prepared], object]
-#: A row of a comparison: `Cell.table_id` and `Cell.norm_id`.
-Key: TypeAlias = tuple[str, str]
 
 
 def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison:
     """Run a suite with more and more seeds, until every norm is decided against the baseline; return the verdicts.
 
-    Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
+    The grid of the first look chooses the rates, for good; from then on fresh seeds are trained, and seeds of the grid
+    only where a gate reads them. Raises UsageError without a gate, and where the folder's looks were fixed otherwise.
     """
     from normbench.compare.folders import against_baseline
 
-    request = dataclasses.replace(request, looks=looks, throughput=False)
-    whole = prepare(dataclasses.replace(request, seeds=looks[0]))
+    asked = dataclasses.replace(request, seeds=looks[0], looks=looks)
+    quiet = dataclasses.replace(asked, throughput=False)
+    whole = prepare(quiet)
     _check_looks(whole.store, looks, frozenset(whole.tables))
     held = gates(whole.suite.gate, f"suite {whole.suite.name}")
     if not set(held) - {THROUGHPUT.name}:
         raise UsageError("--until decided needs a gate: --fail 'accuracy:-0.5pt', or [gate] in the suite")
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
-    baseline = {(cell.table_id, cell.norm_id) for cell in whole.cells if cell.label == whole.baseline}
-    run(on_device(whole))
-    for look in looks[1:]:
+    baseline = {cell.row_id for cell in whole.cells if cell.label == whole.baseline}
+    kept = _kept(quiet, run)
+    wanted = {cell.row_id for cell in whole.cells}
+    for look in looks:
+        narrowed = partial(_at_look, wanted, kept, look, looks[0] if _of_fresh(held) else look)
+        run(on_device(prepare(quiet, narrowed=narrowed)))
         unclear = _unclear(against_baseline(whole.store, held, looks, only=whole.tables))
+        tables = {table for table, _ in unclear}
+        wanted = unclear | {row for row in baseline if row[0] in tables}
         if not unclear:
             break
-        tables = {table for table, _ in unclear}
-        wanted = unclear | {key for key in baseline if key[0] in tables}
-        run(on_device(prepare(dataclasses.replace(request, seeds=look), narrowed=partial(_among, wanted))))
+    every = {cell.row_id for cell in whole.cells}
+    run(on_device(prepare(asked, narrowed=partial(_at_look, every, kept, looks[0], looks[0]))))
     return against_baseline(whole.store, held, looks, only=whole.tables)
+
+
+def _of_fresh(held: Mapping[str, Gate]) -> bool:
+    """Whether all gates are on the accuracy, which fresh seeds alone decide."""
+    return not set(held) - {THROUGHPUT.name, "accuracy"}
+
+
+def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
+    """Train the grid of the first look, and return what it chooses for each row that has fresh seeds."""
+
+    def grid_alone(cell: Cell) -> Cell:
+        return msgspec.structs.replace(cell, fresh=[]) if cell.fresh else cell
+
+    cells = [cell for cell in prepare(request).cells if cell.fresh]
+    grid = on_device(prepare(request, narrowed=grid_alone))
+    if any(item.cell.row_id in {cell.row_id for cell in cells} for item in grid.todo):
+        run(grid)
+        grid = on_device(prepare(request, narrowed=grid_alone))
+    results = {key: result for key, (result, edited) in grid.stored.latest.items() if not edited}
+    chosen = {cell.row_id: plan.kept_of(cell, results) for cell in cells}
+    return {row: kept for row, kept in chosen.items() if kept is not None}
+
+
+def _at_look(wanted: set[RowId], kept: Mapping[RowId, Kept], look: int, of_grid: int, cell: Cell) -> Cell | None:
+    """Return a cell with the seeds of a look: fresh ones at what is kept, or those of the grid where nothing is."""
+    if cell.row_id not in wanted:
+        return None
+    if cell.row_id not in kept:
+        return msgspec.structs.replace(cell, seeds=list(range(look)))
+    fresh = [seed + FRESH for seed in range(look)]
+    return msgspec.structs.replace(cell, seeds=list(range(of_grid)), fresh=fresh, kept=kept[cell.row_id])
 
 
 def decided_compare(
@@ -65,7 +102,7 @@ def decided_compare(
     looks: Sequence[int],
     request: Request,
     run: Runs,
-    unchanged: frozenset[Key] = frozenset(),
+    unchanged: frozenset[RowId] = frozenset(),
 ) -> Comparison:
     """Train in HEAD's folder the seeds that BASE has, for the rows that are unclear, one look after the other.
 
@@ -79,29 +116,40 @@ def decided_compare(
         raise UsageError(f"{head.folder}: no run there; normbench run SUITE --out {head.folder} makes one")
     latest = head.runs()[-1]
     _check_looks(head, looks, frozenset(cell.table_id for cell in latest.cells))
-    seeds = _seeds(base)
+    chosen = chosen_in(base)
     suite = _suite(latest, head)
     request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
-    wanted = {(cell.table_id, cell.norm_id) for cell in latest.cells} & set(seeds) - unchanged
+    wanted = {cell.row_id for cell in latest.cells} & set(chosen) - unchanged
     for look in looks:
         if not wanted:
             break
 
-        def narrowed(cell: Cell, look: int = look, wanted: set[Key] = wanted) -> Cell | None:
-            chosen = _among(wanted, cell)
-            return chosen and msgspec.structs.replace(chosen, seeds=seeds[cell.table_id, cell.norm_id][:look])
+        def narrowed(cell: Cell, look: int = look, wanted: set[RowId] = wanted) -> Cell | None:
+            return _as_base(chosen[cell.row_id], cell, look, held) if cell.row_id in wanted else None
 
         run(on_device(prepare(request, suite=suite, narrowed=narrowed)))
         wanted &= _unclear(compare(base, head, held, looks=looks, unchanged=unchanged))
     comparison = compare(base, head, held, looks=looks, unchanged=unchanged)
-    short = {len(of_row) for of_row in seeds.values() if len(of_row) < looks[-1]}
+    counts = [len(row.fresh) or len(row.seeds) for row in chosen.values()]
+    short = [count for count in counts if count < looks[-1]]
     if short and _unclear(comparison):
         note = f"BASE has {min(short)} seeds; train more of them there to decide the rest"
         return dataclasses.replace(comparison, notes=[*comparison.notes, note])
     return comparison
 
 
-def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: Sequence[int] = ()) -> frozenset[Key]:
+def _as_base(of_base: Chosen, cell: Cell, look: int | None, held: Mapping[str, Gate] | None) -> Cell:
+    """Return a cell with the seeds of BASE up to a look, fresh ones at BASE's choice.
+
+    Where BASE has fresh seeds and no gate reads the grid, the cell's own grid is left as it is.
+    """
+    if not of_base.fresh or not cell.fresh:
+        return msgspec.structs.replace(cell, seeds=of_base.seeds[:look], fresh=[])
+    seeds = cell.seeds if held is not None and _of_fresh(held) else of_base.seeds[:look]
+    return msgspec.structs.replace(cell, seeds=seeds, fresh=of_base.fresh[:look], kept=of_base.kept)
+
+
+def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: Sequence[int] = ()) -> frozenset[RowId]:
     """Take fingerprints of the suite that BASE ran last, train in HEAD what changed, and return what did not.
 
     With looks, the seeds of the first are trained. Rows whose fingerprint BASE lacks count as changed. Raises
@@ -117,7 +165,7 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
             f"{base.folder} stores them"
         )
     suite = _suite(latest, base)
-    seeds = _seeds(base)
+    chosen = chosen_in(base)
     request = dataclasses.replace(request, suite=suite.name, out=head.folder, looks=looks, throughput=False)
     prepared = on_device(prepare(request, suite=suite))
     taken = take.take(prepared.cells, prepared.workplace)
@@ -126,22 +174,14 @@ def fingerprinted(base: Store, head: Store, request: Request, run: Runs, looks: 
     first = looks[0] if looks else None
 
     def narrowed(cell: Cell) -> Cell | None:
-        key = cell.table_id, cell.norm_id
-        return None if key in same else msgspec.structs.replace(cell, seeds=seeds.get(key, cell.seeds)[:first])
+        if cell.row_id in same:
+            return None
+        return _as_base(chosen[cell.row_id], cell, first, None) if cell.row_id in chosen else cell
 
     changed = prepare(request, suite=suite, narrowed=narrowed)
     if changed.cells:
         run(on_device(changed))
     return frozenset(same)
-
-
-def _seeds(base: Store) -> dict[Key, list[int]]:
-    """Return the seeds that BASE was asked for, by row, ascending."""
-    of_rows: dict[Key, set[int]] = {}
-    for run in base.runs():
-        for cell in run.cells:
-            of_rows.setdefault((cell.table_id, cell.norm_id), set()).update(cell.seeds)
-    return {key: sorted(seeds) for key, seeds in of_rows.items()}
 
 
 def _suite(run: RunRecord, store: Store) -> Suite:
@@ -151,11 +191,7 @@ def _suite(run: RunRecord, store: Store) -> Suite:
         raise UsageError(f"{store.folder}: the suite of run {run.run} can't be read ({error})") from None
 
 
-def _among(wanted: set[Key], cell: Cell) -> Cell | None:
-    return cell if (cell.table_id, cell.norm_id) in wanted else None
-
-
-def _unclear(comparison: Comparison) -> set[Key]:
+def _unclear(comparison: Comparison) -> set[RowId]:
     return {
         (row.table_id, row.norm_id) for row in comparison.rows if row.word == "unclear" and row.metric is not THROUGHPUT
     }

@@ -11,13 +11,15 @@ from normbench.cli import options, output
 from normbench.cli.trials import Names
 from normbench.execute import Request, prepare
 from normbench.execute.prepare import Prepared, Work, seconds_left
+from normbench.plan import Stage
 from normbench.spelling import assignments, spelled
 from normbench.texts import as_json, visible
+from normbench.trials import Cell
 
 
 @options.of_request(
     *("suite", "norms", "seeds", "settings", "plugin_files", "out", "device", "executor", "jobs"),
-    *("probes", "retry", "throughput"),
+    *("probes", "retry", "fresh", "base", "throughput"),
 )
 def command(
     request: Request,
@@ -39,7 +41,8 @@ def command(
     output.put(_table(prepared))
     if trials:
         names = Names(prepared.cells)
-        output.put_lines(["", *(_line(names, item) for item in prepared.work)])
+        coming = (_coming(names, cell, seed) for cell, seed in prepared.coming)
+        output.put_lines(["", *(_line(names, item) for item in prepared.work), *coming])
     output.put(f"\n{_total(prepared)}")
     if prepared.on_prints_alone:
         stored = output.counted(prepared.on_prints_alone, "stored trial")
@@ -52,9 +55,10 @@ def _table(prepared: Prepared) -> str:
     total: Counter[tuple[str, str]] = Counter()
     done: Counter[tuple[str, str]] = Counter()
     for item in prepared.work:
-        row = (_task(item), item.cell.label)
+        row = (_task(item.cell), item.cell.label)
         total[row] += 1
         done[row] += item.done
+    total.update((_task(cell), cell.label) for cell, _ in prepared.coming)
     rows = [
         [visible(task), visible(norm), count, done[task, norm], count - done[task, norm]]
         for (task, norm), count in total.items()
@@ -63,9 +67,9 @@ def _table(prepared: Prepared) -> str:
     return text
 
 
-def _task(item: Work) -> str:
-    named = spelled(item.cell.task, item.cell.task_params)
-    condition = assignments(item.cell.condition)
+def _task(cell: Cell) -> str:
+    named = spelled(cell.task, cell.task_params)
+    condition = assignments(cell.condition)
     return f"{named}, {condition}" if condition else named
 
 
@@ -75,28 +79,32 @@ def _line(names: Names, item: Work) -> str:
     return f"{item.trial.key}  {names.of(item.trial)}: {state}"
 
 
+def _coming(names: Names, cell: Cell, seed: int) -> str:
+    return f"{'':16}  {names.of_fresh(cell, seed)}: to run"
+
+
 def _total(prepared: Prepared) -> str:
-    todo, sessions, folder = len(prepared.todo), len(prepared.sessions), prepared.store.folder
+    todo, sessions, folder = prepared.left, len(prepared.sessions), prepared.store.folder
     expected = sum(session.expected(prepared.effort.seconds) for session in prepared.sessions)
     timed = f"{output.counted(sessions, 'throughput session')}, about {_duration(expected)}"
     if not todo:
         rest = f"; to run: {timed}" if sessions else ": nothing to run"
-        return f"all {len(prepared.work)} trials are stored in {folder}{rest}"
+        return f"all {prepared.planned} trials are stored in {folder}{rest}"
     seconds = _seconds(prepared)
     time = "unknown until one trial is stored" if seconds is None else f"about {_duration(seconds)}"
     time += f", {_at_once(prepared)} at a time" if seconds is not None and _at_once(prepared) > 1 else ""
-    total = f"{todo} of {len(prepared.work)} trials to run, into {folder}; time: {time}"
+    total = f"{todo} of {prepared.planned} trials to run, into {folder}; time: {time}"
     return f"{total}; then {timed}" if sessions else total
 
 
 def _seconds(prepared: Prepared) -> float | None:
     """Return how long the trials should take, as many at a time as there are jobs."""
-    seconds = seconds_left(prepared.work)
+    seconds = seconds_left(prepared.work, prepared.coming)
     return None if seconds is None else seconds / _at_once(prepared)
 
 
 def _at_once(prepared: Prepared) -> int:
-    return max(1, min(prepared.at_once, len(prepared.todo)))
+    return max(1, min(prepared.at_once, prepared.left))
 
 
 def _duration(seconds: float) -> str:
@@ -111,28 +119,36 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         "schema": 1,
         "suite": prepared.suite.name,
         "folder": str(prepared.store.folder),
-        "trials": len(prepared.work),
-        "to_run": len(prepared.todo),
+        "trials": prepared.planned,
+        "to_run": prepared.left,
         "on_prints_alone": prepared.on_prints_alone,
         "seconds": _seconds(prepared),
         "sessions": len(prepared.sessions),
-        "work": [
-            {
-                "key": item.trial.key,
-                "task": item.trial.task,
-                "norm": item.cell.label,
-                "condition": item.cell.condition,
-                **({"setting": _setting(item)} if item.cell.settings[0] else {}),
-                "rate": item.trial.recipe.rate,
-                "seed": item.trial.seed,
-                "stored": item.stored.outcome if item.stored else None,
-                "to_run": not item.done,
-            }
-            for item in prepared.work
-        ],
+        "work": [*map(_item, prepared.work), *(_item_coming(cell, seed) for cell, seed in prepared.coming)],
     }
 
 
-def _setting(item: Work) -> dict[str, Any]:
-    """Return what is tuned, and is one value in this trial."""
-    return {name: getattr(item.trial.recipe, name) for name in item.cell.settings[0]}
+def _item(item: Work) -> dict[str, Any]:
+    trial = item.trial
+    return {
+        "key": trial.key,
+        **_of(item.cell, item.stage, trial.seed),
+        **({"setting": {name: getattr(trial.recipe, name) for name in _tuned(item.cell)}} if _tuned(item.cell) else {}),
+        "rate": trial.recipe.rate,
+        "stored": item.stored.outcome if item.stored else None,
+        "to_run": not item.done,
+    }
+
+
+def _item_coming(cell: Cell, seed: int) -> dict[str, Any]:
+    """Return a fresh seed whose rate, and so whose key, is not known before the grid is trained."""
+    setting = {"setting": None} if _tuned(cell) else {}
+    return {"key": None, **_of(cell, "fresh", seed), **setting, "rate": None, "stored": None, "to_run": True}
+
+
+def _of(cell: Cell, stage: Stage, seed: int) -> dict[str, Any]:
+    return {"task": cell.task, "norm": cell.label, "condition": cell.condition, "stage": stage, "seed": seed}
+
+
+def _tuned(cell: Cell) -> list[str]:
+    return list(cell.settings[0])

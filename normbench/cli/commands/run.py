@@ -50,7 +50,8 @@ def command(
     comparison = None
     if looks:
         comparison = until.decided_run(request, looks, lambda look: summaries.append(runs(look, quiet)))
-    summaries.append(runs(on_device(prepare(first)) if looks else prepared, quiet))
+    else:
+        summaries.append(runs(prepared, quiet))
     from normbench.boards import tables
 
     store = Store(prepared.store.folder)

@@ -120,6 +120,8 @@ def _again(store: Store, record: TrialRecord) -> str:
         suite = None
     if run is None or cell is None or suite is None:
         return "unknown: the run it belongs to could not be read"
+    if record.seed in cell.fresh:
+        return f"{shlex.join(run.command)}  (a fresh seed, at the rate that the grid chose)"
     given = _options(run.command)
     file = next((word for word in run.command if word.endswith(".toml")), None)
     words = ["normbench", "run", file or suite.name, "--norm", spelled(record.norm, record.params)]
@@ -138,7 +140,7 @@ def _again(store: Store, record: TrialRecord) -> str:
 
 
 def _holds(cell: Cell, record: TrialRecord) -> bool:
-    return cell.norm == record.norm and any(trial.key == record.key for trial in cell.trials())
+    return cell.norm == record.norm and any(trial.key == record.key for trial in cell.every())
 
 
 def _options(command: list[str]) -> dict[str, list[str]]:
