@@ -27,6 +27,8 @@ from normbench.trials import FRESH, Cell, Kept, Measure, RowId, Trial
 Stage: TypeAlias = Literal["grid", "fresh"]
 #: A point of a cell's grid: the seed, the number of the tuned setting, and the rate.
 Point: TypeAlias = tuple[int, int, float]
+#: A trial of a cell and its stage.
+Wanted: TypeAlias = tuple[Cell, Trial, Stage]
 
 
 def cells(
@@ -79,7 +81,7 @@ def with_fresh(cell: Cell) -> Cell:
 
 def wanted(
     cells: Iterable[Cell], results: Mapping[str, Result], others: Mapping[RowId, Collection[int]] = MappingProxyType({})
-) -> Iterator[tuple[Cell, Trial, Stage]]:
+) -> Iterator[Wanted]:
     """Yield what is still to be trained: of each cell its grid, then its fresh seeds, once their rate is known.
 
     `results` are those, by key, that need no training, all of the cells' code and device; call again as more are there,
@@ -93,7 +95,7 @@ def wanted(
 
 def known(
     cells: Iterable[Cell], results: Mapping[str, Result], others: Mapping[RowId, Collection[int]] = MappingProxyType({})
-) -> Iterator[tuple[Cell, Trial, Stage]]:
+) -> Iterator[Wanted]:
     """Yield the trials of cells, trained or not, as far as they are known: fresh seeds once their rate is."""
     for cell in cells:
         yield from ((cell, trial, "grid") for trial in cell.trials())

@@ -105,9 +105,14 @@ class Row:
 
     @property
     def has_fresh(self) -> bool:
-        """Whether the fresh seeds of the latest run are all stored at the chosen rate, and some have a score."""
+        """Whether the fresh seeds that are wanted are all stored at the chosen rate, and some have a score."""
         there = self.fresh_at(self.rate, self.setting)
-        return bool(self.cell.fresh) and there.keys() >= set(self.cell.fresh) and bool(self.fresh_scored())
+        return there.keys() >= self.wants_fresh and bool(self.fresh_scored())
+
+    @property
+    def wants_fresh(self) -> set[int]:
+        """The fresh seeds that the latest run asked for; where it asked for none, those of all runs."""
+        return set(self.cell.fresh or self.fresh)
 
     def fresh_scored(self) -> dict[int, Result]:
         """Return the scored results of fresh seeds at the chosen rate and setting, by seed."""
@@ -330,7 +335,7 @@ def _missing_notes(rows: list[Row]) -> Iterator[str]:
             )
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
-            planned = row.planned + len(row.cell.fresh)
+            planned = row.planned + len(row.wants_fresh)
             yield f"{row.label!r}: {sum(row.failures.values())} of {planned} trials have no score ({counts})"
     for row in rows:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from normbench import environment, plugins
-from normbench.execute.prepare import Prepared, Work
+from normbench.execute.prepare import Prepared
+from normbench.plan import Wanted
 from normbench.recipe import Recipe
 from normbench.registry import SESSION, Offered, Plugin
 from normbench.store import Store
-from normbench.trials import Pack, Trial
+from normbench.trials import Cell, Pack, RowId, Trial
 
 
-def packs(prepared: Prepared, todo: list[Work], *, dry: bool = False) -> Iterator[Pack]:
+def packs(prepared: Prepared, todo: Iterable[Wanted], *, dry: bool = False) -> Iterator[Pack]:
     """Cut the trials into packs: of one, as long as `train` has no lanes."""
     request = prepared.request
     here = prepared.registry.executor(prepared.executor.name).in_process
@@ -30,14 +31,14 @@ def packs(prepared: Prepared, todo: list[Work], *, dry: bool = False) -> Iterato
         "dry": dry,
         "checkpoint_every": math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
     }
-    for item in todo:
-        used = _plugins(prepared, item.trial)
+    for cell, trial, _ in todo:
+        used = _plugins(prepared, trial)
         yield Pack(
-            trials=(item.trial,),
+            trials=(trial,),
             plugins=() if here else tuple(used),
-            cell=_cell(item, used, dry),
+            cell=_alone(cell, trial, used, dry),
             registered=registered if SESSION in used else b"",
-            checkpoint="" if dry else _checkpoint(prepared, item),
+            checkpoint="" if dry else _checkpoint(prepared, cell, trial),
             **common,
         )
 
@@ -50,13 +51,13 @@ def _plugins(prepared: Prepared, trial: Trial) -> dict[str, Plugin]:
     return {one.plugin.name: one.plugin for one in offered}
 
 
-def _cell(item: Work, used: dict[str, Plugin], dry: bool) -> str:
+def _alone(cell: Cell, trial: Trial, used: dict[str, Plugin], dry: bool) -> str:
     """Return which packs a worker may train after this one: see `Pack`."""
     if all(plugin.built_in for plugin in used.values()):
         return ""
-    cell, norm = item.cell, next(iter(used.values()))
+    norm = next(iter(used.values()))
     # What a first step leaves behind must not reach the trials either; with ranks, a new start would take too long.
-    apart = dry and item.trial.recipe.ranks == 1
+    apart = dry and trial.recipe.ranks == 1
     return msgspec.json.encode((apart, cell.table_id, "" if norm.built_in else cell.norm_id)).decode()
 
 
@@ -65,21 +66,19 @@ def checkpoints(store: Store) -> Path:
     return store.folder.absolute() / "checkpoints"
 
 
-def _checkpoint(prepared: Prepared, item: Work) -> str:
+def _checkpoint(prepared: Prepared, cell: Cell, trial: Trial) -> str:
     """Return the folder of a trial's checkpoint: where one is asked for, or one was left behind by the same code."""
-    cell = item.cell
     if cell.norm_print is None or cell.task_print is None:
         return ""
-    name = "-".join([item.trial.key, cell.norm_print, cell.task_print, environment.kind(prepared.device)])
+    name = "-".join([trial.key, cell.norm_print, cell.task_print, environment.kind(prepared.device)])
     folder = checkpoints(prepared.store) / name
     return str(folder) if prepared.request.checkpoint_every is not None or folder.exists() else ""
 
 
-def first_of_cells(work: list[Work]) -> list[Work]:
+def first_of_cells(todo: Sequence[Wanted]) -> list[Wanted]:
     """Return the first trial of each cell, and of each of its tuned settings."""
 
-    def group(item: Work) -> tuple[str, str, Recipe]:
-        cell, recipe = item.cell, item.trial.recipe
-        return cell.table_id, cell.norm_id, msgspec.structs.replace(recipe, rate=cell.recipe.rate)
+    def group(cell: Cell, trial: Trial) -> tuple[RowId, Recipe]:
+        return cell.row_id, msgspec.structs.replace(trial.recipe, rate=cell.recipe.rate)
 
-    return list({group(item): item for item in reversed(work)}.values())[::-1]
+    return list({group(cell, trial): (cell, trial, stage) for cell, trial, stage in reversed(todo)}.values())[::-1]

@@ -19,7 +19,7 @@ from normbench.calls import Workplace
 from normbench.errors import UsageError
 from normbench.execute.kept import as_chosen
 from normbench.execute.request import Request, executor_of, find_suite
-from normbench.plan import Stage
+from normbench.plan import Stage, Wanted
 from normbench.prints import with_prints
 from normbench.recipe import Recipe
 from normbench.registry import Registry
@@ -326,17 +326,22 @@ def _is_done(cell: Cell, stored: Result, request: Request) -> bool:
 
 
 def _compared(cells: list[Cell], stored: Stored) -> dict[str, Any]:
-    """Return the `work` and what is `coming` of cells, a seed of every norm before the next, fresh seeds last.
-
-    So an interrupted run leaves boards that compare like with like.
-    """
-    known = list(plan.known(cells, stored.done, stored.others))
-    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial, _ in known))}
-    known.sort(key=lambda one: (one[2] == "fresh", order[one[1].seed]))
-    work = [_work(cell, trial, stage, stored) for cell, trial, stage in known]
+    """Return the `work` of cells and what is `coming`."""
+    known = plan.known(cells, stored.done, stored.others)
+    work = [_work(cell, trial, stage, stored) for cell, trial, stage in in_order(known)]
     placed = {item.cell.row_id for item in work if item.stage == "fresh"}
     open_ = {item.cell.row_id for item in work if not item.done} - placed
     return {"work": work, "coming": [(cell, seed) for cell in cells if cell.row_id in open_ for seed in cell.fresh]}
+
+
+def in_order(trials: Iterable[Wanted]) -> list[Wanted]:
+    """Return trials with a seed of every norm before the next, fresh seeds last.
+
+    So an interrupted run leaves boards that compare like with like.
+    """
+    listed = list(trials)
+    order = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for _, trial, _ in listed))}
+    return sorted(listed, key=lambda one: (one[2] == "fresh", order[one[1].seed]))
 
 
 def _work(cell: Cell, trial: Trial, stage: Stage, stored: Stored) -> Work:

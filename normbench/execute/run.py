@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from normbench import contract, environment
+from normbench import contract, environment, plan
 from normbench.errors import Lost, UsageError
 from normbench.execute.packs import checkpoints, first_of_cells, packs
-from normbench.execute.prepare import Prepared, again
+from normbench.execute.prepare import Prepared, again, in_order
+from normbench.plan import Wanted
 from normbench.recipe import OF_DATA
 from normbench.spelling import spelled
 from normbench.store import Writer
@@ -138,16 +139,21 @@ class Run:
         asked = self._prepared.executor
         execute = contract.function(self._prepared.registry.executor(asked.name).run)
         tried: set[RowId] = set()
-        while todo := self._prepared.todo:
-            self._cells |= {item.trial.key: item.cell for item in todo}
-            dry = first_of_cells([item for item in todo if item.cell.row_id not in tried])
-            tried |= {item.cell.row_id for item in todo}
+        while todo := self._wanted():
+            self._cells |= {trial.key: cell for cell, trial, _ in todo}
+            dry = first_of_cells([one for one in todo if one[0].row_id not in tried])
+            tried |= {cell.row_id for cell, _, _ in todo}
             packed = (packs(self._prepared, dry, dry=True), packs(self._prepared, todo))
             execute(itertools.chain(*packed), self._take, **asked.params)
-            self._prepared = self._prepared.with_done(self._done)
         self._begin()
         with suppress(OSError):  # where it is not empty
             checkpoints(self._prepared.store).rmdir()
+
+    def _wanted(self) -> list[Wanted]:
+        """Return what is still to be trained, and was not handed to the executor before."""
+        stored = self._prepared.stored
+        wanted = plan.wanted(self._prepared.cells, self._done, stored.others)
+        return in_order(one for one in wanted if one[1].key not in self._cells)
 
     def _begin(self) -> None:
         """Store the run, once: where the very first steps fail there is none."""
