@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import rank_notes, ranked
-from normbench.stats.intervals import mean_over_seeds, median_over_seeds
+from normbench.stats.intervals import mean_over_seeds, median_of
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.trials import OUTCOMES, Measure
 
@@ -165,7 +165,7 @@ def strip(grid: Grid, row: Row) -> Iterator[str]:
 
 def _reach(indices: list[int | None], rates: list[float]) -> Value:
     """Return the median rate with its ends; a seed that did not train at the chosen rate is below the grid."""
-    ends = median_over_seeds([-1 if index is None else index for index in indices])
+    ends = median_of([-1 if index is None else index for index in indices], on_grid=True)
     median, low, high = (int(index) for index in (ends.centre, ends.low, ends.high))
     last = len(rates) - 1
     return Value(
@@ -186,8 +186,8 @@ def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
     mean = statistics.fmean(curve.scores[chosen] for curve in seeds)
     threshold = mean - WITHIN * (mean - _upward(grid.measure, grid.measure.chance))
     ranges = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
-    widths = median_over_seeds([each.width for each in ranges])
-    return Value.of(widths, {each.width for each in ranges if each.cut})
+    widths = median_of([each.width for each in ranges])
+    return Value.of(widths, at_most=median_of([math.inf if each.cut else each.width for each in ranges]))
 
 
 def _upward(measure: Measure, score: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -48,18 +48,19 @@ class Value:
     mark: str = ""
 
     @classmethod
-    def of(cls, interval: Interval | None, cut: Set[float] = frozenset()) -> Value:
-        """Return an interval, or none, as an entry; `cut` are the values that the grid's end cuts off."""
+    def of(cls, interval: Interval | None, at_most: Interval | None = None) -> Value:
+        """Return an interval, or none, as an entry; `at_most` is the largest that it may be where the grid cut it off."""
         if interval is None:
             return cls()
+        most = at_most or interval
         return cls(
             interval.centre,
             interval.low,
             interval.high,
             interval.kind,
-            at_least=interval.centre in cut,
-            low_at_least=interval.low in cut,
-            high_at_least=interval.high in cut,
+            at_least=most.centre > interval.centre,
+            low_at_least=most.low > interval.low,
+            high_at_least=most.high > interval.high,
         )
 
 

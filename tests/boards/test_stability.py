@@ -178,6 +178,16 @@ def test_the_widest_range_may_be_cut_off_alone(folder) -> None:
     assert (False, True) == (value.at_least, value.high_at_least)
 
 
+def test_the_range_of_an_even_number_of_seeds_is_the_mean_of_the_middle_two(folder) -> None:
+    """Decades are continuous; where the grid cuts off the upper of the two, so it does their mean."""
+    folder.add({"batchnorm": {0.1: [0.2] * 4, 1.0: [0.9] * 4, 10.0: [0.2, 0.2, 0.9, 0.9]}})
+
+    value = folder.rows("stability")["batchnorm"].values["range"]
+
+    assert pytest.approx((1.25, 1.0, 1.5)) == (value.number, value.low, value.high)
+    assert (True, False, True) == (value.at_least, value.low_at_least, value.high_at_least)
+
+
 def test_a_norm_that_trains_nowhere_has_no_range(folder) -> None:
     """Where no seed trained at the chosen rate, decades about it mean nothing: a dash."""
     folder.add({"batchnorm": {0.1: [0.3] * 3, 1.0: [0.2] * 3}})
