@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +15,9 @@ from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.registry import Registry
 from normbench.spelling import Choice, checked, choice, readable, spelled
+from normbench.store.records import Result
 from normbench.suites import RECIPE_VALUES, Suite
-from normbench.trials import Cell
+from normbench.trials import Cell, Measure
 
 
 def cells(suite: Suite, registry: Registry, where: str, asked_by: Sequence[str] = ()) -> list[Cell]:
@@ -68,6 +71,32 @@ def asked_norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
     norm = registry.norm(asked.name, asked.where)
     params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}")
     return norm, msgspec.structs.replace(asked, params=params)
+
+
+def choose(
+    results: Mapping[tuple[int, int, float], Result],
+    *,
+    rates: Sequence[float],
+    settings: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    measure: Measure,
+) -> tuple[int, float] | None:
+    """Return the setting's number and the rate of the best mean validation score over seeds; None where none has one.
+
+    `results` are by seed, setting and rate. Ties go to the lower rate, the earlier setting. Without a validation split
+    there is one rate, and nothing to choose.
+    """
+    sign = 1 if measure.direction == "up" else -1
+    best, chosen = -math.inf, None
+    for rate, setting in itertools.product(rates, range(len(settings))):
+        found = [results.get((seed, setting, rate)) for seed in seeds]
+        scores = [result.selection for result in found if result is not None]
+        usable = [sign * score for score in scores if score is not None]
+        mean = statistics.fmean(usable) if usable else -math.inf
+        # Means that differ by rounding alone are a tie.
+        if mean > best and not math.isclose(mean, best, rel_tol=1e-12):
+            best, chosen = mean, (setting, rate)
+    return chosen
 
 
 def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from normbench.plan import choose
 from normbench.sources import Files, agree
 from normbench.stats.intervals import Interval, mean_over_seeds, unseen_failures
 from normbench.store import Store
@@ -220,8 +219,9 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
         published=_published(latest),
     )
     for row in rows:
-        _choose(row, grid.measure)
-        if row.rate is not None:
+        chosen = choose(row.results, rates=row.rates, settings=row.settings, seeds=row.complete, measure=grid.measure)
+        if chosen is not None:
+            row.setting, row.rate = chosen
             grid.rows.append(row)
         else:
             grid.apart.append((row.label, _lacks(row)))
@@ -255,24 +255,6 @@ def seed_note(n: int) -> Iterator[str]:
             f"layer's own draws); (a…b): min–max of the seeds, which is no interval. {n} seeds can't see a failure "
             f"that strikes up to {100 * unseen_failures(n):.0f}% of seeds"
         )
-
-
-def _choose(row: Row, measure: Measure) -> None:
-    """Choose the setting and rate of the best mean validation score; ties go to the lower rate, the earlier setting.
-
-    Without a validation split there is one rate, and nothing to choose.
-    """
-    sign = 1 if measure.direction == "up" else -1
-    best = -math.inf
-    for rate in row.rates:
-        for setting in range(len(row.settings)):
-            results = row.at(rate, setting).values()
-            scores = [result.score if result.validation is None else result.validation for result in results]
-            usable = [sign * score for score in scores if score is not None]
-            mean = statistics.fmean(usable) if usable else -math.inf
-            # Means that differ by rounding alone are a tie.
-            if mean > best and not math.isclose(mean, best, rel_tol=1e-12):
-                best, row.setting, row.rate = mean, setting, rate
 
 
 def _lacks(row: Row) -> str:

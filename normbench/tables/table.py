@@ -49,7 +49,7 @@ class Value:
 
     @classmethod
     def of(cls, interval: Interval | None, at_most: Interval | None = None) -> Value:
-        """Return an interval, or none, as an entry; `at_most` is the largest that it may be where the grid cut it off."""
+        """Return an interval, or none, as an entry; `at_most`: how large it may be where the grid ends."""
         if interval is None:
             return cls()
         most = at_most or interval

@@ -70,7 +70,9 @@ def terminal(
         remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
         for remark in [] if brief else remarks:
-            lines += textwrap.wrap(remark.translate(signs), width, initial_indent="- ", subsequent_indent="  ")
+            # Whole at hyphens, which a norm's name may have.
+            item = f"- {remark}".translate(signs)
+            lines += textwrap.wrap(item, width, subsequent_indent="  ", break_on_hyphens=False)
         lines += [""] * bool(remarks and not brief)
     return "\n".join(lines).rstrip()
 
@@ -239,7 +241,7 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     ]
     if style == "github":
         headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
-    align = ["right", "left", *("left" if column.kind == "marks" else "right" for column in columns)]
+    align = ["right", "left", *("left" if _reads_from_left(table, column) else "right" for column in columns)]
     if not _ranked(table):
         headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
     import tabulate  # not at the top: the command line takes the names of formats from here
@@ -251,6 +253,11 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     finally:
         tabulate.MIN_PADDING = padding
     return text
+
+
+def _reads_from_left(table: Table, column: Column) -> bool:
+    """Whether a column's entries begin below one another: marks for rates, or numbers of which some have a mark."""
+    return column.kind == "marks" or any(row.values[column.name].mark for row in table.rows)
 
 
 def _ranked(table: Table) -> bool:

@@ -158,8 +158,8 @@ def test_what_json_can_not_say_in_numbers_is_null_or_flagged(every_entry) -> Non
 
     assert (None, None, 2) == (first["batchnorm"]["vs_baseline"], first["none"]["epochs_to"], first["none"]["failed"])
     assert (None, None, 0.1) == tuple(second["none"][f"trains_up_to{end}"] for end in ("", "_low", "_high"))
-    assert {"edge", "may-be-best"} == set(first[LONG]["flags"])
-    assert {"spread", "accuracy:min-max", "vs_baseline:min-max"} == set(first["none"]["flags"])
+    assert {"edge", "unsettled", "may-be-best"} == set(first[LONG]["flags"])
+    assert {"coarse", "spread", "accuracy:min-max", "vs_baseline:min-max"} == set(first["none"]["flags"])
     assert {"trains_up_to:at-least", "range:at-least"} <= set(second[LONG]["flags"])
     assert "○◐○××" == second["none"]["strip"]
 
@@ -188,7 +188,7 @@ def test_terminal_output_folds_only_where_it_must(folder) -> None:
 
     folded, unfolded = terminal(found, 80), terminal(found, 120)
 
-    assert len(found) == unfolded.count("batchnorm-no-affine") < folded.count("batchnorm-no-affine")
+    assert len(found) == unfolded.count("  batchnorm-no-affine ") < folded.count("  batchnorm-no-affine ")
     for text in (folded, unfolded):
         entries = [written(row.values[c.name], c) for table in found for row in table.rows for c in table.columns]
         assert [] == [entry for entry in entries if "●" not in entry and entry not in text]
