@@ -16,7 +16,7 @@ class Column:
     """A column. `kind` says how its values are written: numbers, with a sign or not, rates, text, or a mark per rate.
 
     `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
-    whether its values have a lower and an upper end.
+    whether its values have a lower and an upper end, `beyond` whether they name what was tried next.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Column:
     better: Literal["up", "down"] | None = None
     kind: Literal["number", "signed", "rate", "text", "marks"] = "number"
     ends: bool = False
+    beyond: bool = False
 
     @property
     def scale(self) -> float:
@@ -35,7 +36,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off."""
+    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off.
+
+    `beyond` is the first rate that was tried beyond it.
+    """
 
     number: float | None = None
     low: float | None = None
@@ -44,6 +48,7 @@ class Value:
     at_least: bool = False
     low_at_least: bool = False
     high_at_least: bool = False
+    beyond: float | None = None
     text: str = ""
     mark: str = ""
 

@@ -213,6 +213,7 @@ def written(value: Value, column: Column, unit: str = "") -> str:
     if column.kind in ("text", "marks") or (value.number is None and not value.low and not value.high):
         return value.text or "–"
     text = ("≥" if value.at_least else "") + _number(value.number, column) + unit
+    text += f" (<{_number(value.beyond, column)})" if value.beyond is not None else ""
     if value.ends == "t" and value.number is not None and value.high is not None:
         text += f" ±{(value.high - value.number) * column.scale:.{column.digits}f}"
     elif value.ends and not value.number == value.low == value.high:
@@ -313,7 +314,8 @@ def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
 
 
 def _names(column: Column) -> list[str]:
-    return [column.name, f"{column.name}_low", f"{column.name}_high"] if column.ends else [column.name]
+    ends = [f"{column.name}_low", f"{column.name}_high"] if column.ends else []
+    return [column.name, *ends, *[f"{column.name}_beyond"] * column.beyond]
 
 
 def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
@@ -325,7 +327,8 @@ def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
         if column.kind in ("text", "marks"):
             entry[column.name] = value.text if value.number is None else value.number
         else:
-            numbers = (value.number, value.low, value.high)
+            ends = [value.low, value.high] if column.ends else []
+            numbers = [value.number, *ends, *[value.beyond] * column.beyond]
             scaled = [None if number is None else number * column.scale for number in numbers]
-            entry |= zip(_names(column), scaled, strict=False)
+            entry |= zip(_names(column), scaled, strict=True)
     return entry | {"flags": row.flags}
