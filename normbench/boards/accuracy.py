@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise, product, zip_longest
 
 from normbench.boards.grid import Grid, Row, over_seeds
+from normbench.boards.published import published_notes, published_score
 from normbench.boards.standing import rank_notes, ranked
 from normbench.plan import choose
 from normbench.spelling import assignments
@@ -77,7 +78,7 @@ def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:
         "vs_baseline": Value.of(_versus(grid, row)),
         "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
-        "published": Value(_published(grid, row)),
+        "published": Value(published_score(grid, row)),
     }
     flags = [*["spread"] * wide, *marks, *flags_of(values), *row.failure_flags]
     return TableRow(row.label, None, len(chosen), values, flags)
@@ -116,13 +117,6 @@ def _is_unsettled(grid: Grid, row: Row) -> bool:
         if found not in (None, choice):
             return True
     return False
-
-
-def _published(grid: Grid, row: Row) -> float | None:
-    """Return the norm's figure from elsewhere, as scores are stored."""
-    if grid.published is None or row.label not in grid.published.scores:
-        return None
-    return grid.published.scores[row.label] / (100 if grid.measure.unit == "%" else 1)
 
 
 def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
@@ -181,7 +175,7 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     for row in grid.rows:
         if len(row.settings) > 1:
             yield f"{row.label!r}: chosen on validation {assignments(row.settings[row.setting])}"
-    yield from _published_notes(grid, rows)
+    yield from published_notes(grid)
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline!r} has no results here"
 
@@ -195,26 +189,3 @@ def _failed_note(rows: list[TableRow]) -> Iterator[str]:
             shares.append(f"{row.norm!r} {100 * share.centre:.0f}% [{100 * share.low:.0f}…{100 * share.high:.0f}]")
     if shares:
         yield f"failed: the share of seeds, with its 95% interval: {', '.join(shares)}"
-
-
-def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    """Say where published figures are from, and which were not reproduced; one or two seeds can't tell."""
-    if grid.published is None:
-        return
-    yield f"published: {grid.published.source}; {grid.published.setting}"
-    if grid.condition:
-        here = assignments(grid.condition)
-        yield f"the published figures are for the task's own recipe, not for {here}, and are not compared"
-        return
-    scale, digits = (100, 2) if grid.measure.unit == "%" else (1, 3)
-    for row in rows:
-        theirs, ours = row.values["published"].number, row.values["accuracy"]
-        if theirs is None or ours.low is None or ours.high is None or row.seeds < 3:
-            continue
-        if not ours.low <= theirs <= ours.high:
-            spread = grid.published.spread.get(row.norm)
-            runs = f" (a standard deviation of {spread:g} over runs)" if spread else ""
-            yield (
-                f"not reproduced: {row.norm!r}, published {scale * theirs:g}{runs}, lies outside of "
-                f"{scale * ours.low:.{digits}f}…{scale * ours.high:.{digits}f} here"
-            )

@@ -39,6 +39,17 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
     return Interval(mean, mean - half, mean + half, "t")
 
 
+def welch_error(variances: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
+    """Return the standard error of the difference of two means, and its degrees of freedom (Welch 1947).
+
+    Where neither side varies they are 0 and infinite. Raises ZeroDivisionError for a side of fewer than 2 values that
+    does vary.
+    """
+    parts = [variance / n for variance, n in zip(variances, sizes, strict=True)]
+    weight = sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True) if part)
+    return math.sqrt(sum(parts)), sum(parts) ** 2 / weight if weight else math.inf
+
+
 def median_of(values: Sequence[float], *, level: float = 0.95, on_grid: bool = False) -> Interval:
     """Return the median with the narrowest interval of order statistics, or their min-max where none covers `level`.
 
