@@ -139,8 +139,7 @@ def choose(
     best, chosen = (False, -math.inf), None
     for rate, setting in itertools.product(rates, range(settings)):
         there = [results.get((seed, setting, rate)) for seed in seeds]
-        scored = [result for result in there if result is not None and result.has_score]
-        scores = [result.score if result.validation is None else result.validation for result in scored]
+        scores = [result.selection for result in there if result is not None]
         usable = [sign * score for score in scores if score is not None]
         of_all, mean = len(usable) == len(seeds), statistics.fmean(usable) if usable else -math.inf
         # Means that differ by rounding alone are a tie.

@@ -6,6 +6,7 @@ This is about the words alone; `plan` resolves them against the norms and tasks 
 from __future__ import annotations
 
 import codecs
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +34,15 @@ _NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Figures from elsewhere for one task: their source, the setting they were measured in, one score per norm.
 
-    Scores, and how they spread over runs (standard deviations), are in the board's unit: with % from 0 to 100.
+    Scores, and how they spread over runs (standard deviations), are in the board's unit: with % from 0 to 100. `runs`
+    is how many there are behind a score.
     """
 
     source: str
     setting: str
     scores: dict[str, float]
     spread: dict[str, float] = {}
+    runs: dict[str, int] = {}
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,9 +185,16 @@ def _check_published(suite: Suite, where: str) -> None:
     for task, published in suite.published.items():
         if task not in tasks:
             raise unknown("task", task, tasks, f"{where}: [published]")
-        for norm in (*published.scores, *published.spread):
+        here = f"{where}: [published.{task}]"
+        for norm in (*published.scores, *published.spread, *published.runs):
             if norm not in rows:
-                raise unknown("norm", norm, rows, f"{where}: [published.{task}]")
+                raise unknown("norm", norm, rows, here)
+        for norm, spread in published.spread.items():
+            if not 0 <= spread < math.inf:
+                raise UsageError(f"{here}: spread of {norm!r} is {spread!r}; a standard deviation is 0 or more")
+        for norm, runs in published.runs.items():
+            if runs < 1:
+                raise UsageError(f"{here}: runs of {norm!r} is {runs!r}; it is the number of runs, 1 or more")
 
 
 def _check_factors(suite: Suite, where: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator
+from itertools import pairwise, product, zip_longest
 
 from normbench.boards.grid import Grid, Row, over_seeds
+from normbench.boards.published import published_notes, published_score
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
 from normbench.stats.intervals import Interval, clopper_pearson
@@ -16,6 +19,14 @@ from normbench.trials import Measure
 
 #: Validation progress that "epochs to" counts to.
 GOAL = 0.9
+#: Two neighbours of a grid that are further apart than this factor are too far: 1, 3, 10 are not.
+COARSE = 3.4
+#: What may be wrong with a chosen rate, as a note says it before it names the norms.
+RATE_MARKS = {
+    "edge": "the chosen rate is an end of the grid; a better one may lie beyond",
+    "coarse": f"a rate beside the chosen one is a factor of more than {COARSE:g} away; a better one may lie between",
+    "unsettled": "without one of the seeds the choice would be another",
+}
 
 
 def accuracy(grid: Grid) -> Table:
@@ -59,54 +70,76 @@ def _columns(grid: Grid) -> list[Column]:
 def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:
     chosen = row.chosen()
     failed = sum(not result.trained for result in chosen.values())
-    edge = grid.protocol == "tuned" and len(grid.rates) > 1 and row.rate in (grid.rates[0], grid.rates[-1])
+    marks = list(_rate_marks(grid, row))
     values = {
         "accuracy": Value.of(over_seeds(row.scores().values(), all_trained=not failed)),
-        "rate": Value(row.rate, mark="edge" if edge else ""),
+        "rate": Value(row.rate, mark=" ".join(marks)),
         "vs_baseline": Value.of(_versus(grid, row)),
         "epochs_to": Value(epochs_to(chosen.values(), grid.measure)),
         "failed": Value(failed, text=f"{failed}/{len(chosen)}"),
-        "published": Value(_published(grid, row)),
+        "published": Value(published_score(grid, row)),
     }
     flags = [
         *["same-seeds"] * grid.same_seeds,
         *["spread"] * wide,
-        *["edge"] * edge,
+        *marks,
         *flags_of(values),
         *row.failure_flags,
     ]
     return TableRow(row.label, None, len(chosen), values, flags)
 
 
-def _published(grid: Grid, row: Row) -> float | None:
-    """Return the norm's figure from elsewhere, as scores are stored."""
-    if grid.published is None or row.label not in grid.published.scores:
-        return None
-    return grid.published.scores[row.label] / (100 if grid.measure.unit == "%" else 1)
+def _rate_marks(grid: Grid, row: Row) -> Iterator[str]:
+    """Yield what may be wrong with the chosen rate: keys of RATE_MARKS."""
+    assert row.rate is not None
+    place = grid.rates.index(row.rate)
+    if len(grid.rates) > 1 and place in (0, len(grid.rates) - 1):
+        yield "edge"
+    if any(high > COARSE * low for low, high in pairwise(grid.rates[max(0, place - 1) : place + 2])):
+        yield "coarse"
+    if _is_unsettled(grid, row):
+        yield "unsettled"
+
+
+def _is_unsettled(grid: Grid, row: Row) -> bool:
+    """Whether leaving one seed out changes the choice; of two seeds one would be left, which says nothing.
+
+    Any other point of the grid wins soonest without the seed that speaks most for the chosen one against it.
+    """
+    assert row.rate is not None
+    choice = row.setting, row.rate
+    sign = 1 if grid.measure.direction == "up" else -1
+
+    def worth(seed: int, setting: int, rate: float) -> float:
+        score = row.results[seed, setting, rate].selection
+        return -math.inf if score is None else sign * score
+
+    seeds = row.complete if row.cell.kept is None else []  # what is kept hangs on no seed here
+    for point in product(range(len(row.settings)), row.rates) if len(seeds) > 2 else ():
+        most = max(seeds, key=lambda seed: worth(seed, *choice) - worth(seed, *point))
+        kept = [seed for seed in seeds if seed != most]
+        if row.own_choice(grid.measure, kept) not in (None, choice):
+            return True
+    return False
 
 
 def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
-    Between two epochs it is interpolated; before the first, progress is 0. A seed that diverged has progress 0 from
-    then on, and an epoch whose score is not finite has none.
+    It is interpolated between two epochs; what is there after the first epoch already has nothing to be interpolated
+    from. A seed that diverged has progress 0 from then on, and an epoch whose score is not finite has none.
     """
     results = list(results)
     series = [result.series.get("validation", []) for result in results]
     curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
-    longest = max((len(curve) for curve in curves), default=0)
-    if not longest:
+    means = [statistics.fmean(at_epoch) for at_epoch in zip_longest(*curves, fillvalue=0.0)]
+    first = next((epoch for epoch, mean in enumerate(means) if mean >= GOAL), 0)
+    if first == 0:
         return None
     # Where a recipe counts steps, the last epoch may be a part of one.
-    ended = max((result.steps / result.epoch_steps for result in results if result.epoch_steps), default=longest)
-    before = 0.0
-    for epoch in range(longest):
-        now = sum(curve[epoch] if epoch < len(curve) else 0.0 for curve in curves) / len(curves)
-        if now >= GOAL:
-            length = min(1.0, ended - epoch)
-            return epoch + length * (GOAL - before) / (now - before)
-        before = now
-    return None
+    ended = max((result.steps / result.epoch_steps for result in results if result.epoch_steps), default=len(means))
+    before, now = means[first - 1 : first + 1]
+    return first + min(1.0, ended - first) * (GOAL - before) / (now - before)
 
 
 def _versus(grid: Grid, row: Row) -> Interval | None:
@@ -141,16 +174,15 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
         on, of = ("the grid's seeds", "fresh seeds") if of_fresh else ("these seeds", "the same seeds")
         yield f"rate: highest mean validation score of {on}; the score is that of {of} on test, after the last step"
     yield from _fresh_notes(grid)
-    if any("edge" in row.flags for row in rows):
-        yield "edge: the chosen rate is an end of the grid; a better one may lie beyond"
-    if any("spread" in row.flags for row in rows):
-        wide = ", ".join(repr(row.norm) for row in rows if "spread" in row.flags)
-        yield f"spread: {wide} varies over seeds more than 4 times as much as the median norm"
+    marks = {**RATE_MARKS, "spread": "varies over seeds more than 4 times as much as the median norm"}
+    for mark, meaning in marks.items():
+        if marked := ", ".join(repr(row.norm) for row in rows if mark in row.flags):
+            yield f"{mark}: {meaning}: {marked}"
     yield from _failed_note(rows)
     for row in grid.rows:
         if len(row.settings) > 1:
             yield f"{row.label!r}: chosen on validation {assignments(row.settings[row.setting])}"
-    yield from _published_notes(grid, rows)
+    yield from published_notes(grid)
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline!r} has no results here"
 
@@ -179,26 +211,3 @@ def _failed_note(rows: list[TableRow]) -> Iterator[str]:
             shares.append(f"{row.norm!r} {100 * share.centre:.0f}% [{100 * share.low:.0f}…{100 * share.high:.0f}]")
     if shares:
         yield f"failed: the share of seeds, with its 95% interval: {', '.join(shares)}"
-
-
-def _published_notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
-    """Say where published figures are from, and which were not reproduced; one or two seeds can't tell."""
-    if grid.published is None:
-        return
-    yield f"published: {grid.published.source}; {grid.published.setting}"
-    if grid.condition:
-        here = assignments(grid.condition)
-        yield f"the published figures are for the task's own recipe, not for {here}, and are not compared"
-        return
-    scale, digits = (100, 2) if grid.measure.unit == "%" else (1, 3)
-    for row in rows:
-        theirs, ours = row.values["published"].number, row.values["accuracy"]
-        if theirs is None or ours.low is None or ours.high is None or row.seeds < 3:
-            continue
-        if not ours.low <= theirs <= ours.high:
-            spread = grid.published.spread.get(row.norm)
-            runs = f" (a standard deviation of {spread:g} over runs)" if spread else ""
-            yield (
-                f"not reproduced: {row.norm!r}, published {scale * theirs:g}{runs}, lies outside of "
-                f"{scale * ours.low:.{digits}f}…{scale * ours.high:.{digits}f} here"
-            )

@@ -177,7 +177,7 @@ def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int) -> I
     )
     names = {column.name for column in columns}
     if "over_the_grid" in names:
-        yield "over the grid: the mean over the tasks of the progress over each task's grid of rates"
+        yield "over the grid: the mean over the tasks of the progress over the grid, of the stability board's scores"
     if "ratio" in names:
         yield "ratio: the geometric mean over the tasks of the throughput ratio"
     yield "% from .9: the share of trainings, one per task and seed, with progress .9 or more: a performance profile"

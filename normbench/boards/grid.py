@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -87,10 +87,10 @@ class Row:
         """These counts, for programs: "error:2"."""
         return [f"{outcome}:{count}" for outcome, count in sorted(self.failures.items())]
 
-    def own_choice(self, measure: Measure) -> tuple[int, float] | None:
-        """Return the setting and rate that the whole seeds of the grid choose, whatever is kept."""
-        settings, seeds = len(self.settings), self.complete
-        return choose(self.results, rates=self.rates, settings=settings, seeds=seeds, measure=measure)
+    def own_choice(self, measure: Measure, seeds: Sequence[int] | None = None) -> tuple[int, float] | None:
+        """Return the setting and rate that seeds of the grid choose (left out: all whole ones), whatever is kept."""
+        by = self.complete if seeds is None else seeds
+        return choose(self.results, rates=self.rates, settings=len(self.settings), seeds=by, measure=measure)
 
     def at(self, rate: float, setting: int | None = None) -> dict[int, Result]:
         """Return the scored results at one rate and setting (left out: the chosen one), by seed."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from normbench.boards.grid import Grid, Row
 from normbench.boards.standing import rank_notes, ranked
-from normbench.stats.intervals import mean_over_seeds, median_over_seeds
+from normbench.stats.intervals import mean_over_seeds, median_of
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.trials import OUTCOMES, Measure
 
@@ -25,7 +25,10 @@ WITHIN = 0.1
 
 @dataclass(frozen=True)
 class Curve:
-    """One seed's scores over the grid, in units where more is better, and whether each rate trained."""
+    """One seed's scores over the grid, in units where more is better, and whether each rate trained.
+
+    The scores are those that choices are made on: the test split is read at the chosen rate alone.
+    """
 
     scores: list[float]
     trained: list[bool]
@@ -67,9 +70,15 @@ def curves(grid: Grid, row: Row) -> dict[int, Curve]:
     for seed in row.complete:
         results = [at_rate[seed] for at_rate in at_rates if seed in at_rate]
         if len(results) == len(grid.rates):
-            scores = [_upward(grid.measure, result.score or 0.0) for result in results]
+            scores = [_upward(grid.measure, result.selection or 0.0) for result in results]
             of_seeds[seed] = Curve(scores, [result.trained for result in results])
     return of_seeds
+
+
+def split_of(grid: Grid) -> str:
+    """Return which split a grid's curves are of: "validation", or "test" where its trials had no other."""
+    held_out = any(result.validation is not None for row in grid.rows for result in row.results.values())
+    return "validation" if held_out else "test"
 
 
 def over_the_grid(scores: list[float], rates: list[float]) -> float:
@@ -127,7 +136,7 @@ def _columns(measure: Measure) -> list[Column]:
     return [
         Column("strip", "trained at rate", kind="marks"),
         Column("over_the_grid", f"over the grid{shown},\n± or (min…max)", unit, digits, "up", ends=True),
-        Column("trains_up_to", "trains up to\n(min…max)", kind="rate", better="up", ends=True),
+        Column("trains_up_to", "trains up to\n(<next) (min…max)", kind="rate", better="up", ends=True, beyond=True),
         Column("range", "range, decades\n(min…max)", "decades", 2, "up", ends=True),
         Column("sensitivity", "sensitivity,\n± or (min…max)", "points" if percent else "", digits, "down", ends=True),
     ]
@@ -164,8 +173,8 @@ def strip(grid: Grid, row: Row) -> Iterator[str]:
 
 
 def _reach(indices: list[int | None], rates: list[float]) -> Value:
-    """Return the median rate with its ends; a seed that did not train at the chosen rate is below the grid."""
-    ends = median_over_seeds([-1 if index is None else index for index in indices])
+    """Return the median rate with its ends and the next rate; what failed at the chosen one is below the grid."""
+    ends = median_of([-1 if index is None else index for index in indices], on_grid=True)
     median, low, high = (int(index) for index in (ends.centre, ends.low, ends.high))
     last = len(rates) - 1
     return Value(
@@ -176,6 +185,7 @@ def _reach(indices: list[int | None], rates: list[float]) -> Value:
         at_least=median == last,
         low_at_least=low == last,
         high_at_least=high == last,
+        beyond=rates[median + 1] if 0 <= median < last else None,
         text="" if median >= 0 else "none",
     )
 
@@ -186,8 +196,8 @@ def _range(grid: Grid, seeds: list[Curve], chosen: int) -> Value:
     mean = statistics.fmean(curve.scores[chosen] for curve in seeds)
     threshold = mean - WITHIN * (mean - _upward(grid.measure, grid.measure.chance))
     ranges = [within(curve, grid.rates, chosen, threshold) for curve in seeds]
-    widths = median_over_seeds([each.width for each in ranges])
-    return Value.of(widths, {each.width for each in ranges if each.cut})
+    widths = median_of([each.width for each in ranges])
+    return Value.of(widths, at_most=median_of([math.inf if each.cut else each.width for each in ranges]))
 
 
 def _upward(measure: Measure, score: float) -> float:
@@ -200,10 +210,13 @@ def _notes(grid: Grid) -> Iterator[str]:
     shares = ", ".join(
         f"{rate:g} ({100 * weight:.0f}%)" for rate, weight in zip(grid.rates, weights(grid.rates), strict=True)
     )
-    yield f"the grid and the weight of each rate in it: {shares}; don't compare numbers from two different grids"
+    yield (
+        f"scores here are on {split_of(grid)}. The grid and the weight of each rate in it: {shares}; don't compare "
+        "numbers from two different grids"
+    )
     yield (
         "trains up to: the highest rate that can be reached from the chosen one without passing a rate that did not "
-        "train. range: the decades around the chosen rate in which the score, counted from chance, falls by 10% at "
-        "most. sensitivity: the score at the chosen rate minus that over the grid; 0 where the rate does not matter. "
-        "≥: the grid ends there"
+        "train; (<0.3): the next rate that was tried is 0.3. range: the decades around the chosen rate in which the "
+        "score, counted from chance, falls by 10% at most. sensitivity: the score at the chosen rate minus that over "
+        "the grid; 0 where the rate does not matter. ≥: the grid ends there"
     )

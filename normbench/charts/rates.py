@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from normbench.boards.grid import Grid, Row
+from normbench.boards.stability import split_of
 from normbench.spelling import assignments
 from normbench.texts import visible
 
@@ -63,7 +64,7 @@ def _panel(grid: Grid, panel: Axes) -> None:
     panel.annotate(" chance", (1, scale * grid.measure.chance), **beside)
     panel.annotate(" ×n: n seeds failed", (1, lowest - height * 0.09), **beside)
     panel.set_xlabel("learning rate")
-    panel.set_ylabel(visible(f"test {grid.measure.name}, {unit}"))
+    panel.set_ylabel(visible(f"{split_of(grid)} {grid.measure.name}, {unit}"))
     named = visible(grid.task + (f", {assignments(grid.condition)}" if grid.condition else ""))
     panel.set_title(f"{named}: mean of {grid.seeds} seeds, one dot per seed", fontsize=10, loc="left")
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
@@ -72,7 +73,7 @@ def _panel(grid: Grid, panel: Axes) -> None:
 
 
 def _scores(row: Row, rate: float, scale: float) -> list[float]:
-    return [scale * result.score for result in row.at(rate).values() if result.score is not None]
+    return [scale * score for result in row.at(rate).values() if (score := result.selection) is not None]
 
 
 def _curve(grid: Grid, row: Row, panel: Axes, scale: float, shift: float, style: dict[str, Any]) -> Line2D:

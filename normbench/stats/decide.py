@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from normbench.stats.intervals import Interval, median_over_seeds
+from normbench.stats.intervals import Interval, median_of
 from normbench.stats.verdicts import ALPHA, Floats, Tested, holm, mean_test, most_tolerate, sign_test
 
 Flags: TypeAlias = NDArray[np.bool_]
@@ -71,7 +71,7 @@ def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> 
     Fewer than 3 differences, and fewer than 5 of failures, have their lowest and highest.
     """
     if kind == "median":
-        return median_over_seeds(list(differences), level=1 - 2 * alpha)
+        return median_of(list(differences), level=1 - 2 * alpha, on_grid=True)
     if len(differences) < (3 if kind == "mean" else 5):
         return Interval(statistics.fmean(differences), min(differences), max(differences), "min-max")
     return mean_test(differences, 1.0, alpha).interval

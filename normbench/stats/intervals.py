@@ -39,24 +39,31 @@ def mean_over_seeds(values: Sequence[float], *, level: float = 0.95, least: int 
     return Interval(mean, mean - half, mean + half, "t")
 
 
-def median_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interval:
+def welch_error(variances: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
+    """Return the standard error of the difference of two means, and its degrees of freedom (Welch 1947).
+
+    Where neither side varies they are 0 and infinite. Raises ZeroDivisionError for a side of fewer than 2 values that
+    does vary.
+    """
+    parts = [variance / n for variance, n in zip(variances, sizes, strict=True)]
+    weight = sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True) if part)
+    return math.sqrt(sum(parts)), sum(parts) ** 2 / weight if weight else math.inf
+
+
+def median_of(values: Sequence[float], *, level: float = 0.95, on_grid: bool = False) -> Interval:
     """Return the median with the narrowest interval of order statistics, or their min-max where none covers `level`.
 
-    The median of an even number is the lower of the middle two: on a grid of rates there is nothing between. The
-    interval is distribution-free, [x(k), x(n + 1 - k)] with the largest k whose coverage is at least `level`; at 95%
-    there is one from 6 values.
+    The median of an even number is the mean of the middle two; `on_grid`, where values are places in a grid and there
+    is nothing between two of them, it is the lower. The interval is distribution-free, [x(k), x(n + 1 - k)] with the
+    largest k whose coverage is at least `level`; at 95% there is one from 6 values.
 
     Raises ValueError for no values.
     """
-    return _with_order_ends(statistics.median_low(values), values, level)
-
-
-def median_over_rounds(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Return the median with the interval of order statistics of `median_over_seeds`; of an even number, the middle.
-
-    Raises ValueError for no values.
-    """
-    return _with_order_ends(statistics.median(values), values, level)
+    median = statistics.median_low(values) if on_grid else statistics.median(values)
+    ordered, k = sorted(values), _order(len(values), level)
+    if k == 0:
+        return Interval(median, ordered[0], ordered[-1], "min-max")
+    return Interval(median, ordered[k - 1], ordered[-k], "order")
 
 
 def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> Interval:
@@ -64,14 +71,7 @@ def ratio_over_rounds(baseline: Sequence[float], seconds: Sequence[float]) -> In
 
     Both are seconds, one number per round.
     """
-    return median_over_rounds([theirs / ours for theirs, ours in zip(baseline, seconds, strict=True)])
-
-
-def _with_order_ends(median: float, values: Sequence[float], level: float) -> Interval:
-    ordered, k = sorted(values), _order(len(values), level)
-    if k == 0:
-        return Interval(median, ordered[0], ordered[-1], "min-max")
-    return Interval(median, ordered[k - 1], ordered[-k], "order")
+    return median_of([theirs / ours for theirs, ours in zip(baseline, seconds, strict=True)])
 
 
 @functools.cache

@@ -19,6 +19,8 @@ Sure: TypeAlias = NDArray[np.bool_]
 
 #: The table's variance counts for this many degrees of freedom at most, beside the n - 1 of a pair's own.
 SHARED = 4
+#: Norms' own spreads are alike where Bartlett's test has a larger p.
+ALIKE = 0.3
 #: A difference that is smaller, relative to the scores, is one of rounding.
 ROUNDING = 1e-12
 
@@ -28,10 +30,13 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
 
     More is better; NaN is a score that is not there. A pair is compared on the seeds that both have, two or more, by a
     two-sided t test of the differences, with Holm's correction over all pairs of the table: that any claim is wrong has
-    probability 1 - `level` at most. A few seeds say little of a pair's variance v, so that it is shrunk to that of the
-    table, v0, and never below itself: max(v, (4 v0 + (n - 1) v) / (n + 3)), with n + 3 degrees of freedom, where v0 is
-    the median of v over the pairs divided by the median of chi-squared(n - 1) / (n - 1). Three norms, or four with two
-    seeds, have fewer than 4 degrees of freedom beside a pair's own, and two have none: then that number replaces the 4.
+    probability 1 - `level` at most.
+
+    A few seeds say little of a pair's variance v. From 3 on, and where the norms' own spreads are `alike`, it is shrunk
+    to that of the table, v0, and never below itself: max(v, (4 v0 + (n - 1) v) / (n + 3)), with n + 3 degrees of
+    freedom, where v0 is the median of v over the pairs divided by the median of chi-squared(n - 1) / (n - 1). Three
+    norms may have fewer than 4 degrees of freedom beside a pair's own, and two have none: then that number replaces the
+    4. Else it is the plain paired t, with n - 1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     norms = scores.shape[-2]
@@ -40,7 +45,7 @@ def surely_better(scores: Scores, *, level: float = 0.95) -> Sure:
     size = np.maximum(np.abs(scores[..., above, :]), np.abs(scores[..., below, :]))
     differences = np.where(np.abs(differences) <= ROUNDING * size, 0.0, differences)
     known = ((~np.isnan(scores)).sum(axis=-1) >= 2).sum(axis=-1)
-    mean, p = _tested(differences, known)
+    mean, p = _tested(differences, np.where(alike(scores), known, 0))
     sure = holm(p) <= 1 - level
     better = np.zeros((*scores.shape[:-1], norms), dtype=bool)
     better[..., above, below] = sure & (mean > 0)
@@ -73,10 +78,33 @@ def comparable(scores: Scores) -> bool:
     return bool((shared[np.triu_indices(len(there), 1)] >= 2).any())
 
 
+def alike(scores: Scores) -> Sure:
+    """Return for tables of scores (..., norms, seeds) whether the norms' own spreads are alike, as (...).
+
+    That is whether Bartlett's test of equal variances has p > .3, over the norms with two seeds or more. Where a norm
+    does not vary, or there is only one, they are not.
+    """
+    from scipy.special import chdtrc, xlogy
+
+    there = ~np.isnan(scores)
+    n = there.sum(axis=-1)
+    free = np.maximum(n - 1, 0)
+    # Nothing varies: 0 / 0. A huge finite score may overflow.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        mean = np.where(there, scores, 0.0).sum(axis=-1) / np.maximum(n, 1)
+        squares = (np.where(there, scores - mean[..., None], 0.0) ** 2).sum(axis=-1)
+        every, norms = free.sum(axis=-1), (free > 0).sum(axis=-1)
+        own = xlogy(free, squares / np.maximum(free, 1)).sum(axis=-1)
+        statistic = xlogy(every, squares.sum(axis=-1) / every) - own
+        small = (np.where(free > 0, 1 / free, 0.0).sum(axis=-1) - 1 / every) / (3 * (norms - 1))
+        p = chdtrc(norms - 1, statistic / (1 + small))
+    return np.asarray(p > ALIKE)
+
+
 def _tested(differences: Scores, norms: NDArray[np.int_]) -> tuple[Scores, Scores]:
     """Return the mean difference of each pair (..., pairs), and its two-sided p, NaN where no two seeds are shared.
 
-    `norms` (...) is how many norms the table's variance is from.
+    `norms` (...) is how many norms the table's variance is from; 0 where pairs share none.
     """
     from scipy.special import gammaincinv, stdtr
 
@@ -91,8 +119,8 @@ def _tested(differences: Scores, norms: NDArray[np.int_]) -> tuple[Scores, Score
         v = (spread**2).sum(axis=-1) / free
         c = 2 * gammaincinv(free / 2, 0.5) / free
         v0 = _median(np.where(tested, v / c, np.nan))
-        shared = np.clip((norms - 2)[..., None] * free, 0, SHARED)
-        shrunk = np.maximum(v, (shared * v0[..., None] + free * v) / (shared + free))
+        shared = np.where(n >= 3, np.clip((norms - 2)[..., None] * free, 0, SHARED), 0)
+        shrunk = np.where(shared > 0, np.maximum(v, (shared * v0[..., None] + free * v) / (shared + free)), v)
         t = np.abs(mean) / np.sqrt(shrunk / np.maximum(n, 1))
         # Where nothing varies, in the pair or in the table, nothing says how much it would with other seeds.
         told = np.isfinite(t) & (shrunk > (ROUNDING * mean) ** 2)

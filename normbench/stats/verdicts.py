@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from normbench.stats.intervals import Interval
+from normbench.stats.intervals import Interval, welch_error
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -63,10 +63,7 @@ def two_sample_test(base: Sequence[float], head: Sequence[float], margin: float,
     """Test the difference head - base of two means by Welch's t; `half` is what counts as half the margin."""
     from scipy.special import stdtr, stdtrit
 
-    parts = [np.var(side, ddof=1) / len(side) for side in (base, head)]
-    error = math.sqrt(sum(parts))
-    weights = [part**2 / (len(side) - 1) for part, side in zip(parts, (base, head), strict=True)]
-    freedom = sum(parts) ** 2 / sum(weights) if error else math.inf
+    error, freedom = welch_error([float(np.var(side, ddof=1)) for side in (base, head)], [len(base), len(head)])
     mean = np.asarray(np.mean(head) - np.mean(base))
     width = float(stdtrit(freedom, 1 - ALPHA)) * error if error else 0.0
     p, ok = _against(mean, np.asarray(error), width, margin, half, lambda t: stdtr(freedom, t))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ class Column:
     """A column. `kind` says how its values are written: numbers, with a sign or not, rates, text, or a mark per rate.
 
     `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
-    whether its values have a lower and an upper end.
+    whether its values have a lower and an upper end, `beyond` whether they name what was tried next.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Column:
     better: Literal["up", "down"] | None = None
     kind: Literal["number", "signed", "rate", "text", "marks"] = "number"
     ends: bool = False
+    beyond: bool = False
 
     @property
     def scale(self) -> float:
@@ -35,7 +36,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off."""
+    """One entry: a number with its ends, or a text. `at_least` marks a value that the grid's end cuts off.
+
+    `beyond` is the first rate that was tried beyond it.
+    """
 
     number: float | None = None
     low: float | None = None
@@ -44,22 +48,24 @@ class Value:
     at_least: bool = False
     low_at_least: bool = False
     high_at_least: bool = False
+    beyond: float | None = None
     text: str = ""
     mark: str = ""
 
     @classmethod
-    def of(cls, interval: Interval | None, cut: Set[float] = frozenset()) -> Value:
-        """Return an interval, or none, as an entry; `cut` are the values that the grid's end cuts off."""
+    def of(cls, interval: Interval | None, at_most: Interval | None = None) -> Value:
+        """Return an interval, or none, as an entry; `at_most`: how large it may be where the grid ends."""
         if interval is None:
             return cls()
+        most = at_most or interval
         return cls(
             interval.centre,
             interval.low,
             interval.high,
             interval.kind,
-            at_least=interval.centre in cut,
-            low_at_least=interval.low in cut,
-            high_at_least=interval.high in cut,
+            at_least=most.centre > interval.centre,
+            low_at_least=most.low > interval.low,
+            high_at_least=most.high > interval.high,
         )
 
 

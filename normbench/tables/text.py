@@ -70,7 +70,9 @@ def terminal(
         remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
         for remark in [] if brief else remarks:
-            lines += textwrap.wrap(remark.translate(signs), width, initial_indent="- ", subsequent_indent="  ")
+            # Whole at hyphens, which a norm's name may have.
+            item = f"- {remark}".translate(signs)
+            lines += textwrap.wrap(item, width, subsequent_indent="  ", break_on_hyphens=False)
         lines += [""] * bool(remarks and not brief)
     return "\n".join(lines).rstrip()
 
@@ -211,6 +213,7 @@ def written(value: Value, column: Column, unit: str = "") -> str:
     if column.kind in ("text", "marks") or (value.number is None and not value.low and not value.high):
         return value.text or "–"
     text = ("≥" if value.at_least else "") + _number(value.number, column) + unit
+    text += f" (<{_number(value.beyond, column)})" if value.beyond is not None else ""
     if value.ends == "t" and value.number is not None and value.high is not None:
         text += f" ±{(value.high - value.number) * column.scale:.{column.digits}f}"
     elif value.ends and not value.number == value.low == value.high:
@@ -239,7 +242,7 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     ]
     if style == "github":
         headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
-    align = ["right", "left", *("left" if column.kind == "marks" else "right" for column in columns)]
+    align = ["right", "left", *("left" if _reads_from_left(table, column) else "right" for column in columns)]
     if not _ranked(table):
         headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
     import tabulate  # not at the top: the command line takes the names of formats from here
@@ -251,6 +254,11 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     finally:
         tabulate.MIN_PADDING = padding
     return text
+
+
+def _reads_from_left(table: Table, column: Column) -> bool:
+    """Whether a column's entries begin below one another: marks for rates, or numbers of which some have a mark."""
+    return column.kind == "marks" or any(row.values[column.name].mark for row in table.rows)
 
 
 def _ranked(table: Table) -> bool:
@@ -306,7 +314,8 @@ def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
 
 
 def _names(column: Column) -> list[str]:
-    return [column.name, f"{column.name}_low", f"{column.name}_high"] if column.ends else [column.name]
+    ends = [f"{column.name}_low", f"{column.name}_high"] if column.ends else []
+    return [column.name, *ends, *[f"{column.name}_beyond"] * column.beyond]
 
 
 def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
@@ -318,7 +327,8 @@ def _json_row(table: Table, row: TableRow) -> dict[str, Any]:
         if column.kind in ("text", "marks"):
             entry[column.name] = value.text if value.number is None else value.number
         else:
-            numbers = (value.number, value.low, value.high)
+            ends = [value.low, value.high] if column.ends else []
+            numbers = [value.number, *ends, *[value.beyond] * column.beyond]
             scaled = [None if number is None else number * column.scale for number in numbers]
-            entry |= zip(_names(column), scaled, strict=False)
+            entry |= zip(_names(column), scaled, strict=True)
     return entry | {"flags": row.flags}

@@ -1,5 +1,6 @@
-"""Small result folders made of scores."""
+"""Small result folders made of scores, and of rounds."""
 
 from folders import bits, folder, head
+from timings import board, measured
 
-__all__ = ["bits", "folder", "head"]
+__all__ = ["bits", "board", "folder", "head", "measured"]

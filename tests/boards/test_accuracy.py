@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from normbench.boards import tables
-from normbench.tables.text import written
+from normbench.tables.text import terminal, written
 
 
 def test_rate_is_chosen_on_validation_and_the_score_is_on_test(folder) -> None:
@@ -35,22 +35,65 @@ def test_a_tie_goes_to_the_lower_rate(folder, lower: list[float], higher: list[f
     assert 1.0 == values["rate"].number
 
 
+def marked(folder, mark: str) -> bool:
+    """Return whether the only norm's rate has a mark: in its cell, for programs, and in a note that names the norm."""
+    table = folder.table("accuracy")
+    [row] = table.rows
+    notes = [note for note in table.notes if note.startswith(f"{mark}: ")]
+    places = {mark in row.flags, mark in row.values["rate"].mark.split(), any(repr(row.norm) in note for note in notes)}
+    assert 1 == len(places)
+    return places.pop()
+
+
 @pytest.mark.parametrize(
     ("best", "edge"), [(0.01, True), (0.1, False), (1.0, True)], ids=["lowest", "between", "highest"]
 )
 def test_a_rate_at_an_end_of_the_grid_is_flagged(folder, best: float, edge: bool) -> None:
-    """A chosen rate with nothing tried beyond it is marked in its cell, for programs, and in a note."""
+    """A chosen rate with nothing tried beyond it is marked."""
     folder.add({"batchnorm": {rate: [0.9 if rate == best else 0.8] * 3 for rate in (0.01, 0.1, 1.0)}})
 
-    table = folder.table("accuracy")
-    [row] = table.rows
-
-    assert edge == ("edge" in row.flags)
-    assert ("edge" if edge else "") == row.values["rate"].mark
-    assert edge == any(note.startswith("edge") for note in table.notes)
+    assert edge == marked(folder, "edge")
 
 
-def test_a_grid_of_one_rate_has_no_edge(folder) -> None:
+@pytest.mark.parametrize(
+    ("rates", "coarse"),
+    [((0.3, 1, 3), False), ((0.1, 0.3, 1, 3, 10), False), ((0.1, 1, 3), True), ((0.3, 1, 10), True), ((1, 3.5), True)],
+)
+def test_a_rate_with_a_gap_beside_it_is_flagged(folder, rates: tuple[float, ...], coarse: bool) -> None:
+    """A chosen rate, here 1, whose neighbour is more than half a decade away is marked; gaps elsewhere are not."""
+    folder.add({"batchnorm": {float(rate): [0.9 if rate == 1 else 0.8] * 3 for rate in rates}})
+
+    assert coarse == marked(folder, "coarse")
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher", "unsettled"),
+    [
+        ([0.8, 0.8, 0.8], [0.7, 0.7, 0.9], False),
+        ([0.8, 0.8, 0.7], [0.7, 0.7, 0.9], True),
+        ([0.8, 0.7], [0.7, 0.9], False),
+        ([0.8, "oom", "oom"], [0.7, "oom", "oom"], False),
+    ],
+    ids=["the same without any", "another without the third", "two seeds", "one seed with a score"],
+)
+def test_a_choice_that_hangs_on_one_seed_is_flagged(folder, lower: list, higher: list, unsettled: bool) -> None:
+    """Where leaving one of three seeds or more out changes the choice, it is marked."""
+    folder.add({"batchnorm": {0.1: lower, 0.3: higher}})
+
+    assert unsettled == marked(folder, "unsettled")
+
+
+def test_marks_of_a_rate_fit_beside_one_another(folder) -> None:
+    """At 80 columns every mark stands behind its rate, without colour."""
+    folder.add({"batchnorm-no-affine": {0.1: [0.8, 0.8, 0.7], 1.0: [0.7, 0.7, 0.9]}})
+
+    lines = terminal([folder.table("accuracy")], 80).splitlines()
+
+    assert any("0.1 edge coarse unsettled" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_grid_of_one_rate_has_no_marks(folder) -> None:
     """A suite that tries one rate chooses nothing, and nothing is at an edge."""
     folder.add({"batchnorm": {0.1: [0.9, 0.8, 0.7]}})
 
@@ -215,8 +258,8 @@ def test_norms_stand_by_their_mean_score(folder) -> None:
     ("curves", "expected"),
     [
         pytest.param([[0.5, 0.74, 0.9]], 2.5, id="between two epochs"),
-        pytest.param([[0.86]], 0.9 / 0.95, id="within the first epoch"),
-        pytest.param([[0.86, 0.3, 0.86]], 0.9 / 0.95, id="the first time"),
+        pytest.param([[0.86]], None, id="past it after the first epoch"),
+        pytest.param([[0.86, 0.3, 0.86]], None, id="the first time"),
         pytest.param([[0.7, 0.86], [0.6, 0.86]], 1 + 0.2125 / 0.2625, id="the mean of seeds"),
         pytest.param([[0.5, 0.9], [0.5]], None, id="a seed that diverged counts on"),
         pytest.param([[0.86, 0.86], []], None, id="a seed that diverged in its first epoch"),

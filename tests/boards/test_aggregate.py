@@ -69,6 +69,17 @@ def test_over_the_grid_is_of_the_progress_at_every_rate(two_tasks) -> None:
     assert "t" == value.ends
 
 
+def test_over_the_grid_is_of_validation_scores(folder) -> None:
+    """Progress is on test, at the chosen rate; that over the grid is on validation, as the stability board's."""
+    given = {rate: [{"score": 0.9, "validation": 0.5}] * 3 for rate in RATES}
+    for task in ("spirals", "moons"):
+        folder.add({"batchnorm": given}, task=task)
+
+    values = folder.rows("aggregate")["batchnorm"].values
+
+    assert pytest.approx((1.0, 0.5)) == (values["progress"].number, values["over_the_grid"].number)
+
+
 def test_profile_counts_the_trainings_of_a_progress_or_more(two_tasks) -> None:
     """Of two tasks and three seeds, so many trainings reach .5, .8, .9, .95 and the reference itself."""
     every = progress("layer-norm").ravel()

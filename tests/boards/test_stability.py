@@ -117,6 +117,33 @@ def test_means_over_seeds_of_each_seeds_own_curve(folder, name: str) -> None:
     assert pytest.approx((np.mean(numbers), expected.low, expected.high)) == (value.number, value.low, value.high)
 
 
+def test_curves_are_of_validation_scores(folder) -> None:
+    """The test split is for the chosen rate alone; what diverged counts as chance, and trained is what did on test."""
+    good, poor = {"score": 0.5, "validation": 0.9}, {"score": 0.9, "validation": 0.4}
+    folder.add({"batchnorm": {0.1: [good] * 3, 1.0: [poor] * 3, 10.0: ["diverged"] * 3}})
+
+    table = folder.table("stability")
+    [row] = table.rows
+
+    # Within 10% of .9, counted from chance, is .82 or more: .16 of the way to .4, which trained.
+    assert pytest.approx((0.9 / 4 + 0.4 / 2 + 0.1 / 4, 0.16)) == (
+        row.values["over_the_grid"].number,
+        row.values["range"].number,
+    )
+    assert ("●●×", 1.0) == (row.values["strip"].text, row.values["trains_up_to"].number)
+    assert any("scores here are on validation" in note for note in table.notes)
+
+
+def test_without_validation_scores_curves_are_of_the_only_ones(folder) -> None:
+    """What older trials stored is shown as it was, and the note says on which split."""
+    folder.add({"batchnorm": {rate: [{"score": 0.9, "validation": None}] * 3 for rate in (0.1, 1.0)}})
+
+    table = folder.table("stability")
+
+    assert pytest.approx(0.9) == table.rows[0].values["over_the_grid"].number
+    assert any("scores here are on test" in note for note in table.notes)
+
+
 @pytest.mark.parametrize(
     ("reach", "centre", "low", "high", "ends"),
     [
@@ -131,7 +158,7 @@ def test_means_over_seeds_of_each_seeds_own_curve(folder, name: str) -> None:
 def test_trains_up_to_over_seeds(
     folder, reach: list[int], centre: float | None, low: float | None, high: float, ends: str
 ) -> None:
-    """The median rate stands with the min-max of seeds, or from 6 seeds with the interval of order statistics."""
+    """The median rate stands with the next that was tried, and with the min-max of seeds or, from 6, an interval."""
     rates = [0.1, 1.0, 10.0]
     folder.add(
         {"batchnorm": {rate: [(0.9 - i / 10 if i < n else 0.4 - i / 5) for n in reach] for i, rate in enumerate(rates)}}
@@ -141,6 +168,7 @@ def test_trains_up_to_over_seeds(
     value = row.values["trains_up_to"]
 
     assert (centre, low, high, ends) == (value.number, value.low, value.high, value.ends)
+    assert {None: None, 0.1: 1.0, 1.0: 10.0, 10.0: None}[centre] == value.beyond
     at_last = (centre == rates[-1], low == rates[-1], high == rates[-1])
     assert at_last == (value.at_least, value.low_at_least, value.high_at_least)
     assert ("none" if centre is None else "") == value.text
@@ -176,6 +204,16 @@ def test_the_widest_range_may_be_cut_off_alone(folder) -> None:
     value = folder.rows("stability")["batchnorm"].values["range"]
 
     assert (False, True) == (value.at_least, value.high_at_least)
+
+
+def test_the_range_of_an_even_number_of_seeds_is_the_mean_of_the_middle_two(folder) -> None:
+    """Decades are continuous; where the grid cuts off the upper of the two, so it does their mean."""
+    folder.add({"batchnorm": {0.1: [0.2] * 4, 1.0: [0.9] * 4, 10.0: [0.2, 0.2, 0.9, 0.9]}})
+
+    value = folder.rows("stability")["batchnorm"].values["range"]
+
+    assert pytest.approx((1.25, 1.0, 1.5)) == (value.number, value.low, value.high)
+    assert (True, False, True) == (value.at_least, value.low_at_least, value.high_at_least)
 
 
 def test_a_norm_that_trains_nowhere_has_no_range(folder) -> None:

@@ -114,6 +114,14 @@ BY_HAND = {
     "published's key": (suite(PUBLISHED.format(scores="{}") + "year = 2"), "no key 'year'"),
     "published without": (suite("[published.digits-cnn]\nscores = {}"), "missing required field source"),
     "published's score": (suite(PUBLISHED.format(scores='{ batchnorm = "98%" }')), "expected float, got str"),
+    "published's spread": (
+        suite(PUBLISHED.format(scores="{}") + "spread = { batchnorm = -1 }"),
+        "spread of 'batchnorm' is -1.0; a standard deviation is 0 or more",
+    ),
+    "published's runs": (
+        suite(PUBLISHED.format(scores="{}") + "runs = { batchnorm = 0 }"),
+        "runs of 'batchnorm' is 0; it is the number of runs, 1 or more",
+    ),
     "rates by task, one missing": (
         suite(tasks='["digits-cnn", "mnist-cnn"]', rates="{ digits-cnn = [1] }"),
         "no grid for the task 'mnist-cnn'",

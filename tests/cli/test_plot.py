@@ -30,7 +30,9 @@ def test_a_line_for_each_norm(normbench, results):
         if "stroke-width: 1.4" in path.get("style")
     ]
     assert 2 == len(curves) == len(set(curves))
-    assert all(f"<!-- {words} -->" in text for words in ("none", "batchnorm", "learning rate", "test accuracy, %"))
+    assert all(
+        f"<!-- {words} -->" in text for words in ("none", "batchnorm", "learning rate", "validation accuracy, %")
+    )
 
 
 def test_the_same_results_give_the_same_picture(normbench, results):

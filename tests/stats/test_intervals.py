@@ -11,8 +11,7 @@ from scipy import stats
 from normbench.stats.intervals import (
     clopper_pearson,
     mean_over_seeds,
-    median_over_rounds,
-    median_over_seeds,
+    median_of,
     ratio_over_rounds,
     unseen_failures,
 )
@@ -64,9 +63,9 @@ def test_t_interval_covers_the_mean_19_times_in_20(n: int) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"), [([3.0], 3.0), ([4.0, 1.0], 1.0), ([9.0, 1.0, 4.0, 2.0], 2.0), ([5.0, 1.0, 3.0], 3.0)]
 )
-def test_median_of_an_even_number_is_the_lower_of_the_middle_two(values: list[float], expected: float) -> None:
+def test_median_on_a_grid_is_the_lower_of_the_middle_two(values: list[float], expected: float) -> None:
     """A median over rates is always one of the rates."""
-    median = median_over_seeds(values)
+    median = median_of(values, on_grid=True)
 
     assert expected == median.centre
 
@@ -74,7 +73,7 @@ def test_median_of_an_even_number_is_the_lower_of_the_middle_two(values: list[fl
 @pytest.mark.parametrize("n", range(1, 6))
 def test_median_of_too_few_values_has_the_min_max(n: int) -> None:
     """Below 6 values no interval of a median reaches 95%, and the min-max stands in its place."""
-    interval = median_over_seeds([float(value) for value in range(n)])
+    interval = median_of([float(value) for value in range(n)])
 
     assert (0, n - 1, "min-max") == (interval.low, interval.high, interval.kind)
 
@@ -86,7 +85,7 @@ def test_median_has_the_narrowest_interval_that_covers(n: int, level: float) -> 
     values = [float(rank) for rank in range(1, n + 1)]
     random.Random(n).shuffle(values)
 
-    interval = median_over_seeds(values, level=level)
+    interval = median_of(values, level=level)
     k = int(interval.low) if interval.kind == "order" else 0
 
     assert n + 1 == interval.low + interval.high
@@ -97,12 +96,12 @@ def test_median_has_the_narrowest_interval_that_covers(n: int, level: float) -> 
 @pytest.mark.parametrize(("n", "expected"), [(6, (1, 6)), (9, (2, 8)), (15, (4, 12))])
 def test_median_interval_of_a_familiar_number(n: int, expected: tuple[int, int]) -> None:
     """At 95% a median lies between the 2nd and 8th of 9, and between the 4th and 12th of 15."""
-    interval = median_over_seeds([float(rank) for rank in range(1, n + 1)])
+    interval = median_of([float(rank) for rank in range(1, n + 1)])
 
     assert (*expected, "order") == (interval.low, interval.high, interval.kind)
 
 
-@pytest.mark.parametrize("of", [mean_over_seeds, median_over_seeds, median_over_rounds])
+@pytest.mark.parametrize("of", [mean_over_seeds, median_of])
 def test_no_values_are_refused(of) -> None:
     """A mean or a median of nothing is a mistake, not a number."""
     with pytest.raises(ValueError, match=r"at least one|no median"):
@@ -118,26 +117,14 @@ def test_seeds_say_what_they_cannot_see(n: int, percent: int) -> None:
     assert pytest.approx(0.05) == (1 - share) ** n
 
 
-@pytest.mark.parametrize(("n", "low", "centre", "high"), [(9, 2, 5, 8), (15, 4, 8, 12), (10, 2, 5.5, 9), (5, 1, 3, 5)])
-def test_median_of_rounds_has_the_interval_of_order_statistics(n: int, low: float, centre: float, high: float) -> None:
-    """The median of 9 rounds lies between the 2nd and the 8th, of 15 between the 4th and the 12th; of 10, midway."""
-    rounds = [float(rank) for rank in range(1, n + 1)]
-    random.Random(n).shuffle(rounds)
+@pytest.mark.parametrize("n", [1, 2, 5, 9, 10, 40])
+def test_median_is_numpys(n: int) -> None:
+    """Of what is continuous, the centre is the median as everybody reckons it."""
+    values = np.random.default_rng(n).lognormal(size=n).tolist()
 
-    interval = median_over_rounds(rounds)
+    interval = median_of(values)
 
-    assert (low, centre, high) == (interval.low, interval.centre, interval.high)
-    assert ("min-max" if n < 6 else "order") == interval.kind
-
-
-@pytest.mark.parametrize("n", [9, 15, 25, 40, 64, 100])
-def test_median_of_rounds_is_numpys(n: int) -> None:
-    """The centre is the median as everybody reckons it."""
-    rounds = np.random.default_rng(n).lognormal(size=n).tolist()
-
-    interval = median_over_rounds(rounds)
-
-    assert pytest.approx(np.median(rounds)) == interval.centre
+    assert pytest.approx(np.median(values)) == interval.centre
 
 
 def test_ratio_is_taken_within_each_round() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normbench.stats.ranking import comparable, groups, rank_intervals, surely_better
+from normbench.stats.ranking import ALIKE, alike, comparable, groups, rank_intervals, surely_better
 
 TABLES = 1500
 
@@ -22,9 +22,12 @@ def by_hand(scores: np.ndarray) -> np.ndarray:
         if len(differences) >= 2:
             shared[i, j] = differences
     variances = [np.var(d, ddof=1) / (stats.chi2.median(len(d) - 1) / (len(d) - 1)) for d in shared.values()]
+    known = [row[~np.isnan(row)] for row in scores if (~np.isnan(row)).sum() >= 2]
+    shrinks = len(known) > 1 and stats.bartlett(*known).pvalue > 0.3
     p = {}
     for pair, d in shared.items():
-        n, v, extra = len(d), np.var(d, ddof=1), min(4, (norms - 2) * (len(d) - 1))
+        n, v = len(d), np.var(d, ddof=1)
+        extra = min(4, (len(known) - 2) * (n - 1)) if shrinks and n >= 3 else 0
         shrunk = max(v, (extra * np.median(variances) + (n - 1) * v) / (n - 1 + extra))
         p[pair] = 2 * stats.t.sf(abs(d.mean()) / np.sqrt(shrunk / n), n - 1 + extra)
     better = np.zeros((norms, norms), dtype=bool)
@@ -37,15 +40,17 @@ def by_hand(scores: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("norms", [2, 3, 4, 8])
 @pytest.mark.parametrize("seeds", [2, 3, 6])
-def test_claims_are_those_of_holm_on_shrunk_paired_tests(norms: int, seeds: int) -> None:
-    """Each pair's t has the variance shrunk to the table's, with its degrees of freedom, and Holm goes over all."""
-    tables = np.random.default_rng(norms).normal(size=(20, norms, seeds)) + 3.0 * np.arange(norms)[:, None]
+@pytest.mark.parametrize("spreads", [1.0, 30.0])
+def test_claims_are_those_of_holm_on_paired_tests(norms: int, seeds: int, spreads: float) -> None:
+    """Where spreads are alike, from 3 seeds, a pair's variance is shrunk to the table's; Holm goes over all pairs."""
+    wide = np.geomspace(1.0, spreads, norms)[:, None]
+    tables = np.random.default_rng(norms).normal(size=(20, norms, seeds)) * wide + 3.0 * np.arange(norms)[:, None]
     expected = np.array([by_hand(table) for table in tables])
 
     actual = surely_better(tables)
 
     assert expected.tolist() == actual.tolist()
-    assert seeds == 2 or actual.any()
+    assert seeds == 2 or spreads > 1 or actual.any()
 
 
 def test_pairs_stand_on_the_seeds_that_both_have() -> None:
@@ -59,6 +64,48 @@ def test_pairs_stand_on_the_seeds_that_both_have() -> None:
     assert (True, True, False) == (better[3, 1], better[2, 0], better[3, 0])
     assert not better[4].any()
     assert not better[:, 4].any()
+
+
+@pytest.mark.parametrize("norms", [2, 4, 20])
+def test_spreads_are_alike_by_bartletts_test(norms: int) -> None:
+    """On norms that lack seeds, each with its own number, it is the test of any statistics package."""
+    rng = np.random.default_rng(norms)
+    tables = rng.normal(size=(50, norms, 6)) * rng.choice([1.0, 1.5], size=(50, norms, 1))
+    tables[:, 0, 3:] = tables[:, -1, 4:] = np.nan
+    expected = [stats.bartlett(*[row[~np.isnan(row)] for row in table]).pvalue > ALIKE for table in tables]
+
+    found = alike(tables)
+
+    assert expected == found.tolist()
+    assert 5 < found.sum() < 45
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [[0.8, 0.8, 0.8], [0.8, 0.7, 0.9]],
+        [[0.8, 0.8, 0.8], [0.5, 0.5, 0.5]],
+        [[0.8, 0.7, 0.9]],
+        [[0.8, 0.7, 0.9], [0.8, np.nan, np.nan]],
+        [[1e300, -1e300, 1.0], [0.1, 0.2, 0.3]],
+    ],
+    ids=["one does not vary", "none varies", "one norm", "one norm with two seeds", "huge"],
+)
+@pytest.mark.filterwarnings("error")
+def test_spreads_that_can_not_be_compared_are_not_alike(scores: list[list[float]]) -> None:
+    """Without two spreads above 0 there is nothing to share, and no division by 0."""
+    assert not alike(np.array(scores))
+
+
+def test_a_wild_norm_takes_no_certainty_from_calm_ones() -> None:
+    """Where a norm's seeds vary 30 times as much, the others are told apart by their own differences."""
+    calm = np.random.default_rng(3).normal(size=(3, 5)) + 20.0 * np.arange(3)[:, None]
+    wild = np.array([[300.0, -200.0, 90.0, -310.0, 140.0]])
+
+    better = surely_better(np.vstack([calm, wild]))
+
+    assert [0, 1, 2] == better[:3, :3].sum(axis=1).tolist()
+    assert not better[3].any()
 
 
 def test_an_interval_counts_who_is_surely_better_and_worse() -> None:
