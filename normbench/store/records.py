@@ -168,6 +168,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the outcome says something of the layer's score."""
         return self.outcome in SCORED and self.score is not None
 
+    @property
+    def selection(self) -> float | None:
+        """What choices are made on: the score on validation, or the only one where there is no such split."""
+        if not self.has_score:
+            return None
+        return self.score if self.validation is None else self.validation
+
 
 class Timing(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.

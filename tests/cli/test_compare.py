@@ -92,7 +92,7 @@ def test_without_a_baseline_nothing_fails_unless_it_is_required(normbench, resul
 
 
 def test_nothing_in_common_ends_with_3(normbench, results, edited):
-    """Results of another version of the task have nothing in common; strictly they vanished, which is a failure."""
+    """Results of another version of the task have nothing in common; strictly, or under a gate, they vanished."""
 
     def newer(run):
         return {**run, "cells": [{**cell, "task_version": 2} for cell in run["cells"]]}
@@ -106,9 +106,9 @@ def test_nothing_in_common_ends_with_3(normbench, results, edited):
         text += json.dumps({**trial, "task_version": 2, "key": key}) + "\n"
     (folder / "trials.jsonl").write_text(text, encoding="utf-8")
 
-    plain, strict = normbench("compare", results, folder), normbench("compare", results, folder, "--strict")
+    plain, *failing = (normbench("compare", results, folder, *asked) for asked in ((), ("--strict",), ("--fail", WIDE)))
 
-    assert (3, 1) == (plain.status, strict.status)
+    assert (3, 1, 1) == (plain.status, *(one.status for one in failing))
     assert "nothing in common" in plain.err
 
 
@@ -127,17 +127,17 @@ def test_crashed_trials_of_head_end_with_4(normbench, results, edited):
     assert "1 trials of HEAD have no result" in ran.err
 
 
-def test_a_row_that_vanished_in_a_crash_fails_strictly(normbench, results, edited):
-    """Both 1 and 4 hold where every trial of a norm crashed and --strict asks: 1 is said."""
+def test_a_row_that_vanished_in_a_crash_fails(normbench, results, edited):
+    """Both 1 and 4 hold where every trial of a gated norm crashed, or --strict asks: 1 is said."""
 
     def all_of_it(trial):
         return crash({**trial, "recipe": {**trial["recipe"], "rate": 1.0}}) if trial["norm"] == "batchnorm" else trial
 
     folder = edited("crashed", all_of_it)
 
-    plain, strict = (normbench("compare", results, folder, *asked) for asked in ((), ("--strict",)))
+    plain, *failing = (normbench("compare", results, folder, *asked) for asked in ((), ("--strict",), ("--fail", WIDE)))
 
-    assert (4, 1) == (plain.status, strict.status)
+    assert (4, 1, 1) == (plain.status, *(one.status for one in failing))
 
 
 @pytest.mark.parametrize(("margin", "expected"), [("0.43pt", [0, 1]), ("2pt", [0, 0])])
@@ -236,11 +236,11 @@ def test_the_gate_of_heads_suite_holds_and_a_changed_one_is_said(normbench, seed
 
 
 def test_a_folder_of_sessions_alone_has_no_seeds_to_buy(normbench, pair):
-    """Where HEAD was timed but never run, --until decided is one line, not a trace."""
+    """Where HEAD was timed but never run, all that is gated vanished: --until decided ends with that, not with a trace."""
     folder = Path(pair[1])
     (folder / "runs.jsonl").rename(folder / "sessions.jsonl")
 
     ran = normbench("compare", *pair, "--until", "decided", "--max-seeds", "5", "--fail", "accuracy:-1pt")
 
-    assert ran.status in (2, 3)
+    assert 1 == ran.status
     assert "Traceback" not in ran.err

@@ -125,6 +125,40 @@ def test_over_the_grid_and_sensitivity_move_in_their_own_directions(folder, head
     assert pytest.approx(sensitivity.head - sensitivity.base) == sensitivity.difference.centre
 
 
+@pytest.mark.parametrize(("gates", "word"), [({"sensitivity": "+20pt"}, "ok"), ({}, "~")])
+def test_a_sensitivity_that_fell_with_the_score_is_no_gain(folder, head, against, gates, word):
+    """A layer that got worse at the chosen rate depends less on the rate: nobody calls that better."""
+    folder.add({"layer": {0.1: SCORES, 1.0: moved(-0.3)}})
+    head.add({"layer": {0.1: moved(-0.1), 1.0: moved(-0.3)}})
+
+    row = row_of(against(gates), "sensitivity")
+
+    assert word == row.word
+    assert row.difference.high < 0
+
+
+def test_a_sensitivity_that_fell_since_the_grid_rose_is_a_gain(folder, head, against):
+    """Where the score at the chosen rate did not fall, less sensitive is better."""
+    folder.add({"layer": {0.1: SCORES, 1.0: moved(-0.3)}})
+    head.add({"layer": {0.1: moved(0.001), 1.0: moved(-0.1)}})
+
+    assert "better" == row_of(against(), "sensitivity").word
+
+
+def test_over_the_grid_is_read_on_validation_and_accuracy_on_test(folder, head, against):
+    """As on the boards: what is chosen or averaged over rates is on validation, and the score is on test."""
+    given = [{"score": 0.8, "validation": score} for score in SCORES]
+    folder.add({"layer": {0.1: given, 1.0: given}})
+    head.add({"layer": {0.1: given, 1.0: [{**one, "validation": one["validation"] - 0.1} for one in given]}})
+
+    found = against()
+
+    assert pytest.approx((0.8, 0.8)) == (row_of(found).base, row_of(found).head)
+    over, apart = (row_of(found, metric) for metric in ("over_the_grid", "sensitivity"))
+    assert pytest.approx((0.904, 0.854)) == (over.base, over.head)
+    assert pytest.approx((0.0, 0.05)) == (apart.base, apart.head)
+
+
 @pytest.mark.parametrize(
     ("gate", "unit", "base", "head_rate", "change"),
     [("-1step", "step", 2, 1, -1), ("-0.477dec", "decades", 0.0, -0.523, -0.523)],
