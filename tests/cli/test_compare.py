@@ -1,5 +1,6 @@
 """`normbench compare`: exit statuses, annotations and files."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -188,6 +189,26 @@ def test_github_gets_annotations_and_a_summary(normbench, seeds, tmp_path, monke
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("### normbench compare: 1 regressed")
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [ZeroDivisionError("no such luck"), SystemExit(1), BrokenPipeError(errno.EPIPE, "Broken pipe")],
+    ids=["error", "exit", "pipe"],
+)
+def test_a_bug_is_no_regression(normbench, pair, monkeypatch, raised):
+    """Whatever goes wrong inside ends with 70, which no pipeline takes for a gate that is exceeded."""
+
+    def fail(*args, **options):
+        raise raised
+
+    monkeypatch.setattr("normbench.compare.folders.compare", fail)
+
+    ran = normbench("compare", *pair, "--fail", "accuracy:-1pt")
+
+    assert (70, "") == (ran.status, ran.out)
+    assert type(raised).__name__ in ran.err
+    assert ran.err.endswith("this is a bug in normbench; please report it, with the command and the lines above\n")
+
+
 def test_outside_of_github_there_are_no_annotations(normbench, seeds):
     """A person's terminal shows no commands to GitHub."""
     ran = normbench("compare", seeds("base", 0), seeds("lost", 0.1), "--fail", "accuracy:-1pt")
@@ -236,7 +257,7 @@ def test_the_gate_of_heads_suite_holds_and_a_changed_one_is_said(normbench, seed
 
 
 def test_a_folder_of_sessions_alone_has_no_seeds_to_buy(normbench, pair):
-    """Where HEAD was timed but never run, all that is gated vanished: --until decided ends with that, not with a trace."""
+    """Where HEAD was timed but never run, all that is gated vanished, and --until decided says so."""
     folder = Path(pair[1])
     (folder / "runs.jsonl").rename(folder / "sessions.jsonl")
 
