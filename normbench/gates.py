@@ -28,6 +28,7 @@ class Metric:
     alias: str = ""
 
 
+SENSITIVITY = Metric("sensitivity", "sensitivity", "+", ("pt", ""))
 THROUGHPUT = Metric("throughput", "throughput", "-", ("%",))
 #: In the order in which they are shown. All but the throughput are values of trials: `compare/metrics.py` has these.
 METRICS: dict[str, Metric] = {
@@ -37,7 +38,7 @@ METRICS: dict[str, Metric] = {
         Metric("over_the_grid", "over the grid", "-", ("pt", "")),
         Metric("max_trainable_lr", "max trainable lr", "-", ("step", "dec"), alias="trains_up_to"),
         Metric("failure_rate", "failure rate", "+", ("pt",)),
-        Metric("sensitivity", "sensitivity", "+", ("pt", "")),
+        SENSITIVITY,
         THROUGHPUT,
     )
 }

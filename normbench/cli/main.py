@@ -153,7 +153,8 @@ def status(args: list[str]) -> Status:
     except Stopped as stop:
         say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
         return stop.status
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # click makes `sys.exit(1)` of a pipe that broke, to a worker say: status 1 would be a regression.
         if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
             return _refuse(f"{error.filename}: {error.strerror}")
         for line in traceback.format_exc().splitlines():

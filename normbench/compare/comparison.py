@@ -23,7 +23,9 @@ class ComparedRow:
     """One metric of one norm of one task and condition. Numbers are as stored: shares are not per cents.
 
     `difference` is HEAD - BASE; where `signed`, it is BASE - HEAD, so that + is better: of a score that should be low.
-    `unit` is that of the numbers. `why` says why a row vanished, `crashed` that its session failed in HEAD.
+    `unit` is that of the numbers. `why` says why a row vanished, and of how many seeds that fail; `crashed` that its
+    session failed in HEAD. `could_be_ok` is of unclear rows alone: whether so many seeds could have shown one to be ok.
+    `stopped`: it was decided at a look, and its later seeds are not read.
     """
 
     subject: Subject
@@ -45,6 +47,7 @@ class ComparedRow:
     flags: list[str] = field(default_factory=list)
     why: str = ""
     crashed: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +80,15 @@ class Comparison:
         return [gate for metric, gate in self.gates.items() if metric not in held] if trained else []
 
     def failing(self, *, strict: bool = False) -> list[ComparedRow]:
-        """Return the rows that fail; strictly also those unclear, where they could be ok, and those that vanished."""
-        words = ("regressed", "unclear", "vanished") if strict else ("regressed",)
-        rows = [row for word in words for row in self.rows if row.word == word]
-        return [row for row in rows if row.word != "unclear" or row.could_be_ok]
+        """Return the rows that fail: those that regressed, and gated ones that vanished.
+
+        Strictly also those that are unclear, where they could be ok, and every one that vanished.
+        """
+        return [
+            *(row for row in self.rows if row.word == "regressed"),
+            *(row for row in self.rows if strict and row.word == "unclear" and row.could_be_ok),
+            *(row for row in self.rows if row.word == "vanished" and (strict or row.gate is not None)),
+        ]
 
 
 def word_of(ends: Interval, decision: Decision | None) -> Word:

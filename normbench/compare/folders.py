@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from normbench.boards.grid import Grid, Row, gather
-from normbench.compare.comparison import ComparedRow, Comparison, changes, word_of
+from normbench.compare.comparison import ComparedRow, Comparison, Word, word_of
 from normbench.compare.gates import check, could_be_ok, spreads, weak
-from normbench.compare.pairs import Contrast, at_choice, contrasts
+from normbench.compare.notes import beyond, chosen_anew, environments, new, other_data, other_grids
+from normbench.compare.pairs import Contrast, at_choice, contrasts, own_code, same_norm
+from normbench.compare.rounding import Steps, steps
 from normbench.compare.speeds import TimedRow, timed
 from normbench.gates import METRICS, THROUGHPUT, Gate
 from normbench.stats.decide import Decision, Gated, decide, interval
 from normbench.stats.intervals import Interval
 from normbench.store import Store
-from normbench.store.records import EnvironmentRecord
-from normbench.trials import Measure
 
 #: The metric that rows without numbers stand under.
 ACCURACY = METRICS["accuracy"]
@@ -29,12 +26,13 @@ ACCURACY = METRICS["accuracy"]
 
 @dataclass(frozen=True)
 class _Open:
-    """One metric of a row of BASE before it is decided."""
+    """One metric of a row of BASE before it is decided. `own_code`: HEAD ran the same code with nothing changed."""
 
     grid: Grid
     row: Row
     contrast: Contrast
     gate: Gate | None
+    own_code: bool = False
 
 
 def compare(
@@ -51,36 +49,32 @@ def compare(
     fingerprints are equal: HEAD needs no results there.
     """
     grids, others = gather(base), {grid.table_id: grid for grid in gather(head)}
-    rows: list[ComparedRow] = []
-    opened: list[_Open] = []
-    notes: list[str] = []
+    opened, rows = [], []
     for grid in grids:
         other = others.get(grid.table_id)
+        rounded = _steps(grid, other)
         for row in grid.rows:
             if (row.cell.table_id, row.cell.norm_id) in unchanged:
                 rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="unchanged"))
                 continue
-            paired = _paired(row, other, grid.measure, gates)
-            if isinstance(paired, str):
-                rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="vanished", why=paired))
-                continue
-            opened += [_Open(grid, row, one, gates.get(one.metric.name)) for one in paired]
-            if other is not None and row.rates != other.rates:
-                notes.append(f"{row.label!r} on {other.task}: the grids differ; only the chosen rate is compared")
-    notes += _chosen_anew(grids, others)
+            shared, vanished = _held(grid, row, other, gates, rounded)
+            opened += shared
+            rows += vanished
+    notes = [*other_grids(grids, others), *chosen_anew(grids, others)]
     speeds, lost, said = timed(base, head, gates.get(THROUGHPUT.name))
     timings = sum(not one.identical for one in speeds) if THROUGHPUT.name in gates else 0
     check([(one.contrast, one.grid) for one in opened], gates, looks, timings)
     rows += [one for one in lost if (one.table_id, one.norm_id) not in unchanged]
-    notes += [*said, *_environments(base, head), *_other_data(grids, others), *_new(grids, others)]
+    notes += [*said, *environments(base, head), *other_data(grids, others), *new(grids, others)]
     rows = _sorted([*rows, *_decided(opened, speeds, gates, looks)])
+    same, warned = _own_code(opened)
     return Comparison(
         base=str(base.folder),
         head=str(head.folder),
         gates=gates,
         rows=rows,
-        notes=[*notes, *_beyond(rows)],
-        warnings=weak([one.contrast for one in opened], gates, timings),
+        notes=[*notes, *same, *beyond(rows)],
+        warnings=[*warned, *_weak(opened, gates, rows, timings)],
         crashed=sum(grid.crashed for grid in others.values()) + sum(one.crashed for one in lost),
         looks=looks,
     )
@@ -91,21 +85,29 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
     opened = [
         _Open(grid, row, one, gates.get(one.metric.name))
         for grid in gather(store, only)
+        for rounded in [_steps(grid)]
         for base in [row for row in grid.rows if row.label == grid.baseline][:1]
         for row in grid.rows
         if row is not base
-        for one in contrasts(grid.measure, base, row, gates)
+        for one in contrasts(grid.measure, base, row, gates, rounded)
     ]
     check([(one.contrast, one.grid) for one in opened], gates, looks)
+    rows = _sorted(list(_decided(opened, [], gates, looks)))
     return Comparison(
         base="the baseline",
         head=f"each norm in {store.folder}",
         gates=gates,
-        rows=_sorted(list(_decided(opened, [], gates, looks))),
+        rows=rows,
         notes=[],
-        warnings=weak([one.contrast for one in opened], gates),
+        warnings=list(_weak(opened, gates, rows)),
         looks=looks,
     )
+
+
+def _steps(grid: Grid, other: Grid | None = None) -> Steps:
+    """Return the steps of a table's scores, from what both sides have of it."""
+    rows = [*grid.rows, *(other.rows if other else [])]
+    return steps(grid.measure, (result for row in rows for result in row.results.values()))
 
 
 def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
@@ -115,22 +117,73 @@ def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
     return sorted(rows, key=lambda row: (order[row.table_id], metrics.index(row.metric.name)))
 
 
-def _paired(row: Row, other: Grid | None, measure: Measure, gates: dict[str, Gate]) -> list[Contrast] | str:
-    """Return what a row of BASE and HEAD share at BASE's choice; or, in words, why there is nothing."""
+def _held(
+    grid: Grid, row: Row, other: Grid | None, gates: dict[str, Gate], rounded: Steps
+) -> tuple[list[_Open], list[ComparedRow]]:
+    """Return the metrics that a row of BASE shares with HEAD, and what vanished."""
+    moved = _moved(row, other)
+    if other is None or isinstance(moved, str):
+        return [], list(_vanished(grid, row, moved, [], gates))
+    paired = list(contrasts(grid.measure, row, moved, gates, rounded))
+    ran = own_code(row, moved)
+    opened = [_Open(grid, row, one, gates.get(one.metric.name), ran) for one in paired]
+    return opened, list(_vanished(grid, row, moved, paired, gates))
+
+
+def _moved(row: Row, other: Grid | None) -> Row | str:
+    """Return HEAD's row of a norm of BASE, at BASE's choice; or, in words, why there is none."""
     if other is None:
         return "HEAD has no results of this task version and condition"
-    same = _same_norm(row, other)
+    same = same_norm(row, other)
     if same is None:
         return next((why for norm, why in other.apart if norm == row.label), "HEAD has no results of it")
     assert row.rate is not None
     moved = at_choice(same, row.rate, row.settings[row.setting])
-    if moved is None:
-        return f"HEAD has no trials at the rate {row.rate:g} that BASE chose"
-    return list(contrasts(measure, row, moved, gates)) or "no seed is complete on both sides"
+    return moved or f"HEAD has no trials at the rate {row.rate:g} that BASE chose"
 
 
-def _same_norm(row: Row, other: Grid) -> Row | None:
-    return next((one for one in other.rows if one.cell.norm_id == row.cell.norm_id), None)
+def _vanished(
+    grid: Grid, row: Row, moved: Row | str, paired: list[Contrast], gates: dict[str, Gate]
+) -> Iterator[ComparedRow]:
+    """Yield what a norm of BASE has and HEAD has not: the norm as a whole, or metrics that a gate holds."""
+    held = [name for name in gates if name != THROUGHPUT.name]
+    if not paired:
+        why = moved if isinstance(moved, str) else "no seed is complete on both sides"
+        name = held[0] if held else ACCURACY.name
+        yield ComparedRow(**_common(grid, row), metric=METRICS[name], word="vanished", gate=gates.get(name), why=why)
+        return
+    assert isinstance(moved, Row)
+    left = set(held) - {one.metric.name for one in paired}
+    for one in contrasts(grid.measure, row, row, gates) if left else ():
+        if one.metric.name in left:
+            why = "the grids of BASE and HEAD differ" if row.rates != moved.rates else "no seed has it on both sides"
+            said = f"{one.metric.words.noun} can't be compared: {why}"
+            gate = gates[one.metric.name]
+            yield ComparedRow(**_common(grid, row), metric=one.metric.words, word="vanished", gate=gate, why=said)
+
+
+def _own_code(opened: Sequence[_Open]) -> tuple[list[str], list[str]]:
+    """Return a note and a warning on gated norms of which HEAD ran BASE's own code: where all did, nothing is tested.
+
+    That some did is usual: a change edits one layer of several, and another may be there as a control.
+    """
+    gated = [one for one in opened if one.gate is not None]
+    same = list(dict.fromkeys(repr(one.row.label) for one in gated if one.own_code))
+    said = f"HEAD ran BASE's own code of {', '.join(same)}, on the same data in the same environment"
+    if not same:
+        return [], []
+    if any(not one.own_code for one in gated):
+        return [f"{said}: nothing changed there"], []
+    return [], [
+        f"{said}: nothing changed, so nothing can be found; was a checkout compared with itself, or HEAD's package not "
+        "installed?"
+    ]
+
+
+def _weak(
+    opened: Sequence[_Open], gates: dict[str, Gate], rows: Sequence[ComparedRow], timings: int = 0
+) -> Iterator[str]:
+    return weak([one.contrast for one in opened], gates, [row for row in rows if row.word == "unclear"], timings)
 
 
 def _common(grid: Grid, row: Row) -> dict[str, Any]:
@@ -148,7 +201,7 @@ def _decided(
     decisions = dict(zip(tests, decide(list(tests.values()), looks), strict=True))
     spread = spreads([one.contrast for one in opened])
     for one in opened:
-        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name))
+        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name), looked=bool(looks))
     for speed in speeds:
         yield _speed(speed, decisions.get(id(speed)), gate)
 
@@ -172,14 +225,22 @@ def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> Compa
     )
 
 
-def _row(one: _Open, decision: Decision | None, spread: float | None) -> ComparedRow:
+def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked: bool) -> ComparedRow:
     contrast, differences, test = one.contrast, one.contrast.differences, one.contrast.metric.test
     n = len(differences)
     # A share of failures has them in its number.
     flags = ["failed-seeds"] * (contrast.failed and test != "share")
-    shown = contrast.seeds[: decision.seeds if decision else n] or sorted(contrast.base)
+    seen = contrast.seeds[: decision.seeds if decision else n]
+    shown = seen or sorted(contrast.base)
     centre = statistics.median_low if test == "median" else statistics.fmean
-    ends = decision.interval if decision else interval(test, differences) if n else Interval(0, 0, 0, "t")
+    none = Interval(0, 0, 0, "t")
+    ends = decision.interval if decision else interval(test, differences, least=contrast.least) if n else none
+    word: Word = word_of(ends, decision) if n else "identical"
+    if word == "better" and contrast.hides_a_fall(shown):
+        word = "ok" if decision else "~"
+    nearly = decision is not None and decision.nearly and word == "unclear"
+    told = decision is not None and (decision.failed or nearly)
+    enough = one.gate is None or nearly or could_be_ok(test, n, one.gate.margin, spread, contrast.least)
     return ComparedRow(
         **_common(one.grid, one.row),
         metric=contrast.metric.words,
@@ -190,75 +251,11 @@ def _row(one: _Open, decision: Decision | None, spread: float | None) -> Compare
         signed=contrast.signed,
         seeds=decision.seeds if decision else n,
         identical=len(contrast.same),
-        word=word_of(ends, decision) if n else "identical",
+        word=word,
         p=decision.p if decision else None,
         gate=one.gate,
-        could_be_ok=one.gate is None or could_be_ok(test, n, one.gate.margin, spread),
+        could_be_ok=word != "unclear" or enough,
         flags=flags,
+        why=contrast.failures(len(seen)) if told else "",
+        stopped=looked and decision is not None and word != "unclear",
     )
-
-
-def _chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
-    for grid in grids:
-        other = others.get(grid.table_id)
-        for row in grid.rows:
-            same = _same_norm(row, other) if other else None
-            if same is not None and same.rate != row.rate and same.rate is not None and row.rate is not None:
-                yield (
-                    f"{row.label!r} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
-                    f"{row.rate:g}, which BASE chose"
-                )
-
-
-def _new(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
-    known = {(grid.table_id, row.cell.norm_id) for grid in grids for row in grid.rows}
-    known_apart = {(grid.table_id, norm) for grid in grids for norm, _ in grid.apart}
-    new = [
-        f"{row.label!r} on {grid.task}"
-        for grid in others.values()
-        for row in grid.rows
-        if (grid.table_id, row.cell.norm_id) not in known and (grid.table_id, row.label) not in known_apart
-    ]
-    if new:
-        yield f"in HEAD alone: {', '.join(new)}"
-
-
-def _beyond(rows: Sequence[ComparedRow]) -> Iterator[str]:
-    """Name what is better by more than its margin: a broken measure often looks like that."""
-    for row in rows:
-        if row.gate is None or row.word != "better" or row.difference is None or row.difference.kind == "min-max":
-            continue
-        sure = -row.difference.high if row.metric.worse == "+" else row.difference.low
-        if sure > row.gate.margin:
-            yield (
-                f"{row.norm!r} on {row.subject.where}: {row.metric.noun} is better by more than the margin; a broken "
-                "measure may look like that"
-            )
-
-
-def _environments(base: Store, head: Store) -> Iterator[str]:
-    """Say in what the environments of two stores differ."""
-    ours, theirs = (list(store.environments().values()) for store in (base, head))
-    if not ours or not theirs:
-        return
-    changed = changes(_flat(ours[-1]), _flat(theirs[-1]))
-    if changed:
-        yield f"environments differ: {', '.join(changed)}"
-    for store, side in ((base, "BASE"), (head, "HEAD")):
-        used = Counter(result.environment for result in store.results())
-        if len(used) > 1:
-            yield f"{side} has trials of {len(used)} environments"
-
-
-def _other_data(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
-    """Say which tables were trained on different data."""
-    for grid in grids:
-        other = others.get(grid.table_id)
-        if other is not None and grid.data and other.data and grid.data != other.data:
-            yield f"{grid.where}: BASE and HEAD were trained on different data; differences say nothing about the code"
-
-
-def _flat(environment: EnvironmentRecord) -> dict[str, str]:
-    rest = msgspec.to_builtins(environment)
-    flat = {**rest, **environment.packages}
-    return {key: str(value) for key, value in flat.items() if key not in ("schema", "environment", "packages")}

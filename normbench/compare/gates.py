@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from normbench.boards.grid import Grid
+from normbench.compare.comparison import ComparedRow
 from normbench.compare.metrics import METRICS
 from normbench.compare.pairs import Contrast
 from normbench.errors import UsageError
 from normbench.gates import Gate
+from normbench.stats.decide import Kind
 from normbench.stats.verdicts import mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
+
+#: More seeds than this nobody trains: it is the margin that is too small.
+MANY = 1000
 
 
 def check(
@@ -37,7 +42,9 @@ def check(
         needed = 2 if mean else seeds_for_sign_test(many)
         if most < needed:
             why = "a t test" if mean else f"with {many} gated row{'s' * (many != 1)} a sign test"
-            raise UsageError(f"gate {gate}: {most} seed{'s' * (most != 1)} can never fail it; {why} needs {needed}")
+            fresh = "fresh " * any(contrast.fresh for contrast in gated if contrast.metric.name == name)
+            seeds = f"{most} {fresh}seed{'s' * (most != 1)}"
+            raise UsageError(f"gate {gate}: {seeds} can never fail it; {why} needs {needed}")
 
 
 def check_units(gate: Gate, grid: Grid) -> None:
@@ -59,53 +66,62 @@ def check_units(gate: Gate, grid: Grid) -> None:
             )
 
 
-def weak(contrasts: Sequence[Contrast], gates: dict[str, Gate], timings: int = 0) -> list[str]:
-    """Warn of gates on means that miss a loss of two margins more often than not, at BASE's spread over the seeds."""
-    warnings = []
-    gated = [contrast for contrast in contrasts if contrast.metric.name in gates and contrast.seeds]
+def weak(
+    contrasts: Sequence[Contrast], gates: dict[str, Gate], unclear: Sequence[ComparedRow], timings: int = 0
+) -> Iterator[str]:
+    """Say of gates on means that left rows unclear what so few seeds see at BASE's spread, and how many would decide.
+
+    `timings` is how many rows of throughput are gated as well.
+    """
+    count = sum(contrast.metric.name in gates and bool(contrast.seeds) for contrast in contrasts) + timings
     spread = spreads(contrasts)
-    count = len(gated) + timings
-    many = f"{count} gated row{'s' * (count != 1)}"
     for name, gate in gates.items():
-        rows = [contrast for contrast in gated if contrast.metric.name == name]
-        own = [statistics.stdev(one.base.values()) for one in rows if len(one.base) > 1]
-        if not own or METRICS[name].test != "mean":
+        left = [row for row in unclear if row.metric.name == name]
+        if not left or METRICS[name].test != "mean" or name not in spread:
             continue
-        n = min(len(one.seeds) for one in rows)
-        # Two trainings that differ in one bit soon differ as those of two seeds do.
-        unpaired = 2**0.5 * statistics.median(own)
-        chance = power(unpaired, gate.margin, n, count)
+        n = min(row.seeds for row in left)
+        chance = power(spread[name], gate.margin, n, count)
         if chance < 0.5:
-            needed = seeds_for_power(unpaired, gate.margin, count)
-            warnings.append(
-                f"gate {gate}: with {many}, {n} seeds see a loss of twice the margin in {100 * chance:.0f}% of cases; "
-                f"about {needed} seeds see it in half"
+            needed = seeds_for_power(spread[name], gate.margin, count)
+            many = f"{count} gated row{'s' * (count != 1)}"
+            yield (
+                f"gate {gate}: with {many}, {n} seed{'s' * (n != 1)} see a loss of twice the margin in "
+                f"{100 * chance:.0f}% of cases; {_about(needed)} would see it in half"
             )
-        if spread.get(name):
-            none, lost = (seeds_to_decide(spread[name], gate.margin, loss=loss) for loss in (False, True))
-            if n < none:
-                warnings.append(
-                    f"gate {gate}: about {none} seeds decide it if nothing changed, {lost} if the loss is the margin"
-                )
-    return warnings
+        none, lost = (seeds_to_decide(spread[name], gate.margin, loss=loss) for loss in (False, True))
+        if n < none:
+            rows = f"{len(left)} row{'s are' if len(left) != 1 else ' is'} unclear"
+            loss = "" if none > MANY else f" if nothing changed, {_about(lost)} if the loss is the margin"
+            yield f"gate {gate}: {rows}; {_about(none)} would decide{loss}"
 
 
-def could_be_ok(kind: str, n: int, margin: float, spread: float | None) -> bool:
-    """Whether so many seeds could show a row ok where nothing changed; `spread` is the metric's median one."""
+def _about(seeds: int) -> str:
+    """Return a number of seeds that a person can use: exactly it never is."""
+    if seeds > MANY:
+        return f"more than {MANY:,} seeds (the margin is too small for this spread)"
+    step = 1 if seeds <= 20 else 5 if seeds <= 100 else 50
+    return f"about {math.ceil(seeds / step) * step} seeds"
+
+
+def could_be_ok(kind: Kind, n: int, margin: float, spread: float | None, least: float) -> bool:
+    """Whether so many seeds could show a row ok where nothing changed; `spread` is that of the differences."""
     if kind != "mean":
         return n >= seeds_for_sign_test()
     if n < 2 or spread is None:
         return False
     # n values whose mean is 0 and whose standard deviation is the spread
     edge = spread * math.sqrt((n - 1) / 2)
-    centred = mean_test([edge, -edge, *[0.0] * (n - 2)], margin)
+    centred = mean_test([edge, -edge, *[0.0] * (n - 2)], margin, least=least)
     return float(centred.high) < margin
 
 
 def spreads(contrasts: Sequence[Contrast]) -> dict[str, float]:
-    """Return each metric's median standard deviation of the differences, over its rows."""
+    """Return the standard deviation that each metric's differences have if nothing changed: from BASE's median row.
+
+    Two trainings that differ in one bit soon differ as those of two seeds do.
+    """
     of_rows: dict[str, list[float]] = {}
     for contrast in contrasts:
-        if len(contrast.differences) > 1:
-            of_rows.setdefault(contrast.metric.name, []).append(statistics.stdev(contrast.differences))
-    return {name: statistics.median(each) for name, each in of_rows.items()}
+        if len(contrast.base) > 1:
+            of_rows.setdefault(contrast.metric.name, []).append(statistics.stdev(contrast.base.values()))
+    return {name: math.sqrt(2) * statistics.median(each) for name, each in of_rows.items()}

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from normbench import gates
-from normbench.boards.stability import Curve, over_the_grid, trains_up_to
+from normbench.boards.stability import Curve, trains_up_to, weights
+from normbench.compare.rounding import Steps
 from normbench.gates import Gate
 from normbench.stats.decide import Kind
 from normbench.trials import Measure
@@ -18,33 +19,42 @@ from normbench.trials import Measure
 
 @dataclass(frozen=True)
 class Points:
-    """What one seed gave at each of a norm's rates, ascending; `chosen` is the place of the chosen one."""
+    """What one seed gave at each of a norm's rates, ascending; `chosen` is the place of the chosen one.
 
-    measure: Measure
+    `score` is that on test, at the chosen rate. The curve has the scores on validation where there are any, as more is
+    better: of a score that is better the lower it is, its progress.
+    """
+
     rates: list[float]
     chosen: int
-    scores: list[float]
-    trained: list[bool]
+    score: float
+    curve: Curve
 
     @property
-    def curve(self) -> Curve:
-        """The scores as more is better: of a score that is better the lower it is, its progress."""
-        up = self.measure.direction == "up"
-        return Curve(self.scores if up else [self.measure.progress(score) for score in self.scores], self.trained)
+    def at_chosen(self) -> float:
+        """The curve's score at the chosen rate."""
+        return self.curve.scores[self.chosen]
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trained at the chosen rate."""
+        return self.curve.trained[self.chosen]
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric of trials: `value` is that of one seed, in `unit`, which may depend on the measure and the gate.
 
-    `test` is how its differences are tested. `needs_grid`: there is none at one rate alone. `is_score`: it is the
-    task's own score, so that the measure says which way is better.
+    `test` is how its differences are tested. `weights` are those of the scores in a mean, by the rates and the place of
+    the chosen one. `needs_grid`: there is none at one rate alone. `is_score`: it is the task's own score, so that the
+    measure says which way is better.
     """
 
     words: gates.Metric
     test: Kind
     unit: Callable[[Measure, Gate | None], str]
     value: Callable[[Points, str], float]
+    weights: Callable[[Sequence[float], int], list[float]] | None = None
     needs_grid: bool = True
     is_score: bool = False
 
@@ -57,6 +67,14 @@ class Metric:
         """Return what a rise is multiplied by, so that + is better."""
         falls = measure.direction == "down" if self.is_score else self.words.worse == "+"
         return -1 if falls else 1
+
+    def rounding(self, sides: Iterable[Points], steps: Steps) -> float:
+        """Return the variance of a difference between two sides by rounding alone."""
+        if self.weights is None:
+            return 0.0
+        # An error of rounding is uniform over a step, so that its variance is a twelfth of the step's square.
+        step = steps.score if self.is_score else steps.curve
+        return step**2 / 12 * sum(weight**2 for side in sides for weight in self.weights(side.rates, side.chosen))
 
 
 def _own_unit(measure: Measure, _: Gate | None) -> str:
@@ -73,19 +91,36 @@ def _unit_of_reach(_: Measure, gate: Gate | None) -> str:
 
 
 def _score(points: Points, _: str) -> float:
-    return points.scores[points.chosen]
+    return points.score
+
+
+def _at_chosen(rates: Sequence[float], chosen: int) -> list[float]:
+    return [float(place == chosen) for place in range(len(rates))]
+
+
+def _over_the_grid(rates: Sequence[float], _: int) -> list[float]:
+    return weights(list(rates))
+
+
+def _apart(rates: Sequence[float], chosen: int) -> list[float]:
+    return [one - mean for one, mean in zip(_at_chosen(rates, chosen), _over_the_grid(rates, chosen), strict=True)]
 
 
 def _mean(points: Points, _: str) -> float:
-    return over_the_grid(points.curve.scores, points.rates)
+    return _weighted(points, _over_the_grid)
 
 
-def _sensitivity(points: Points, unit: str) -> float:
-    return points.curve.scores[points.chosen] - _mean(points, unit)
+def _sensitivity(points: Points, _: str) -> float:
+    return _weighted(points, _apart)
+
+
+def _weighted(points: Points, of: Callable[[Sequence[float], int], list[float]]) -> float:
+    weighted = zip(of(points.rates, points.chosen), points.curve.scores, strict=True)
+    return sum(weight * score for weight, score in weighted)
 
 
 def _failures(points: Points, _: str) -> float:
-    return 1 - sum(points.trained) / len(points.trained)
+    return 1 - sum(points.curve.trained) / len(points.rates)
 
 
 def _reach(points: Points, unit: str) -> float:
@@ -101,10 +136,10 @@ def _reach(points: Points, unit: str) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(gates.METRICS["accuracy"], "mean", _own_unit, _score, needs_grid=False, is_score=True),
-        Metric(gates.METRICS["over_the_grid"], "mean", _unit_of_mean, _mean),
+        Metric(gates.METRICS["accuracy"], "mean", _own_unit, _score, _at_chosen, needs_grid=False, is_score=True),
+        Metric(gates.METRICS["over_the_grid"], "mean", _unit_of_mean, _mean, _over_the_grid),
         Metric(gates.METRICS["max_trainable_lr"], "median", _unit_of_reach, _reach),
         Metric(gates.METRICS["failure_rate"], "share", lambda *_: "%", _failures, needs_grid=False),
-        Metric(gates.METRICS["sensitivity"], "mean", _unit_of_mean, _sensitivity),
+        Metric(gates.METRICS["sensitivity"], "mean", _unit_of_mean, _sensitivity, _apart),
     )
 }

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from normbench.boards.grid import Row
+from normbench.boards.grid import Grid, Row
+from normbench.boards.stability import Curve
 from normbench.compare.metrics import METRICS, Metric, Points
-from normbench.gates import Gate
+from normbench.compare.rounding import Steps
+from normbench.gates import SENSITIVITY, Gate
 from normbench.sources import agree
 from normbench.stats.decide import Gated
 from normbench.stats.intervals import Interval
 from normbench.store.records import Result
 from normbench.trials import Measure
 
+#: Scores that may be any number.
+NO_STEPS = Steps()
+
 
 @dataclass(frozen=True)
 class Contrast:
     """One metric of one norm: each seed's value in BASE and in HEAD, as it is shown; `sign` makes + better.
 
-    `same` are seeds whose trainings were the same to the last bit, by the same code in the same environment: they tell
-    nothing about a difference. `failed` is whether a seed did not train, on either side.
+    `before` and `after` are what the values were made from. `same` are seeds whose trainings were the same to the last
+    bit, by the same code in the same environment: they tell nothing about a difference. `least` is the variance of a
+    difference by rounding alone; `fresh` is whether its seeds are fresh ones.
     """
 
     metric: Metric
     unit: str
     base: dict[int, float]
     head: dict[int, float]
+    before: dict[int, Points]
+    after: dict[int, Points]
     same: frozenset[int]
-    failed: bool
     sign: int
+    least: float = 0.0
+    fresh: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -41,6 +51,11 @@ class Contrast:
         """HEAD minus BASE at each tested seed, signed so that + is better."""
         return [self.sign * (self.head[seed] - self.base[seed]) for seed in self.seeds]
 
+    @property
+    def failed(self) -> bool:
+        """Whether a seed did not train at the chosen rate, on either side."""
+        return not all(points.trains for side in (self.before, self.after) for points in side.values())
+
     def gated(self, margin: float) -> Gated:
         """Return what is decided, with the place of each tested seed among all that are paired."""
         places = {seed: place for place, seed in enumerate(sorted(self.base))}
@@ -50,7 +65,30 @@ class Contrast:
             margin,
             places=[places[seed] for seed in self.seeds],
             paired=len(self.base),
+            least=self.least,
+            lost=[self.before[seed].trains - self.after[seed].trains for seed in self.seeds],
         )
+
+    def failures(self, tested: int) -> str:
+        """Say how many of the seeds up to so many tested ones fail in HEAD that trained in BASE, and the other way."""
+        unread = self.seeds[tested:]
+        read = [seed for seed in sorted(self.base) if not unread or seed < unread[0]]
+        sides = [(self.before[seed].trains, self.after[seed].trains) for seed in read]
+        lost, won = sides.count((True, False)), sides.count((False, True))
+        trained = lost + sides.count((True, True))
+        points = self.after[read[0]]
+        back = f", {won} the other way" if won else ""
+        return (
+            f"{lost} of {trained} seed{'s' * (trained != 1)} that trained in BASE fail{'s' * (lost == 1)} in HEAD at "
+            f"the rate {points.rates[points.chosen]:g}{back}"
+        )
+
+    def hides_a_fall(self, seeds: Sequence[int]) -> bool:
+        """Whether the sensitivity fell with the score at the chosen rate: then it is no gain."""
+        if self.metric.words is not SENSITIVITY:
+            return False
+        before, after = (statistics.fmean(side[seed].at_chosen for seed in seeds) for side in (self.before, self.after))
+        return after < before
 
     @property
     def signed(self) -> bool:
@@ -64,6 +102,11 @@ class Contrast:
         return Interval(0.0 - ends.centre, 0.0 - ends.high, 0.0 - ends.low, ends.kind)
 
 
+def same_norm(row: Row, other: Grid) -> Row | None:
+    """Return the row of another table that is of the same norm; None where there is none."""
+    return next((one for one in other.rows if one.cell.norm_id == row.cell.norm_id), None)
+
+
 def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
     """Return a row at another's rate and setting; None where it has no trials there."""
     if rate not in row.rates or setting not in row.settings:
@@ -71,10 +114,12 @@ def at_choice(row: Row, rate: float, setting: dict[str, object]) -> Row | None:
     return replace(row, rate=rate, setting=row.settings.index(setting))
 
 
-def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) -> Iterator[Contrast]:
+def contrasts(
+    measure: Measure, base: Row, head: Row, gates: dict[str, Gate], steps: Steps = NO_STEPS
+) -> Iterator[Contrast]:
     """Yield every metric that two rows share, each row at its rate, over the seeds that are complete on both sides.
 
-    Metrics over the grid are left out where the grids differ.
+    Metrics over the grid are left out where the grids differ. `steps` are those of the scores.
     """
     assert base.rate is not None
     assert head.rate is not None
@@ -82,24 +127,21 @@ def contrasts(measure: Measure, base: Row, head: Row, gates: dict[str, Gate]) ->
     whole = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
     # A norm that does not support some rate still has an accuracy at the chosen one.
     chosen = _points(base, [base.rate]), _points(head, [head.rate])
-    same_code = _same(base, head)
+    same_code = same_made(base, head)
     for metric in METRICS.values():
         ours, theirs = chosen if metric.is_score else whole
         seeds = sorted(set(ours) & set(theirs))
         if not seeds or (len(grid) < 2 and metric.needs_grid):
             continue
         unit = metric.unit(measure, gates.get(metric.name))
-        values = [
-            {seed: metric.value(_seen(points[seed], row, measure), unit) for seed in seeds}
-            for points, row in ((ours, base), (theirs, head))
-        ]
+        sides = ((ours, base), (theirs, head))
+        before, after = ({seed: _seen(points[seed], row, measure) for seed in seeds} for points, row in sides)
+        values = [{seed: metric.value(side[seed], unit) for seed in seeds} for side in (before, after)]
         same = frozenset(seed for seed in seeds if same_code and _bits(ours[seed]) == _bits(theirs[seed]))
-        failed = any(
-            not points[seed][rate].trained
-            for points, rate in ((ours, base.rate), (theirs, head.rate))
-            for seed in seeds
+        first = before[seeds[0]], after[seeds[0]]
+        yield Contrast(
+            metric, unit, values[0], values[1], before, after, same, metric.sign(measure), metric.rounding(first, steps)
         )
-        yield Contrast(metric, unit, values[0], values[1], same, failed, metric.sign(measure))
 
 
 def _points(row: Row, grid: list[float]) -> dict[int, dict[float, Result]]:
@@ -115,14 +157,25 @@ def _bits(results: dict[float, Result]) -> dict[float, object]:
     return {rate: [getattr(one, name) for name in names] for rate, one in results.items()}
 
 
-def _same(base: Row, head: Row) -> bool:
+def same_made(base: Row, head: Row) -> bool:
+    """Whether two rows were made by the same code from the same files; False where the code can't be told."""
     prints = base.cell.norm_print, base.cell.task_print
     same = None not in prints and prints == (head.cell.norm_print, head.cell.task_print)
     return same and agree(base.files, head.files)
 
 
+def own_code(base: Row, head: Row) -> bool:
+    """Whether HEAD trained BASE's own code, in the same environment on the same data, so that nothing can differ."""
+    ours, theirs = ({(one.environment, one.data) for one in row.results.values()} for row in (base, head))
+    return same_made(base, head) and ours == theirs
+
+
 def _seen(points: dict[float, Result], row: Row, measure: Measure) -> Points:
     assert row.rate is not None
     rates = sorted(points)
-    scores = [score for rate in rates if (score := points[rate].score) is not None]
-    return Points(measure, rates, rates.index(row.rate), scores, [points[rate].trained for rate in rates])
+    results = [points[rate] for rate in rates]
+    score = points[row.rate].score
+    assert score is not None
+    scores = [selection for result in results if (selection := result.selection) is not None]
+    upward = scores if measure.direction == "up" else [measure.progress(score) for score in scores]
+    return Points(rates, rates.index(row.rate), score, Curve(upward, [result.trained for result in results]))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from normbench.compare.benchmark_files import Benchmark, Benchmarks, Stats
 from normbench.compare.comparison import ComparedRow, Comparison, changes, word_of
-from normbench.compare.speeds import SMALLEST, log_margins
+from normbench.compare.speeds import APART, SMALLEST, log_margins
 from normbench.errors import UsageError, unknown
 from normbench.gates import Gate, Metric, margin
 from normbench.stats.decide import Gated, decide
@@ -92,12 +92,12 @@ def compare(base: Benchmarks, head: Benchmarks, asked: Sequence[Asked]) -> Compa
         if not (hard and one.timed) and None not in (one.of(ours), one.of(theirs))
     ]
     vanished = [
-        _row(asked[0].metric, name, word="vanished", why="HEAD has no such benchmark")
+        _row(asked[0].metric, name, word="vanished", gate=asked[0].gate, why="HEAD has no such benchmark")
         for name in base.benchmarks
         if name not in head.benchmarks
     ]
     vanished += [
-        _row(one.metric, ours.fullname, word="vanished", why=f"HEAD has no {one.metric.name} of it")
+        _row(one.metric, ours.fullname, word="vanished", gate=one.gate, why=f"HEAD has no {one.metric.name} of it")
         for one in asked
         for ours, theirs in both
         if one.of(ours) is not None and one.of(theirs) is None
@@ -150,7 +150,7 @@ def _tested(asked: Asked, base: Benchmark, head: Benchmark) -> Tested:
     """
     if asked.timed:
         ours, theirs = ([asked.sign * math.log(block) for block in _blocks(one.stats)] for one in (base, head))
-        return hodges_lehmann(ours, theirs, *log_margins(asked.margin, rises=asked.sign < 0))
+        return hodges_lehmann(ours, theirs, *log_margins(asked.margin, rises=asked.sign < 0), APART)
     before, after = base.numbers[asked.metric.name], head.numbers[asked.metric.name]
     change = (after - before) / abs(before) if before else math.copysign(math.inf, after) if after else 0.0
     return _exactly(asked.sign * change, asked.margin)

@@ -21,11 +21,16 @@ OPEN, OK, REGRESSED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind and margin, many comparisons at once: differences (repetitions, rows, seeds), + is better."""
+    """Rows of one kind and margin, many comparisons at once: differences (repetitions, rows, seeds), + is better.
+
+    `least` and `lost`, of the shape of the differences, are as in `stats.decide.Gated`.
+    """
 
     kind: Kind
     differences: Floats
     margin: float
+    least: float = 0.0
+    lost: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,24 +55,25 @@ def verdicts(groups: Sequence[Group], looks: Sequence[int] = (), alpha: float = 
     smallest = np.ones((repetitions, rows))
     for look in looks:
         parts = [_look(group, look, looks, rows, alpha) for group in groups]
-        p, ok, fell = (np.concatenate([part[i] for part in parts], axis=1) for i in range(3))
+        p, ok, fell, failed = (np.concatenate([part[i] for part in parts], axis=1) for i in range(4))
         is_open = state == OPEN
-        smallest = np.where(is_open, np.minimum(smallest, p), smallest)
-        adjusted = holm(smallest)
-        state = np.where(is_open & ok, OK, state)
-        state = np.where(is_open & ~ok & fell & (adjusted <= alpha), REGRESSED, state)
+        # What failed leaves Holm's family.
+        smallest = np.where(is_open, np.where(failed, np.nan, np.minimum(smallest, p)), smallest)
+        regressed = failed | (~ok & fell & (holm(smallest) <= alpha))
+        state = np.where(is_open, np.where(regressed, REGRESSED, np.where(ok, OK, OPEN)), state)
     return state.astype(np.int8)
 
 
-def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float) -> tuple[Any, Any, Any]:
-    """Return p times the number of looks, whether surely ok, and whether the fall is large enough, of one look."""
+def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float) -> tuple[Any, ...]:
+    """Return of one look p times the number of looks, what is surely ok, fell enough, and failed more than before."""
     seen = group.differences[:, :, :look]
     spending = list(looks) if group.kind == "mean" or len(looks) == 1 else exact_looks(looks, rows, alpha)
-    if look not in spending or (group.kind == "mean" and look < 2):
-        shape = seen.shape[:2]
-        return np.ones(shape), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    p, ok, fell, _ = try_rows(group.kind, seen, group.margin, alpha / len(spending))
-    return np.minimum(1.0, len(spending) * p), ok, fell
+    if look not in spending:
+        none = np.zeros(seen.shape[:2], dtype=bool)
+        return np.ones(none.shape), none, none, none
+    lost = None if group.lost is None else group.lost[:, :, :look]
+    tried = try_rows(group.kind, seen, group.margin, alpha / len(spending), least=group.least, lost=lost)
+    return np.minimum(1.0, len(spending) * tried.p), tried.ok, tried.fell, tried.failed
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:

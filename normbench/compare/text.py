@@ -74,11 +74,10 @@ def summary(comparison: Comparison) -> list[str]:
     ]
     if comparison.looks:
         looks = ", ".join(map(str, comparison.looks))
-        lines.append(
-            f'looks at {looks} seeds: "seeds" says where a row stopped; each end errs in 5%/{len(comparison.looks)}'
-        )
+        lines.append(f"looks at {looks} seeds; each end errs in 5%/{len(comparison.looks)}")
     for word in ("regressed", "vanished"):
         lines += [f"{word}: {told(row)}" for row in comparison.rows if row.word == word]
+    lines += [f"unclear: {told(row)}" for row in comparison.rows if row.word == "unclear" and row.why]
     idle = [f"gate {gate} checked nothing: no row has this metric on both sides" for gate in comparison.idle]
     lines += [f"warning: {warning}" for warning in [*idle, *comparison.warnings]]
     unchanged = [repr(row.norm) for row in comparison.rows if row.word == "unchanged"]
@@ -88,13 +87,14 @@ def summary(comparison: Comparison) -> list[str]:
 
 
 def sentence(row: ComparedRow) -> str:
-    """Return a row in words: what, where, by how much, and what was allowed."""
+    """Return a row in words: what, where, how many seeds fail where that decides, by how much, and what was allowed."""
     table = _table([row])
     column, value = table.columns[2], table.rows[0].values["difference"]
     difference = written(value, column, _IN_WORDS.get(column.unit, ""))
     margin = f"; allowed {row.gate.text}" if row.gate else ""
-    over = f"{row.seeds} {_unit(row).over}{'s' * (row.seeds != 1)}"
-    return f"{row.metric.noun} of {row.norm!r} on {row.subject.where}: {difference}, {over}{margin}"
+    over = f"{'stopped at ' * row.stopped}{row.seeds} {_unit(row).over}{'s' * (row.seeds != 1)}"
+    failures = f"{row.why}; " if row.why else ""
+    return f"{row.metric.noun} of {row.norm!r} on {row.subject.where}: {failures}{difference}, {over}{margin}"
 
 
 def told(row: ComparedRow) -> str:
@@ -137,7 +137,8 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
     if any("within-session" in row.flags for row in rows):
         notes.append(
-            "within session: one session per side; a ratio changes by 1–2% between sessions even if nothing changed"
+            "within session: one session per side; […] is widened by 2% at each end, which is what changes between "
+            "sessions even if nothing changed"
         )
     head = {**first.subject.head, "rates": []}
     lines = [_line(row) for row in rows]
@@ -153,7 +154,7 @@ def _line(row: ComparedRow) -> TableRow:
         "head": _number(row, row.head),
         "difference": Value(0.0) if row.word == "identical" else Value.of(row.difference),
         "verdict": Value(text=verdict),
-        "seeds": Value(text=f"{row.seeds}{identical}"),
+        "seeds": Value(text=f"{'stopped at ' * row.stopped}{row.seeds}{identical}"),
     }
     return TableRow(row.norm, None, row.seeds, values, [*row.flags, *flags_of(values)])
 
@@ -214,7 +215,7 @@ def as_dicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "verdict": row.word,
             "p": row.p,
             "gate": row.gate.text if row.gate else None,
-            "could_be_ok": row.could_be_ok,
+            "could_be_ok": row.could_be_ok if row.word == "unclear" else None,
             "seeds": row.seeds,
             "identical": row.identical,
             "flags": [*row.flags, *["plus-is-better"] * row.signed],
@@ -252,9 +253,10 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def junit(comparison: Comparison) -> str:
-    """Return a comparison as JUnit XML: one test per row; what is unclear or vanished counts as skipped."""
+    """Return a comparison as JUnit XML: one test per row; of what passes, unclear and vanished rows are skipped."""
     root = ElementTree.Element("testsuites", name="normbench compare")
     suites: dict[str, ElementTree.Element] = {}
+    failing = comparison.failing()
     for row in comparison.rows:
         where = row.subject.where
         if row.table_id not in suites:
@@ -262,8 +264,8 @@ def junit(comparison: Comparison) -> str:
         name = f"{row.norm} {row.metric.noun}"
         case = ElementTree.SubElement(suites[row.table_id], "testcase", classname=where, name=name)
         said = sentence(row) if row.difference is not None else row.why or row.word
-        if row.word == "regressed":
-            ElementTree.SubElement(case, "failure", message=said, type="regressed")
+        if row in failing:
+            ElementTree.SubElement(case, "failure", message=said, type=row.word)
         elif row.word in ("unclear", "vanished"):
             ElementTree.SubElement(case, "skipped", message=f"{row.word}: {said}")
     wrong = [f"{comparison.crashed} trials of HEAD ended in error, oom or timeout"] * bool(comparison.crashed)

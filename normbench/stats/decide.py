@@ -2,20 +2,34 @@
 
 Each of K looks spends an equal part of alpha (Lan & DeMets 1983): a row's p is K times its smallest so far, and Holm
 over the rows is on these. One look is the ordinary test.
+
+Failures come first. A mean of scores can't see that seeds fail, since the failure itself widens its interval: so where
+surely more seeds fail than before, a row of scores is regressed, and leaves Holm's family.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normbench.stats.intervals import Interval, median_of
-from normbench.stats.verdicts import ALPHA, Floats, Tested, holm, mean_test, most_tolerate, sign_test
+from normbench.stats.verdicts import (
+    ALPHA,
+    Floats,
+    Tested,
+    failures_p,
+    failures_to_tell,
+    holm,
+    mean_test,
+    most_tolerate,
+    sign_test,
+)
 
 Flags: TypeAlias = NDArray[np.bool_]
 Verdict: TypeAlias = Literal["ok", "better", "regressed", "unclear"]
@@ -33,7 +47,8 @@ class Gated:
 
     `tested` is given where the row has a test of its own, which is final. A look counts paired seeds, of which some may
     be left out of the test for being the same to the last bit: `places` are those of the differences among all
-    `paired`; left out, there are no others.
+    `paired`; left out, there are no others. Of a mean, `least` is the least variance of a difference, and `lost` has 1
+    for each seed that fails in HEAD alone, -1 for one that fails in BASE alone, else 0; left out, none fail.
     """
 
     kind: Kind
@@ -42,6 +57,8 @@ class Gated:
     tested: Tested | None = None
     places: Sequence[int] = ()
     paired: int = 0
+    least: float = 0.0
+    lost: Sequence[int] = ()
 
     def seen(self, look: int) -> int | None:
         """Return how many differences there are of the first `look` paired seeds; None where there are fewer seeds."""
@@ -52,12 +69,32 @@ class Gated:
 
 @dataclass(frozen=True)
 class Decision:
-    """A row's verdict, the number of seeds that it is from, p after Holm, and the difference with its ends."""
+    """A row's verdict, the number of seeds that it is from, p after Holm, and the difference with its ends.
+
+    `failed`: it is regressed since more seeds fail than before. `nearly`: one fewer, so that it can't be ok.
+    """
 
     verdict: Verdict
     seeds: int
     p: float
     interval: Interval
+    failed: bool = False
+    nearly: bool = False
+
+
+class Tried(NamedTuple):
+    """What so many seeds say of rows, each an array with one entry per row.
+
+    p of the test; whether a row is surely ok, fell enough to regress, and is surely above 0; whether more seeds fail
+    than by chance, and whether one fewer do.
+    """
+
+    p: Floats
+    ok: Flags
+    fell: Flags
+    gains: Flags
+    failed: Flags
+    nearly: Flags
 
 
 def looks_up_to(most: int) -> list[int]:
@@ -65,7 +102,7 @@ def looks_up_to(most: int) -> list[int]:
     return [*(look for look in LOOKS if look < most), most]
 
 
-def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> Interval:
+def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA, least: float = 0.0) -> Interval:
     """Return a difference with its ends, each of which errs at most `alpha`; of a median, as boards have them.
 
     Fewer than 3 differences, and fewer than 5 of failures, have their lowest and highest.
@@ -74,7 +111,7 @@ def interval(kind: Kind, differences: Sequence[float], alpha: float = ALPHA) -> 
         return median_of(list(differences), level=1 - 2 * alpha, on_grid=True)
     if len(differences) < (3 if kind == "mean" else 5):
         return Interval(statistics.fmean(differences), min(differences), max(differences), "min-max")
-    return mean_test(differences, 1.0, alpha).interval
+    return mean_test(differences, 1.0, alpha, least).interval
 
 
 def decide(rows: Sequence[Gated], looks: Sequence[int] = (), alpha: float = ALPHA) -> list[Decision]:
@@ -101,21 +138,28 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
     return []
 
 
-def try_rows(kind: Kind, seen: Any, margin: float, alpha: float = ALPHA) -> tuple[Floats, Flags, Flags, Flags]:
-    """Test differences (..., n): return p, and whether each is surely ok, fell enough to regress, is surely above 0."""
+def try_rows(
+    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA, *, least: float = 0.0, lost: Any = None
+) -> Tried:
+    """Test differences (..., n), n >= 1; `least` and `lost` are as in `Gated`, the latter of the shape of `seen`."""
     values = np.asarray(seen, dtype=float)
+    n, none = values.shape[-1], np.zeros(values.shape[:-1], dtype=bool)
     if kind == "mean":
-        tested = mean_test(values, margin, alpha)
-        return tested.p, tested.ok, np.ones(tested.p.shape, dtype=bool), np.asarray(tested.low > 0)
+        net, enough = np.asarray(0 if lost is None else lost).sum(-1), failures_to_tell(n, alpha)
+        failed, nearly = none | (net >= enough), none | (net == enough - 1)
+        if n < 2:
+            return Tried(np.ones(none.shape), none, none, none, failed, nearly)
+        tested = mean_test(values, margin, alpha, least)
+        return Tried(tested.p, tested.ok & ~nearly, ~none, np.asarray(tested.low > 0), failed, nearly)
     # Of an even number of seeds the middle difference that is the smaller loss must be one of the margin.
-    centre = np.sort(values, axis=-1)[..., values.shape[-1] // 2] if kind == "median" else values.mean(-1)
+    centre = np.sort(values, axis=-1)[..., n // 2] if kind == "median" else values.mean(-1)
     fell = np.asarray(centre <= -margin * (1 - 1e-9))
     ok = most_tolerate(values, np.full(centre.shape, margin), alpha) & ~fell
-    return sign_test(values), ok, fell, np.asarray(sign_test(-values) <= alpha)
+    return Tried(sign_test(values), ok, fell, np.asarray(sign_test(-values) <= alpha), none, none)
 
 
 class _State:
-    """One row, from look to look."""
+    """One row, from look to look. `p` is NaN for a row that has left Holm's family."""
 
     def __init__(self, row: Gated, looks: Sequence[int], alpha: float, rows: int) -> None:
         self.p, self._row, self._adjusted = 1.0, row, 1.0
@@ -125,7 +169,7 @@ class _State:
             self._spending = exact_looks(self._looks, rows, alpha)
         self._alpha = alpha / max(1, len(self._spending))
         self._verdict: Verdict = "unclear"
-        self._ok = self._fell = self._better = False
+        self._tried: Tried | None = None
         self._seeds = 0
 
     def look(self, index: int) -> None:
@@ -138,29 +182,36 @@ class _State:
         if self._looks[index] not in self._spending or not (n or row.tested):
             return
         if row.tested is not None:
-            p, ok, fell, gains = row.tested.p, row.tested.ok, np.asarray(True), np.asarray(row.tested.low > 0)
-        elif row.kind == "mean" and n < 2:
-            return
+            no, own = np.asarray(False), row.tested
+            tried = Tried(own.p, own.ok, ~no, np.asarray(own.low > 0), no, no)
         else:
-            p, ok, fell, gains = try_rows(row.kind, row.differences[:n], row.margin, self._alpha)
-        self._ok, self._fell, self._better = bool(ok), bool(fell), bool(gains)
-        self.p = min(1.0, self.p, len(self._spending) * float(p))
+            lost = row.lost[:n] if row.lost else None
+            tried = try_rows(row.kind, row.differences[:n], row.margin, self._alpha, least=row.least, lost=lost)
+        self._tried = tried
+        if tried.failed:
+            self.p, self._verdict = math.nan, "regressed"
+            self._adjusted = min(1.0, len(self._spending) * failures_p(n, sum(row.lost[:n])))
+        else:
+            self.p = min(1.0, self.p, len(self._spending) * float(tried.p))
 
     def settle(self, p: float, alpha: float) -> None:
         """Decide the row if it is open, with p after Holm over all rows."""
         if self._verdict != "unclear":
             return
         self._adjusted = p
-        if self._ok:
-            self._verdict = "better" if self._better else "ok"
-        elif p <= alpha and self._fell:
+        if self._tried is None:
+            return
+        if self._tried.ok:
+            self._verdict = "better" if self._tried.gains else "ok"
+        elif p <= alpha and self._tried.fell:
             self._verdict = "regressed"
 
     def decision(self) -> Decision:
         """Return the verdict as it stands at the end."""
-        row = self._row
+        row, tried = self._row, self._tried
         if row.tested is not None:
             return Decision(self._verdict, self._seeds, self._adjusted, row.tested.interval)
         seeds = self._seeds or len(row.differences)
-        ends = interval(row.kind, row.differences[:seeds], self._alpha if self._spending else ALPHA)
-        return Decision(self._verdict, seeds, self._adjusted, ends)
+        ends = interval(row.kind, row.differences[:seeds], self._alpha if self._spending else ALPHA, row.least)
+        failed, nearly = (bool(tried.failed), bool(tried.nearly)) if tried else (False, False)
+        return Decision(self._verdict, seeds, self._adjusted, ends, failed, nearly)

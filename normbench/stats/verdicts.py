@@ -21,6 +21,9 @@ Floats: TypeAlias = NDArray[np.float64]
 
 #: How often each of a gate's two errors may happen: a loss of up to m/2 called regressed, one of m or more called ok.
 ALPHA = 0.05
+#: The share of seeds that fail by chance on either side, for which the count of failures errs in at most 5%: where
+#: fewer fail it errs less, and a layer of which more fail is none to be gated on its score.
+FAILURE_SHARE = 0.13
 
 
 class Tested(NamedTuple):
@@ -41,10 +44,11 @@ class Tested(NamedTuple):
         return Interval(float(self.centre), float(self.low), float(self.high), "t")
 
 
-def mean_test(differences: Any, margin: Any, alpha: float = ALPHA) -> Tested:
+def mean_test(differences: Any, margin: Any, alpha: float = ALPHA, least: Any = 0.0) -> Tested:
     """Test means of differences, shape (..., n) with n >= 2, by Student's paired t.
 
-    `ok`: the lower end is above -margin. Raises ValueError for fewer than 2 differences.
+    `ok`: the lower end is above -margin. `least` is the least variance that a difference may have: scores that are
+    rounded to steps are often equal by chance. Raises ValueError for fewer than 2 differences.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -53,7 +57,7 @@ def mean_test(differences: Any, margin: Any, alpha: float = ALPHA) -> Tested:
     if n < 2:
         raise ValueError(f"{n} differences; a t test needs 2")
     mean = values.mean(-1)
-    error = values.std(-1, ddof=1) / math.sqrt(n)
+    error = np.sqrt(np.maximum(values.var(-1, ddof=1), least) / n)
     half = float(stdtrit(n - 1, 1 - alpha)) * error
     p, ok = _against(mean, error, half, margin, np.asarray(margin) / 2, lambda t: stdtr(n - 1, t))
     return Tested(mean, mean - half, mean + half, p, ok)
@@ -79,6 +83,33 @@ def _against(
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, below(beyond / error), np.where(beyond < 0, 0.0, 1.0))
     return p, np.asarray(mean - width > -np.asarray(margin))
+
+
+def failures_to_tell(seeds: int, alpha: float = ALPHA) -> int:
+    """Return how many more seeds must fail in HEAD alone than in BASE alone to be no chance, of so many seeds.
+
+    It is the smallest net count whose probability is at most `alpha` where on both sides each seed fails independently
+    with `FAILURE_SHARE`; one more than there are seeds where no count is.
+    """
+    return next((k for k in range(seeds + 1) if failures_p(seeds, k) <= alpha), seeds + 1)
+
+
+def failures_p(seeds: int, net: int) -> float:
+    """Return the probability that at least `net` more of so many seeds fail in HEAD alone than in BASE alone.
+
+    On both sides each seed fails independently with `FAILURE_SHARE`.
+    """
+    return float(_net_tails(seeds)[net + seeds])
+
+
+@functools.lru_cache(maxsize=256)
+def _net_tails(seeds: int) -> Floats:
+    """Return P(net >= k) for k = -seeds ... seeds: a seed adds 1, takes 1 away, or is alike on both sides."""
+    alone = FAILURE_SHARE * (1 - FAILURE_SHARE)
+    chances = np.ones(1)
+    for _ in range(seeds):
+        chances = np.convolve(chances, [alone, 1 - 2 * alone, alone])
+    return np.cumsum(chances[::-1])[::-1]
 
 
 def sign_test(differences: Any) -> Floats:
@@ -119,18 +150,21 @@ def holm(p: Any) -> Floats:
     return adjusted
 
 
-def hodges_lehmann(base: Sequence[float], head: Sequence[float], margin: float, half: float) -> Tested:
+def hodges_lehmann(
+    base: Sequence[float], head: Sequence[float], margin: float, half: float, apart: float = 0.0
+) -> Tested:
     """Test the shift head - base of two samples: the median of all differences, by ranks (Hodges & Lehmann 1963).
 
-    The ends are those of the exact Mann-Whitney test; `half` is what counts as half the margin.
+    The ends are those of the exact Mann-Whitney test, each moved outwards by `apart`, by which the samples may lie
+    apart though nothing changed; `half` is what counts as half the margin.
     """
     shifts = np.sort(np.subtract.outer(np.asarray(head), np.asarray(base)).ravel())
     left = _left_tails(len(base), len(head))
     # The largest k with P(U < k) <= alpha: the k-th shift from either end bounds the true one.
     k = int(np.searchsorted(left, ALPHA, side="right"))
-    low, high = (shifts[k - 1], shifts[-k]) if k else (-math.inf, math.inf)
+    low, high = (shifts[k - 1] - apart, shifts[-k] + apart) if k else (-math.inf, math.inf)
     # How many pairs are above a shift of -half: few where the shift is surely below.
-    above = int((shifts > -half).sum())
+    above = int((shifts + apart > -half).sum())
     arrays = [np.asarray(value) for value in (np.median(shifts), low, high, left[above], low > -margin)]
     return Tested(*arrays)
 

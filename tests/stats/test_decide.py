@@ -1,11 +1,12 @@
 """From rows to verdicts: each kind, Holm over the rows, and looks after more and more seeds."""
 
+import dataclasses
 import math
 
 import pytest
 
 from normbench.stats.decide import Gated, decide, exact_looks, interval, looks_up_to
-from normbench.stats.verdicts import hodges_lehmann, holm, mean_test, sign_test
+from normbench.stats.verdicts import failures_p, hodges_lehmann, holm, mean_test, sign_test
 
 STEADY = [0.001, -0.001, 0.0, 0.002, -0.002]
 WIDE = [0.05, -0.06, 0.02, -0.04, 0.01]
@@ -212,3 +213,68 @@ def test_a_look_counts_seeds_that_came_out_the_same():
     [decision] = decide([row], [5])
 
     assert ("regressed", 4) == (decision.verdict, decision.seeds)
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict", "failed", "nearly"),
+    [
+        ([0, 0, 0], "ok", False, False),
+        ([0, 1, 0], "unclear", False, True),
+        ([0, 1, 1], "regressed", True, False),
+        ([1, 1, -1], "unclear", False, True),
+        ([-1, -1, -1], "ok", False, False),
+    ],
+)
+def test_failures_come_before_the_mean(lost, verdict, failed, nearly):
+    """Of three seeds two more that fail regress a row whatever its mean; one more is as much as may not be ok."""
+    [found] = decide([Gated("mean", STEADY[:3], 0.01, lost=lost)])
+
+    assert (verdict, failed, nearly) == (found.verdict, found.failed, found.nearly)
+
+
+def test_one_failure_fewer_does_not_save_a_row_whose_mean_regressed():
+    """What is surely worse by its mean stays so."""
+    [found] = decide([Gated("mean", shifted(STEADY, -0.02), 0.01, lost=[1, 1, 0, 0, 0])])
+
+    assert ("regressed", False, True) == (found.verdict, found.failed, found.nearly)
+
+
+def test_a_row_that_failed_leaves_holms_family():
+    """A fall that is no regression among two rows is one where the other fails by its seeds; p is the count's own."""
+    fall = [-0.029, -0.012, -0.024]
+    lone, beside = Gated("mean", fall, 0.01), Gated("mean", WIDE[:3], 0.01)
+    among = decide([lone, beside])
+
+    failed, found = decide([Gated("mean", WIDE[:3], 0.01, lost=[1, 1, 0]), lone])
+
+    assert ["unclear", "unclear"] == [one.verdict for one in among]
+    assert ("regressed", "regressed") == (failed.verdict, found.verdict)
+    assert pytest.approx(failures_p(3, 2)) == failed.p
+    assert pytest.approx(float(mean_test(fall, 0.01).p)) == found.p
+
+
+def test_each_look_spends_its_part_of_alpha_on_failures():
+    """Of three seeds two are too few at the first of three looks; three of five at the second are not."""
+    lost = [1, 1, 0, 1, 0, 0, 0, 0]
+
+    [found] = decide([Gated("mean", [*WIDE, 0.0, 0.0, 0.0], 0.01, lost=lost)], [3, 5, 8])
+
+    assert ("regressed", 5, True) == (found.verdict, found.seeds, found.failed)
+    assert pytest.approx(3 * failures_p(5, 3)) == found.p
+
+
+def test_failures_are_counted_over_the_seeds_that_are_read():
+    """Seeds beyond the last look do not fail a row."""
+    [found] = decide([Gated("mean", [*STEADY[:4]], 0.01, lost=[0, 0, 0, 1])], [3])
+
+    assert ("ok", 3, False) == (found.verdict, found.seeds, found.nearly)
+
+
+def test_equal_differences_are_not_certain_where_scores_are_rounded():
+    """Two losses of one test sample each are equal by chance, and do not show that the norm lost so much."""
+    sample = 1 / 360
+    fall = Gated("mean", [-sample, -sample], 0.0025)
+
+    [plain], [rounded] = decide([fall]), decide([dataclasses.replace(fall, least=sample**2 / 6)])
+
+    assert ("regressed", "unclear") == (plain.verdict, rounded.verdict)

@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from normbench.stats.verdicts import (
+    failures_p,
+    failures_to_tell,
     hodges_lehmann,
     holm,
     mean_test,
@@ -65,6 +67,19 @@ def test_equal_differences_leave_no_doubt(difference, p, ok):
     assert (p, ok) == (float(found.p), bool(found.ok))
 
 
+def test_rounding_is_the_least_that_differences_vary(drawn):
+    """Where differences vary less than rounding does, the test is the t test with rounding's variance instead."""
+    differences = drawn.normal(-0.01, 0.02, size=(40, 2))
+
+    found = mean_test(differences, MARGIN, least=1e-4)
+
+    spread = np.maximum(differences.std(-1, ddof=1), 0.01)
+    assert 0 < (spread == 0.01).sum() < 40
+    t = (differences.mean(-1) + MARGIN / 2) / (spread / 2**0.5)
+    assert pytest.approx(stats.t.cdf(t, 1)) == found.p
+    assert pytest.approx(differences.mean(-1) + stats.t.ppf(0.95, 1) * spread / 2**0.5) == found.high
+
+
 def test_one_difference_is_refused():
     """A t test needs two differences."""
     with pytest.raises(ValueError, match="1 differences; a t test needs 2"):
@@ -91,6 +106,34 @@ def test_two_samples_without_a_spread_leave_no_doubt():
 
     assert pytest.approx((-0.2, -0.2, -0.2, 0.0)) == tuple(float(number) for number in found[:4])
     assert not found.ok
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 8, 20])
+def test_the_chance_of_failures_is_that_of_independent_ones(seeds):
+    """Each seed fails on either side in 13 of 100 cases: the chance of a net count is summed over all outcomes."""
+    alone = 0.13 * 0.87
+    of_outcomes = stats.multinomial(seeds, [alone, alone, 1 - 2 * alone])
+    chances = {
+        (head, base): of_outcomes.pmf([head, base, seeds - head - base])
+        for head in range(seeds + 1)
+        for base in range(seeds + 1 - head)
+    }
+
+    for net in range(-seeds, seeds + 1):
+        expected = sum(chance for (head, base), chance in chances.items() if head - base >= net)
+        assert pytest.approx(expected) == failures_p(seeds, net)
+
+
+def test_the_failures_that_tell_are_the_fewest():
+    """Two up to 3 seeds, three to 10, four to 20; at smaller parts of 5% more. Two of one seed there are not."""
+    at_5 = [failures_to_tell(seeds) for seeds in range(1, 21)]
+
+    assert [2] * 3 + [3] * 7 + [4] * 10 == at_5
+    for seeds in range(2, 30):
+        for alpha in (0.05, 0.01):
+            found = failures_to_tell(seeds, alpha)
+            assert failures_p(seeds, found - 1) > alpha
+            assert found > seeds or failures_p(seeds, found) <= alpha
 
 
 @pytest.mark.parametrize("values", [[-1, -1, 1, -2, -0.5], [-1, 0, 0, 2, -3], [-1] * 7, [1, 2, 3]])
@@ -168,6 +211,18 @@ def test_the_ends_of_the_shift_are_where_the_exact_test_begins_to_reject(drawn, 
     tiny = 1e-9
     assert p(found.low - tiny, "greater") <= 0.05 < p(found.low + tiny, "greater")
     assert p(found.high + tiny, "less") <= 0.05 < p(found.high - tiny, "less")
+
+
+def test_samples_that_lie_apart_by_themselves_are_told_apart_by_as_much_less(drawn):
+    """Both ends move outwards, and p is that of a shift so much smaller."""
+    base, head = drawn.normal(0, 0.05, 9), drawn.normal(-0.15, 0.05, 9)
+
+    plain, found = hodges_lehmann(base, head, 0.1, 0.05), hodges_lehmann(base, head, 0.1, 0.05, apart=0.02)
+
+    expected = stats.mannwhitneyu(head + 0.05 + 0.02, base, alternative="less", method="exact")
+    assert pytest.approx(expected.pvalue) == float(found.p)
+    assert pytest.approx((float(plain.low) - 0.02, float(plain.high) + 0.02)) == (float(found.low), float(found.high))
+    assert float(plain.centre) == float(found.centre)
 
 
 def test_two_rounds_bound_no_shift():
