@@ -311,13 +311,15 @@ def seed_note(n: int) -> Iterator[str]:
 
 
 def _choose(row: Row, measure: Measure) -> None:
-    """Take the setting and rate that are kept, where the grid has them, else those that its whole seeds choose."""
+    """Take the setting and rate that are kept, where the grid has them, else those that its whole seeds choose.
+
+    There is none where no whole seed has a score there.
+    """
     kept, choice = row.cell.kept, row.own_choice(measure)
-    if choice is None:
-        return
-    row.setting, row.rate = choice
-    if kept is not None and kept.rate in row.rates and kept.setting in row.settings:
-        row.setting, row.rate = row.settings.index(kept.setting), kept.rate
+    if choice is not None and kept is not None and kept.rate in row.rates and kept.setting in row.settings:
+        choice = row.settings.index(kept.setting), kept.rate
+    if choice is not None and row.at(choice[1], choice[0]):
+        row.setting, row.rate = choice
 
 
 def _lacks(row: Row) -> str:
