@@ -129,7 +129,7 @@ def test_settings_are_values_of_python(tmp_path):
     """A setting may be a number, a list, or a table of relative rates."""
     settings = {"rates": {"relative": [0.5, 1]}, "epochs": 1, "weight_decay": 1e-05}
 
-    found = normbench.run("quick", norms=["none"], **{**SMALL, "settings": settings})
+    found = normbench.run("quick", norms=["none"], **{**SMALL, "settings": settings}, fresh=False)
 
     assert [(0.05, 1e-05), (0.1, 1e-05)] == [(one.recipe["rate"], one.recipe["weight_decay"]) for one in found.trials()]
 

@@ -1,7 +1,9 @@
 """Plans: from a suite to cells and trials, pure and without torch."""
 
+import random
 import subprocess
 import sys
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -10,7 +12,8 @@ from normbench import plan, suites
 from normbench.contract import Norm, Recipe, Task
 from normbench.errors import UsageError
 from normbench.registry import Offered, Plugin, Registry
-from normbench.trials import Cell
+from normbench.store.records import Result
+from normbench.trials import Cell, Kept, Measure
 
 RECIPE = Recipe(rate=0.2, batch_size=64, epochs=6, momentum=0.9)
 
@@ -41,7 +44,7 @@ def registry():
 def cells(registry):
     """Return a function that plans a suite, valid but for what it is given; None leaves a key out."""
 
-    def make(**changes):
+    def make(fresh=True, **changes):
         table = {
             "name": "mine",
             "summary": "Mine",
@@ -51,7 +54,7 @@ def cells(registry):
             "seeds": 2,
         }
         given = {key: value for key, value in (table | changes).items() if value is not None}
-        return plan.cells(suites.from_table(given, "suite mine"), registry, "suite mine")
+        return plan.cells(suites.from_table(given, "suite mine"), registry, "suite mine", fresh=fresh)
 
     return make
 
@@ -322,3 +325,195 @@ def test_a_value_that_has_an_effect_on_some_trials_stands(cells):
     planned = cells(vary={"optimizer": ["sgd", "adam"]}, tune={"momentum": [0.0, 0.5]})
 
     assert ["sgd", "adam"] == [cell.recipe.optimizer for cell in planned]
+
+
+UP = Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9)
+DOWN = Measure(name="entropy", unit="bits", direction="down", chance=4.0, reference=2.0)
+
+
+@pytest.fixture
+def gave():
+    """Return a function that makes a result: of a validation score, or of an outcome without one."""
+
+    def made(score, measure=UP, **fields):
+        scored = {"outcome": score} if isinstance(score, str) else {"outcome": "trained", "score": 0.5}
+        scored |= {} if isinstance(score, str) else {"validation": score}
+        head = {"schema": 1, "key": "key", "run": "run", "device": "cpu", "environment": "e", "measure": measure}
+        return Result(**{**head, **scored, **fields})
+
+    return made
+
+
+def chosen_of(gave, grid, measure=UP):
+    """Return the rate that is chosen of a grid {rate: [what each seed gave]}, with one setting."""
+    results = {
+        (seed, 0, rate): gave(given, measure)
+        for rate, seeds in grid.items()
+        for seed, given in enumerate(seeds)
+        if given is not None
+    }
+    seeds = range(max(map(len, grid.values())))
+    found = plan.choose(results, rates=list(grid), settings=1, seeds=seeds, measure=measure)
+    return found and found[1]
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ({0.1: [0.5, 0.6], 1.0: [0.7, 0.6], 3.0: [0.2, 0.9]}, 1.0),
+        ({0.1: [0.5, 0.6], 1.0: [0.6, 0.5]}, 0.1),
+        ({0.1: [0.1, 0.2, 0.3], 1.0: [0.3, 0.1, 0.2]}, 0.1),
+        ({0.1: [0.5, 0.5], 1.0: [0.9, "oom"]}, 0.1),
+        ({0.1: [0.5, "timeout"], 1.0: [0.2, 0.2], 3.0: ["error", 0.9]}, 1.0),
+        ({0.1: [0.5, "timeout"], 1.0: [0.9, "oom"]}, 1.0),
+        ({0.1: ["error", "oom"], 1.0: [0.1, "timeout"]}, 1.0),
+        ({0.1: ["error", "oom"], 1.0: ["unsupported", None]}, None),
+        ({0.1: [0.5, 0.5], 1.0: [0.9, None]}, 0.1),
+    ],
+    ids=str,
+)
+def test_rate_that_is_chosen(gave, grid, expected):
+    """The best mean on validation; ties to the lower rate, rounding included; survivors only where no rate is whole."""
+    assert expected == chosen_of(gave, grid)
+
+
+def test_rate_that_is_chosen_where_less_is_better(gave):
+    """Of a task whose scores are better when lower, the lowest mean is chosen."""
+    assert 1.0 == chosen_of(gave, {0.1: [2.5, 2.5], 1.0: [2.0, 2.1], 3.0: ["oom", 1.0]}, DOWN)
+
+
+def test_tie_of_settings(gave):
+    """Where a rate is as good with two settings, the earlier is chosen, and a lower rate before both."""
+    results = {(0, setting, rate): gave(0.5) for setting in (0, 1) for rate in (0.1, 1.0)}
+    better = {**results, (0, 1, 1.0): gave(0.6), (0, 0, 1.0): gave(0.6)}
+
+    found = [plan.choose(one, rates=[0.1, 1.0], settings=2, seeds=[0], measure=UP) for one in (results, better)]
+
+    assert [(0, 0.1), (0, 1.0)] == found
+
+
+def test_choice_is_that_of_a_search_by_hand(gave):
+    """Whatever the results, the choice is the first of all points by: whole, then the mean, then low, then early."""
+    draw = random.Random(5)
+    for _ in range(300):
+        seeds, settings, rates = range(draw.randint(1, 3)), draw.randint(1, 2), sorted(draw.sample([0.1, 0.3, 1, 3], 3))
+        given = {
+            (seed, setting, rate): draw.choice([None, "oom", "error", *(Fraction(i, 8) for i in range(3))])
+            for seed in seeds
+            for setting in range(settings)
+            for rate in rates
+        }
+        results = {
+            at: gave(one if isinstance(one, str) else float(one)) for at, one in given.items() if one is not None
+        }
+
+        def key(point, given=given, seeds=seeds):
+            scores = [one for seed in seeds if isinstance(one := given[seed, *point[::-1]], Fraction)]
+            return len(scores) < len(seeds), -sum(scores) / len(scores) if scores else 9, *point
+
+        points = [(rate, setting) for rate in rates for setting in range(settings)]
+        has_score = [point for point in points if key(point)[1] < 9]
+        expected = min(has_score, key=key)[::-1] if has_score else None
+
+        assert expected == plan.choose(results, rates=rates, settings=settings, seeds=seeds, measure=UP)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [1_000_000, 1_000_001]),
+        ({"seeds": [7, 3]}, [1_000_007, 1_000_003]),
+        ({"rates": [0.1]}, []),
+        ({"rates": [0.1], "tune": {"momentum": [0.0, 0.9]}}, [1_000_000, 1_000_001]),
+        ({"protocol": "published", "rates": None}, []),
+    ],
+    ids=str,
+)
+def test_fresh_seeds_of_a_suite(cells, changes, expected):
+    """One for each seed, where there is a choice; the grid is the same with them and without."""
+    norms = ["none", "batchnorm"]
+    planned = cells(norms=norms, **changes)
+
+    assert [expected] * 2 == [cell.fresh for cell in planned]
+    without = [msgspec.structs.replace(cell, fresh=[]) for cell in planned]
+    assert [list(cell.trials()) for cell in planned] == [list(cell.trials()) for cell in without]
+    assert cells(norms=norms, fresh=False, **changes) == without
+
+
+def test_cell_without_fresh_seeds_is_written_as_before(cells):
+    """A line without them has neither `fresh` nor `kept`: what was written before reads, and writes, the same."""
+    [cell] = cells(fresh=False)
+
+    line = msgspec.json.encode(cell)
+
+    assert {"fresh", "kept"}.isdisjoint(msgspec.json.decode(line))
+    assert line == msgspec.json.encode(msgspec.json.decode(line, type=Cell))
+
+
+def staged(cells, given, draw=None, others=None):
+    """Train what is wanted until nothing is, each trial giving what `given` says; return all that was, by stage."""
+    results, trained = {}, []
+    while wanted := list(plan.wanted(cells, results, others or {})):
+        if draw is not None:  # an executor gives outcomes in any order, and may be interrupted
+            draw.shuffle(wanted)
+            wanted = wanted[: draw.randint(1, len(wanted))]
+        for _, trial, stage in wanted:
+            assert trial.key not in results
+            results[trial.key] = given(trial)
+            trained.append((stage, trial.norm, trial.seed, trial.recipe.momentum, trial.recipe.rate))
+        assert len(trained) < 1000
+    return trained
+
+
+def test_stages_end_and_do_not_depend_on_the_order(cells, gave):
+    """Asked until it gives nothing, `wanted` gives each trial once, and the same in whatever order results come."""
+    draw = random.Random(3)
+    planned = cells(norms=["none", "batchnorm"], rates=[0.1, 0.3, 1], seeds=3, tune={"momentum": [0.0, 0.9]})
+    for _ in range(40):
+        made = {}
+
+        def given(trial, made=made):
+            return made.setdefault(trial.key, gave(draw.choice(["oom", "error", 0.1, 0.2, 0.3])))
+
+        whole = staged(planned, given)
+        interrupted = staged(planned, given, draw)
+
+        assert sorted(whole) == sorted(interrupted)
+        assert 36 == sum(stage == "grid" for stage, *_ in whole)
+        for norm in ("none", "batchnorm"):
+            fresh = [(seed, *at) for stage, name, seed, *at in whole if (stage, name) == ("fresh", norm)]
+            assert [1_000_000, 1_000_001, 1_000_002] == [seed for seed, *_ in fresh]
+            assert 1 == len({tuple(at) for _, *at in fresh})
+
+
+def test_norm_without_a_score_has_no_fresh_seeds(cells, gave):
+    """Where nothing in the grid has a score there is no rate; the other norms have theirs all the same."""
+    planned = cells(norms=["none", "batchnorm"], rates=[0.1, 1], seeds=2)
+
+    trained = staged(planned, lambda trial: gave("unsupported" if trial.norm == "none" else 0.5))
+
+    assert ["batchnorm"] * 2 == [norm for stage, norm, *_ in trained if stage == "fresh"]
+
+
+def test_rate_that_is_kept(cells, gave):
+    """Fresh seeds stand at what is kept, whatever the grid chooses, and even where the grid lacks it."""
+    [cell] = cells(rates=[0.1, 1], seeds=2)
+    kept = [msgspec.structs.replace(cell, kept=Kept(rate=rate)) for rate in (0.1, 3.0)]
+
+    found = [staged([one], lambda trial: gave(trial.recipe.rate / 10)) for one in [cell, *kept]]
+
+    assert [{1.0}, {0.1}, {3.0}] == [{rate for stage, *_, rate in one if stage == "fresh"} for one in found]
+
+
+def test_seeds_of_earlier_runs_choose_where_they_are_whole(cells, gave):
+    """What the boards of a folder show is what is trained: further seeds count once all their rates are there."""
+    [both] = cells(rates=[0.1, 1], seeds=2)
+    [one] = cells(rates=[0.1, 1], seeds=1)
+    scores = {(0, 0.1): 0.5, (0, 1.0): 0.4, (1, 0.1): 0.1, (1, 1.0): 0.9}
+    results = {trial.key: gave(scores[trial.seed, trial.recipe.rate]) for trial in both.trials()}
+    part = dict(list(results.items())[:3])
+
+    found = [plan.kept_of(one, *asked).rate for asked in [(results,), (results, {1}), (part, {1})]]
+
+    assert [0.1, 1.0, 0.1] == found
+    assert None is plan.kept_of(both, part)

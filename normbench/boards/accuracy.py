@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from itertools import pairwise, product, zip_longest
 
-from normbench.boards.grid import Grid, Row, over_seeds
+from normbench.boards.grid import Grid, Row, over_seeds, seed_note
 from normbench.boards.published import published_notes, published_score
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
@@ -43,7 +43,7 @@ def accuracy(grid: Grid) -> Table:
         columns=_columns(grid),
         rows=rows,
         apart=grid.apart,
-        notes=[*grid.notes, *_notes(grid, rows)],
+        notes=[*grid.notes, *seed_note(grid.seeds), *_notes(grid, rows)],
     )
 
 
@@ -199,7 +199,8 @@ def _fresh_notes(grid: Grid) -> Iterator[str]:
     for row in grid.rows:
         own = row.own_choice(grid.measure)
         if row.cell.kept is not None and own is not None and own != (row.setting, row.rate):
-            yield f"{row.label!r}: its rate is kept from an earlier choice; this grid would choose {own[1]:g}"
+            other = assignments({**row.settings[own[0]], "rate": own[1]})
+            yield f"{row.label!r}: its rate is kept from an earlier choice; this grid would choose {other}"
 
 
 def _failed_note(rows: list[TableRow]) -> Iterator[str]:

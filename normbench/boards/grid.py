@@ -43,9 +43,9 @@ class Row:
     setting: int = 0
     rate: float | None = None
     reads_fresh: bool = False
-    #: The files that the newest of the results was made from, and how many were left out because theirs were others.
+    #: The files that the newest of the results was made from, and what was left out because theirs were others.
     files: Files | None = None
-    edited: int = 0
+    edited: set[Point] = field(default_factory=set)
 
     @property
     def label(self) -> str:
@@ -76,6 +76,10 @@ class Row:
     def failures(self) -> Counter[str]:
         """How many trials ended without a score, by their outcome: error, oom, timeout, unsupported."""
         return Counter(result.outcome for result in self.shown if not result.has_score)
+
+    def shows(self, point: Point) -> bool:
+        """Whether a point is of the grid, or of a fresh seed at the chosen setting and rate."""
+        return point[0] not in self.fresh or point[1:] == (self.setting, self.rate)
 
     @property
     def shown(self) -> list[Result]:
@@ -153,8 +157,13 @@ class Grid(Subject):
 
     @property
     def seeds(self) -> int:
-        """The smallest number of scored seeds that a ranked norm has at its chosen rate."""
+        """The smallest number of scored seeds that a ranked norm is reported by at its chosen rate."""
         return min((len(row.chosen()) for row in self.rows), default=0)
+
+    @property
+    def grid_seeds(self) -> int:
+        """The smallest number of scored seeds of the grid that a ranked norm has at its chosen rate."""
+        return min((len(row.at(row.rate)) for row in self.rows if row.rate is not None), default=0)
 
 
 def gather(store: Store, only: frozenset[str] | None = None, baseline: str | None = None) -> list[Grid]:
@@ -173,9 +182,13 @@ def gather(store: Store, only: frozenset[str] | None = None, baseline: str | Non
 def shown_trials(store: Store, only: frozenset[str] | None = None) -> list[TrialRecord]:
     """Return the whole records of the trials that the boards of a store show, or `only` those of some tables."""
     rows = [row for rows in _planned(store.runs(), only) for row in rows]
+    chosen = {row.cell.row_id: (row.setting, row.rate) for grid in gather(store, only) for row in grid.rows}
     # A trial may stand in two tables, whose latest runs used other code, or another device.
-    shown = (record for _, records in _shown(rows, store.trials(), store.sources()) for record in records.values())
-    return list({id(record): record for record in shown}.values())
+    shown: dict[int, TrialRecord] = {}
+    for row, records in _shown(rows, store.trials(), store.sources()):
+        row.setting, row.rate = chosen.get(row.cell.row_id, (0, None))
+        shown |= {id(record): record for point, record in records.items() if row.shows(point)}
+    return list(shown.values())
 
 
 def _planned(runs: list[RunRecord], only: frozenset[str] | None) -> Iterator[list[Row]]:
@@ -209,7 +222,7 @@ def _shown(
 ) -> Iterator[tuple[Row, dict[Point, Record]]]:
     """Yield each row with the records that it shows: each trial's latest that was made like the row's newest.
 
-    Sets `row.files`, and in `row.edited` counts the trials that have only records which were made from other files.
+    Sets `row.files`, and `row.edited`: the trials that have only records which were made from other files.
     """
     wanted: dict[str, list[tuple[Row, Point]]] = {}
     for row in rows:
@@ -227,7 +240,7 @@ def _shown(
         newest = own[-1][1] if own else None
         row.files = lists.get(newest.sources) if newest else None
         alike = {point: record for point, record in own if newest and _made_alike(record, newest, lists)}
-        row.edited = len({point for point, _ in own} - set(alike))
+        row.edited = {point for point, _ in own} - set(alike)
         yield row, {point: alike[point] for point in row.every() if point in alike}
 
 
@@ -249,22 +262,22 @@ def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
 
 def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     """Return a table's grid: norms with a whole seed are ranked, with their rate chosen; the others stand apart."""
-    if not any(row.results or row.fresh_results for row in rows):
+    measures = [result.measure for row in rows for result in (row.results | row.fresh_results).values()]
+    if not measures:
         return None
     # Not by the time that runs say they began: a clock may have been set back.
     latest = max(rows, key=lambda row: row.order)
-    measure = next(result.measure for row in rows for result in (row.results | row.fresh_results).values())
     for row in rows:
-        _choose(row, measure)
+        _choose(row, measures[-1])
     stored = [result for row in rows for result in row.shown]
     ranked = [row for row in rows if row.rate is not None]
     fresh = bool(ranked) and all(row.has_fresh for row in ranked)
     for row in ranked:
         row.reads_fresh = fresh
-    grid = Grid(
+    return Grid(
         **Subject.of(latest.cell, latest.run.baseline if baseline is None else baseline, latest.rates).head,
         table_id=latest.cell.table_id,
-        measure=measure,
+        measure=measures[-1],
         rows=ranked,
         apart=[(row.label, _lacks(row)) for row in rows if row.rate is None],
         notes=[*_missing_notes(rows), *_mixed_notes(rows, stored)],
@@ -272,8 +285,6 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
         published=_published(latest),
         same_seeds=latest.cell.recipe.hold_out and latest.cell.chooses and not fresh,
     )
-    grid.notes.extend(seed_note(grid.seeds))
-    return grid
 
 
 def _published(row: Row) -> Published | None:
@@ -305,11 +316,14 @@ def seed_note(n: int) -> Iterator[str]:
 
 
 def _choose(row: Row, measure: Measure) -> None:
-    """Take the setting and rate that are kept, where the grid has them, else those that its whole seeds choose."""
+    """Take the setting and rate that are kept, where the grid has them, else those that its whole seeds choose.
+
+    There is none where no whole seed has a score there.
+    """
     kept, choice = row.cell.kept, row.own_choice(measure)
-    if kept is not None and kept.rate in row.rates and kept.setting in row.settings:
+    if choice is not None and kept is not None and kept.rate in row.rates and kept.setting in row.settings:
         choice = row.settings.index(kept.setting), kept.rate
-    if choice is not None:
+    if choice is not None and row.at(choice[1], choice[0]):
         row.setting, row.rate = choice
 
 
@@ -328,14 +342,14 @@ def _missing_notes(rows: list[Row]) -> Iterator[str]:
     if stored < planned:
         yield f"{stored} of {planned} trials are stored; a seed counts for a norm once all its rates are"
     for row in rows:
-        if row.edited:
+        planned, edited = row.planned + len(row.wants_fresh), sum(map(row.shows, row.edited))
+        if edited:
             yield (
-                f"{row.label!r}: {row.edited} of {row.planned} trials were made from other files than its newest, and "
+                f"{row.label!r}: {edited} of {planned} trials were made from other files than its newest, and "
                 "are left out; run the suite again"
             )
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
-            planned = row.planned + len(row.wants_fresh)
             yield f"{row.label!r}: {sum(row.failures.values())} of {planned} trials have no score ({counts})"
     for row in rows:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)

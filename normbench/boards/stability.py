@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from normbench.boards.grid import Grid, Row
+from normbench.boards.grid import Grid, Row, seed_note
 from normbench.boards.standing import rank_notes, ranked
 from normbench.stats.intervals import mean_over_seeds, median_of
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
@@ -59,7 +59,7 @@ def stability(grid: Grid) -> Table | None:
         columns=_columns(grid.measure),
         rows=rows,
         apart=[*grid.apart, *apart],
-        notes=[*grid.notes, *rank_notes(rows, "the score over the grid"), *_notes(grid)],
+        notes=[*grid.notes, *seed_note(grid.grid_seeds), *rank_notes(rows, "the score over the grid"), *_notes(grid)],
     )
 
 

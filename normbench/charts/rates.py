@@ -66,7 +66,7 @@ def _panel(grid: Grid, panel: Axes) -> None:
     panel.set_xlabel("learning rate")
     panel.set_ylabel(visible(f"{split_of(grid)} {grid.measure.name}, {unit}"))
     named = visible(grid.task + (f", {assignments(grid.condition)}" if grid.condition else ""))
-    panel.set_title(f"{named}: mean of {grid.seeds} seeds, one dot per seed", fontsize=10, loc="left")
+    panel.set_title(f"{named}: mean of {grid.grid_seeds} seeds, one dot per seed", fontsize=10, loc="left")
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
     labels = [visible(row.label) for row in grid.rows]
     panel.legend(lines, labels, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.6))

@@ -52,7 +52,8 @@ class Work:
 class Stored:
     """What is stored of cells: by key the latest result of their code and device, and the file that was changed since.
 
-    `done` are the results that need no training. `others` are the seeds of earlier runs, by row.
+    `done` are the results that need no training, and whatever the `others` gave: seeds of earlier runs, by row, which
+    boards count as well.
     """
 
     latest: dict[str, tuple[Result, str | None]]
@@ -305,22 +306,24 @@ def _stored(store: Store, cells: list[Cell], device: str, request: Request, at_h
     for run in store.runs() if others else []:
         for cell in run.cells:
             others.get(cell.row_id, set()).update(cell.seeds)
-    cell_of = {trial.key: cell for cell in cells for trial in cell.every(others.get(cell.row_id, ()))}
+    known = {trial.key: (cell, trial.seed) for cell in cells for trial in cell.every(others.get(cell.row_id, ()))}
     latest = {}
     for result in store.results():
-        same_code = result.key in cell_of and cell_of[result.key].prints == (result.norm_print, result.task_print)
+        same_code = result.key in known and known[result.key][0].prints == (result.norm_print, result.task_print)
         if same_code and result.device == device:
             latest[result.key] = result
     edited = {key: (result, at_hand.edited(result.sources)) for key, result in latest.items()}
     done = {
-        key: result for key, (result, file) in edited.items() if not file and _is_done(cell_of[key], result, request)
+        key: result for key, (result, file) in edited.items() if not file and _is_done(*known[key], result, request)
     }
     return Stored(edited, done, others)
 
 
-def _is_done(cell: Cell, stored: Result, request: Request) -> bool:
+def _is_done(cell: Cell, seed: int, stored: Result, request: Request) -> bool:
     if None in cell.prints:
         return False
+    if seed not in cell.seeds and seed not in cell.fresh:
+        return True
     final = stored.outcome in FINAL or (stored.outcome in ("oom", "timeout") and not request.retry)
     return final and (stored.outcome == "unsupported" or set(request.probes) <= set(stored.probes))
 

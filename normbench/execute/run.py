@@ -71,7 +71,7 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
     doubtful = {
         trial.key: trial
         for cell in prepared.cells
-        for trial in cell.every(prepared.stored.others.get(cell.row_id, ()))
+        for trial in cell.every()
         if (stored := done.get(trial.key)) and stored.data and folders.get(stored.run) != prepared.data_dir_digest
     }
     if not doubtful:
@@ -83,7 +83,8 @@ def _on_this_data(prepared: Prepared) -> tuple[Prepared, int]:
     except Lost as lost:
         raise UsageError(f"{prepared.data_dir}: the data can't be loaded: {lost.reason}") from None
     other = {key for key, trial in doubtful.items() if done[key].data != digests[_data_of(trial)]}
-    return prepared.with_done({key: one for key, one in done.items() if key not in other}), len(other)
+    shown = sum(item.trial.key in other for item in prepared.work)
+    return prepared.with_done({key: one for key, one in done.items() if key not in other}), shown
 
 
 def _data_of(trial: Trial) -> str:
@@ -145,6 +146,9 @@ class Run:
             tried |= {cell.row_id for cell, _, _ in todo}
             packed = (packs(self._prepared, dry, dry=True), packs(self._prepared, todo))
             execute(itertools.chain(*packed), self._take, **asked.params)
+            self._prepared = self._prepared.with_done(self._done)
+            # Fresh seeds may be stored already where the rate is that they were trained at.
+            self._summary.stored_before = self._prepared.planned - self._prepared.left - self._summary.ran
         self._begin()
         with suppress(OSError):  # where it is not empty
             checkpoints(self._prepared.store).rmdir()

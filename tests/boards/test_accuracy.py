@@ -148,15 +148,15 @@ def test_failed_seeds_at_the_chosen_rate_are_counted(folder) -> None:
 @pytest.mark.parametrize("outcome", ["oom", "timeout", "error", "unsupported"])
 def test_what_has_no_score_is_left_out_but_named(folder, outcome: str) -> None:
     """A trial that says nothing of the layer's accuracy is in no mean, but the row is flagged and a note counts it."""
-    folder.add({"batchnorm": {0.1: [0.9, 0.8, outcome, outcome], 1.0: [0.2] * 4}})
+    folder.add({"batchnorm": {0.1: [0.9, 0.8, outcome, outcome], 1.0: [0.2, outcome, 0.2, 0.2]}})
 
     table = folder.table("accuracy")
     [row] = table.rows
 
     assert pytest.approx(0.85) == row.values["accuracy"].number
     assert "0/2" == row.values["failed"].text
-    assert f"{outcome}:2" in row.flags
-    assert any("'batchnorm': 2 of 8 trials" in note and f"2 {outcome}" in note for note in table.notes)
+    assert f"{outcome}:3" in row.flags
+    assert any("'batchnorm': 3 of 8 trials" in note and f"3 {outcome}" in note for note in table.notes)
 
 
 def test_difference_to_the_baseline_is_paired_by_seed(folder) -> None:

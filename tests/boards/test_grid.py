@@ -7,7 +7,9 @@ import pytest
 from normbench import boards
 from normbench.boards import Board, tables
 from normbench.boards.grid import Grid, gather, shown_trials
+from normbench.store.records import SourcesRecord
 from normbench.tables import Table
+from normbench.trials import Kept, Source
 
 
 def test_an_empty_folder_has_no_boards(folder) -> None:
@@ -294,6 +296,173 @@ def test_a_trial_in_two_tables_is_shown_for_each(folder) -> None:
 
     assert [0.6, 0.7, 0.8] == sorted(record.score for record in shown)
     assert 2 == len({record.key for record in shown})
+
+
+#: Chosen at 1.0 where the grid alone decides: its scores are far from those of the fresh seeds.
+GRID = {0.1: [0.6, 0.7, 0.65], 1.0: [0.8, 0.9, 0.85]}
+FRESH = {1.0: [0.5, 0.6, 0.55]}
+
+
+def reported(table: Table) -> dict[str, float]:
+    """Return each norm's accuracy, to whole percents."""
+    return {row.norm: round(row.values["accuracy"].number or 0, 2) for row in table.rows}
+
+
+def same_seeds(table: Table) -> str | None:
+    """Return what the note says of fresh seeds, where the rows are flagged; None where none is."""
+    flagged = {"same-seeds" in row.flags for row in table.rows}
+    notes = [note.rpartition("; ")[2] for note in table.notes if note.startswith("same-seeds")]
+    assert flagged == {bool(notes)}
+    return notes[0] if notes else None
+
+
+def test_scores_are_of_fresh_seeds(folder) -> None:
+    """The seeds of the grid choose the rate, and others are reported at it; no note or flag says otherwise."""
+    folder.add({"batchnorm": GRID, "none": GRID}, fresh={"batchnorm": FRESH, "none": FRESH})
+
+    table = folder.table("accuracy")
+
+    assert ({"batchnorm": 0.55, "none": 0.55}, None) == (reported(table), same_seeds(table))
+    assert {1.0} == {row.values["rate"].number for row in table.rows}
+    assert "rate: highest mean validation score of the grid's seeds; the score is that of fresh seeds" in "; ".join(
+        table.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("fresh", "expected"),
+    [
+        ({}, "fresh seeds: none"),
+        ({"batchnorm": FRESH}, "fresh seeds: 3 of 3 trials"),
+        ({"batchnorm": FRESH, "none": {1.0: [0.5, None, None]}}, "fresh seeds: 4 of 6 trials"),
+        ({"batchnorm": FRESH, "none": {0.1: [0.5, 0.5, 0.5]}}, "fresh seeds: 3 of 6 trials"),
+    ],
+    ids=["none", "asked for one norm alone", "not all are trained", "trained at another rate"],
+)
+def test_table_reads_one_kind_of_seeds(folder, fresh: dict, expected: str) -> None:
+    """While one ranked norm lacks fresh seeds, all are shown with those of the grid, flagged, and a note says so."""
+    folder.add({"batchnorm": GRID, "none": GRID}, fresh=fresh)
+
+    table = folder.table("accuracy")
+
+    assert ({"batchnorm": 0.85, "none": 0.85}, expected) == (reported(table), same_seeds(table))
+
+
+def test_norm_that_stands_apart_takes_no_fresh_seeds_away(folder) -> None:
+    """What is not ranked is in nobody's way."""
+    broken = {0.1: ["oom"] * 3, 1.0: ["error"] * 3}
+    folder.add({"batchnorm": GRID, "none": broken}, fresh={"batchnorm": FRESH, "none": {1.0: [None] * 3}})
+
+    table = folder.table("accuracy")
+
+    assert ({"batchnorm": 0.55}, None) == (reported(table), same_seeds(table))
+
+
+@pytest.mark.parametrize("options", [{"protocol": "published"}, {}], ids=["published", "tuned"])
+def test_one_rate_has_no_note_of_fresh_seeds(folder, options: dict) -> None:
+    """Where nothing is chosen, no choice flatters."""
+    folder.add({"batchnorm": {0.1: [0.8, 0.9]}}, **options)
+
+    assert None is same_seeds(folder.table("accuracy"))
+
+
+def test_fresh_seeds_at_an_earlier_choice(folder) -> None:
+    """They are not shown, and never choose: neither for boards, nor among the records behind them."""
+    folder.add({"batchnorm": GRID}, fresh={"batchnorm": FRESH})
+    changed = {0.1: [None] * 3, 1.0: [None] * 3, 3.0: [0.9, 0.95, 1.0]}
+    store = folder.add({"batchnorm": changed}, fresh={"batchnorm": {3.0: [0.1, None, None], 0.1: [1.0, 1.0, 1.0]}})
+
+    table, records = folder.table("accuracy"), shown_trials(store)
+
+    assert ({"batchnorm": 0.95}, "fresh seeds: 1 of 3 trials") == (reported(table), same_seeds(table))
+    assert {(1_000_000, 3.0)} == {(one.seed, one.recipe["rate"]) for one in records if one.seed >= 1_000_000}
+    assert 10 == len(records)
+
+
+def test_stability_reads_the_grid(folder, head) -> None:
+    """Its figures and its notes are those of the grid's seeds, with fresh ones and without."""
+    folder.add({"batchnorm": GRID}, fresh={"batchnorm": {1.0: [0.5, 0.6, 0.55, 0.2]}})
+    head.add({"batchnorm": GRID})
+
+    with_fresh, without = folder.table("stability"), head.table("stability")
+
+    assert without.rows == with_fresh.rows
+    assert without.notes == with_fresh.notes
+    assert any("4 seeds can't see" in note for note in folder.table("accuracy").notes)
+
+
+def test_failed_fresh_seeds_are_named(folder) -> None:
+    """A fresh seed without a score is in no mean, and is counted and flagged; one that did not train has failed."""
+    folder.add({"batchnorm": GRID}, fresh={"batchnorm": {1.0: [0.8, "diverged", "oom"]}})
+
+    table = folder.table("accuracy")
+    [row] = table.rows
+
+    assert ({"batchnorm": 0.45}, "1/2", None) == (reported(table), row.values["failed"].text, same_seeds(table))
+    assert "oom:1" in row.flags
+    assert any("'batchnorm': 1 of 9 trials" in note and "1 oom" in note for note in table.notes)
+
+
+def test_rate_that_was_kept(folder) -> None:
+    """A row stands at the rate that its run kept, and a note says which rate its own grid would choose."""
+    folder.add({"batchnorm": GRID}, fresh={"batchnorm": {0.1: [0.5, 0.6, 0.55]}}, kept=Kept(rate=0.1))
+
+    table = folder.table("accuracy")
+
+    assert (0.1, {"batchnorm": 0.55}) == (table.rows[0].values["rate"].number, reported(table))
+    assert any("'batchnorm'" in note and "would choose rate=1.0" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("board", ["accuracy", "stability"])
+@pytest.mark.parametrize(
+    ("grid", "why"),
+    [
+        ({0.1: [{"outcome": "unsupported", "reason": "no"}], 1.0: [{"outcome": "unsupported"}]}, "unsupported: no"),
+        ({0.1: [0.9], 1.0: [None]}, "lacks 1 of 2 trials"),
+    ],
+    ids=["unsupported", "unfinished"],
+)
+def test_norm_without_a_whole_seed_whose_rate_is_kept(folder, grid: dict, why: str, board: str) -> None:
+    """A rate from elsewhere ranks no norm whose grid has no score here."""
+    folder.add({"batchnorm": {0.1: [0.8], 1.0: [0.9]}})
+    folder.add({"none": grid}, kept=Kept(rate=0.1))
+
+    table = folder.table(board)
+
+    assert [("none", why)] == table.apart
+    assert ["batchnorm"] == [row.norm for row in table.rows]
+
+
+def test_norm_without_a_score_at_the_rate_that_is_kept(folder) -> None:
+    """It stands apart: what it gave at other rates is not shown in its place."""
+    folder.add({"batchnorm": {0.1: [0.8], 1.0: [0.9]}})
+    folder.add({"none": {0.1: ["oom"], 1.0: [0.9]}}, kept=Kept(rate=0.1), fresh={"none": {0.1: ["oom"]}})
+
+    table = folder.table("accuracy")
+
+    assert ({"batchnorm": 0.9}, [("none", "1 ended in oom")]) == (reported(table), table.apart)
+
+
+def test_fresh_seeds_of_files_that_were_edited(folder) -> None:
+    """Those at an earlier choice are of no interest: no note asks to train them again."""
+    files = [Source(at="", path="layer.py", sha256=sha) for sha in ("old", "new")]
+    old, new = ({"sources": name} for name in ("old", "new"))
+    folder.add(
+        {"batchnorm": {0.1: [{"score": 0.9, **old}], 1.0: [{"score": 0.8, **old}]}},
+        fresh={"batchnorm": {0.1: [{"score": 0.7, **old}]}},
+    )
+    folder.add(
+        {"batchnorm": {0.1: [{"score": 0.6, **new}], 1.0: [{"score": 0.8, **new}]}},
+        fresh={"batchnorm": {1.0: [{"score": 0.5, **new}]}},
+    )
+    with folder.store.writer() as writer:
+        for name, file in zip(("old", "new"), files, strict=True):
+            writer.append(SourcesRecord(schema=1, sources=name, files=[file]))
+
+    table = folder.table("accuracy")
+
+    assert ({"batchnorm": 0.5}, None) == (reported(table), same_seeds(table))
+    assert not any("other files" in note for note in table.notes)
 
 
 def test_a_new_board_is_one_entry(folder, monkeypatch) -> None:

@@ -6,6 +6,17 @@ from torch import nn
 
 import normbench
 from normbench import plugins
+from normbench.execute import Request
+
+SUITE = """
+name = "tiny"
+summary = "A suite of the tests"
+tasks = ["tiny"]
+norms = ["fine", "other"]
+baseline = "fine"
+rates = [0.1, 1]
+seeds = 2
+"""
 
 
 def _data(folder, recipe):
@@ -30,3 +41,17 @@ def tiny(monkeypatch):
     plugins.register(task)
     yield task
     plugins.current.cache_clear()
+
+
+@pytest.fixture
+def request_for(tmp_path, tiny):
+    """Return a function that makes a request for the tiny suite, run in this folder on the CPU."""
+    for name in ("fine", "other"):
+        plugins.register(normbench.Norm(name, lambda site: nn.Identity(), summary=name))
+    (tmp_path / "tiny.toml").write_text(SUITE)
+
+    def made(**options):
+        options = {"throughput": False, "executor": "serial", **options}
+        return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
+
+    return made

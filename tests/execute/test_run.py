@@ -1,6 +1,7 @@
 """What a run does with a store: what is done, what is tried again, in which order, and what is recorded."""
 
 import dataclasses
+import functools
 import itertools
 import re
 
@@ -17,16 +18,6 @@ from normbench.execute import Request, prepare, run
 from normbench.execute.prepare import seconds_left
 from normbench.store import Store
 from normbench.store.records import Result
-
-SUITE = """
-name = "tiny"
-summary = "A suite of the tests"
-tasks = ["tiny"]
-norms = ["fine", "other"]
-baseline = "fine"
-rates = [0.1, 1]
-seeds = 2
-"""
 
 
 class _Raising(nn.Module):
@@ -45,17 +36,9 @@ class _Raising(nn.Module):
 
 
 @pytest.fixture
-def request_for(tmp_path, tiny):
-    """Return a function that makes a request for the tiny suite, run in this folder on the CPU."""
-    for name in ("fine", "other"):
-        plugins.register(normbench.Norm(name, lambda site: nn.Identity(), summary=name))
-    (tmp_path / "tiny.toml").write_text(SUITE)
-
-    def made(**options):
-        options = {"throughput": False, "executor": "serial", **options}
-        return Request(str(tmp_path / "tiny.toml"), out=tmp_path / "out", device="cpu", **options)
-
-    return made
+def request_for(request_for):
+    """Return the function that makes a request for the tiny suite, without fresh seeds: test_stages.py has those."""
+    return functools.partial(request_for, fresh=False)
 
 
 def raising(name, error):
@@ -176,14 +159,16 @@ def test_the_time_left_is_what_stored_trials_took(request_for):
     work = nothing.work
     took = dict(zip([id(item) for item in work[:3]], [1.0, 3.0, 10.0], strict=True))
     held = [
-        type(item)(item.cell, item.trial, _stored(took[id(item)]) if id(item) in took else None, id(item) in took)
+        type(item)(
+            item.cell, item.trial, "grid", _stored(took[id(item)]) if id(item) in took else None, id(item) in took
+        )
         for item in work
     ]
 
-    found = seconds_left(held)
+    found = seconds_left(held, [])
 
     own = {"fine": 2.0, "other": 10.0}
-    assert None is seconds_left(work)
+    assert None is seconds_left(work, [])
     assert sum(own[item.trial.norm] for item in work[3:]) == found
 
 
@@ -193,14 +178,15 @@ def test_the_time_left_is_in_proportion_to_the_length(request_for, setting, expe
     [stored] = prepare(request_for(norms=["fine"], seeds=1, settings={"rates": 0.1})).work
     [wanted] = prepare(request_for(norms=["fine"], seeds=[4], settings={"rates": 0.1, **setting})).work
 
-    found = seconds_left([type(stored)(stored.cell, stored.trial, _stored(10.0), done=True), wanted])
+    found = seconds_left([type(stored)(stored.cell, stored.trial, "grid", _stored(10.0), done=True), wanted], [])
 
     assert expected == found
 
 
 def test_a_tuned_value_that_the_task_can_not_have_is_found_before_training(request_for, tmp_path):
     """A tuned value that no training can have ends the run before anything is stored, as a fixed one does."""
-    (tmp_path / "tiny.toml").write_text(SUITE + "[tune]\ndropout = [0, 0.5]\n")
+    with (tmp_path / "tiny.toml").open("a") as suite:
+        suite.write("[tune]\ndropout = [0, 0.5]\n")
 
     with pytest.raises(UsageError, match=r"dropout is 0\.5; its network has no dropout"):
         run(prepare(request_for(seeds=1)))
@@ -360,7 +346,7 @@ def on_data(request_for, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "numbers.txt").write_text(numbers)
     suite = tmp_path / "folder.toml"
-    suite.write_text(SUITE.replace('"tiny"]', '"of-a-folder"]'))
+    suite.write_text((tmp_path / "tiny.toml").read_text().replace('"tiny"]', '"of-a-folder"]'))
 
     def made(name, **options):
         request = request_for(plugin_files=[tmp_path / "task_of_a_folder.py"], data_dir=tmp_path / name, **options)

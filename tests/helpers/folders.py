@@ -13,7 +13,7 @@ from normbench.store import Store
 from normbench.store.records import SCHEMA, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.tables import Table
 from normbench.tables.table import TableRow
-from normbench.trials import Cell, Measure
+from normbench.trials import FRESH, Cell, Kept, Measure
 
 #: A score of .5 or more is trained; progress .9 is at .82.
 ACCURACY = Measure(name="accuracy", unit="%", direction="up", chance=0.1, reference=0.9)
@@ -44,13 +44,17 @@ class Folder:
         baseline: str = "batchnorm",
         suite: dict[str, Any] | None = None,
         started: str | None = None,
+        fresh: dict[str, dict[float, list[Any]]] | None = None,
+        kept: Kept | None = None,
     ) -> Store:
         """Store a run of norms, each a dict {rate: [what each seed gave]}, or a list of them, one a setting.
 
         What a seed gave is its score; or an outcome; or fields of a TrialRecord; or None where it is not stored.
-        Validation scores equal those on test where they are not given.
+        Validation scores equal those on test where they are not given. `fresh` is what fresh seeds of norms gave, at
+        the first setting.
         """
         self._runs += 1
+        fresh = fresh or {}
         grids = {norm: given if isinstance(given, list) else [given] for norm, given in norms.items()}
         columns = [column for given in grids.values() for grid in given for column in grid.items()]
         cells = [
@@ -66,6 +70,8 @@ class Folder:
                 seeds=list(range(max(len(seeds) for _, seeds in columns))),
                 norm_print=norm_print,
                 task_print=task_print,
+                fresh=[FRESH + i for i in range(max(map(len, fresh.get(norm, {}).values()), default=0))],
+                kept=kept,
             )
             for norm in norms
         ]
@@ -89,6 +95,10 @@ class Folder:
                         for seed, given in enumerate(seeds):
                             if given is not None:
                                 writer.append(_record(run, cell, rate, setting, seed, given, measure))
+                for rate, seeds in fresh.get(cell.norm, {}).items():
+                    for seed, given in zip(cell.fresh, seeds, strict=False):
+                        if given is not None:
+                            writer.append(_record(run, cell, rate, settings[0], seed, given, measure))
         return self.store
 
     def time(self, task: str, **speeds: float) -> None:
