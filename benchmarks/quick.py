@@ -27,7 +27,8 @@ def main() -> None:
         (ROOT / "docs" / "quick.svg").write_bytes(draw(gather(Store(Path(folder))), "svg"))
         trials = len(results.trials())
     text = (
-        f"```text\n{tables}\n```\n\n{trials} trials, 3 seeds, and a throughput session in {took:.0f} s; {hardware()}."
+        f"```text\n{tables}\n```\n\n{trials} trials (3 seeds at 7 rates, 3 fresh ones), and a throughput session in "
+        f"{took:.0f} s; {hardware()}."
     )
     replace(ROOT / "README.md", "quick", text)
 

@@ -11,7 +11,7 @@ from normbench.boards.grid import Grid, Row, over_seeds, seed_note
 from normbench.boards.published import published_notes, published_score
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
-from normbench.stats.intervals import Interval, clopper_pearson
+from normbench.stats.intervals import Interval, clopper_pearson, flattery
 from normbench.store.records import Result
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
@@ -171,8 +171,8 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
     yield from rank_notes(rows, grid.measure.name)
     if grid.protocol == "tuned":
         of_fresh = any(row.reads_fresh for row in grid.rows)
-        on, of = ("the grid's seeds", "fresh seeds") if of_fresh else ("these seeds", "the same seeds")
-        yield f"rate: highest mean validation score of {on}; the score is that of {of} on test, after the last step"
+        chose, shown = (" of the grid's seeds", "that of fresh seeds, ") if of_fresh else ("", "")
+        yield f"rate: highest mean validation score{chose}; the score is {shown}on test, after the last step"
     yield from _fresh_notes(grid)
     marks = {**RATE_MARKS, "spread": "varies over seeds more than 4 times as much as the median norm"}
     for mark, meaning in marks.items():
@@ -189,12 +189,14 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
 
 def _fresh_notes(grid: Grid) -> Iterator[str]:
     """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
-    if grid.same_seeds:
+    if grid.same_seeds and grid.rows:
         there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.wants_fresh) for row in grid.rows)
         wanted = sum(len(row.wants_fresh) for row in grid.rows)
+        choices = len(grid.rates) * max(len(row.settings) for row in grid.rows)
         yield (
-            "same-seeds: scores are of the seeds that the rates were chosen on, which flatters a norm by up to .7 "
-            "standard deviations of a seed; fresh seeds: " + (f"{there} of {wanted} trials" if wanted else "none")
+            "same-seeds: the scores are those of the seeds that chose the rates, which flatters a norm by up to "
+            f"{flattery(choices, grid.seeds):.1f} standard deviations of a seed; fresh seeds: "
+            + (f"{there} of {wanted} trials" if wanted else "none")
         )
     for row in grid.rows:
         own = row.own_choice(grid.measure)

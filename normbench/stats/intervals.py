@@ -101,3 +101,11 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
 def unseen_failures(n: int) -> float:
     """Return the largest share of seeds that a failure can strike and still stay unseen in n seeds, 1 time in 20."""
     return float(1 - 0.05 ** (1 / n))
+
+
+def flattery(choices: int, n: int) -> float:
+    """Return by how much the best of equal choices looks better than it is at the n seeds that chose it, on average.
+
+    In standard deviations of a seed; the mean of the largest of normal draws is Blom's (1958), within .03.
+    """
+    return statistics.NormalDist().inv_cdf((choices - 0.375) / (choices + 0.25)) / math.sqrt(n)

@@ -39,7 +39,7 @@ name = "ci"
 summary = "One of the tests: seconds"
 tasks = ["digits-cnn"]
 norms = ["my-norm", "batchnorm"]
-rates = [0.1]
+rates = [0.1, 1]
 seeds = 3
 
 [fix]
@@ -294,7 +294,7 @@ def test_a_change_without_numbers_passes(job, checkout, run):
     assert (0, list(job.steps)[-1]) == (ran.status, ran.last), ran.printed
     assert "::error" not in ran.printed[ran.last]
     assert set() == failures(ran)[1]
-    assert [6, 6] == [trained(folder, side) for side in ("base", "head")]
+    assert [18, 18] == [trained(folder, side) for side in ("base", "head")]
 
 
 def test_the_first_run_passes_with_a_note(checkout, run):
@@ -328,7 +328,7 @@ def test_fingerprints_decide_what_is_trained(checkout, run, results):
 
     assert (0, 0, True) == (saved.status, same.status, untrained), saved.printed | same.printed
     assert "unchanged by fingerprint, so not trained: 'my-norm', 'batchnorm'" in same.printed[name]
-    assert (1, 3) == (worse.status, trained(folder, "head")), worse.printed
+    assert (1, 9) == (worse.status, trained(folder, "head")), worse.printed
     assert {"my-norm accuracy"} == failures(worse)[1]
 
 

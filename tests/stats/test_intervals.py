@@ -10,6 +10,7 @@ from scipy import stats
 
 from normbench.stats.intervals import (
     clopper_pearson,
+    flattery,
     mean_over_seeds,
     median_of,
     ratio_over_rounds,
@@ -115,6 +116,16 @@ def test_seeds_say_what_they_cannot_see(n: int, percent: int) -> None:
 
     assert percent == round(100 * share)
     assert pytest.approx(0.05) == (1 - share) ** n
+
+
+@pytest.mark.parametrize(("choices", "n"), [(2, 3), (5, 3), (9, 5), (18, 2)])
+def test_the_best_of_equal_choices_is_flattered(choices: int, n: int) -> None:
+    """By the mean of the largest of so many normal means over n seeds: an integral over its distribution."""
+    largest = stats.norm(scale=n**-0.5).expect(
+        lambda x: choices * x * stats.norm(scale=n**-0.5).cdf(x) ** (choices - 1)
+    )
+
+    assert flattery(choices, n) == pytest.approx(largest, abs=0.03)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9, 10, 40])

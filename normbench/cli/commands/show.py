@@ -121,7 +121,7 @@ def _again(store: Store, record: TrialRecord) -> str:
     if run is None or cell is None or suite is None:
         return "unknown: the run it belongs to could not be read"
     if record.seed in cell.fresh:
-        return f"{shlex.join(run.command)}  (a fresh seed, at the rate that the grid chose)"
+        return f"{shlex.join(run.command)}  # a fresh seed: it follows the grid, at the rate that this chooses"
     given = _options(run.command)
     file = next((word for word in run.command if word.endswith(".toml")), None)
     words = ["normbench", "run", file or suite.name, "--norm", spelled(record.norm, record.params)]
