@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,8 +15,10 @@ from normbench.boards.stability import curves, over_the_grid
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import spelled
 from normbench.stats.intervals import mean_over_seeds
+from normbench.store.records import Result
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
 from normbench.texts import visible
+from normbench.trials import FRESH
 
 #: The progress that the columns of the performance profile count trainings from (Agarwal et al. 2021, 2108.13264).
 PROFILE = (0.5, 0.8, 0.9, 0.95, 1.0)
@@ -40,12 +42,22 @@ def gather_tasks(grids: Iterable[Grid], sessions: Mapping[str, Sessions]) -> dic
         condition = msgspec.json.encode((grid.condition, grid.protocol), order="sorted").decode()
         alike.setdefault(condition, {})[spelled(grid.task, grid.task_params)] = grid
     # In the order in which boards show the tasks.
-    kept = {condition: [grid for grid in grids if grid in latest.values()] for condition, latest in alike.items()}
+    kept = {
+        condition: _of_one_kind([grid for grid in grids if grid in latest.values()])
+        for condition, latest in alike.items()
+    }
     return {
         condition: Tasks(tasks, _comparable([sessions.get(grid.table_id) for grid in tasks]))
         for condition, tasks in kept.items()
         if len(tasks) > 1
     }
+
+
+def _of_one_kind(grids: list[Grid]) -> list[Grid]:
+    """Return grids that are all reported by the seeds that chose their rates where one of them is."""
+    if not any(grid.same_seeds for grid in grids):
+        return grids
+    return [replace(grid, rows=[replace(row, reads_fresh=False) for row in grid.rows]) for grid in grids]
 
 
 def _comparable(sessions: Sequence[Sessions | None]) -> list[Sessions]:
@@ -71,7 +83,7 @@ def aggregate(tasks: Tasks) -> Table:
         columns=columns,
         rows=rows,
         apart=apart,
-        notes=list(_notes(rows, columns, len(grids))),
+        notes=list(_notes(rows, columns, len(grids), same_seeds=any(grid.same_seeds for grid in grids))),
     )
 
 
@@ -101,9 +113,19 @@ def _rows(
 
 def _progress(rows: Sequence[tuple[Grid, Row]]) -> dict[int, list[float]]:
     """Return a norm's progress on each task, at each seed that has a score on all of them."""
-    scores = [(grid.measure, row.scores()) for grid, row in rows]
-    seeds = set.intersection(*(set(of_task) for _, of_task in scores))
-    return {seed: [measure.progress(of_task[seed]) for measure, of_task in scores] for seed in sorted(seeds)}
+    of_tasks = [(grid.measure, _reported(row)) for grid, row in rows]
+    seeds = set.intersection(*(set(results) for _, results in of_tasks))
+    return {
+        seed: [measure.progress(results[seed].score or 0.0) for measure, results in of_tasks] for seed in sorted(seeds)
+    }
+
+
+def _reported(row: Row) -> dict[int, Result]:
+    """Return the scored results that a row is reported by, each fresh seed by the number of its seed of the grid.
+
+    A task that chooses nothing has no fresh seeds.
+    """
+    return {seed - FRESH * row.reads_fresh: result for seed, result in row.chosen().items()}
 
 
 def _areas(rows: Sequence[tuple[Grid, Row]]) -> list[float]:
@@ -146,7 +168,8 @@ def _profile(least: float) -> str:
 def _row(
     label: str, rows: Sequence[tuple[Grid, Row]], progress: Mapping[int, Sequence[float]], ratio: float | None
 ) -> TableRow:
-    all_trained = all(row.chosen()[seed].trained for _, row in rows for seed in progress)
+    reported = [_reported(row) for _, row in rows]
+    all_trained = all(results[seed].trained for results in reported for seed in progress)
     areas = _areas(rows)
     values = {
         "progress": Value.of(over_seeds(map(statistics.fmean, progress.values()), all_trained)),
@@ -166,11 +189,13 @@ def _share(progress: Mapping[int, Sequence[float]], least: float) -> float:
     )
 
 
-def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int) -> Iterator[str]:
+def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int, *, same_seeds: bool) -> Iterator[str]:
     yield from seed_note(min((row.seeds for row in rows), default=0))
     yield from rank_notes(rows, "progress")
     if not rows:
         return
+    if same_seeds:
+        yield "same-seeds: some rates were chosen on the seeds that are shown, which flatters"
     yield (
         f"progress: 0 is chance or worse, 1 the task's reference. The mean over {tasks} tasks, which count equally, "
         "each at the rate chosen on it, over the seeds that have a score on all"

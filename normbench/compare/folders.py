@@ -11,7 +11,7 @@ from typing import Any
 from normbench.boards.grid import Grid, Row, gather
 from normbench.compare.comparison import ComparedRow, Comparison, Word, word_of
 from normbench.compare.gates import check, could_be_ok, spreads, weak
-from normbench.compare.notes import beyond, chosen_anew, environments, new, other_data, other_grids
+from normbench.compare.notes import beyond, chosen_anew, environments, new, other_data, other_grids, same_seeds
 from normbench.compare.pairs import Contrast, at_choice, contrasts, own_code, same_norm
 from normbench.compare.rounding import Steps, steps
 from normbench.compare.speeds import TimedRow, timed
@@ -33,6 +33,12 @@ class _Open:
     contrast: Contrast
     gate: Gate | None
     own_code: bool = False
+
+    @property
+    def same_seeds(self) -> bool:
+        """Whether the seeds are those that chose BASE's rate."""
+        tuned = self.row.cell.chooses and self.grid.protocol == "tuned"
+        return tuned and self.contrast.metric.is_score and not self.contrast.fresh
 
 
 def compare(
@@ -60,7 +66,8 @@ def compare(
             shared, vanished = _held(grid, row, other, gates, rounded)
             opened += shared
             rows += vanished
-    notes = [*other_grids(grids, others), *chosen_anew(grids, others)]
+    notes = [*same_seeds([one.row for one in opened if one.same_seeds], base, head)]
+    notes += [*other_grids(grids, others), *chosen_anew(grids, others)]
     speeds, lost, said = timed(base, head, gates.get(THROUGHPUT.name))
     timings = sum(not one.identical for one in speeds) if THROUGHPUT.name in gates else 0
     check([(one.contrast, one.grid) for one in opened], gates, looks, timings)
@@ -107,7 +114,7 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
 def _steps(grid: Grid, other: Grid | None = None) -> Steps:
     """Return the steps of a table's scores, from what both sides have of it."""
     rows = [*grid.rows, *(other.rows if other else [])]
-    return steps(grid.measure, (result for row in rows for result in row.results.values()))
+    return steps(grid.measure, (result for row in rows for result in row.shown))
 
 
 def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
@@ -229,7 +236,7 @@ def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked:
     contrast, differences, test = one.contrast, one.contrast.differences, one.contrast.metric.test
     n = len(differences)
     # A share of failures has them in its number.
-    flags = ["failed-seeds"] * (contrast.failed and test != "share")
+    flags = ["failed-seeds"] * (contrast.failed and test != "share") + ["same-seeds"] * one.same_seeds
     seen = contrast.seeds[: decision.seeds if decision else n]
     shown = seen or sorted(contrast.base)
     centre = statistics.median_low if test == "median" else statistics.fmean

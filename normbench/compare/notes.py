@@ -7,11 +7,27 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from normbench.boards.grid import Grid
+from normbench.boards.grid import Grid, Row
 from normbench.compare.comparison import ComparedRow, changes
-from normbench.compare.pairs import same_norm
+from normbench.compare.pairs import LEAST_FRESH, same_norm
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord
+
+
+def same_seeds(rows: Sequence[Row], base: Store, head: Store) -> Iterator[str]:
+    """Name the norms whose accuracy is compared on the seeds that chose BASE's rate, and the command to mend it."""
+    if not rows:
+        return
+    names = ", ".join(dict.fromkeys(repr(row.label) for row in rows))
+    suite = rows[0].run.suite.get("name", "SUITE")
+    side, store, more = "HEAD", head, f" --base {base.folder}"
+    if any(len(row.fresh_scored()) < LEAST_FRESH for row in rows):
+        side, store, more = "BASE", base, ""
+    out = "" if store.is_file() else f" --out {store.folder}"
+    yield (
+        f"same-seeds: the accuracy of {names} is compared on the seeds that chose BASE's rates, since {side} has no "
+        f"fresh ones there; normbench run {suite}{more}{out} trains them"
+    )
 
 
 def other_grids(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]:
@@ -29,9 +45,10 @@ def chosen_anew(grids: Sequence[Grid], others: dict[str, Grid]) -> Iterator[str]
         other = others.get(grid.table_id)
         for row in grid.rows:
             same = same_norm(row, other) if other else None
-            if same is not None and same.rate != row.rate and same.rate is not None and row.rate is not None:
+            own = same.own_choice(grid.measure) if same else None
+            if own is not None and own[1] != row.rate and row.rate is not None:
                 yield (
-                    f"{row.label!r} on {grid.task}: HEAD would choose the rate {same.rate:g}; it is compared at "
+                    f"{row.label!r} on {grid.task}: HEAD would choose the rate {own[1]:g}; it is compared at "
                     f"{row.rate:g}, which BASE chose"
                 )
 

@@ -19,6 +19,8 @@ from normbench.trials import Measure
 
 #: Scores that may be any number.
 NO_STEPS = Steps()
+#: One pair of fresh seeds says nothing of a difference's variance.
+LEAST_FRESH = 2
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def contrasts(
 ) -> Iterator[Contrast]:
     """Yield every metric that two rows share, each row at its rate, over the seeds that are complete on both sides.
 
-    Metrics over the grid are left out where the grids differ. `steps` are those of the scores.
+    The score is that of fresh seeds where both have two of the same, else that of the grid's. Metrics over the grid are
+    left out where the grids differ. `steps` are those of the scores.
     """
     assert base.rate is not None
     assert head.rate is not None
@@ -127,9 +130,11 @@ def contrasts(
     whole = _points(base, grid), _points(head, [head.rate] if len(grid) == 1 else grid)
     # A norm that does not support some rate still has an accuracy at the chosen one.
     chosen = _points(base, [base.rate]), _points(head, [head.rate])
+    fresh = _fresh_points(base), _fresh_points(head)
+    reads_fresh = len(fresh[0].keys() & fresh[1].keys()) >= LEAST_FRESH
     same_code = same_made(base, head)
     for metric in METRICS.values():
-        ours, theirs = chosen if metric.is_score else whole
+        ours, theirs = (fresh if reads_fresh else chosen) if metric.is_score else whole
         seeds = sorted(set(ours) & set(theirs))
         if not seeds or (len(grid) < 2 and metric.needs_grid):
             continue
@@ -140,7 +145,16 @@ def contrasts(
         same = frozenset(seed for seed in seeds if same_code and _bits(ours[seed]) == _bits(theirs[seed]))
         first = before[seeds[0]], after[seeds[0]]
         yield Contrast(
-            metric, unit, values[0], values[1], before, after, same, metric.sign(measure), metric.rounding(first, steps)
+            metric=metric,
+            unit=unit,
+            base=values[0],
+            head=values[1],
+            before=before,
+            after=after,
+            same=same,
+            sign=metric.sign(measure),
+            least=metric.rounding(first, steps),
+            fresh=reads_fresh and metric.is_score,
         )
 
 
@@ -149,6 +163,11 @@ def _points(row: Row, grid: list[float]) -> dict[int, dict[float, Result]]:
     at_rates = {rate: row.at(rate) for rate in {*grid, row.rate} if rate is not None}
     seeds = [seed for seed in row.complete if all(seed in results for results in at_rates.values())]
     return {seed: {rate: results[seed] for rate, results in at_rates.items()} for seed in seeds}
+
+
+def _fresh_points(row: Row) -> dict[int, dict[float, Result]]:
+    """Return what each fresh seed with a score gave at the row's rate."""
+    return {seed: {row.rate: result} for seed, result in row.fresh_scored().items() if row.rate is not None}
 
 
 def _bits(results: dict[float, Result]) -> dict[float, object]:

@@ -135,6 +135,9 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
     failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
     if failed:
         notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
+    chose = [repr(row.norm) for row in rows if "same-seeds" in row.flags]
+    if chose:
+        notes.append(f"same-seeds: these seeds also chose the rate: {', '.join(chose)}")
     if any("within-session" in row.flags for row in rows):
         notes.append(
             "within session: one session per side; […] is widened by 2% at each end, which is what changes between "
