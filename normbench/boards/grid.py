@@ -18,7 +18,7 @@ from normbench.store.records import Result, RunRecord, TrialRecord
 from normbench.suites import Published
 from normbench.tables.table import Subject
 from normbench.texts import in_a_line
-from normbench.trials import FAILED, Cell, Measure
+from normbench.trials import FAILED, FRESH, Cell, Measure
 
 Record = TypeVar("Record", Result, TrialRecord)
 
@@ -108,10 +108,15 @@ class Row:
         return {seed: result for seed, result in results.items() if result is not None}
 
     @property
+    def fresh_due(self) -> set[int]:
+        """The fresh seeds that the row is to be reported by: all, but for those of seeds that are not whole yet."""
+        return set(self.fresh) - {seed + FRESH for seed in set(self.seeds) - set(self.complete)}
+
+    @property
     def has_fresh(self) -> bool:
-        """Whether the fresh seeds of the latest run are all stored at the chosen rate, and some have a score."""
-        there = self.fresh_at(self.rate, self.setting)
-        return bool(self.cell.fresh) and there.keys() >= set(self.cell.fresh) and bool(self.fresh_scored())
+        """Whether the fresh seeds that are due are all stored at the chosen rate, and some have a score."""
+        there, due = self.fresh_at(self.rate, self.setting), self.fresh_due
+        return bool(due) and there.keys() >= due and bool(self.fresh_scored())
 
     def fresh_scored(self) -> dict[int, Result]:
         """Return the scored results of fresh seeds at the chosen rate and setting, by seed."""

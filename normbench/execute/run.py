@@ -139,7 +139,7 @@ class Run:
         asked = self._prepared.executor
         execute = contract.function(self._prepared.registry.executor(asked.name).run)
         tried: set[RowId] = set()
-        # Each is handed over once, whatever the executor made of it.
+        # Each is handed over once, whatever an executor makes of it.
         while todo := [item for item in self._prepared.todo if item.trial.key not in self._cells]:
             self._cells |= {item.trial.key: item.cell for item in todo}
             dry = first_of_cells([item for item in todo if item.cell.row_id not in tried])
