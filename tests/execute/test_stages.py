@@ -14,6 +14,7 @@ from normbench import contract, plugins, prints
 from normbench.api import Results
 from normbench.boards import tables
 from normbench.boards.grid import gather
+from normbench.errors import UsageError
 from normbench.execute import prepare, run
 from normbench.execute.run import run_record
 from normbench.store import Store
@@ -141,7 +142,7 @@ def test_choice_that_changes(request_for):
 
 def test_fewer_seeds_choose_as_the_board_does(request_for):
     """A later run of fewer seeds counts those that were stored before, also where they failed or lack a probe."""
-    rates = {("fine", 0.1, 1): "error", 0.1: 0.9, 1.0: 0.6}
+    rates = {("fine", 0.1, 1): "oom", 0.1: 0.9, 1.0: 0.6}
     for _ in range(2):
         written(request_for(norms=["fine"]), of(rates))
     one = request_for(norms=["fine"], seeds=1, probes=["weight-norm"])
@@ -367,3 +368,65 @@ def test_halves_of_the_seeds_that_are_merged(request_for, tmp_path):
     assert ({"fine": [0, 1]}, True) == before
     assert (1, {("fine", 0.1): 1, ("fine", 1.0): 2}) == (summary.ran, fresh_of(request_for()))
     assert ({"fine": [1_000_000, 1_000_001]}, False) == shown(request_for())
+
+
+@pytest.fixture
+def base(request_for, tmp_path):
+    """Return a folder whose grid chose the lower rate, with its fresh seeds."""
+    request = dataclasses.replace(request_for(), out=tmp_path / "base")
+    for _ in range(2):
+        written(request, of({0.1: 0.9, 1.0: 0.6}))
+    return request.out
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_fresh_seeds_at_the_choice_of_base(request_for, base, exported, tmp_path):
+    """HEAD's own grid would choose another rate: its fresh seeds are at BASE's all the same, and a note says so."""
+    if exported:
+        (tmp_path / "base.json").write_bytes(Store(base).export(Results(base).trials(), ".json"))
+        base = tmp_path / "base.json"
+    request = request_for(base=base)
+    written(request, lambda trial: None if trial.seed >= 1_000_000 else {0.1: 0.6, 1.0: 0.9}[trial.recipe.rate])
+    left = prepare(request).left
+
+    ran = run(prepare(request)).ran, run(prepare(request)).ran
+
+    [table] = tables(Store(request.out), ("accuracy",))
+    assert (4, (4, 0)) == (left, ran)
+    assert {("fine", 0.1): 2, ("other", 0.1): 2} == fresh_of(request)
+    assert ({"fine": [1_000_000, 1_000_001], "other": [1_000_000, 1_000_001]}, False) == shown(request)
+    assert [True] * 2 == ["would choose rate=1.0" in note for note in table.notes if "kept" in note]
+    assert {1.0} == {item.trial.recipe.rate for item in prepare(request_for()).todo}
+
+
+def test_norm_that_base_lacks(request_for, base):
+    """It chooses for itself, beside those whose rate is BASE's."""
+    plugins.register(normbench.Norm("new", lambda site: nn.Identity(), summary="N"))
+    request = request_for(norms=["fine", "new"], base=base)
+    for _ in range(2):
+        written(request, of({0.1: 0.6, 1.0: 0.9}))
+
+    assert {("fine", 0.1): 2, ("new", 1.0): 2} == fresh_of(request)
+    assert ({"fine": [1_000_000, 1_000_001], "new": [1_000_000, 1_000_001]}, False) == shown(request)
+
+
+@pytest.mark.parametrize(
+    ("of_base", "of_head", "message"),
+    [
+        ({"fresh": False}, {}, r"base .*base: it has no fresh seeds; train them there by running the suite again"),
+        ({"norms": ["other"]}, {"norms": ["fine"]}, "it has no results of this suite's norms, tasks and conditions"),
+        ({}, {"settings": {"rates": [1, 10]}}, "it chose rate=0.1 for 'fine' on tiny, which this run does not try"),
+        ({}, {"fresh": False}, "it says where fresh seeds are trained, and this run has none; leave it out"),
+    ],
+    ids=["without fresh seeds", "nothing in common", "another grid", "without"],
+)
+def test_base_that_is_refused(request_for, tmp_path, of_base, of_head, message):
+    """One line says what BASE lacks, and nothing is stored."""
+    base = dataclasses.replace(request_for(**of_base), out=tmp_path / "base")
+    for _ in range(2):
+        written(base, of({0.1: 0.9, 1.0: 0.6}))
+
+    with pytest.raises(UsageError, match=message):
+        prepare(request_for(**of_head, base=base.out))
+
+    assert not Store(request_for().out).exists()
