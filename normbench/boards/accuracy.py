@@ -158,8 +158,8 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
 def _fresh_notes(grid: Grid) -> Iterator[str]:
     """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
     if grid.same_seeds:
-        there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.fresh_due) for row in grid.rows)
-        wanted = sum(len(row.fresh_due) for row in grid.rows)
+        there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.wants_fresh) for row in grid.rows)
+        wanted = sum(len(row.wants_fresh) for row in grid.rows)
         yield (
             "same-seeds: scores are of the seeds that the rates were chosen on, which flatters a norm by up to .7 "
             "standard deviations of a seed; fresh seeds: " + (f"{there} of {wanted} trials" if wanted else "none")

@@ -108,15 +108,15 @@ class Row:
         return {seed: result for seed, result in results.items() if result is not None}
 
     @property
-    def fresh_due(self) -> set[int]:
-        """The fresh seeds that the row is to be reported by: all, but for those of seeds that are not whole yet."""
-        return set(self.fresh) - {seed + FRESH for seed in set(self.seeds) - set(self.complete)}
+    def has_fresh(self) -> bool:
+        """Whether the fresh seeds that are wanted are all stored at the chosen rate, and some have a score."""
+        there = self.fresh_at(self.rate, self.setting)
+        return there.keys() >= self.wants_fresh and bool(self.fresh_scored())
 
     @property
-    def has_fresh(self) -> bool:
-        """Whether the fresh seeds that are due are all stored at the chosen rate, and some have a score."""
-        there, due = self.fresh_at(self.rate, self.setting), self.fresh_due
-        return bool(due) and there.keys() >= due and bool(self.fresh_scored())
+    def wants_fresh(self) -> set[int]:
+        """The fresh seeds that the row is to be reported by: all, but for those of seeds that are not whole yet."""
+        return set(self.fresh) - {seed + FRESH for seed in set(self.seeds) - set(self.complete)}
 
     def fresh_scored(self) -> dict[int, Result]:
         """Return the scored results of fresh seeds at the chosen rate and setting, by seed."""
@@ -342,7 +342,7 @@ def _missing_notes(rows: list[Row]) -> Iterator[str]:
     if stored < planned:
         yield f"{stored} of {planned} trials are stored; a seed counts for a norm once all its rates are"
     for row in rows:
-        planned, edited = row.planned + len(row.fresh), sum(map(row.shows, row.edited))
+        planned, edited = row.planned + len(row.wants_fresh), sum(map(row.shows, row.edited))
         if edited:
             yield (
                 f"{row.label!r}: {edited} of {planned} trials were made from other files than its newest, and "
