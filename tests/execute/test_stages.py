@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 
+import pretended
 import pytest
 from torch import nn
 
@@ -19,10 +20,7 @@ from normbench.execute import prepare, run
 from normbench.execute.run import run_record
 from normbench.store import Store
 from normbench.store.merge import merge
-from normbench.store.records import SCHEMA, TrialRecord
-from normbench.trials import Measure, Trial
-
-MEASURE = Measure(name="accuracy", unit="%", direction="up", chance=0.5, reference=1.0)
+from normbench.trials import Trial
 
 
 def written(request, gave):
@@ -37,28 +35,7 @@ def written(request, gave):
         for item in prepared.todo:
             given = gave(item.trial)
             if given is not None:
-                writer.append(_made_up(item.cell, item.trial, given, record.run))
-
-
-def _made_up(cell, trial, given, run):
-    scored = {"outcome": given} if isinstance(given, str) else {"score": given, "validation": given}
-    return TrialRecord(
-        **{"outcome": "trained", **scored},
-        schema=SCHEMA,
-        key=trial.key,
-        run=run,
-        finished="2024-01-01T00:00:00+00:00",
-        task=trial.task,
-        task_version=trial.task_version,
-        norm=trial.norm,
-        recipe={"rate": trial.recipe.rate},
-        seed=trial.seed,
-        norm_print=cell.norm_print,
-        task_print=cell.task_print,
-        device="cpu",
-        environment="made up",
-        measure=MEASURE,
-    )
+                writer.append(pretended.record_of(item.cell, item.trial, given, record.run))
 
 
 def of(scores):

@@ -44,7 +44,7 @@ def request_for(tmp_path, monkeypatch):
     monkeypatch.setenv("NORMBENCH_TEST_ONCE", str(tmp_path / "once"))
 
     def made(*norms, **options):
-        options = {"throughput": False, "device": "cpu", "out": tmp_path / "out", **options}
+        options = {"throughput": False, "fresh": False, "device": "cpu", "out": tmp_path / "out", **options}
         norms = ["none", *norms]
         return Request(str(tmp_path / "blink.toml"), norms=norms, plugin_files=[FAULTY], **options)
 
