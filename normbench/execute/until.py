@@ -94,7 +94,7 @@ def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
     return {row: kept for row, kept in chosen.items() if kept is not None}
 
 
-def _stays(cell: Cell, earlier: Mapping[tuple[str | None, ...], Kept]) -> Kept | None:
+def _stays(cell: Cell, earlier: Mapping[tuple[str, str, str | None, str | None], Kept]) -> Kept | None:
     """Return what was chosen for a cell's code, where the cell's grid still has it."""
     kept = None if None in cell.prints else earlier.get((*cell.row_id, *cell.prints))
     return kept if kept is not None and kept.rate in cell.rates and kept.setting in cell.settings else None
