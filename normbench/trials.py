@@ -300,6 +300,10 @@ class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defa
         if self.kept is not None:
             yield from (self.trial(self.kept.rate, self.kept.setting, seed) for seed in self.fresh)
 
+    def tries(self, kept: Kept) -> bool:
+        """Whether the grid has this setting and rate."""
+        return kept.rate in self.rates and kept.setting in self.settings
+
     @property
     def chooses(self) -> bool:
         """Whether the grid has more than one setting and rate, so that one is chosen."""

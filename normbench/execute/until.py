@@ -97,7 +97,7 @@ def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
 def _stays(cell: Cell, earlier: Mapping[tuple[str, str, str | None, str | None], Kept]) -> Kept | None:
     """Return what was chosen for a cell's code, where the cell's grid still has it."""
     kept = None if None in cell.prints else earlier.get((*cell.row_id, *cell.prints))
-    return kept if kept is not None and kept.rate in cell.rates and kept.setting in cell.settings else None
+    return kept if kept is not None and cell.tries(kept) else None
 
 
 def _at_look(wanted: set[RowId], kept: Mapping[RowId, Kept], look: int, of_grid: int, cell: Cell) -> Cell | None:
@@ -158,7 +158,7 @@ def _as_base(of_base: Chosen, cell: Cell, look: int | None, held: Mapping[str, G
 
     Where BASE has fresh seeds and no gate reads the grid, the cell's own grid is left as it is.
     """
-    if not of_base.fresh or not cell.fresh:
+    if not of_base.fresh or not cell.fresh or not cell.tries(of_base.kept):
         return msgspec.structs.replace(cell, seeds=of_base.seeds[:look], fresh=[])
     seeds = cell.seeds if held is not None and _of_fresh(held) else of_base.seeds[:look]
     return msgspec.structs.replace(cell, seeds=seeds, fresh=of_base.fresh[:look], kept=of_base.kept)

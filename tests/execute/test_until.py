@@ -8,7 +8,8 @@ from collections import defaultdict
 import pretended
 import pytest
 
-from normbench.execute import until
+from normbench.execute import prepare, until
+from normbench.gates import gates
 from normbench.store import Store
 
 LOOKS = (2, 3, 4)
@@ -110,3 +111,41 @@ def test_norm_without_a_score_ends(decided, request_for):
 
     assert [] == [row for row in comparison.rows if row.norm == "other" and row.seeds]
     assert not [seed for seeds in stored(request_for()).values() for seed in seeds if seed >= 1_000_000]
+
+
+@pytest.fixture
+def sides(request_for, tmp_path):
+    """Return a function that makes BASE of four seeds, best at 0.1, and HEAD of two, best at 1.0; and both requests."""
+
+    def made(**options):
+        base = dataclasses.replace(request_for(seeds=4, **options), out=tmp_path / "base")
+        head = request_for(seeds=2)
+        pretended.store(prepare(base), lambda trial: 1.0 - trial.recipe.rate / 2)
+        pretended.store(prepare(head), gave)
+        return base, head
+
+    return made
+
+
+def bought(base, head, gate, gave):
+    """Let HEAD train what BASE has, until all is decided."""
+    held = gates({gate: "-1pt"}, "a test")
+    run = lambda prepared: pretended.store(prepared, gave)  # noqa: E731
+    until.decided_compare(Store(base.out), Store(head.out), held, LOOKS, head, run)
+
+
+@pytest.mark.parametrize(
+    ("options", "gate", "expected"),
+    [
+        ({}, "accuracy", {0.1: [0, 1, 1_000_000, 1_000_001, 1_000_002, 1_000_003], 1.0: [0, 1, 1_000_000, 1_000_001]}),
+        ({"fresh": False}, "accuracy", {0.1: [0, 1, 2, 3], 1.0: [0, 1, 2, 3, 1_000_000, 1_000_001]}),
+    ],
+    ids=["with fresh seeds", "an older one"],
+)
+def test_head_buys_the_seeds_that_base_has(sides, options, gate, expected):
+    """Fresh ones at BASE's choice, and none of the grid; or seeds of the grid, where BASE has no others."""
+    base, head = sides(**options)
+
+    bought(base, head, gate, lambda trial: 0.9 + 0.05 * (-1) ** trial.seed)
+
+    assert expected == stored(head)
