@@ -277,9 +277,12 @@ class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defa
         )
 
     def trials(self) -> Iterator[Trial]:
-        """Every trial of the cell's grid, one seed after another."""
-        for seed, setting, rate in itertools.product(self.seeds, self.settings, self.rates):
-            yield self.trial(rate, setting, seed)
+        """Yield every trial of the cell's grid, one seed after another."""
+        return itertools.chain.from_iterable(map(self.at_seed, self.seeds))
+
+    def at_seed(self, seed: int) -> Iterator[Trial]:
+        """Yield the trials of the grid's rates and settings at one seed."""
+        return (self.trial(rate, setting, seed) for setting, rate in itertools.product(self.settings, self.rates))
 
     @property
     def row_id(self) -> RowId:
@@ -292,10 +295,14 @@ class Cell(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=True, omit_defa
         return self.norm_print, self.task_print
 
     def every(self, others: Iterable[int] = ()) -> Iterator[Trial]:
-        """Every trial that the cell may have, wherever its fresh seeds are trained, with further seeds of its grid."""
-        yield from msgspec.structs.replace(self, seeds=list({*self.seeds, *others, *self.fresh})).trials()
+        """Yield every trial that the cell may have, wherever its fresh seeds stand, with further seeds of its grid."""
+        yield from itertools.chain.from_iterable(map(self.at_seed, {*self.seeds, *others, *self.fresh}))
         if self.kept is not None:
             yield from (self.trial(self.kept.rate, self.kept.setting, seed) for seed in self.fresh)
+
+    def tries(self, kept: Kept) -> bool:
+        """Whether the grid has this setting and rate."""
+        return kept.rate in self.rates and kept.setting in self.settings
 
     @property
     def chooses(self) -> bool:

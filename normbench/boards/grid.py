@@ -18,7 +18,7 @@ from normbench.store.records import Result, RunRecord, TrialRecord
 from normbench.suites import Published
 from normbench.tables.table import Subject
 from normbench.texts import in_a_line
-from normbench.trials import FAILED, Cell, Measure
+from normbench.trials import FAILED, FRESH, Cell, Measure
 
 Record = TypeVar("Record", Result, TrialRecord)
 
@@ -115,8 +115,8 @@ class Row:
 
     @property
     def wants_fresh(self) -> set[int]:
-        """The fresh seeds that the latest run asked for; where it asked for none, those of all runs."""
-        return set(self.cell.fresh or self.fresh)
+        """The fresh seeds that the row is to be reported by: all, but for those of seeds that are not whole yet."""
+        return set(self.fresh) - {seed + FRESH for seed in set(self.seeds) - set(self.complete)}
 
     def fresh_scored(self) -> dict[int, Result]:
         """Return the scored results of fresh seeds at the chosen rate and setting, by seed."""

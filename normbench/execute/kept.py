@@ -60,7 +60,7 @@ def as_chosen(cells: Sequence[Cell], base: Path, words: Callable[..., str]) -> l
 
 
 def _at(cell: Cell, kept: Kept, where: str) -> Cell:
-    if kept.rate not in cell.rates or kept.setting not in cell.settings:
+    if not cell.tries(kept):
         chosen = assignments({**kept.setting, "rate": kept.rate})
         raise UsageError(f"{where}: it chose {chosen} for {cell.label!r} on {cell.task}, which this run does not try")
     return msgspec.structs.replace(cell, kept=kept)

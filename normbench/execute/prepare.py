@@ -334,7 +334,15 @@ def _compared(cells: list[Cell], stored: Stored) -> dict[str, Any]:
     work = [_work(cell, trial, stage, stored) for cell, trial, stage in in_order(known)]
     placed = {item.cell.row_id for item in work if item.stage == "fresh"}
     open_ = {item.cell.row_id for item in work if not item.done} - placed
-    return {"work": work, "coming": [(cell, seed) for cell in cells if cell.row_id in open_ for seed in cell.fresh]}
+    coming = []
+    for cell, seed in ((one, seed) for one in cells if one.row_id in open_ for seed in one.fresh):
+        # One that is stored at some rate counts as done: more seeds of a grid seldom choose another.
+        there = next((trial for trial in cell.at_seed(seed) if trial.key in stored.done), None)
+        if there is None:
+            coming.append((cell, seed))
+        else:
+            work.append(_work(cell, there, "fresh", stored))
+    return {"work": work, "coming": coming}
 
 
 def in_order(trials: Iterable[Wanted]) -> list[Wanted]:

@@ -70,19 +70,34 @@ def _of_fresh(held: Mapping[str, Gate]) -> bool:
 
 
 def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
-    """Train the grid of the first look, and return what it chooses for each row that has fresh seeds."""
+    """Train the grid of the first look, and return what it chooses for each row that has fresh seeds.
+
+    What an earlier run of these looks chose for the same code stays, also where a trial that failed is tried again.
+    """
 
     def grid_alone(cell: Cell) -> Cell:
         return msgspec.structs.replace(cell, fresh=[]) if cell.fresh else cell
 
     cells = [cell for cell in prepare(request).cells if cell.fresh]
     grid = on_device(prepare(request, narrowed=grid_alone))
+    earlier = {
+        (*cell.row_id, *cell.prints): cell.kept
+        for one in grid.store.runs()
+        for cell in one.cells
+        if one.looks and cell.kept is not None
+    }
     if any(item.cell.row_id in {cell.row_id for cell in cells} for item in grid.todo):
         run(grid)
         grid = on_device(prepare(request, narrowed=grid_alone))
     results = {key: result for key, (result, edited) in grid.stored.latest.items() if not edited}
-    chosen = {cell.row_id: plan.kept_of(cell, results) for cell in cells}
+    chosen = {cell.row_id: _stays(cell, earlier) or plan.kept_of(cell, results) for cell in cells}
     return {row: kept for row, kept in chosen.items() if kept is not None}
+
+
+def _stays(cell: Cell, earlier: Mapping[tuple[str, str, str | None, str | None], Kept]) -> Kept | None:
+    """Return what was chosen for a cell's code, where the cell's grid still has it."""
+    kept = None if None in cell.prints else earlier.get((*cell.row_id, *cell.prints))
+    return kept if kept is not None and cell.tries(kept) else None
 
 
 def _at_look(wanted: set[RowId], kept: Mapping[RowId, Kept], look: int, of_grid: int, cell: Cell) -> Cell | None:
@@ -143,7 +158,7 @@ def _as_base(of_base: Chosen, cell: Cell, look: int | None, held: Mapping[str, G
 
     Where BASE has fresh seeds and no gate reads the grid, the cell's own grid is left as it is.
     """
-    if not of_base.fresh or not cell.fresh:
+    if not of_base.fresh or not cell.fresh or not cell.tries(of_base.kept):
         return msgspec.structs.replace(cell, seeds=of_base.seeds[:look], fresh=[])
     seeds = cell.seeds if held is not None and _of_fresh(held) else of_base.seeds[:look]
     return msgspec.structs.replace(cell, seeds=seeds, fresh=of_base.fresh[:look], kept=of_base.kept)

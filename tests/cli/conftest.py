@@ -184,13 +184,13 @@ def train(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(train):
-    """Train at two rates, once for all tests, and return the folder."""
+    """Train at two rates, and a fresh seed at the better, once for all tests, and return the folder."""
     return train("--set", "rates=[0.1, 1]")
 
 
 @pytest.fixture
 def results(trained):
-    """Return results/quick in the current folder: two norms, two rates, one seed, one epoch."""
+    """Return results/quick in the current folder: two norms, two rates, one seed and a fresh one, one epoch."""
     shutil.copytree(trained, "results/quick")
     return Path("results/quick")
 

@@ -28,9 +28,9 @@ def measured(trained, tmp_path_factory):
 
 
 def export(normbench, folder, file):
-    """Export a folder with four trials and a session."""
+    """Export a folder with four trials of the grid, two of fresh seeds, and a session."""
     ran = normbench("export", folder, "-o", file)
-    assert (0, "", f"{file} written: 4 trials, 1 throughput session\n") == (ran.status, ran.out, ran.err)
+    assert (0, "", f"{file} written: 6 trials, 1 throughput session\n") == (ran.status, ran.out, ran.err)
     return Path(file)
 
 
@@ -171,7 +171,7 @@ def test_a_record_is_a_line(exported):
 
     assert ["schema", *names] == list(document)
     assert records == lines
-    assert (4, 1) == (len(document["trials"]), len(document["sessions"]))
+    assert (6, 1) == (len(document["trials"]), len(document["sessions"]))
 
 
 def test_what_was_trained_again_is_left_out(normbench, small, plugin, forget):
@@ -235,7 +235,7 @@ def test_a_line_that_cannot_be_read_is_named(normbench, results):
     ran = normbench("export", results, "-o", "all.json")
 
     assert 0 == ran.status
-    assert "normbench: results/quick/trials.jsonl line 5: " in ran.err
+    assert "normbench: results/quick/trials.jsonl line 7: " in ran.err
     assert "foreign" not in Path("all.json").read_text()
 
 

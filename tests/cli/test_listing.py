@@ -56,7 +56,7 @@ def test_a_suite_lists_its_grid(normbench):
     ran = normbench("list", "suites", "--json")
 
     [suite] = [suite for suite in ran.json["suites"] if suite["name"] == "quick"]
-    assert [0.01, 0.1, 1.0, 3.0, 10.0] == suite["rates"]
+    assert [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0] == suite["rates"]
     assert (["digits-cnn"], 5, 3) == (suite["tasks"], len(suite["norms"]), suite["seeds"])
 
 

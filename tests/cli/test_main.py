@@ -84,7 +84,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(small, lines, monkeypatch)
     assert (4, "") == (full.status, full.out)
     assert full.err.endswith("normbench: out: the disk is full; what was stored before is kept\n")
     assert 0 == again.status
-    assert 4 == len({record["key"] for record in lines("out")}) == len(lines("out"))
+    assert 6 == len({record["key"] for record in lines("out")}) == len(lines("out"))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_folder_that_is_lost_during_a_run_ends_it(small, normbench, lines, mon
     assert str(saved) in lost.err
     assert 1 == lost.err.count("\n")
     assert 0 == again.status
-    assert 2 == len({record["key"] for record in lines(saved)}) == len(lines(saved))
+    assert 3 == len({record["key"] for record in lines(saved)}) == len(lines(saved))
 
 
 def test_a_name_that_is_no_text_is_stored(small, lines):

@@ -8,10 +8,13 @@ import pytest
 
 @pytest.fixture(scope="module")
 def whole(train, tmp_path_factory):
-    """Return a folder with three results: of seed 0 in one, of seed 1 in another, and of both in the third."""
+    """Return a folder with three results: of seed 0 in one, of seed 1 in another, and of both in the third.
+
+    Without fresh seeds: each half would choose their rate for itself.
+    """
     folder = tmp_path_factory.mktemp("halves")
     for name, seeds in (("a", "0,"), ("b", "1,"), ("all", "0,1")):
-        train("--set", "rates=[0.1, 1]", "--seeds", seeds, out=folder / name)
+        train("--set", "rates=[0.1, 1]", "--no-fresh", "--seeds", seeds, out=folder / name)
     return folder
 
 
@@ -53,7 +56,8 @@ def test_nothing_of_a_merged_folder_is_trained_again(small, normbench, halves):
     normbench("merge", *halves, "-o", "merged")
     before = Path("merged/trials.jsonl").read_bytes()
 
-    ran = small("--norm", "none", "--norm", "batchnorm", "--set", "rates=[0.1, 1]", "--seeds", "2", "--out", "merged")
+    asked = ("--norm", "none", "--norm", "batchnorm", "--set", "rates=[0.1, 1]", "--seeds", "2", "--no-fresh")
+    ran = small(*asked, "--out", "merged")
 
     assert 0 == ran.status
     assert before == Path("merged/trials.jsonl").read_bytes()

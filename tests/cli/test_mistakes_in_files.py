@@ -90,6 +90,7 @@ BY_HAND = {
     "seeds of a suite": (suite('seeds = "3"'), "seeds: expected"),
     "seeds a float": (suite("seeds = 1.5"), "seeds: expected"),
     "seeds of texts": (suite('seeds = ["a"]'), "seeds"),
+    "seeds that are fresh": (suite("seeds = [0, 2000000]"), "seeds has 2000000; seeds from 1000000 on are fresh ones"),
     "seeds an empty list": (suite("seeds = []"), "seeds is []"),
     "seeds too many": (suite("seeds = 10001"), "seeds is 10001, the number of seeds, at most 10000"),
     "fix a number": (suite(fix="5"), "fix: expected"),

@@ -28,6 +28,22 @@ TABLE = {
         run("--until", "decided", "--max-seeds", "3", "--seeds", "2"),
         "--seeds 2: with --until decided",
     ),
+    # the choice of BASE
+    "base absent": (run("--base", "absent"), "--base absent: no results there"),
+    "base a folder": (["plan", "quick", "--base", "folder"], "--base folder: no results there"),
+    "base no results": (run("--base", "a-file"), "a-file"),
+    "base of another suite": (
+        run("--base", "stored.json"),
+        "--base stored.json: it has no results of this suite's norms",
+    ),
+    "base without fresh seeds to place": (
+        run("--base", "stored.json", "--no-fresh"),
+        "this run has none; leave it out",
+    ),
+    "base where nothing is chosen": (
+        run("--base", "stored.json", "--set", "rates=1"),
+        "this run has none; leave it out",
+    ),
     **{
         f"gate {text!r} of {command[0]}": ([*command, "--fail", text], words)
         for command in (["run", "quick"], ["compare", "stored.json", "stored.json"], ["calibrate", "stored.json"])

@@ -29,9 +29,9 @@ def test_a_plan_is_what_a_run_then_does(planned, normbench):
     ran = normbench("run", *ASKED, 2, "--executor", "serial", "--no-throughput")
     after = planned(2, "--json")
 
-    assert (4, 4) == (before.json["trials"], before.json["to_run"])
-    assert "4 trials run, 0 were stored before" in ran.err
-    assert (4, 0) == (after.json["trials"], after.json["to_run"])
+    assert (6, 6) == (before.json["trials"], before.json["to_run"])
+    assert "6 trials run, 0 were stored before" in ran.err
+    assert (6, 0) == (after.json["trials"], after.json["to_run"])
     assert "results/quick; to run: 1 throughput session, about 20 seconds\n" in planned(2).out
 
 
@@ -59,8 +59,8 @@ def test_the_table_counts_by_norm(normbench, results):
 
     assert (0, "") == (ran.status, ran.err)
     rows = [line.split() for line in ran.out.splitlines()[2:4]]
-    assert [["digits-cnn,", "epochs=1", "none", "15", "2", "13"], ["digits-cnn,", "epochs=1"]] == [rows[0], rows[1][:2]]
-    assert ["layer-norm", "15", "0", "15"] == rows[1][2:]
+    assert [["digits-cnn,", "epochs=1", "none", "24", "3", "21"], ["digits-cnn,", "epochs=1"]] == [rows[0], rows[1][:2]]
+    assert ["layer-norm", "24", "0", "24"] == rows[1][2:]
 
 
 def test_the_time_is_unknown_until_a_trial_is_stored(planned, results):
@@ -69,9 +69,9 @@ def test_the_time_is_unknown_until_a_trial_is_stored(planned, results):
 
     known, known_json = planned(2), planned(2, "--json")
 
-    assert "4 of 4 trials to run, into fresh; time: unknown until one trial is stored" in fresh.out
+    assert "6 of 6 trials to run, into fresh; time: unknown until one trial is stored" in fresh.out
     assert fresh_json.json["seconds"] is None
-    assert "2 of 4 trials to run, into results/quick; time: about " in known.out
+    assert "3 of 6 trials to run, into results/quick; time: about " in known.out
     assert known_json.json["seconds"] > 0
 
 
@@ -83,20 +83,42 @@ def test_trials_lists_each_with_its_key(planned, results, lines):
 
     listed = [line for line in ran.out.splitlines() if " at rate " in line]
     assert f"{stored[0]['key']}  'none' at rate 1, seed 0: {stored[0]['outcome']}" == listed[1]
-    assert [True, True, False, False] == ["to run" not in line for line in listed]
+    assert [True, True, False, False, True] == ["to run" not in line for line in listed]
+    coming = [line.strip() for line in ran.out.splitlines() if "chooses" in line]
+    assert ["'none' at the rate that its grid chooses, seed 1000001: to run"] == coming
 
 
 def test_json_has_every_trial(planned, results, lines):
-    """--json has of each trial its key, norm, condition, rate, seed, what is stored and whether it is to run."""
+    """--json has of each trial its key, norm, condition, rate, seed, what is stored and whether it is to run.
+
+    Of a fresh seed that is not stored the rate, and so the key, is not known while its grid lacks trials.
+    """
     stored = {record["key"]: record["outcome"] for record in lines(results)}
 
     ran = planned("0,3", "--json")
 
     assert ("quick", "results/quick") == (ran.json["suite"], ran.json["folder"])
-    first, _, _, last = ran.json["work"]
-    expected = {"task": "digits-cnn", "norm": "none", "condition": {"epochs": 1}, "rate": 0.1, "seed": 0}
+    first, _, _, last, known, coming = ran.json["work"]
+    expected = {
+        "task": "digits-cnn",
+        "norm": "none",
+        "condition": {"epochs": 1},
+        "rate": 0.1,
+        "seed": 0,
+        "stage": "grid",
+    }
     assert {**expected, "key": first["key"], "stored": stored[first["key"]], "to_run": False} == first
     assert (1.0, 3, None, True) == (last["rate"], last["seed"], last["stored"], last["to_run"])
+    assert ("fresh", 1_000_000, False) == (known["stage"], known["seed"], known["to_run"])
+    assert {
+        **expected,
+        "key": None,
+        "rate": None,
+        "seed": 1_000_003,
+        "stage": "fresh",
+        "stored": None,
+        "to_run": True,
+    } == coming
 
 
 def test_an_edited_layer_is_planned_anew(normbench, small, plugin, forget):
@@ -121,7 +143,7 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
 
     assert 0 == ran.status
     assert "normbench: plugin a_bad_plugin 1.0 failed: ModuleNotFoundError" in ran.err
-    assert "75 of 75 trials to run" in ran.out
+    assert "120 of 120 trials to run" in ran.out
 
 
 def test_trials_are_named_by_all_in_which_they_differ(normbench):

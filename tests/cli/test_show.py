@@ -72,6 +72,17 @@ def test_json_is_the_whole_record(normbench, record, lines, results):
     assert {**record, "environment": environment} == ran.json
 
 
+def test_fresh_trial(normbench, results, lines):
+    """Its rate follows from the grid: the command that trains it is that of the whole run."""
+    fresh = next(one for one in lines(results) if one["seed"] == 1_000_000)
+
+    ran = normbench("show", fresh["key"])
+
+    told = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
+    assert (0, "1000000") == (ran.status, told["seed"])
+    assert ran.out.rstrip().endswith("(a fresh seed, at the rate that the grid chose)")
+
+
 def test_in_names_the_folder(normbench, record, results):
     """--in looks into that folder alone."""
     results.rename("elsewhere")

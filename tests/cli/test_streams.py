@@ -126,4 +126,4 @@ def test_a_run_goes_on_without_a_reader(spawn, plugin, lines, gone):
 
     assert 4 == process.wait()
     assert ["error", "error"] == [trial["outcome"] for trial in lines("results/quick") if trial["norm"] == "broken"]
-    assert 4 == len(lines("results/quick"))
+    assert 5 == len(lines("results/quick"))

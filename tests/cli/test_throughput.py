@@ -207,7 +207,7 @@ def test_a_folder_measured_so_is_done(normbench, results, lines):
     words = ("--set", "rates=[0.1, 1]", "--seeds", "1", "--norm", "none", "--norm", "batchnorm", "--json")
     ran = normbench("run", "quick", *ASKED, *words)
 
-    assert "0 trials run, 4 were stored before; all in results/quick\n" == ran.err
+    assert "0 trials run, 6 were stored before; all in results/quick\n" == ran.err
     assert ["accuracy", "stability", "throughput"] == [board["board"] for board in ran.json["boards"]]
 
 

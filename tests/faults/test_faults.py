@@ -41,7 +41,7 @@ baseline = "none"
 rates = [0.01, 0.1, 1]
 seeds = 2
 """
-TRIALS = 18
+TRIALS = 24
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def request_for(tmp_path, monkeypatch):
     monkeypatch.setenv("NORMBENCH_TEST_ONCE", str(tmp_path / "once"))
 
     def made(*norms, **options):
-        options = {"throughput": False, "device": "cpu", "out": tmp_path / "out", **options}
+        options = {"throughput": False, "fresh": False, "device": "cpu", "out": tmp_path / "out", **options}
         norms = ["none", *norms]
         return Request(str(tmp_path / "blink.toml"), norms=norms, plugin_files=[FAULTY], **options)
 
@@ -337,7 +337,7 @@ def test_a_trial_gives_the_same_bits_wherever_it_runs(request_for, tmp_path):
         run(prepare(request))
         found.append({record.key: (record.score, record.series) for record in Store(request.out).trials()})
 
-    assert 4 == len(found[0])
+    assert 6 == len(found[0])
     assert found[0] == found[1] == found[2]
 
 
@@ -354,7 +354,7 @@ def test_a_script_needs_no_main_guard_and_its_norms_reach_the_workers(request_fo
         "        return x - x.mean(0)\n"
         "normbench.register(normbench.Norm('mine', lambda site, x=1.0: Mine(), summary='S'))\n"
         f"results = normbench.run({str(tmp_path / 'blink.toml')!r}, norms='mine', plugin_files={str(FAULTY)!r},\n"
-        f"    out={str(tmp_path / 'out')!r}, throughput=False, jobs=2)\n"
+        f"    out={str(tmp_path / 'out')!r}, throughput=False, fresh=False, jobs=2)\n"
         "print(*{trial.outcome for trial in results.trials()})\n"
     )
 
