@@ -121,7 +121,7 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
 
     assert 0 == ran.status
     assert "normbench: plugin a_bad_plugin 1.0 failed: ModuleNotFoundError" in ran.err
-    assert "75 of 75 trials to run" in ran.out
+    assert "120 of 120 trials to run" in ran.out
 
 
 def test_trials_are_named_by_all_in_which_they_differ(normbench):
