@@ -71,7 +71,7 @@ def test_normbench_leaderboard_of_10000_trials(benchmark, folder):
 
 
 def test_normbench_run_quick(benchmark, tmp_path):
-    """Run the whole suite once: 75 trials and a throughput session, from nothing to the three leaderboards."""
+    """Run the whole suite once: 120 trials and a throughput session, from nothing to the three leaderboards."""
     benchmark.pedantic(lambda: answer("run", "quick", "--out", str(tmp_path / "out"), "--device", "cpu"), rounds=1)
 
     benchmark.extra_info["allowed"] = "75 s"
