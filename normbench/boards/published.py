@@ -19,19 +19,29 @@ LEAST_SEEDS = 3
 class Figure:
     """A norm's published score and ours, in the board's unit, and the difference, signed so that + is better.
 
-    `half` is half the width of its 95% interval, and `p` that of Welch's test; NaN where there is none.
+    `spread` and `runs` are the source's standard deviation and number of runs, as far as it gives them. `half` is half
+    the width of the difference's 95% interval, and `p` that of Welch's test; NaN where there is none.
     """
 
     norm: str
     published: float
     ours: float
     difference: float
+    spread: float | None
+    runs: int
     half: float = math.nan
     p: float = math.nan
 
     def said(self, digits: int) -> str:
         """Return the difference with its interval, as notes say it."""
         return f"{self.difference:+.{digits}f}" + ("" if math.isnan(self.half) else f" ±{self.half:.{digits}f}")
+
+    @property
+    def behind(self) -> str:
+        """What the source says of its runs, in brackets."""
+        runs = [f"{self.runs} run{'s' * (self.runs > 1)}"] if self.runs else []
+        spread = [f"sd {self.spread:g}"] if self.spread is not None else []
+        return f" ({', '.join(runs + spread)})" if runs or spread else ""
 
 
 def published_score(grid: Grid, row: Row) -> float | None:
@@ -52,8 +62,11 @@ def published_notes(grid: Grid) -> Iterator[str]:
     digits, unit = (2, "points") if grid.measure.unit == "%" else (3, grid.measure.unit)
     figures = list(_figures(grid))
     if figures:
-        differences = ", ".join(f"{figure.norm!r} {figure.said(digits)}" for figure in figures)
-        yield f"here against published ({unit or 'score'}; + is better here; ±: 95%, by Welch's test): {differences}"
+        differences = ", ".join(f"{figure.norm!r} {figure.said(digits)}{figure.behind}" for figure in figures)
+        yield (
+            f"here against published ({unit or 'score'}; + is better here; ±: 95%, by Welch's test), with the source's "
+            f"runs: {differences}"
+        )
     yield from _verdicts([figure for figure in figures if not math.isnan(figure.p)], digits)
     if untested := ", ".join(repr(figure.norm) for figure in figures if math.isnan(figure.p)):
         yield (
@@ -81,7 +94,7 @@ def _figures(grid: Grid) -> Iterator[Figure]:
             # Where neither side varies nothing says how much another try would.
             if error:
                 half, p = float(stdtrit(freedom, 0.975)) * error, 2 * float(stdtr(freedom, -abs(difference) / error))
-        yield Figure(row.label, theirs, ours, difference, half, p)
+        yield Figure(row.label, theirs, ours, difference, spread, runs, half, p)
 
 
 def _verdicts(figures: Sequence[Figure], digits: int) -> Iterator[str]:
@@ -92,7 +105,7 @@ def _verdicts(figures: Sequence[Figure], digits: int) -> Iterator[str]:
         if p <= 0.05:
             yield (
                 f"not reproduced: {figure.norm!r}, published {figure.published:g}, here {figure.ours:.{digits}f}, a "
-                f"difference of {figure.said(digits)} (p {p:.2g}, Holm's correction over {len(figures)} made)"
+                f"difference of {figure.said(digits)} (p {p:.2g} after Holm's correction)"
             )
 
 

@@ -19,8 +19,8 @@ Sure: TypeAlias = NDArray[np.bool_]
 
 #: The table's variance counts for this many degrees of freedom at most, beside the n - 1 of a pair's own.
 SHARED = 4
-#: Norms' own spreads are alike where Bartlett's test has a larger p.
-ALIKE = 0.3
+#: Pairs share it from this number of seeds on, where Bartlett's test of the norms' spreads has a larger p than this.
+SHARED_FROM, ALIKE = 3, 0.3
 #: A difference that is smaller, relative to the scores, is one of rounding.
 ROUNDING = 1e-12
 
@@ -119,7 +119,7 @@ def _tested(differences: Scores, norms: NDArray[np.int_]) -> tuple[Scores, Score
         v = (spread**2).sum(axis=-1) / free
         c = 2 * gammaincinv(free / 2, 0.5) / free
         v0 = _median(np.where(tested, v / c, np.nan))
-        shared = np.where(n >= 3, np.clip((norms - 2)[..., None] * free, 0, SHARED), 0)
+        shared = np.where(n >= SHARED_FROM, np.clip((norms - 2)[..., None] * free, 0, SHARED), 0)
         shrunk = np.where(shared > 0, np.maximum(v, (shared * v0[..., None] + free * v) / (shared + free)), v)
         t = np.abs(mean) / np.sqrt(shrunk / np.maximum(n, 1))
         # Where nothing varies, in the pair or in the table, nothing says how much it would with other seeds.

@@ -109,7 +109,7 @@ def test_what_was_not_reproduced_by_welchs_test(
     table = measured(folder, AROUND_85, theirs, spread, runs)
 
     [told] = notes(table, "here against published (points")
-    assert told.endswith(f"'batchnorm' {85 - theirs:+.2f} ±{half:.2f}")
+    assert told.endswith(f"'batchnorm' {85 - theirs:+.2f} ±{half:.2f} ({runs} runs, sd {spread:g})")
     assert reproduced == (test.pvalue > 0.05)
     expected = f"not reproduced: 'batchnorm', published {theirs:g}, here 85.00, a difference of {85 - theirs:+.2f} ±"
     assert reproduced == (not notes(table, expected))
@@ -127,25 +127,24 @@ def test_figures_of_a_table_share_the_five_per_cent(folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "spread", "runs"),
+    ("scores", "spread", "runs", "behind"),
     [
-        (AROUND_85, None, 400),
-        (AROUND_85, 0.5, None),
-        (AROUND_85, 0.5, 1),
-        ([0.83, 0.87], 0.5, 400),
-        ([0.83, 0.2, 0.87], 0.5, 400),
-        ([0.85, 0.85, 0.85], 0.0, 400),
+        pytest.param(AROUND_85, None, 400, "(400 runs)", id="no spread"),
+        pytest.param(AROUND_85, 0.5, None, "(sd 0.5)", id="no runs"),
+        pytest.param(AROUND_85, 0.5, 1, "(1 run, sd 0.5)", id="one run"),
+        pytest.param([0.83, 0.87], 0.5, 400, "(400 runs, sd 0.5)", id="two seeds"),
+        pytest.param([0.83, 0.2, 0.87], 0.5, 400, "(400 runs, sd 0.5)", id="a failed seed"),
+        pytest.param([0.85, 0.85, 0.85], 0.0, 400, "(400 runs, sd 0)", id="nothing varies"),
     ],
-    ids=["no spread", "no runs", "one run", "two seeds", "a failed seed", "nothing varies"],
 )
 def test_without_an_error_on_both_sides_there_is_no_verdict(
-    folder, scores: list[float], spread: float | None, runs: int | None
+    folder, scores: list[float], spread: float | None, runs: int | None, behind: str
 ) -> None:
     """What does not say how much it varies is not called reproduced or not; the difference is told all the same."""
     table = measured(folder, scores, 99.0, spread, runs)
 
     [told] = notes(table, "here against published")
-    assert told.endswith(f"'batchnorm' {100 * np.mean(scores) - 99:+.2f}")
+    assert told.endswith(f"'batchnorm' {100 * np.mean(scores) - 99:+.2f} {behind}")
     assert [] == notes(table, "not reproduced")
     assert 1 == len(notes(table, "no verdict on 'batchnorm'"))
 
