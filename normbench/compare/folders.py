@@ -52,7 +52,7 @@ def compare(
     opened, rows = [], []
     for grid in grids:
         other = others.get(grid.table_id)
-        rounded = _steps(grid, other)
+        rounded = steps(grid, *([other] if other else []))
         for row in grid.rows:
             if (row.cell.table_id, row.cell.norm_id) in unchanged:
                 rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="unchanged"))
@@ -85,7 +85,7 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
     opened = [
         _Open(grid, row, one, gates.get(one.metric.name))
         for grid in gather(store, only)
-        for rounded in [_steps(grid)]
+        for rounded in [steps(grid)]
         for base in [row for row in grid.rows if row.label == grid.baseline][:1]
         for row in grid.rows
         if row is not base
@@ -102,12 +102,6 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
         warnings=list(_weak(opened, gates, rows)),
         looks=looks,
     )
-
-
-def _steps(grid: Grid, other: Grid | None = None) -> Steps:
-    """Return the steps of a table's scores, from what both sides have of it."""
-    rows = [*grid.rows, *(other.rows if other else [])]
-    return steps(grid.measure, (result for row in rows for result in row.results.values()))
 
 
 def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
