@@ -108,7 +108,8 @@ def _failures() -> list[str]:
 def _rounding() -> list[str]:
     """Return how often gates err on shares of 360 samples, without and with rounding as the least variance."""
     lines = [
-        "| spread, points | m, points | seeds | false alarms, loss of m/2: without | with | ok, loss of m: without | with |",
+        "| spread, points | m, points | seeds | false alarms, loss of m/2: without | with | ok, loss of m: without "
+        "| with |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for spread in (0.001, 0.003):

@@ -195,7 +195,7 @@ def _decided(
     decisions = dict(zip(tests, decide(list(tests.values()), looks), strict=True))
     spread = spreads([one.contrast for one in opened])
     for one in opened:
-        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name), looked=bool(looks))
+        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name), len(looks))
     for speed in speeds:
         yield _speed(speed, decisions.get(id(speed)), gate)
 
@@ -219,7 +219,7 @@ def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> Compa
     )
 
 
-def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked: bool) -> ComparedRow:
+def _row(one: _Open, decision: Decision | None, spread: float | None, looks: int) -> ComparedRow:
     contrast, differences, test = one.contrast, one.contrast.differences, one.contrast.metric.test
     n = len(differences)
     # A share of failures has them in its number.
@@ -234,7 +234,9 @@ def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked:
         word = "ok" if decision else "~"
     nearly = decision is not None and decision.nearly and word == "unclear"
     told = decision is not None and (decision.failed or nearly)
-    enough = one.gate is None or nearly or could_be_ok(test, n, one.gate.margin, spread, contrast.least)
+    enough = nearly or (
+        one.gate is not None and could_be_ok(test, n, one.gate.margin, spread, contrast.least, max(1, looks))
+    )
     return ComparedRow(
         **_common(one.grid, one.row),
         metric=contrast.metric.words,
@@ -251,5 +253,5 @@ def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked:
         could_be_ok=word != "unclear" or enough,
         flags=flags,
         why=contrast.failures(len(seen)) if told else "",
-        stopped=looked and decision is not None and word != "unclear",
+        stopped=looks > 0 and decision is not None and word != "unclear",
     )

@@ -128,20 +128,28 @@ def contrasts(
     # A norm that does not support some rate still has an accuracy at the chosen one.
     chosen = _points(base, [base.rate]), _points(head, [head.rate])
     same_code = same_made(base, head)
-    for metric in METRICS.values():
-        ours, theirs = chosen if metric.is_score else whole
+    for of_score, (ours, theirs) in ((True, chosen), (False, whole)):
         seeds = sorted(set(ours) & set(theirs))
-        if not seeds or (len(grid) < 2 and metric.needs_grid):
+        if not seeds:
             continue
-        unit = metric.unit(measure, gates.get(metric.name))
-        sides = ((ours, base), (theirs, head))
-        before, after = ({seed: _seen(points[seed], row, measure) for seed in seeds} for points, row in sides)
-        values = [{seed: metric.value(side[seed], unit) for seed in seeds} for side in (before, after)]
+        before = {seed: _seen(ours[seed], base, measure) for seed in seeds}
+        after = {seed: _seen(theirs[seed], head, measure) for seed in seeds}
         same = frozenset(seed for seed in seeds if same_code and _bits(ours[seed]) == _bits(theirs[seed]))
-        first = before[seeds[0]], after[seeds[0]]
-        yield Contrast(
-            metric, unit, values[0], values[1], before, after, same, metric.sign(measure), metric.rounding(first, steps)
-        )
+        for metric in METRICS.values():
+            if metric.is_score is not of_score or (len(grid) < 2 and metric.needs_grid):
+                continue
+            unit = metric.unit(measure, gates.get(metric.name))
+            yield Contrast(
+                metric,
+                unit,
+                {seed: metric.value(points, unit) for seed, points in before.items()},
+                {seed: metric.value(points, unit) for seed, points in after.items()},
+                before,
+                after,
+                same,
+                metric.sign(measure),
+                metric.rounding((before[seeds[0]], after[seeds[0]]), steps),
+            )
 
 
 def _points(row: Row, grid: list[float]) -> dict[int, dict[float, Result]]:
