@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from normbench.boards.grid import Grid, gather
 from normbench.compare.gates import check_units
 from normbench.compare.metrics import METRICS
-from normbench.compare.pairs import contrasts
+from normbench.compare.pairs import Contrast, contrasts
+from normbench.compare.rounding import steps
 from normbench.compare.simulate import OK, REGRESSED, Group, Rate, any_regressed, called, normal, shifted, verdicts
 from normbench.errors import UsageError
 from normbench.gates import Gate
@@ -31,14 +32,22 @@ SEEDS = (3, 5, 8, 10, 20)
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows that one gate applies to: each seed's value, shape (rows, seeds), + is better."""
+    """The rows that one gate applies to: each seed's value, + is better, and whether it trained, shape (rows, seeds).
+
+    `least` is the variance of a difference by rounding alone, for each row.
+    """
 
     gate: Gate
     values: Floats
+    trained: NDArray[np.bool_]
+    least: Floats
 
-    def group(self, differences: Floats) -> Group:
-        """Return differences of these rows, shape (repetitions, rows, seeds), as they are to be decided."""
-        return Group(METRICS[self.gate.metric].test, differences, self.gate.margin)
+    def group(self, base: NDArray[np.int_], head: NDArray[np.int_]) -> Group:
+        """Return what is decided where these seeds, shape (repetitions, seeds), are BASE's and HEAD's."""
+        differences = np.stack([row[head] - row[base] for row in self.values], axis=1)
+        trained = self.trained.astype(np.int8)
+        lost = np.stack([row[base] - row[head] for row in trained], axis=1)
+        return Group(METRICS[self.gate.metric].test, differences, self.gate.margin, self.least, lost)
 
 
 def calibrate(store: Store, gates: dict[str, Gate], *, repetitions: int = 10_000, seed: int = 0) -> list[Table]:
@@ -62,17 +71,19 @@ def _values(grids: Sequence[Grid], gate: Gate) -> _Rows | None:
     """Return a metric's values of every norm of every table, over the seeds that all of them have."""
     if gate.metric not in METRICS:
         return None
-    rows: list[dict[int, float]] = []
+    rows: list[Contrast] = []
     for grid in grids:
         check_units(gate, grid)
+        rounded = steps(grid)
         for row in grid.rows:
-            rows += [
-                {seed: one.sign * value for seed, value in one.base.items()}
-                for one in contrasts(grid.measure, row, row, {gate.metric: gate})
-                if one.metric.name == gate.metric and len(one.base) > 1
-            ]
-    shared = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
-    return _Rows(gate, np.array([[row[seed] for seed in shared] for row in rows])) if len(shared) > 1 else None
+            found = contrasts(grid.measure, row, row, {gate.metric: gate}, rounded)
+            rows += [one for one in found if one.metric.name == gate.metric and len(one.base) > 1]
+    shared = sorted(set.intersection(*(set(row.base) for row in rows))) if rows else []
+    if len(shared) < 2:
+        return None
+    values = np.array([[row.sign * row.base[seed] for seed in shared] for row in rows])
+    trained = np.array([[row.before[seed].trains for seed in shared] for row in rows])
+    return _Rows(gate, values, trained, np.array([row.least for row in rows]))
 
 
 _COLUMNS = [
@@ -91,7 +102,15 @@ def _simulated(rows: _Rows, many: int, repetitions: int, seed: int) -> Table:
     lines = []
     for n in SEEDS:
         draw = partial(
-            shifted, normal, seeds=n, rows=many, spread=spread, margin=margin, repetitions=repetitions, seed=seed
+            shifted,
+            normal,
+            seeds=n,
+            rows=many,
+            spread=spread,
+            margin=margin,
+            least=statistics.median(rows.least.tolist()),
+            repetitions=repetitions,
+            seed=seed,
         )
         none, half, whole, two = draw(loss=0), draw(loss=0.5), draw(loss=1), draw(loss=2, one=True)
         power = called(two, REGRESSED, slice(0, 1))
@@ -115,8 +134,7 @@ def _resampled(gated: Sequence[_Rows], repetitions: int, seed: int) -> Table | N
     lines = []
     for n in [n for n in SEEDS if 2 * n <= most]:
         order = rng.permuted(np.tile(np.arange(most), (repetitions, 1)), axis=1)[:, : 2 * n]
-        base, head = order[:, :n], order[:, n:]
-        drawn = [rows.group(np.stack([row[head] - row[base] for row in rows.values], axis=1)) for rows in gated]
+        drawn = [rows.group(order[:, :n], order[:, n:]) for rows in gated]
         none, half, whole = (_verdicts(drawn, loss) for loss in (0.0, 0.5, 1.0))
         rates = [any_regressed(none), any_regressed(half), called(whole, OK), _power(drawn), called(none, OK)]
         lines.append(_line(f"{n} seeds", n, rates))

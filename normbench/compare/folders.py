@@ -58,7 +58,7 @@ def compare(
     opened, rows = [], []
     for grid in grids:
         other = others.get(grid.table_id)
-        rounded = _steps(grid, other)
+        rounded = steps(grid, *([other] if other else []))
         for row in grid.rows:
             if (row.cell.table_id, row.cell.norm_id) in unchanged:
                 rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="unchanged"))
@@ -92,7 +92,7 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
     opened = [
         _Open(grid, row, one, gates.get(one.metric.name))
         for grid in gather(store, only)
-        for rounded in [_steps(grid)]
+        for rounded in [steps(grid)]
         for base in [row for row in grid.rows if row.label == grid.baseline][:1]
         for row in grid.rows
         if row is not base
@@ -109,12 +109,6 @@ def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int],
         warnings=list(_weak(opened, gates, rows)),
         looks=looks,
     )
-
-
-def _steps(grid: Grid, other: Grid | None = None) -> Steps:
-    """Return the steps of a table's scores, from what both sides have of it."""
-    rows = [*grid.rows, *(other.rows if other else [])]
-    return steps(grid.measure, (result for row in rows for result in row.shown))
 
 
 def _sorted(rows: list[ComparedRow]) -> list[ComparedRow]:
@@ -208,7 +202,7 @@ def _decided(
     decisions = dict(zip(tests, decide(list(tests.values()), looks), strict=True))
     spread = spreads([one.contrast for one in opened])
     for one in opened:
-        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name), looked=bool(looks))
+        yield _row(one, decisions.get(id(one)), spread.get(one.contrast.metric.name), len(looks))
     for speed in speeds:
         yield _speed(speed, decisions.get(id(speed)), gate)
 
@@ -232,7 +226,7 @@ def _speed(one: TimedRow, decision: Decision | None, gate: Gate | None) -> Compa
     )
 
 
-def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked: bool) -> ComparedRow:
+def _row(one: _Open, decision: Decision | None, spread: float | None, looks: int) -> ComparedRow:
     contrast, differences, test = one.contrast, one.contrast.differences, one.contrast.metric.test
     n = len(differences)
     # A share of failures has them in its number.
@@ -247,7 +241,9 @@ def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked:
         word = "ok" if decision else "~"
     nearly = decision is not None and decision.nearly and word == "unclear"
     told = decision is not None and (decision.failed or nearly)
-    enough = one.gate is None or nearly or could_be_ok(test, n, one.gate.margin, spread, contrast.least)
+    enough = nearly or (
+        one.gate is not None and could_be_ok(test, n, one.gate.margin, spread, contrast.least, max(1, looks))
+    )
     return ComparedRow(
         **_common(one.grid, one.row),
         metric=contrast.metric.words,
@@ -264,5 +260,5 @@ def _row(one: _Open, decision: Decision | None, spread: float | None, *, looked:
         could_be_ok=word != "unclear" or enough,
         flags=flags,
         why=contrast.failures(len(seen)) if told else "",
-        stopped=looked and decision is not None and word != "unclear",
+        stopped=looks > 0 and decision is not None and word != "unclear",
     )

@@ -14,7 +14,7 @@ from normbench.compare.pairs import Contrast
 from normbench.errors import UsageError
 from normbench.gates import Gate
 from normbench.stats.decide import Kind
-from normbench.stats.verdicts import mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
+from normbench.stats.verdicts import ALPHA, mean_test, power, seeds_for_power, seeds_for_sign_test, seeds_to_decide
 
 #: More seeds than this nobody trains: it is the margin that is too small.
 MANY = 1000
@@ -103,15 +103,19 @@ def _about(seeds: int) -> str:
     return f"about {math.ceil(seeds / step) * step} seeds"
 
 
-def could_be_ok(kind: Kind, n: int, margin: float, spread: float | None, least: float) -> bool:
-    """Whether so many seeds could show a row ok where nothing changed; `spread` is that of the differences."""
+def could_be_ok(kind: Kind, n: int, margin: float, spread: float | None, least: float, looks: int = 1) -> bool:
+    """Whether so many seeds could show a row ok at one of so many looks, where nothing changed.
+
+    `spread` is that of the differences, `least` their variance by rounding alone.
+    """
+    alpha = ALPHA / looks
     if kind != "mean":
-        return n >= seeds_for_sign_test()
+        return n >= seeds_for_sign_test(alpha=alpha)
     if n < 2 or spread is None:
         return False
     # n values whose mean is 0 and whose standard deviation is the spread
     edge = spread * math.sqrt((n - 1) / 2)
-    centred = mean_test([edge, -edge, *[0.0] * (n - 2)], margin, least=least)
+    centred = mean_test([edge, -edge, *[0.0] * (n - 2)], margin, alpha, least)
     return float(centred.high) < margin
 
 

@@ -133,29 +133,29 @@ def contrasts(
     fresh = _fresh_points(base), _fresh_points(head)
     reads_fresh = len(fresh[0].keys() & fresh[1].keys()) >= LEAST_FRESH
     same_code = same_made(base, head)
-    for metric in METRICS.values():
-        ours, theirs = (fresh if reads_fresh else chosen) if metric.is_score else whole
+    for of_score, (ours, theirs) in ((True, fresh if reads_fresh else chosen), (False, whole)):
         seeds = sorted(set(ours) & set(theirs))
-        if not seeds or (len(grid) < 2 and metric.needs_grid):
+        if not seeds:
             continue
-        unit = metric.unit(measure, gates.get(metric.name))
-        sides = ((ours, base), (theirs, head))
-        before, after = ({seed: _seen(points[seed], row, measure) for seed in seeds} for points, row in sides)
-        values = [{seed: metric.value(side[seed], unit) for seed in seeds} for side in (before, after)]
+        before = {seed: _seen(ours[seed], base, measure) for seed in seeds}
+        after = {seed: _seen(theirs[seed], head, measure) for seed in seeds}
         same = frozenset(seed for seed in seeds if same_code and _bits(ours[seed]) == _bits(theirs[seed]))
-        first = before[seeds[0]], after[seeds[0]]
-        yield Contrast(
-            metric=metric,
-            unit=unit,
-            base=values[0],
-            head=values[1],
-            before=before,
-            after=after,
-            same=same,
-            sign=metric.sign(measure),
-            least=metric.rounding(first, steps),
-            fresh=reads_fresh and metric.is_score,
-        )
+        for metric in METRICS.values():
+            if metric.is_score is not of_score or (len(grid) < 2 and metric.needs_grid):
+                continue
+            unit = metric.unit(measure, gates.get(metric.name))
+            yield Contrast(
+                metric=metric,
+                unit=unit,
+                base={seed: metric.value(points, unit) for seed, points in before.items()},
+                head={seed: metric.value(points, unit) for seed, points in after.items()},
+                before=before,
+                after=after,
+                same=same,
+                sign=metric.sign(measure),
+                least=metric.rounding((before[seeds[0]], after[seeds[0]]), steps),
+                fresh=reads_fresh and of_score,
+            )
 
 
 def _points(row: Row, grid: list[float]) -> dict[int, dict[float, Result]]:

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from normbench.store.records import Result
-from normbench.trials import Measure
+from normbench.boards.grid import Grid
 
 #: Of more samples than this a step is no matter, and nearly any number is a share of so many.
 MOST = 100_000
@@ -26,10 +25,12 @@ class Steps:
     curve: float = 0.0
 
 
-def steps(measure: Measure, results: Iterable[Result]) -> Steps:
-    """Return the steps of a table's scores; a score that is no share has none."""
+def steps(*sides: Grid) -> Steps:
+    """Return the steps of a table, from what one or two sides have of it; a score that is no share has none."""
+    measure = sides[0].measure
     if measure.unit != "%":
         return Steps()
+    results = [result for grid in sides for row in grid.rows for result in row.results.values()]
     # A trial that diverged scores chance, which need not be a number of samples.
     counted = [result for result in results if result.outcome != "diverged"]
     # Curves are in progress where a share should be low.

@@ -23,13 +23,13 @@ OPEN, OK, REGRESSED = 0, 1, 2
 class Group:
     """Rows of one kind and margin, many comparisons at once: differences (repetitions, rows, seeds), + is better.
 
-    `least` and `lost`, of the shape of the differences, are as in `stats.decide.Gated`.
+    `least`, one number or one per row, and `lost`, of the shape of the differences, are as in `stats.decide.Gated`.
     """
 
     kind: Kind
     differences: Floats
     margin: float
-    least: float = 0.0
+    least: float | Floats = 0.0
     lost: NDArray[np.int8] | None = None
 
 
@@ -89,9 +89,28 @@ def skewed(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
 
 
 def one_sided(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
-    """Draw differences to a side that does not vary, of scores 1 - Beta(2, 98): long to the left, the worst case."""
+    """Draw differences to a BASE that does not vary, of scores 1 - Beta(2, 98): long to the left."""
     spread = math.sqrt(2 * 98 / (100**2 * 101))
     return np.asarray((0.02 - rng.beta(2, 98, shape)) / spread)
+
+
+def other_sided(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+    """Draw differences of a HEAD that does not vary to such scores: long to the right."""
+    return -one_sided(rng, shape)
+
+
+def rounded(
+    rng: np.random.Generator, shape: tuple[int, int, int], *, samples: int, spread: float, loss: float
+) -> Floats:
+    """Draw differences of shares of so many samples that vary by `spread` over the seeds, and that HEAD lost."""
+    mean = rng.uniform(0.94, 0.97, (shape[0], 1, 1))
+    base, head = (np.rint(samples * (mean - by + spread * rng.standard_normal(shape))) for by in (0.0, loss))
+    return np.asarray((head - base) / samples)
+
+
+def failing(rng: np.random.Generator, shape: tuple[int, int, int], base: float, head: float) -> NDArray[np.int8]:
+    """Draw which seeds fail in HEAD alone (1) or in BASE alone (-1), where such shares of seeds fail."""
+    return np.subtract(rng.random(shape) < head, rng.random(shape) < base, dtype=np.int8)
 
 
 def shifted(
@@ -104,6 +123,7 @@ def shifted(
     loss: float,
     one: bool = False,
     looks: Sequence[int] = (),
+    least: float = 0.0,
     repetitions: int = 10_000,
     seed: int = 0,
 ) -> NDArray[np.int8]:
@@ -111,7 +131,7 @@ def shifted(
     rng = np.random.default_rng([seed, seeds, rows, len(looks)])
     differences = spread * draw(rng, (repetitions, rows, seeds))
     differences[:, : 1 if one else rows] -= loss * margin
-    return verdicts([Group("mean", differences, margin)], looks)
+    return verdicts([Group("mean", differences, margin, least)], looks)
 
 
 def any_regressed(words: NDArray[np.int8]) -> Rate:

@@ -139,9 +139,9 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
 
 
 def try_rows(
-    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA, *, least: float = 0.0, lost: Any = None
+    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA, *, least: Any = 0.0, lost: Any = None
 ) -> Tried:
-    """Test differences (..., n), n >= 1; `least` and `lost` are as in `Gated`, the latter of the shape of `seen`."""
+    """Test differences (..., n), n >= 1; `least` (...) and `lost` (..., n) are as in `Gated`."""
     values = np.asarray(seen, dtype=float)
     n, none = values.shape[-1], np.zeros(values.shape[:-1], dtype=bool)
     if kind == "mean":

@@ -1,11 +1,16 @@
 """Two results folders under gates: what fails, what is refused, what is warned of, and where looks stop."""
 
+import dataclasses
+
 import pytest
 from comparisons import ACCURACY, RATES, SCORES, moved, row_of
 
 from normbench import gates as gating
+from normbench.boards.grid import gather
 from normbench.compare import text as report
 from normbench.compare.folders import against_baseline
+from normbench.compare.gates import check
+from normbench.compare.pairs import contrasts
 from normbench.errors import UsageError
 
 
@@ -75,6 +80,19 @@ def test_a_gate_that_the_seeds_can_not_carry_is_refused(one_rate, gates, seeds, 
         one_rate(SCORES[:seeds], moved(0)[:seeds], gates)
 
     assert message == str(refused.value)
+
+
+def test_a_gate_that_fresh_seeds_can_not_carry_says_which_they_are(folder):
+    """Where a gate reads fresh seeds, it is these of which there are too few."""
+    folder.add({"layer": {0.1: [0.9]}}, norm_print=None)
+    [grid] = gather(folder.store)
+    [accuracy, _] = contrasts(grid.measure, grid.rows[0], grid.rows[0], {})
+    fresh = dataclasses.replace(accuracy, fresh=True)
+
+    with pytest.raises(UsageError) as refused:
+        check([(fresh, grid)], gating.gates(ACCURACY, "gate"), [])
+
+    assert "gate accuracy:-2pt: 1 fresh seed can never fail it; a t test needs 2" == str(refused.value)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from normbench.compare.simulate import (
     Group,
     any_regressed,
     called,
+    failing,
     normal,
+    rounded,
     shifted,
     skewed,
     verdicts,
@@ -78,6 +80,35 @@ def test_sign_gates_keep_their_promises(kind, rows, looks):
     assert called(lost, OK).share <= 0.05 + SLACK
 
 
+@pytest.mark.parametrize("looks", [(), LOOKS], ids=["fixed", "looks"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.13])
+@pytest.mark.parametrize("seeds", [3, 5, 10, 20])
+def test_failures_by_chance_seldom_regress(seeds, share, looks):
+    """Where the same share of seeds fails on both sides, up to 13 of 100, a row is regressed in at most 5%."""
+    shape = (REPETITIONS, 1, seeds)
+    lost = failing(np.random.default_rng(seeds), shape, share, share)
+
+    found = verdicts([Group("mean", np.zeros(shape), 1.0, lost=lost)], [look for look in looks if look <= seeds])
+
+    assert any_regressed(found).share <= 0.05 + SLACK
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("margin", [0.0025, 0.02])
+def test_rounded_scores_err_no_more_than_others(seeds, margin):
+    """Shares of 360 samples that vary by less than one are often equal: neither error is made more often for that."""
+    rng = np.random.default_rng(seeds)
+
+    def found(loss, least):
+        drawn = rounded(rng, (REPETITIONS, 1, seeds), samples=360, spread=0.001, loss=loss)
+        return verdicts([Group("mean", drawn, margin, least)])
+
+    assert any_regressed(found(margin / 2, 360**-2 / 6)).share <= 0.05 + SLACK
+    assert called(found(margin, 360**-2 / 6), OK).share <= 0.05 + SLACK
+    if seeds == 2:  # what would be believed of equal differences
+        assert 0.15 < max(any_regressed(found(margin / 2, 0.0)).share, called(found(margin, 0.0), OK).share)
+
+
 @pytest.mark.parametrize("draw", [normal, skewed])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_intervals_of_a_difference_hold_it(draw, seeds):
@@ -130,13 +161,17 @@ def test_simulation_decides_as_compare_does(kind, looks):
     rng = np.random.default_rng(2)
     drawn = rng.normal(-0.8, 1.0, (150, 4, 20))
     differences = drawn if kind == "mean" else np.round(drawn)
+    lost = failing(rng, differences.shape, 0.05, 0.15)
     words = {"ok": OK, "better": OK, "regressed": REGRESSED, "unclear": OPEN}
 
     one_by_one = [
-        [words[one.verdict] for one in decide([Gated(kind, row, 1.0) for row in rows], looks)]
-        for rows in differences.tolist()
+        [
+            words[one.verdict]
+            for one in decide([Gated(kind, row, 1.0, least=0.5, lost=fails) for row, fails in both], looks)
+        ]
+        for both in (zip(*rows, strict=True) for rows in zip(differences.tolist(), lost.tolist(), strict=True))
     ]
-    at_once = verdicts([Group(kind, differences, 1.0)], looks)
+    at_once = verdicts([Group(kind, differences, 1.0, 0.5, lost)], looks)
 
     assert one_by_one == at_once.tolist()
     assert {REGRESSED, OPEN} <= set(at_once.ravel().tolist())

@@ -35,7 +35,7 @@ def command(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="A results folder, an export, or benchmarks' JSON.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to compare with BASE.")],
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail on unclear rows that could be ok, and on rows that vanished.")
+        bool, typer.Option("--strict", help="Also fail on unclear rows that could be ok, and on any that vanished.")
     ] = False,
     require_baseline: Annotated[
         bool, typer.Option("--require-baseline", help="End with status 3 where BASE is not there.")
@@ -57,7 +57,8 @@ def command(
     """Compare two results folders, or exports: per metric BASE, HEAD, the difference and a verdict.
 
     Gates say what may get worse by how much: --fail, else [gate] of the suite that HEAD ran. Ends with status 1 where
-    one is surely exceeded, 3 where there is nothing to compare, 4 where trials of HEAD crashed.
+    one is surely exceeded or a row under one vanished, 3 where there is nothing to compare, 4 where trials of HEAD
+    crashed.
     """
     form = "json" if json else form
     if form not in FORMATS:
