@@ -12,7 +12,6 @@ from forked_ranks import Forked
 import normbench
 from normbench.train import fit_pack
 from normbench.train.ranks import parent
-from normbench.train.ranks.launch import Launched
 from normbench.trials import Outcome, Pack, Trial
 
 PLUGIN = Path(__file__).parent / "ranks_plugin.py"
@@ -25,15 +24,6 @@ def _forked() -> Iterator[None]:
         patch.setattr(parent, "Launched", Forked)
         yield
         parent.close()
-
-
-@pytest.fixture
-def torchrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have torchrun start the ranks of this test, and none before or after it."""
-    parent.close()
-    monkeypatch.setattr(parent, "Launched", Launched)
-    yield
-    parent.close()
 
 
 @pytest.fixture
