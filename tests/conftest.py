@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import zygote
 
 # Before torch is imported, here and in workers: more threads than cores cost time and give nothing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,8 +15,14 @@ LONGEST = Path(__file__).parent / "plugins" / "test_ray.py"
 
 
 def pytest_configure(config):
-    """Keep pytest-xdist from beginning with the files that have the most tests: those with few take the longest."""
+    """Have one process from which those that train are forked, workers' servers as well.
+
+    Keep pytest-xdist from beginning with the files that have the most tests: those with few take the longest.
+    """
     config.option.loadscopereorder = False
+    if getattr(config.option, "numprocesses", None):
+        zygote.share()
+    zygote.fork_servers()
 
 
 def pytest_collection_modifyitems(items):

@@ -30,7 +30,7 @@ def steps(*sides: Grid) -> Steps:
     measure = sides[0].measure
     if measure.unit != "%":
         return Steps()
-    results = [result for grid in sides for row in grid.rows for result in row.results.values()]
+    results = [result for grid in sides for row in grid.rows for result in row.shown]
     # A trial that diverged scores chance, which need not be a number of samples.
     counted = [result for result in results if result.outcome != "diverged"]
     # Curves are in progress where a share should be low.

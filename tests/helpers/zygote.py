@@ -1,8 +1,8 @@
 """Python processes forked from one that has loaded torch and Lightning: a fresh one takes 6 s of CPU to train at all.
 
-`Popen` and `run` are used as subprocess's are, `command` writes a program for shells. What is forked begins as a fresh
-process would, but for the modules that are there; so do the workers that it starts. Where a start itself is tested, or
-what is imported, subprocess starts a fresh one.
+`Popen` and `run` are used as subprocess's are, `command` writes a program for shells; after `fork_servers` a process
+has its workers forked too. What is forked begins as a fresh process would, but for the modules that are there; so do
+the workers that it starts. Where a start itself is tested, or what is imported, subprocess starts a fresh one.
 
 This file is also the program of the process that is forked, and of what a shell runs.
 """
@@ -33,6 +33,10 @@ from types import ModuleType
 #: Bytes of a number, as it is sent.
 SIZE = 8
 STREAMS = (0, 1, 2)
+#: The most descriptors that are sent at once.
+MOST = 8
+#: The environment variable that says where the process that is forked listens, once there is one.
+SHARED = "NORMBENCH_TEST_ZYGOTE"
 LOADED = ("normbench.cli.main", "normbench.train", "normbench_plugins", "normbench_suites", "sklearn.datasets")
 
 
@@ -45,7 +49,8 @@ class Popen(subprocess.Popen):
         assert preexec_fn is None
         assert not pass_fds
         given = [end if end != -1 else stream for end, stream in zip((ends[0], *ends[3::2]), STREAMS, strict=True)]
-        self._status = _ask(_path(), args[1:], os.environ if env is None else env, cwd, session, given)
+        env = os.environ if env is None else env
+        self._status = _ask(_path(), args[1:], env, cwd, session, dict(zip(STREAMS, given, strict=True)))
         self.pid = _receive(self._status)
         self._child_created = True
         self._close_pipe_fds(*ends)
@@ -73,14 +78,42 @@ def run(arguments, **options):
 
 def command(file, *words):
     """Write a program that is `python` with these words and its own arguments, forked; it needs this process."""
-    asking = shlex.join([sys.executable, "-SE", __file__, "ask", _path(), *words])
-    file.write_text(f'#!/bin/sh\nexec {asking} "$@"\n', encoding="utf-8")
+    file.write_text(f'#!/bin/sh\nexec {shlex.join(_asking(STREAMS, words))} "$@"\n', encoding="utf-8")
     file.chmod(0o755)
+
+
+def share():
+    """Start the process that is forked now, so that all that this one starts use it as well."""
+    _path()
+
+
+def fork_servers():
+    """Have the servers from which multiprocessing forks this process's workers be forked, where it would start them.
+
+    Its child is a process that asks for the server, and ends as that does.
+    """
+    from multiprocessing import util
+
+    fresh = util.spawnv_passfds
+
+    def asked(program, args, passfds):
+        if "multiprocessing.forkserver" not in args[-1]:
+            return fresh(program, args, passfds)
+        return fresh(program, _asking((*STREAMS, *passfds), args[-2:]), passfds)
+
+    util.spawnv_passfds = asked
+
+
+def _asking(names, words):
+    """Return the command that asks for a process with these of its own descriptors, and these words for Python."""
+    return [sys.executable, "-SE", __file__, "ask", _path(), ",".join(map(str, names)), *words]
 
 
 @functools.cache
 def _path():
-    """Start the process that is forked, for as long as this one; return where it listens."""
+    """Return where the process that is forked listens; where there is none yet, one is started, to end with this."""
+    if SHARED in os.environ:
+        return os.environ[SHARED]
     folder = tempfile.mkdtemp(prefix="zygote-", dir="/tmp")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = f"{folder}/socket"
@@ -93,16 +126,21 @@ def _path():
             program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()]
         )
     atexit.register(process.stdin.close)
+    os.environ[SHARED] = path
     return path
 
 
-def _ask(path, words, env, cwd, session, streams):
-    """Ask for a process with these streams; the connection then gives its number, and at its end its status."""
+def _ask(path, words, env, cwd, session, descriptors):
+    """Ask for a process with these descriptors, each under the number that it has there.
+
+    The connection then gives its number, and at its end its status.
+    """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
-    told = [[os.fspath(word) for word in words], dict(env), os.fspath(cwd or os.getcwd()), session]
-    text = json.dumps(told).encode()
-    socket.send_fds(connection, [len(text).to_bytes(SIZE, "big")], streams)
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    told = [[os.fspath(word) for word in words], dict(env), os.fspath(cwd or os.getcwd()), session, nice]
+    text = json.dumps([*told, list(descriptors)]).encode()
+    socket.send_fds(connection, [len(text).to_bytes(SIZE, "big")], list(descriptors.values()))
     connection.sendall(text)
     return connection
 
@@ -118,9 +156,10 @@ def _receive(connection):
     return int.from_bytes(received, "big", signed=True)
 
 
-def _ask_for_shell(path, *words):
-    """Be the process that a shell sees: end as what was forked does."""
-    connection = _ask(path, words, os.environ, None, False, STREAMS)
+def _ask_for_another(path, names, *words):
+    """Be the process that a shell sees, or whoever has workers: end as what was forked does."""
+    descriptors = {number: number for number in map(int, names.split(","))}
+    connection = _ask(path, words, os.environ, None, False, descriptors)
     process = _receive(connection)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os.kill(process, number))
@@ -132,6 +171,7 @@ def _serve(listener):
     """Fork a process whenever one is asked for; return in that, with what it is to be."""
     for name in LOADED:
         importlib.import_module(name)
+    importlib.import_module("forked_ranks").offer()
     gc.freeze()  # else a collection copies all of it into each process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -146,27 +186,26 @@ def _serve(listener):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     # One process waits for the other, and says how it ended.
-    length, streams, _, _ = socket.recv_fds(connection, SIZE, len(STREAMS))
+    length, descriptors, _, _ = socket.recv_fds(connection, SIZE, MOST)
     asked = json.loads(connection.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
     process = os.fork()
     if not process:
-        return asked, streams
-    for stream in streams:
-        os.close(stream)
+        return asked, descriptors
+    for descriptor in descriptors:
+        os.close(descriptor)
     _send(connection, process)
     _, status = os.waitpid(process, 0)
     _send(connection, os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
-def _begin(asked, streams):
-    """Become a fresh process: its streams and nothing else open, its own environment, path, folder and signals."""
-    words, environ, folder, session = asked
+def _begin(asked, descriptors):
+    """Become a fresh process: its descriptors and no other, its own environment, path, folder, signals and priority."""
+    words, environ, folder, session, nice, names = asked
     if session:
         os.setsid()
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    _close_all_but(STREAMS)
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+    _have(descriptors, names)
     old = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     os.environ.clear()
     os.environ.update(environ)
@@ -177,13 +216,19 @@ def _begin(asked, streams):
     tempfile.tempdir = None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _open_streams()
-    _keep_a_server()
+    fork_servers()
+    if len(names) == len(STREAMS):  # a server itself needs none
+        _keep_a_server()
     return words
 
 
-def _close_all_but(kept):
+def _have(descriptors, names, kept=()):
+    """Have descriptors under these numbers, those that are kept, and no other."""
+    spare = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, max(names) + 1) for descriptor in descriptors]
+    for name, descriptor in zip(names, spare, strict=True):
+        os.dup2(descriptor, name)
     for descriptor in map(int, os.listdir("/dev/fd")):
-        if descriptor not in kept:
+        if descriptor not in (*names, *kept):
             with suppress(OSError):  # that of the listing
                 os.close(descriptor)
 
@@ -198,7 +243,7 @@ def _open_streams():
 
 
 def _keep_a_server():
-    """Fork, and keep for it, the server from which multiprocessing forks workers, where it would start a fresh one."""
+    """Fork, and keep for it, the server from which multiprocessing forks workers: a child as one that it starts is."""
     from multiprocessing import util
 
     ours, its = socket.socketpair()
@@ -206,27 +251,24 @@ def _keep_a_server():
     if not server:
         ours.close()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        told, descriptors, _, _ = socket.recv_fds(its, 1 << 16, 8)
+        told, descriptors, _, _ = socket.recv_fds(its, 1 << 16, MOST)
         if not told:
             os._exit(0)
         code, names, environ = json.loads(told)
         os.environ.clear()
         os.environ.update(environ)
         # The code names descriptors by the numbers that they have where it was written.
-        spare = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, max(names) + 1) for descriptor in descriptors]
-        for name, descriptor in zip(names, spare, strict=True):
-            os.dup2(descriptor, name)
-        _close_all_but((*STREAMS, *names))
+        _have(descriptors, names, STREAMS)
         try:
             _execute(code, "-c")
         finally:
             os._exit(0)
     its.close()
-    fresh = util.spawnv_passfds
+    another = util.spawnv_passfds
 
     def forked(path, args, passfds):
         if ours.fileno() == -1 or "multiprocessing.forkserver" not in args[-1]:
-            return fresh(path, args, passfds)
+            return another(path, args, passfds)
         told = json.dumps([args[-1], list(passfds), dict(os.environ)]).encode()
         socket.send_fds(ours, [told], list(passfds))
         ours.close()
@@ -281,5 +323,5 @@ def _run(words):
 
 if __name__ == "__main__":
     if sys.argv[1] == "ask":
-        _ask_for_shell(*sys.argv[2:])
+        _ask_for_another(*sys.argv[2:])
     _run(_begin(*_serve(socket.socket(fileno=int(sys.argv[2])))))

@@ -61,10 +61,10 @@ def test_a_training_takes_156_steps_and_learns(builtin, real):
     assert found.score > 0.75
 
 
-#: Rates, and whether a network with the norm trains there.
+#: Rates, and whether a network with the norm trains there; with batch norm at .1 it does in the test above.
 PICTURE = {
-    "none": {0.01: False, 0.1: True, 1: False, 3: False, 10: False},
-    "batchnorm": {0.01: True, 0.1: True, 1: True, 3: True, 10: False},
+    "none": {0.01: False, 0.1: True, 1: False, 10: False},
+    "batchnorm": {0.01: True, 3: True, 10: False},
 }
 
 

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zygote
+from forked_ranks import Forked
 
 import normbench
 from normbench.train import fit_pack
 from normbench.train.ranks import parent
-from normbench.train.ranks.launch import Launched
 from normbench.trials import Outcome, Pack, Trial
 
 PLUGIN = Path(__file__).parent / "ranks_plugin.py"
-
-
-class Forked:
-    """Ranks in the stead of `Launched`, forked from a process that has loaded torch, where torchrun's take seconds.
-
-    As under torchrun, where one ends by itself the others do not go on.
-    """
-
-    def __init__(self, devices: int, environ: Mapping[str, str], folder: str) -> None:
-        told = {**os.environ, **environ, "WORLD_SIZE": str(devices), "GROUP_RANK": "0"}
-        command = [sys.executable, "-m", "normbench.train.ranks.process"]
-        self.processes = [
-            zygote.Popen(command, env={**told, "RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(devices)
-        ]
-
-    def process_groups(self, ranks: list[int]) -> list[int]:
-        return list(ranks)
-
-    def exits(self, patience: float) -> dict[int, int] | None:
-        end = time.monotonic() + patience
-        while not (ended := {i: exited for i, one in enumerate(self.processes) if (exited := one.poll()) is not None}):
-            if time.monotonic() > end:
-                return None
-            time.sleep(0.005)
-        self.kill([])
-        return ended
-
-    def kill(self, ranks: list[int]) -> None:
-        for process in self.processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()  # where it leads no group yet
-            process.wait()
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -63,15 +24,6 @@ def _forked() -> Iterator[None]:
         patch.setattr(parent, "Launched", Forked)
         yield
         parent.close()
-
-
-@pytest.fixture
-def torchrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have torchrun start the ranks of this test, and none before or after it."""
-    parent.close()
-    monkeypatch.setattr(parent, "Launched", Launched)
-    yield
-    parent.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from normbench import plugins
 from normbench.train import fit_pack
+from normbench.train.ranks import parent
 from normbench.trials import Pack, Trial
 
 
@@ -11,8 +12,9 @@ def measured(outcome):
     return outcome.outcome, outcome.series, outcome.score, outcome.validation, outcome.steps
 
 
-def test_each_rank_goes_on_with_its_own_buffers(tmp_path):
+def test_each_rank_goes_on_with_its_own_buffers(monkeypatch, tmp_path):
     """One of two ranks fails, and both go on from the checkpoint before, to the same losses and statistics."""
+    monkeypatch.setattr(parent, "GRACE", 1.0)
     plugin = str(Path(__file__).with_name("checkpoint_plugin.py"))
     recipe = plugins.current().task("digits-cnn").recipe.changed(batch_size=256, epochs=3, momentum=0.9, devices=2)
 

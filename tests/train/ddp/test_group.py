@@ -3,12 +3,14 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 import zygote
@@ -16,6 +18,7 @@ import zygote
 from normbench.errors import UsageError
 from normbench.train import fit_pack
 from normbench.train.ranks import parent
+from normbench.trials import Outcome
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -153,26 +156,48 @@ def test_a_mistake_that_a_dry_run_finds_on_one_rank_is_the_users(monkeypatch, pa
         list(fit_pack(pack(trial("wrong-on-one", devices=2), dry=True)))
 
 
-def test_a_killed_rank_ends_the_group_and_the_trial_is_tried_again(
-    torchrun, monkeypatch, tmp_path, pack, trial, numbers
-):
-    """The second attempt is on new processes, and gives what it would have given.
+#: Trains a pack, says whom it told of and what came of it, and waits.
+PROGRAM = """
+import sys
+import msgspec
+from normbench.train import fit_pack
+from normbench.train.ranks.parent import Keeper
+from normbench.trials import Pack
 
-    What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends.
+told = []
+outcomes = list(fit_pack(msgspec.json.decode(sys.argv[1], type=Pack), Keeper(tell=told.append)))
+print(msgspec.json.encode((told, outcomes)).decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_ranks_under_torchrun(tmp_path, pack, trial, numbers):
+    """A killed rank ends its group; the trial is tried again, on new processes, and gives what it would have given.
+
+    What a group listens at, torchrun included, is loopback: torch's stores unpickle what a stranger sends. Where the
+    parent is killed, nothing that it started goes on; nothing was printed to its output.
     """
-    monkeypatch.setenv("NORMBENCH_TEST_DIED", str(tmp_path / "died"))
-    told = []
+    trials = trial("dies-once", devices=2), trial("plain", devices=2)
+    both = msgspec.json.encode(pack(*trials, checkpoint_every=0.0)).decode()  # JSON has no infinity
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "NORMBENCH_TEST_DIED": str(tmp_path / "died")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 
-    both = pack(trial("dies-once", devices=2), trial("plain", devices=2))
-    found, after = fit_pack(both, parent.Keeper(tell=told.append))
+    with zygote.Popen([sys.executable, "-c", PROGRAM, both], env=environ, text=True, **pipes) as process:
+        said = process.stdout.readline()
+        told, [found, after] = msgspec.json.decode(said, type=tuple[list[list[int]], list[Outcome]])
+        first = told[told.index([]) - 1]
+        assert gone(first)
+        assert all(alive(pid) for pid in told[-1])
+        assert sys.platform != "linux" or [set(), *[{"0100007F"}] * 2] == list(map(listening, told[-1]))
+        process.kill()
+        more = process.communicate()
 
-    ended = told.index([])
     assert numbers(after) == numbers(found)
     assert (tmp_path / "died").exists()
-    assert 3 == len(told[ended - 1])
-    assert gone(told[ended - 1])
-    assert all(alive(pid) for pid in told[-1])
-    assert sys.platform != "linux" or [set(), *[{"0100007F"}] * 2] == reached()
+    assert [3, 3] == [len(first), len(told[-1])]
+    assert gone(told[-1])
+    assert ("", "") == more
+    assert [] == list(tmp_path.glob("normbench-*"))
 
 
 def listening(process):
@@ -214,32 +239,6 @@ def test_a_trial_that_kills_every_group_is_an_error(trained, numbers, pack, tria
 
     assert ("error", "its group died twice: rank 1 was killed by SIGKILL") == (died.outcome, died.reason)
     assert numbers(trained("plain", devices=2)) == numbers(after)
-
-
-def test_ranks_end_with_their_parent(tmp_path, plugin):
-    """Where the parent is killed, nothing that it started goes on, and nothing was printed to its output."""
-    program = f"""
-import os, signal, sys
-import normbench
-from normbench.train import fit_pack
-from normbench.train.ranks.parent import Keeper
-from normbench.trials import Pack, Trial
-tell = lambda pids: open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, pids)))
-recipe = normbench.Recipe(rate=0.1, batch_size=12, epochs=1, devices=2)
-trial = Trial(task="double", task_version=1, norm="plain", recipe=recipe, seed=0)
-[outcome] = fit_pack(Pack(trials=(trial,), plugin_files=({str(plugin)!r},)), Keeper(tell=tell))
-assert outcome.outcome in ("trained", "not-trained"), outcome
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-    environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = zygote.run([sys.executable, "-c", program], env=environ)
-
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert (-signal.SIGKILL, "", "") == (done.returncode, done.stdout, done.stderr)
-    assert 3 == len(pids)
-    assert gone(pids)
-    assert [] == list(tmp_path.glob("normbench-*"))
 
 
 def test_folders_of_ranks_go_with_their_group(monkeypatch, tmp_path, trained):
