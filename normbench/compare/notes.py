@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -19,14 +20,14 @@ def same_seeds(rows: Sequence[Row], base: Store, head: Store) -> Iterator[str]:
     if not rows:
         return
     names = ", ".join(dict.fromkeys(repr(row.label) for row in rows))
-    suite = rows[0].run.suite.get("name", "SUITE")
-    side, store, more = "HEAD", head, f" --base {base.folder}"
+    side, store, more = "HEAD", head, ["--base", str(base.folder)]
     if any(len(row.fresh_scored()) < LEAST_FRESH for row in rows):
-        side, store, more = "BASE", base, ""
-    out = "" if store.is_file() else f" --out {store.folder}"
+        side, store, more = "BASE", base, []
+    command = [word for word in store.runs()[-1].command if word != "--no-fresh"]
+    more = more if "--base" not in command else []
     yield (
-        f"same-seeds: the accuracy of {names} is compared on the seeds that chose BASE's rates, since {side} has no "
-        f"fresh ones there; normbench run {suite}{more}{out} trains them"
+        f"same-seeds: the accuracy of {names} is compared on the seeds that chose BASE's rates, since {side} has fewer "
+        f"than {LEAST_FRESH} fresh ones there; {shlex.join([*command, *more])} trains them"
     )
 
 
