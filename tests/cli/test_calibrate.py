@@ -14,9 +14,9 @@ MEASURE = Measure(name="accuracy", unit="%", direction="up", chance=0.1, referen
 
 @pytest.fixture
 def seeded(tmp_path):
-    """Return a function that makes a folder of two norms whose seeds spread by two points."""
+    """Return a function that makes a folder of two norms whose seeds spread by two points; the first few may fail."""
 
-    def make(seeds, gate=None):
+    def make(seeds, gate=None, failing=0):
         cells = [
             Cell(
                 task="toy",
@@ -46,7 +46,7 @@ def seeded(tmp_path):
             writer.append(run)
             for cell in cells:
                 for trial in cell.trials():
-                    score = 0.8 + 0.02 * ((trial.seed * 7) % 5 - 2)
+                    score = 0.1 if trial.seed < failing else 0.8 + 0.02 * ((trial.seed * 7) % 5 - 2)
                     writer.append(_record(trial, run, score))
         return tmp_path / "toy"
 
@@ -68,7 +68,7 @@ def _record(trial, run, score):
         task_print="task",
         device="cpu",
         environment="environment",
-        outcome="trained",
+        outcome="trained" if score > 0.5 else "not-trained",
         score=score,
         validation=score,
         measure=MEASURE,
@@ -89,6 +89,16 @@ def test_calibrate_simulates_each_gate_and_holds_own_seeds_against_one_another(n
     assert ["3 seeds", "5 seeds"] == [row["norm"] for row in boards[1]["rows"]]
     assert all(row["alarm_0"] <= 10 and row["wrong_ok"] <= 12 for each in boards for row in each["rows"])
     assert boards[0]["rows"][-1]["power"] > boards[0]["rows"][0]["power"]
+
+
+def test_calibrate_counts_failures_as_compare_does(normbench, seeded):
+    """Of six seeds three fail: in one of 20 draws all of them are HEAD's, and no mean needs to say so."""
+    folder = seeded(6, failing=3)
+
+    found = normbench("calibrate", folder, "--fail", "accuracy:-95pt", "--repetitions", "4000", "--json")
+
+    [row] = json.loads(found.out)["boards"][1]["rows"]
+    assert pytest.approx(5, abs=1.5) == row["alarm_0"]
 
 
 def test_calibrate_draws_the_same_from_the_same_seed(normbench, seeded):
