@@ -159,10 +159,11 @@ def _fresh_notes(grid: Grid) -> Iterator[str]:
     """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
     if grid.same_seeds:
         there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.wants_fresh) for row in grid.rows)
-        wanted = sum(len(row.wants_fresh) for row in grid.rows)
+        asked = any(row.wants_fresh for row in grid.rows)
+        wanted = sum(len(row.wants_fresh or row.complete) for row in grid.rows)
         yield (
             "same-seeds: scores are of the seeds that the rates were chosen on, which flatters a norm by up to .7 "
-            "standard deviations of a seed; fresh seeds: " + (f"{there} of {wanted} trials" if wanted else "none")
+            "standard deviations of a seed; fresh seeds: " + (f"{there} of {wanted} trials" if asked else "none")
         )
     for row in grid.rows:
         own = row.own_choice(grid.measure)
