@@ -191,12 +191,13 @@ def _fresh_notes(grid: Grid) -> Iterator[str]:
     """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
     if grid.same_seeds and grid.rows:
         there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.wants_fresh) for row in grid.rows)
-        wanted = sum(len(row.wants_fresh) for row in grid.rows)
+        asked = any(row.wants_fresh for row in grid.rows)
+        wanted = sum(len(row.wants_fresh or row.complete) for row in grid.rows)
         choices = len(grid.rates) * max(len(row.settings) for row in grid.rows)
         yield (
             "same-seeds: the scores are those of the seeds that chose the rates, which flatters a norm by up to "
             f"{flattery(choices, grid.seeds):.1f} standard deviations of a seed; fresh seeds: "
-            + (f"{there} of {wanted} trials" if wanted else "none")
+            + (f"{there} of {wanted} trials" if asked else "none")
         )
     for row in grid.rows:
         own = row.own_choice(grid.measure)

@@ -117,7 +117,7 @@ class _View:
 
     def on_progress(self, progress: Progress) -> None:
         """Take one trial's result in."""
-        self._bar.update(self._task, completed=progress.done, description="trials")
+        self._bar.update(self._task, completed=progress.done, total=progress.total, description="trials")
         style = OUTCOMES[progress.outcome.outcome].style
         self._last.append(Text(visible(line(self._names, progress)), style=style, overflow="ellipsis", no_wrap=True))
         if time.monotonic() >= self._next_board:

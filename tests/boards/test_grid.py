@@ -333,7 +333,7 @@ def test_scores_are_of_fresh_seeds(folder) -> None:
     ("fresh", "expected"),
     [
         ({}, "fresh seeds: none"),
-        ({"batchnorm": FRESH}, "fresh seeds: 3 of 3 trials"),
+        ({"batchnorm": FRESH}, "fresh seeds: 3 of 6 trials"),
         ({"batchnorm": FRESH, "none": {1.0: [0.5, None, None]}}, "fresh seeds: 4 of 6 trials"),
         ({"batchnorm": FRESH, "none": {0.1: [0.5, 0.5, 0.5]}}, "fresh seeds: 3 of 6 trials"),
     ],

@@ -250,6 +250,8 @@ API = {
     "seed": ({"seeds": ["a"]}, "seeds is ['a']"),
     "seeds below": ({"seeds": -1}, "seeds is -1"),
     "seed that is fresh": ({"seeds": [1_000_000]}, "seeds has 1000000"),
+    "base": ({"base": "absent"}, "base absent: no results there"),
+    "base a number": ({"base": 1}, "base"),
     "settings": ({"settings": ["epochs=1"]}, "settings is ['epochs=1']"),
     "settings' key": ({"settings": {"epoch": 1}}, "no recipe value 'epoch'"),
     "settings' type": ({"settings": {"epochs": "x"}}, "epochs: expected int, got str"),

@@ -363,6 +363,20 @@ def test_other_data_is_trained_anew(on_data):
     assert 2 == len({trial.data for trial in Store(on_data("a").out).trials()})
 
 
+def test_data_that_is_other_between_the_stages(on_data):
+    """Fresh seeds are not trained beside a grid on other data: that is trained again, and then they are."""
+    asked = {"norms": ["fine"], "seeds": 1, "fresh": True}
+
+    def stop(progress):
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepare(on_data("a", **asked)), stop)
+
+    assert [3, 0, 3] == [run(prepare(on_data(name, **asked))).ran for name in ("b", "b", "a")]
+
+
 def test_trials_on_two_kinds_of_data_are_marked(on_data):
     """Where trials on other data stand side by side all the same, the board says so."""
     run(prepare(on_data("a", seeds=2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 from collections import Counter
 
@@ -407,3 +408,29 @@ def test_base_that_is_refused(request_for, tmp_path, of_base, of_head, message):
         prepare(request_for(**of_head, base=base.out))
 
     assert not Store(request_for().out).exists()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fresh_seeds_stand_where_the_board_looks_for_them(request_for, seed):
+    """Whatever runs came before, with failures, other seeds, rates and norms, and some cut short."""
+    draw = random.Random(seed)
+    for _ in range(6):
+        request = request_for(
+            norms=draw.choice([["fine"], ["fine", "other"], ["other"]]),
+            seeds=draw.choice([1, 2, 3, [0, 2], [1]]),
+            settings={"rates": draw.choice([[0.1, 1], [0.1, 1], [0.1, 1, 10]])},
+            retry=draw.random() < 0.3,
+        )
+        cut = draw.random() < 0.3
+
+        def gave(trial, cut=cut):
+            return (
+                None if cut and draw.random() < 0.4 else draw.choice(["oom", "error", "timeout", *[0.2, 0.4, 0.6] * 4])
+            )
+
+        pretended.store(prepare(request), gave)
+
+        if not cut:
+            assert all(item.stored and not item.stored.has_score for item in prepare(request).todo)
+            rows = [row for grid in gather(Store(request.out)) for row in grid.rows if row.label in request.norms]
+            assert all(row.fresh_at(row.rate, row.setting).keys() >= set(row.cell.fresh) for row in rows)
