@@ -47,7 +47,9 @@ def as_chosen(cells: Sequence[Cell], base: Path, words: Callable[..., str]) -> l
     if not Store(base).exists():
         raise UsageError(f"{where}: no results there")
     if not any(cell.fresh for cell in cells):
-        raise UsageError(f"{where}: it says where fresh seeds are trained, and this run has none; leave it out")
+        if any(cell.chooses for cell in cells):
+            raise UsageError(f"{where}: it says where fresh seeds are trained, and this run has none; leave it out")
+        return list(cells)  # nothing is chosen: both sides stand at the one rate
     of_rows = chosen_in(Store(base))
     shared = [of_rows[cell.row_id] for cell in cells if cell.row_id in of_rows]
     if not shared:

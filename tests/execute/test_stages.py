@@ -377,6 +377,13 @@ def test_fresh_seeds_at_the_choice_of_base(request_for, base, exported, tmp_path
     assert {1.0} == {item.trial.recipe.rate for item in prepare(request_for()).todo}
 
 
+def test_base_where_nothing_is_chosen(request_for, base):
+    """At one rate both sides stand there: it is no mistake, and no seed is fresh."""
+    prepared = prepare(request_for(settings={"rates": [1]}, base=base))
+
+    assert ([0, 0, 1, 1], []) == ([item.trial.seed for item in prepared.todo], prepared.coming)
+
+
 def test_norm_that_base_lacks(request_for, base):
     """It chooses for itself, beside those whose rate is BASE's."""
     plugins.register(normbench.Norm("new", lambda site: nn.Identity(), summary="N"))
