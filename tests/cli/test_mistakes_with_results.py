@@ -40,10 +40,6 @@ TABLE = {
         run("--base", "stored.json", "--no-fresh"),
         "this run has none; leave it out",
     ),
-    "base where nothing is chosen": (
-        run("--base", "stored.json", "--set", "rates=1"),
-        "this run has none; leave it out",
-    ),
     **{
         f"gate {text!r} of {command[0]}": ([*command, "--fail", text], words)
         for command in (["run", "quick"], ["compare", "stored.json", "stored.json"], ["calibrate", "stored.json"])

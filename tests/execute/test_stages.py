@@ -119,15 +119,15 @@ def test_choice_that_changes(request_for):
 
 
 def test_fewer_seeds_choose_as_the_board_does(request_for):
-    """A later run of fewer seeds counts those that were stored before, also where they failed or lack a probe."""
-    rates = {("fine", 0.1, 1): "oom", 0.1: 0.9, 1.0: 0.6}
+    """A later run of fewer seeds counts what those before gave, also where it would try that again if it were asked."""
     for _ in range(2):
-        written(request_for(norms=["fine"]), of(rates))
-    one = request_for(norms=["fine"], seeds=1, probes=["weight-norm"])
+        written(request_for(norms=["fine"]), of({("fine", 0.1, 1): "oom", 0.1: 0.9, 1.0: 0.6}))
+    one = request_for(norms=["fine"], seeds=1, retry=True)
 
-    run(prepare(one))
+    left = prepare(one).left
+    written(one, of({}))
 
-    assert {("fine", 1.0): 3} == fresh_of(one)
+    assert (0, {("fine", 1.0): 2}) == (left, fresh_of(one))
     assert ({"fine": [1_000_000, 1_000_001]}, False) == shown(one)
 
 
@@ -375,6 +375,13 @@ def test_fresh_seeds_at_the_choice_of_base(request_for, base, exported, tmp_path
     assert ({"fine": [1_000_000, 1_000_001], "other": [1_000_000, 1_000_001]}, False) == shown(request)
     assert [True] * 2 == ["would choose rate=1.0" in note for note in table.notes if "kept" in note]
     assert {1.0} == {item.trial.recipe.rate for item in prepare(request_for()).todo}
+
+
+def test_base_where_nothing_is_chosen(request_for, base):
+    """At one rate both sides stand there: it is no mistake, and no seed is fresh."""
+    prepared = prepare(request_for(settings={"rates": [1]}, base=base))
+
+    assert ([0, 0, 1, 1], []) == ([item.trial.seed for item in prepared.todo], prepared.coming)
 
 
 def test_norm_that_base_lacks(request_for, base):
