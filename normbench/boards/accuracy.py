@@ -143,7 +143,7 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
 
 
 def _before_diverging(result: Result) -> list[float | None]:
-    """Return the validation scores of the epochs in which a training had not diverged: that with a loss ends with it."""
+    """Return the validation scores of a training's epochs, without the last, in which it may have diverged."""
     scores = result.series.get("validation", [])
     return scores[: len(result.series.get("loss", [])) - 1] if result.outcome == "diverged" else scores
 
