@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from itertools import pairwise, product, zip_longest
 
-from normbench.boards.grid import Grid, Row, over_seeds, seed_note
+from normbench.boards.grid import Grid, Row, failure_flags, over_seeds, seed_note
 from normbench.boards.published import published_notes, published_score
 from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
@@ -84,7 +84,7 @@ def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:
         *["spread"] * wide,
         *marks,
         *flags_of(values),
-        *row.failure_flags,
+        *failure_flags(row.failures),
     ]
     return TableRow(row.label, None, len(chosen), values, flags)
 
@@ -127,10 +127,10 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
     It is interpolated between two epochs; what is there after the first epoch already has nothing to be interpolated
-    from. A seed that diverged has progress 0 from then on, and an epoch whose score is not finite has none.
+    from. A seed has progress 0 from the epoch in which it diverged, and an epoch whose score is not finite has none.
     """
     results = list(results)
-    series = [result.series.get("validation", []) for result in results]
+    series = [_before_diverging(result) for result in results]
     curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
     means = [statistics.fmean(at_epoch) for at_epoch in zip_longest(*curves, fillvalue=0.0)]
     first = next((epoch for epoch, mean in enumerate(means) if mean >= GOAL), 0)
@@ -140,6 +140,12 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     ended = max((result.steps / result.epoch_steps for result in results if result.epoch_steps), default=len(means))
     before, now = means[first - 1 : first + 1]
     return first + min(1.0, ended - first) * (GOAL - before) / (now - before)
+
+
+def _before_diverging(result: Result) -> list[float | None]:
+    """Return the validation scores of a training's epochs, without the last, in which it may have diverged."""
+    scores = result.series.get("validation", [])
+    return scores[: len(result.series.get("loss", [])) - 1] if result.outcome == "diverged" else scores
 
 
 def _versus(grid: Grid, row: Row) -> Interval | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from normbench.boards.grid import Grid, Row, over_seeds, seed_note
+from normbench.boards.grid import Grid, Row, failure_flags, over_seeds, seed_note
 from normbench.boards.sessions import Sessions
 from normbench.boards.stability import curves, over_the_grid
 from normbench.boards.standing import rank_notes, ranked
@@ -177,8 +178,9 @@ def _row(
         "ratio": Value(ratio),
         **{_profile(least): Value(_share(progress, least)) for least in PROFILE},
     }
-    failures = [flag for _, row in rows for flag in row.failure_flags]
-    return TableRow(label, None, len(progress), values, [*flags_of(values), *failures])
+    failures = sum((row.failures for _, row in rows), Counter())
+    same_seeds = ["same-seeds"] * any(grid.same_seeds for grid, _ in rows)
+    return TableRow(label, None, len(progress), values, [*same_seeds, *flags_of(values), *failure_flags(failures)])
 
 
 def _share(progress: Mapping[int, Sequence[float]], least: float) -> float:

@@ -86,11 +86,6 @@ class Row:
         """The results of the grid, and of the fresh seeds at the chosen rate and setting."""
         return [*self.results.values(), *self.fresh_at(self.rate, self.setting).values()]
 
-    @property
-    def failure_flags(self) -> list[str]:
-        """These counts, for programs: "error:2"."""
-        return [f"{outcome}:{count}" for outcome, count in sorted(self.failures.items())]
-
     def own_choice(self, measure: Measure, seeds: Sequence[int] | None = None) -> tuple[int, float] | None:
         """Return the setting and rate that seeds of the grid choose (left out: all whole ones), whatever is kept."""
         by = self.complete if seeds is None else seeds
@@ -293,6 +288,11 @@ def _published(row: Row) -> Published | None:
         return msgspec.convert(row.run.suite["published"][row.cell.task], Published)
     except (KeyError, msgspec.ValidationError):
         return None
+
+
+def failure_flags(failures: Mapping[str, int]) -> list[str]:
+    """Return counts of trials without a score, by outcome, for programs: "error:2"."""
+    return [f"{outcome}:{count}" for outcome, count in sorted(failures.items())]
 
 
 def over_seeds(scores: Iterable[float], all_trained: bool) -> Interval:

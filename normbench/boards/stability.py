@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from normbench.boards.grid import Grid, Row, seed_note
+from normbench.boards.grid import Grid, Row, failure_flags, seed_note
 from normbench.boards.standing import rank_notes, ranked
 from normbench.stats.intervals import mean_over_seeds, median_of
 from normbench.tables.table import Column, Table, TableRow, Value, flags_of
@@ -155,7 +155,7 @@ def _row(grid: Grid, row: Row, seeds: list[Curve]) -> TableRow:
         "sensitivity": Value.of(mean_over_seeds(sensitivities)),
     }
     below = ["trains_up_to:below-the-grid"] * (values["trains_up_to"].number is None)
-    return TableRow(row.label, None, len(seeds), values, [*flags_of(values), *below, *row.failure_flags])
+    return TableRow(row.label, None, len(seeds), values, [*flags_of(values), *below, *failure_flags(row.failures)])
 
 
 def strip(grid: Grid, row: Row) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,10 @@ def ranked(rows: Sequence[TableRow], seeds: Sequence[Mapping[int, float]]) -> li
     interval includes 1 is flagged: it may be best.
     """
     means = [statistics.mean(scores.values()) for scores in seeds]
-    ranks = [1 + sum(other > mean for other in means) for mean in means]
+    # Means that differ by rounding alone are equal.
+    ranks = [
+        1 + sum(other > mean and not math.isclose(other, mean, rel_tol=1e-12) for other in means) for mean in means
+    ]
     order = sorted(range(len(rows)), key=ranks.__getitem__)
     placed = [replace(rows[i], rank=ranks[i]) for i in order]
     every = sorted({seed for scores in seeds for seed in scores})

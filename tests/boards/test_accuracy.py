@@ -254,6 +254,13 @@ def test_norms_stand_by_their_mean_score(folder) -> None:
     assert [("b", 1), ("a", 2), ("c", 2), ("d", 4)] == [(row.norm, row.rank) for row in table.rows]
 
 
+def test_means_that_differ_by_rounding_alone_share_a_rank(folder) -> None:
+    """As decimals both means are 5/6; as sums of floats they are not the same to the last bit."""
+    folder.add({"a": {0.1: [0.81, 0.82, 0.87]}, "b": {0.1: [0.82, 0.83, 0.85]}})
+
+    assert [1, 1] == [row.rank for row in folder.table("accuracy").rows]
+
+
 @pytest.mark.parametrize(
     ("curves", "expected"),
     [
@@ -275,6 +282,14 @@ def test_epochs_to_most_of_the_progress(folder, curves: list[list[float | None]]
     value = folder.rows("accuracy")["batchnorm"].values["epochs_to"]
 
     assert (expected if expected is None else pytest.approx(expected)) == value.number
+
+
+def test_epochs_to_where_a_weight_diverged(folder) -> None:
+    """A training whose weights are not finite at its end was validated in that epoch too, where its progress is 0."""
+    diverged = {"outcome": "diverged", "series": {"loss": [1.0, 0.5], "validation": [0.5, 0.9]}}
+    folder.add({"batchnorm": {0.1: [{"score": 0.9, "series": {"validation": [0.5, 0.9]}}, diverged]}})
+
+    assert folder.rows("accuracy")["batchnorm"].values["epochs_to"].number is None
 
 
 def test_epochs_to_where_less_is_better(folder, bits) -> None:

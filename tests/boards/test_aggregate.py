@@ -121,6 +121,17 @@ def test_a_norm_that_lacks_a_task_stands_apart(two_tasks, bits) -> None:
     assert {"new": "lacks words", "broken": "lacks every task"} == dict(table.apart)
 
 
+def test_flags_are_those_of_all_tasks(folder) -> None:
+    """Trials without a score are counted over the tasks, and seeds that chose a rate are flagged as on their boards."""
+    for task in ("spirals", "moons"):
+        folder.add({"batchnorm": {0.1: [0.9, "oom"], 1.0: [0.8, "oom"]}}, task=task)
+
+    [row] = folder.table("aggregate").rows
+
+    assert {"same-seeds", "oom:4"} <= set(row.flags)
+    assert not any(flag.startswith("oom:2") for flag in row.flags)
+
+
 def test_seeds_count_that_have_a_score_on_every_task(folder) -> None:
     """A seed that a task lacks is in no mean."""
     folder.add({"batchnorm": {0.1: [0.9, 0.5, 0.7]}, "none": {0.1: [0.9, None, None]}}, task="spirals")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from normbench.boards import tables
@@ -160,7 +161,7 @@ def _record(
         "task": trial.task,
         "task_version": trial.task_version,
         "norm": trial.norm,
-        "recipe": {"rate": rate, **setting},
+        "recipe": msgspec.to_builtins(trial.recipe),
         "seed": seed,
         "norm_print": cell.norm_print,
         "task_print": cell.task_print,
