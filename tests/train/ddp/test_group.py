@@ -190,7 +190,7 @@ def test_ranks_under_torchrun(tmp_path, pack, trial, numbers):
         assert all(alive(pid) for pid in told[-1])
         assert sys.platform != "linux" or [set(), *[{"0100007F"}] * 2] == list(map(listening, told[-1]))
         process.kill()
-        more = process.communicate()
+        more = process.communicate(timeout=60)
 
     assert numbers(after) == numbers(found)
     assert (tmp_path / "died").exists()
