@@ -472,13 +472,13 @@ def published_said(grid: Grid) -> list[str]:
         if None not in (figure, spread, runs) and runs >= 2 and len(ours) >= 3 and not failed(grid, norm)["failed"]:
             test = welch(ours, figure, spread, runs)
             p[norm.label] = test.pvalue
-            half = stats.t.ppf(0.975, test.df) * abs((mean(ours) - figure) / test.statistic)
-            said.append(f"'{norm.label}' {mean(ours) - figure:+.2f} ±{half:.2f}")
+            ends = test.confidence_interval(0.95)
+            said.append(f"'{norm.label}' {mean(ours) - figure:+.2f} ±{(ends.high - ends.low) / 2:.2f}")
     return said + [f"not reproduced: '{label}'" for label in holm(p)]
 
 
 def welch(ours: Sequence[float], figure: float, spread: float, runs: int) -> Any:
-    """Welch's test, of which scipy gives the degrees of freedom for samples alone: some that are as the source says."""
+    """Welch's test, of which scipy gives the interval for samples alone: the source's are some with its mean and spread."""
     theirs = figure + spread * stats.zscore(np.arange(runs), ddof=1)
     return stats.ttest_ind(ours, theirs, equal_var=False)
 
