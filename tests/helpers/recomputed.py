@@ -478,7 +478,7 @@ def published_said(grid: Grid) -> list[str]:
 
 
 def welch(ours: Sequence[float], figure: float, spread: float, runs: int) -> Any:
-    """Welch's test, of which scipy gives the interval for samples alone: the source's are some with its mean and spread."""
+    """Welch's test, whose interval scipy gives for samples alone: the source's are some of its mean and spread."""
     theirs = figure + spread * stats.zscore(np.arange(runs), ddof=1)
     return stats.ttest_ind(ours, theirs, equal_var=False)
 
