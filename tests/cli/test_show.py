@@ -80,7 +80,7 @@ def test_fresh_trial(normbench, results, lines):
 
     told = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
     assert (0, "1000000") == (ran.status, told["seed"])
-    assert ran.out.rstrip().endswith("(a fresh seed, at the rate that the grid chose)")
+    assert ran.out.rstrip().endswith("# a fresh seed: it follows the grid, at the rate that this chooses")
 
 
 def test_in_names_the_folder(normbench, record, results):
