@@ -76,14 +76,24 @@ def _finer(grid: Grid) -> Iterator[str]:
         "| norm | without | accuracy | with | accuracy | difference, points |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
+    changed: list[str] = []
     for row in grid.rows:
         alike = {"settings": 1, "seeds": row.complete, "measure": grid.measure}
         chosen = [choose(row.results, rates=rates, **alike) for rates in (decades, grid.rates)]
         rates = [choice[1] for choice in chosen if choice is not None]
         before, after = (100 * statistics.fmean(one.score or 0.0 for one in row.at(rate).values()) for rate in rates)
         cells = [row.label, f"{rates[0]:g}", f"{before:.1f}", f"{rates[1]:g}", f"{after:.1f}", f"{after - before:+.1f}"]
+        changed += [f"{row.label!r} ({after - before:+.1f} points)"] * (rates[0] != rates[1])
         yield f"| {' | '.join(cells)} |"
-    yield ""
+    yield from [
+        "",
+        f"So the added rates changed the choice for {len(changed)} of {len(grid.rows)} norms"
+        + (f": {', '.join(changed)}." if changed else ".")
+        + " A norm whose best rate lies between two decades is measured away from it on a grid of decades. The added "
+        "rates also say more exactly up to which rate a norm trains. An earlier version of this page had trainings of "
+        "156 steps in place of a whole epoch, so that its numbers differ for that reason too.",
+        "",
+    ]
 
 
 def _fashion(store: Store) -> Iterator[str]:
