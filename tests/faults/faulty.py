@@ -71,6 +71,16 @@ FAULTS = {
 }
 
 
+def _is_first():
+    """Whether nothing has struck yet, also where two trials get here at the same time; says where it strikes."""
+    try:
+        with Path(os.environ[ONCE]).open("x") as file:
+            file.write(os.environ.get(NODE, "struck"))
+    except FileExistsError:
+        return False
+    return True
+
+
 class Faulty(nn.Module):
     """Does as it is told at one step."""
 
@@ -84,10 +94,7 @@ class Faulty(nn.Module):
                 file.write(f"{step} ")
         if step != self.at:
             return
-        struck = Path(os.environ[ONCE]) if self.once else None
-        if struck is None or not struck.exists():
-            if struck is not None:
-                struck.write_text(os.environ.get(NODE, "struck"))
+        if not self.once or _is_first():
             FAULTS[self.how]()
 
     def forward(self, x):

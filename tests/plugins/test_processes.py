@@ -22,6 +22,7 @@ from normbench import plugins
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare, run
 from normbench.execute.packs import packs
+from normbench.plan import wanted
 from normbench.store import Store
 from normbench_plugins.executors.processes import driver
 
@@ -404,7 +405,8 @@ def test_more_devices_than_there_are_gpus_are_refused(monkeypatch):
 
 def test_a_worker_counts_its_gpus_from_0(request_for):
     """What is asked of the command's second GPU is the worker's first."""
-    [pack, *_] = packs(prepare(request_for()), prepare(request_for()).todo)
+    prepared = prepare(request_for())
+    [pack, *_] = packs(prepared, wanted(prepared.cells, {}))
 
     [(shape, attempts)] = driver._by_shape([msgspec.structs.replace(pack, device="cuda:1")])
 

@@ -161,7 +161,8 @@ def test_epochs_to_most_of_the_progress_within_a_part_of_an_epoch(progress, step
 
 def test_epochs_to_most_of_the_progress_before_a_divergence():
     """An epoch is one epoch long, also where the next one ended the training without a score."""
-    found = epochs_to([stored([0.5, 0.95], steps=9, outcome="diverged", score=0.5)], ACCURACY)
+    series = {"loss": [1.0, 1.0, None], "validation": [0.75, 0.975]}
+    found = epochs_to([stored([], steps=9, outcome="diverged", score=0.5, series=series)], ACCURACY)
 
     assert 1 + 0.4 / 0.45 == pytest.approx(found)
 
