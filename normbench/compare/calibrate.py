@@ -45,9 +45,10 @@ class _Rows:
     def group(self, base: NDArray[np.int_], head: NDArray[np.int_]) -> Group:
         """Return what is decided where these seeds, shape (repetitions, seeds), are BASE's and HEAD's."""
         differences = np.stack([row[head] - row[base] for row in self.values], axis=1)
-        trained = self.trained.astype(np.int8)
-        lost = np.stack([row[base] - row[head] for row in trained], axis=1)
-        return Group(METRICS[self.gate.metric].test, differences, self.gate.margin, self.least, lost)
+        fails = 1 - self.trained.astype(np.int8)
+        before, after = (np.stack([row[side] for row in fails], axis=1) for side in (base, head))
+        kind = METRICS[self.gate.metric].test
+        return Group(kind, differences, self.gate.margin, self.least, lost=after - before, before=before)
 
 
 def calibrate(store: Store, gates: dict[str, Gate], *, repetitions: int = 10_000, seed: int = 0) -> list[Table]:

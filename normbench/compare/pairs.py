@@ -69,6 +69,7 @@ class Contrast:
             paired=len(self.base),
             least=self.least,
             lost=[self.before[seed].trains - self.after[seed].trains for seed in self.seeds],
+            before=[not self.before[seed].trains for seed in self.seeds],
         )
 
     def failures(self, tested: int) -> str:

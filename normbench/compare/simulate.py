@@ -23,7 +23,8 @@ OPEN, OK, REGRESSED = 0, 1, 2
 class Group:
     """Rows of one kind and margin, many comparisons at once: differences (repetitions, rows, seeds), + is better.
 
-    `least`, one number or one per row, and `lost`, of the shape of the differences, are as in `stats.decide.Gated`.
+    `least`, one number or one per row, and `lost` and `before`, of the shape of the differences, are as in
+    `stats.decide.Gated`.
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Group:
     margin: float
     least: float | Floats = 0.0
     lost: NDArray[np.int8] | None = None
+    before: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def _look(group: Group, look: int, looks: Sequence[int], rows: int, alpha: float
     if look not in spending:
         none = np.zeros(seen.shape[:2], dtype=bool)
         return np.ones(none.shape), none, none, none
-    lost = None if group.lost is None else group.lost[:, :, :look]
-    tried = try_rows(group.kind, seen, group.margin, alpha / len(spending), least=group.least, lost=lost)
+    lost, before = (0 if fails is None else fails[:, :, :look] for fails in (group.lost, group.before))
+    spent = alpha / len(spending)
+    tried = try_rows(group.kind, seen, group.margin, spent, least=group.least, lost=lost, before=before)
     return np.minimum(1.0, len(spending) * tried.p), tried.ok, tried.fell, tried.failed
 
 
@@ -108,9 +111,12 @@ def rounded(
     return np.asarray((head - base) / samples)
 
 
-def failing(rng: np.random.Generator, shape: tuple[int, int, int], base: float, head: float) -> NDArray[np.int8]:
-    """Draw which seeds fail in HEAD alone (1) or in BASE alone (-1), where such shares of seeds fail."""
-    return np.subtract(rng.random(shape) < head, rng.random(shape) < base, dtype=np.int8)
+def failing(
+    rng: np.random.Generator, shape: tuple[int, int, int], base: float, head: float
+) -> dict[str, NDArray[np.int8]]:
+    """Draw the `lost` and `before` of a Group where such shares of seeds fail in BASE and in HEAD."""
+    after, before = ((rng.random(shape) < share).astype(np.int8) for share in (head, base))
+    return {"lost": after - before, "before": before}
 
 
 def shifted(

@@ -48,7 +48,8 @@ class Gated:
     `tested` is given where the row has a test of its own, which is final. A look counts paired seeds, of which some may
     be left out of the test for being the same to the last bit: `places` are those of the differences among all
     `paired`; left out, there are no others. Of a mean, `least` is the least variance of a difference, and `lost` has 1
-    for each seed that fails in HEAD alone, -1 for one that fails in BASE alone, else 0; left out, none fail.
+    for each seed that fails in HEAD alone, -1 for one that fails in BASE alone, else 0, and `before` 1 for each that
+    fails in BASE; left out, none fail.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Gated:
     paired: int = 0
     least: float = 0.0
     lost: Sequence[int] = ()
+    before: Sequence[int] = ()
 
     def seen(self, look: int) -> int | None:
         """Return how many differences there are of the first `look` paired seeds; None where there are fewer seeds."""
@@ -139,14 +141,15 @@ def exact_looks(looks: Sequence[int], rows: int, alpha: float = ALPHA) -> list[i
 
 
 def try_rows(
-    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA, *, least: Any = 0.0, lost: Any = None
+    kind: Kind, seen: Any, margin: float, alpha: float = ALPHA, *, least: Any = 0.0, lost: Any = 0, before: Any = 0
 ) -> Tried:
-    """Test differences (..., n), n >= 1; `least` (...) and `lost` (..., n) are as in `Gated`."""
+    """Test differences (..., n), n >= 1; `least` (...), `lost` and `before` (..., n) are as in `Gated`."""
     values = np.asarray(seen, dtype=float)
     n, none = values.shape[-1], np.zeros(values.shape[:-1], dtype=bool)
     if kind == "mean":
-        net, enough = np.asarray(0 if lost is None else lost).sum(-1), failures_to_tell(n, alpha)
-        failed, nearly = none | (net >= enough), none | (net == enough - 1)
+        net, fails = (np.sum(np.broadcast_to(one, values.shape), axis=-1) for one in (lost, before))
+        enough = np.array([failures_to_tell(n, alpha, count) for count in range(n + 1)])[fails]
+        failed, nearly = net >= enough, net == enough - 1
         if n < 2:
             return Tried(np.ones(none.shape), none, none, none, failed, nearly)
         tested = mean_test(values, margin, alpha, least)
@@ -185,12 +188,12 @@ class _State:
             no, own = np.asarray(False), row.tested
             tried = Tried(own.p, own.ok, ~no, np.asarray(own.low > 0), no, no)
         else:
-            lost = row.lost[:n] if row.lost else None
-            tried = try_rows(row.kind, row.differences[:n], row.margin, self._alpha, least=row.least, lost=lost)
+            fails = {"lost": row.lost[:n] or 0, "before": row.before[:n] or 0}
+            tried = try_rows(row.kind, row.differences[:n], row.margin, self._alpha, least=row.least, **fails)
         self._tried = tried
         if tried.failed:
             self.p, self._verdict = math.nan, "regressed"
-            self._adjusted = min(1.0, len(self._spending) * failures_p(n, sum(row.lost[:n])))
+            self._adjusted = min(1.0, len(self._spending) * failures_p(n, sum(row.lost[:n]), sum(row.before[:n])))
         else:
             self.p = min(1.0, self.p, len(self._spending) * float(tried.p))
 

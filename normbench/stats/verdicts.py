@@ -21,8 +21,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 #: How often each of a gate's two errors may happen: a loss of up to m/2 called regressed, one of m or more called ok.
 ALPHA = 0.05
-#: The share of seeds that fail by chance on either side, for which the count of failures errs in at most 5%: where
-#: fewer fail it errs less, and a layer of which more fail is none to be gated on its score.
+#: The least share of seeds that is taken to fail by chance on either side. Where fewer fail the count of failures errs
+#: less; where more fail in BASE, their share is taken, or a norm that fails at half its seeds would regress by chance.
 FAILURE_SHARE = 0.13
 
 
@@ -85,27 +85,29 @@ def _against(
     return p, np.asarray(mean - width > -np.asarray(margin))
 
 
-def failures_to_tell(seeds: int, alpha: float = ALPHA) -> int:
+def failures_to_tell(seeds: int, alpha: float = ALPHA, before: int = 0) -> int:
     """Return how many more seeds must fail in HEAD alone than in BASE alone to be no chance, of so many seeds.
 
-    It is the smallest net count whose probability is at most `alpha` where on both sides each seed fails independently
-    with `FAILURE_SHARE`; one more than there are seeds where no count is.
+    It is the smallest net count whose probability is at most `alpha` where on both sides each seed fails independently:
+    with the share of `before`, how many fail in BASE, or with `FAILURE_SHARE` where that is more. It is one more than
+    there are seeds where no count is so rare.
     """
-    return next((k for k in range(seeds + 1) if failures_p(seeds, k) <= alpha), seeds + 1)
+    return next((k for k in range(seeds + 1) if failures_p(seeds, k, before) <= alpha), seeds + 1)
 
 
-def failures_p(seeds: int, net: int) -> float:
+def failures_p(seeds: int, net: int, before: int = 0) -> float:
     """Return the probability that at least `net` more of so many seeds fail in HEAD alone than in BASE alone.
 
-    On both sides each seed fails independently with `FAILURE_SHARE`.
+    On both sides each seed fails independently, with the share that `failures_to_tell` says.
     """
-    return float(_net_tails(seeds)[net + seeds])
+    return float(_net_tails(seeds, before)[net + seeds])
 
 
-@functools.lru_cache(maxsize=256)
-def _net_tails(seeds: int) -> Floats:
+@functools.lru_cache(maxsize=1024)
+def _net_tails(seeds: int, before: int) -> Floats:
     """Return P(net >= k) for k = -seeds ... seeds: a seed adds 1, takes 1 away, or is alike on both sides."""
-    alone = FAILURE_SHARE * (1 - FAILURE_SHARE)
+    share = max(FAILURE_SHARE, before / seeds)
+    alone = share * (1 - share)
     chances = np.ones(1)
     for _ in range(seeds):
         chances = np.convolve(chances, [alone, 1 - 2 * alone, alone])

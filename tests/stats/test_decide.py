@@ -232,6 +232,20 @@ def test_failures_come_before_the_mean(lost, verdict, failed, nearly):
     assert (verdict, failed, nearly) == (found.verdict, found.failed, found.nearly)
 
 
+def test_seeds_that_fail_as_often_by_chance_are_no_regression():
+    """Where half of BASE's seeds fail, two more of HEAD's are no surprise; where none of BASE's did, three would be."""
+    lost, wide = [1, 1, 1, -1, 0, 0, 0, 0], [*WIDE, 0.0, 0.0, 0.0]
+
+    often, never = decide(
+        [
+            Gated("mean", wide, 0.01, lost=lost, before=[0, 0, 0, 1, 1, 1, 1, 0]),
+            Gated("mean", wide, 0.01, lost=[1, 1, 1, 0, 0, 0, 0, 0]),
+        ]
+    )
+
+    assert [("unclear", False), ("regressed", True)] == [(one.verdict, one.failed) for one in (often, never)]
+
+
 def test_one_failure_fewer_does_not_save_a_row_whose_mean_regressed():
     """What is surely worse by its mean stays so."""
     [found] = decide([Gated("mean", shifted(STEADY, -0.02), 0.01, lost=[1, 1, 0, 0, 0])])

@@ -108,10 +108,12 @@ def test_two_samples_without_a_spread_leave_no_doubt():
     assert not found.ok
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, 8, 20])
-def test_the_chance_of_failures_is_that_of_independent_ones(seeds):
-    """Each seed fails on either side in 13 of 100 cases: the chance of a net count is summed over all outcomes."""
-    alone = 0.13 * 0.87
+@pytest.mark.parametrize(("before", "share"), [(0, 0.13), (1, 0.13), (4, 0.5)])
+@pytest.mark.parametrize("seeds", [8, 20])
+def test_the_chance_of_failures_is_that_of_independent_ones(seeds, before, share):
+    """Each seed fails with BASE's share, at least in 13 of 100 cases; a net count's chance is summed over outcomes."""
+    share, before = (share, before * seeds // 8)
+    alone = share * (1 - share)
     of_outcomes = stats.multinomial(seeds, [alone, alone, 1 - 2 * alone])
     chances = {
         (head, base): of_outcomes.pmf([head, base, seeds - head - base])
@@ -121,7 +123,7 @@ def test_the_chance_of_failures_is_that_of_independent_ones(seeds):
 
     for net in range(-seeds, seeds + 1):
         expected = sum(chance for (head, base), chance in chances.items() if head - base >= net)
-        assert pytest.approx(expected) == failures_p(seeds, net)
+        assert pytest.approx(expected) == failures_p(seeds, net, before)
 
 
 def test_the_failures_that_tell_are_the_fewest():
