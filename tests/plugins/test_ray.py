@@ -19,6 +19,7 @@ import zygote
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare, run
 from normbench.execute.packs import packs
+from normbench.plan import wanted
 from normbench.store import Store
 from normbench.train.ranks import parent
 from normbench_plugins.ray_cluster import driver, task
@@ -86,7 +87,8 @@ def request_for(tmp_path, monkeypatch):
     monkeypatch.setenv("NORMBENCH_TEST_ONCE", str(tmp_path / "once"))
 
     def made(*norms, **options):
-        options = {"throughput": False, "device": "cpu", "out": tmp_path / "out", "executor": "ray", **options}
+        always = {"throughput": False, "fresh": False, "device": "cpu", "executor": "ray"}
+        options = {**always, "out": tmp_path / "out", **options}
         return Request(str(tmp_path / "blink.toml"), norms=["none", *norms], plugin_files=[FAULTY], **options)
 
     return made
@@ -101,7 +103,7 @@ def command(request_for, tmp_path):
         request = request_for(norm)
         line = [sys.executable, "-c", "from normbench.cli.main import main; main()", "run", request.suite]
         line += ["--norm", "none", "--norm", norm, "--plugin", str(FAULTY), "--out", str(request.out)]
-        line += ["--no-throughput", "--device", "cpu", "--executor", "ray", *options]
+        line += ["--no-throughput", "--no-fresh", "--device", "cpu", "--executor", "ray", *options]
         with (tmp_path / "stdout").open("w") as out, (tmp_path / "stderr").open("w") as errors:
             started.append(zygote.Popen(line, stdout=out, stderr=errors))
         return started[-1], request
@@ -262,7 +264,7 @@ def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
 def on_two_nodes(request, norm, **options):
     """Return what comes of a trial of a norm on two nodes; without its first step, which takes a group of its own."""
     prepared, found = prepare(dataclasses.replace(request, norms=[norm])), []
-    driver.run(packs(prepared, prepared.todo), found.append, **options)
+    driver.run(packs(prepared, wanted(prepared.cells, {})), found.append, **options)
     return found
 
 
