@@ -313,8 +313,11 @@ def _run(words):
     except BaseException:
         traceback.print_exc()
         status = 1
-    threading._shutdown()
-    atexit._run_exitfuncs()
+    for end in (threading._shutdown, atexit._run_exitfuncs):
+        try:
+            end()
+        except BaseException:  # Python says so too, and keeps the status
+            traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
