@@ -1,6 +1,7 @@
 """What holds for all tests: torch computes in one thread, and nothing waits for the disk but where that is tested."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def pytest_configure(config):
     config.option.loadscopereorder = False
     if getattr(config.option, "numprocesses", None):
         zygote.share()
+        # Workers begin once it has loaded: each would compile what no environment has compiled before.
+        import scipy.stats  # noqa: F401
+
+        zygote.run([sys.executable, "-c", ""])
     zygote.fork_servers()
 
 

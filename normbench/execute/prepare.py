@@ -333,9 +333,9 @@ def _compared(cells: list[Cell], stored: Stored) -> dict[str, Any]:
     known = plan.known(cells, stored.done, stored.others)
     work = [_work(cell, trial, stage, stored) for cell, trial, stage in in_order(known)]
     placed = {item.cell.row_id for item in work if item.stage == "fresh"}
-    open_ = {item.cell.row_id for item in work if not item.done} - placed
+    undone = {item.cell.row_id for item in work if not item.done} - placed
     coming = []
-    for cell, seed in ((one, seed) for one in cells if one.row_id in open_ for seed in one.fresh):
+    for cell, seed in ((one, seed) for one in cells if one.row_id in undone for seed in one.fresh):
         # One that is stored at some rate counts as done: more seeds of a grid seldom choose another.
         there = next((trial for trial in cell.at_seed(seed) if trial.key in stored.done), None)
         if there is None:
