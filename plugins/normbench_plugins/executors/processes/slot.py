@@ -145,7 +145,11 @@ class Slot:
             self._kill(process)
             process.join(GONE)  # until then it has its memory, on the device too
         if pool is not None:
+            manager = getattr(pool, "_executor_manager_thread", None)
             pool.shutdown(wait=False, cancel_futures=True)
+            if manager is not None:
+                # Else the interpreter, as it ends, may wake it by a pipe that it closes just then, and print a trace.
+                manager.join(GONE)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kill(self, process: BaseProcess) -> None:
