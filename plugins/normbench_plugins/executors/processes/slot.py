@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import process as pools
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import active_children
@@ -148,8 +149,8 @@ class Slot:
             manager = getattr(pool, "_executor_manager_thread", None)
             pool.shutdown(wait=False, cancel_futures=True)
             if manager is not None:
-                # Else the interpreter, as it ends, may wake it by a pipe that it closes just then, and print a trace.
-                manager.join(GONE)
+                # Woken now; the interpreter, as it ends, would wake it again, by a pipe that it may be closing.
+                pools._threads_wakeups.pop(manager, None)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kill(self, process: BaseProcess) -> None:
