@@ -206,8 +206,8 @@ def _fresh_notes(grid: Grid) -> Iterator[str]:
             + (f"{there} of {wanted} trials" if asked else "none")
         )
     for row in grid.rows:
-        own = row.own_choice(grid.measure)
-        if row.cell.kept is not None and own is not None and own != (row.setting, row.rate):
+        own = row.own_choice(grid.measure) if row.cell.kept is not None else None
+        if own is not None and own != (row.setting, row.rate):
             other = assignments({**row.settings[own[0]], "rate": own[1]})
             yield f"{row.label!r}: its rate is kept from an earlier choice; this grid would choose {other}"
 

@@ -244,7 +244,7 @@ def _is_of(record: Record, row: Row) -> bool:
 
     What a worker of the run loaded may be newer than what the run planned.
     """
-    prints = (row.cell.norm_print, row.cell.task_print)
+    prints = row.cell.prints
     same_code = None not in prints and prints == (record.norm_print, record.task_print)
     return (same_code or record.run == row.run.run) and record.device == row.run.device
 

@@ -77,7 +77,7 @@ def gather_sessions(
     stored = sessions(store, only)
     if not stored:
         return {}
-    trained = {(cell.table_id, cell.norm_id): (run, cell) for run in store.runs() for cell in run.cells}
+    trained = {cell.row_id: (run, cell) for run in store.runs() for cell in run.cells}
     environments = store.environments()
     return {table: _together(measured, baseline, trained, environments) for table, measured in stored.items()}
 

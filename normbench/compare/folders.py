@@ -60,7 +60,7 @@ def compare(
         other = others.get(grid.table_id)
         rounded = steps(grid, *([other] if other else []))
         for row in grid.rows:
-            if (row.cell.table_id, row.cell.norm_id) in unchanged:
+            if row.cell.row_id in unchanged:
                 rows.append(ComparedRow(**_common(grid, row), metric=ACCURACY, word="unchanged"))
                 continue
             shared, vanished = _held(grid, row, other, gates, rounded)

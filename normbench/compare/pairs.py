@@ -179,8 +179,7 @@ def _bits(results: dict[float, Result]) -> dict[float, object]:
 
 def same_made(base: Row, head: Row) -> bool:
     """Whether two rows were made by the same code from the same files; False where the code can't be told."""
-    prints = base.cell.norm_print, base.cell.task_print
-    same = None not in prints and prints == (head.cell.norm_print, head.cell.task_print)
+    same = None not in base.cell.prints and base.cell.prints == head.cell.prints
     return same and agree(base.files, head.files)
 
 

@@ -49,8 +49,9 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
     if not any(cell.label == whole.baseline for cell in whole.cells):
         raise UsageError(f"--until decided: the baseline {whole.baseline!r} is not among the norms")
     baseline = {cell.row_id for cell in whole.cells if cell.label == whole.baseline}
-    kept = _kept(quiet, run)
-    wanted = {cell.row_id for cell in whole.cells}
+    every = {cell.row_id for cell in whole.cells}
+    kept = _kept(quiet, whole.cells, run)
+    wanted = every
     for look in looks:
         narrowed = partial(_at_look, wanted, kept, look, looks[0] if _of_fresh(held) else look)
         run(on_device(prepare(quiet, narrowed=narrowed)))
@@ -59,7 +60,6 @@ def decided_run(request: Request, looks: Sequence[int], run: Runs) -> Comparison
         wanted = unclear | {row for row in baseline if row[0] in tables}
         if not unclear:
             break
-    every = {cell.row_id for cell in whole.cells}
     run(on_device(prepare(asked, narrowed=partial(_at_look, every, kept, looks[0], looks[0]))))
     return against_baseline(whole.store, held, looks, only=whole.tables)
 
@@ -69,8 +69,8 @@ def _of_fresh(held: Mapping[str, Gate]) -> bool:
     return not set(held) - {THROUGHPUT.name, "accuracy"}
 
 
-def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
-    """Train the grid of the first look, and return what it chooses for each row that has fresh seeds.
+def _kept(request: Request, planned: Sequence[Cell], run: Runs) -> dict[RowId, Kept]:
+    """Train the grid of the first look, and return what it chooses for each planned row that has fresh seeds.
 
     What an earlier run of these looks chose for the same code stays, also where a trial that failed is tried again.
     """
@@ -78,7 +78,7 @@ def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
     def grid_alone(cell: Cell) -> Cell:
         return msgspec.structs.replace(cell, fresh=[]) if cell.fresh else cell
 
-    cells = [cell for cell in prepare(request).cells if cell.fresh]
+    cells = [cell for cell in planned if cell.fresh]
     grid = on_device(prepare(request, narrowed=grid_alone))
     earlier = {
         (*cell.row_id, *cell.prints): cell.kept
@@ -86,7 +86,8 @@ def _kept(request: Request, run: Runs) -> dict[RowId, Kept]:
         for cell in one.cells
         if one.looks and cell.kept is not None
     }
-    if any(item.cell.row_id in {cell.row_id for cell in cells} for item in grid.todo):
+    rows = {cell.row_id for cell in cells}
+    if any(item.cell.row_id in rows for item in grid.todo):
         run(grid)
         grid = on_device(prepare(request, narrowed=grid_alone))
     results = {key: result for key, (result, edited) in grid.stored.latest.items() if not edited}
