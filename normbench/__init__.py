@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from normbench.contract import (
+    CONTRACT,
+    Claim,
     Executor,
     Norm,
     Place,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from normbench.api import Results, layer, register, run
 
 __all__ = [
+    "CONTRACT",
+    "Claim",
     "Executor",
     "Norm",
     "Place",

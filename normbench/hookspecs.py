@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 
 import pluggy
 
-from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task
 
 hookspec = pluggy.HookspecMarker("normbench")
 
@@ -38,6 +38,11 @@ def normbench_probes() -> Iterable[Probe]:  # type: ignore[empty-body]
 @hookspec
 def normbench_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
     """Yield `normbench.Executor` objects: ways to run packs of trials."""
+
+
+@hookspec
+def normbench_claims() -> Iterable[Claim]:  # type: ignore[empty-body]
+    """Yield `normbench.Claim` objects: reserved; they are listed, and nothing runs them yet."""
 
 
 #: The kinds of things that plugins offer, and what describes one of each.

@@ -6,6 +6,7 @@ Each plugin is loaded alone, and registers everything or nothing, so that a bad 
 from __future__ import annotations
 
 import configparser
+import copy
 import importlib.metadata
 import os
 import pickle
@@ -20,7 +21,7 @@ from typing import Any
 import pluggy
 
 from normbench import digests, hookspecs, loading, reads, suites, surroundings
-from normbench.contract import FUNCTIONS, Norm, Probe, SuiteFile, Task, hookimpl
+from normbench.contract import CONTRACT, Norm, Probe, SuiteFile, Task, computing, hookimpl
 from normbench.distributions import version_of
 from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
@@ -107,8 +108,8 @@ def _registered(thing: Norm | Task | Probe) -> _Registered:
 
 def _computing(thing: Norm | Task | Probe) -> list[Any]:
     """Return what of a description decides numbers; words do not, and what is in a trial's key need not."""
-    names = ("placement", "layouts", "traits", "params", "augment_draws", *FUNCTIONS)
-    return [(name, getattr(thing, name)) for name in names if hasattr(thing, name)]
+    names = ("placement", "layouts", "traits", "params", "augment_draws")
+    return [*((name, getattr(thing, name)) for name in names if hasattr(thing, name)), *computing(thing)]
 
 
 def registered() -> bytes:
@@ -249,6 +250,7 @@ def _register(
     try:
         with reads.asking(plugin.node):
             module = load_module()
+        plugin = replace(plugin, contract=_contract(module))
         if manager.has_plugin(plugin.name):
             raise ValueError(f"a plugin named {plugin.name!r} is loaded already; a name is for one plugin")
         tried = True
@@ -276,17 +278,30 @@ def _register(
             getattr(registry, kind)[name] = Offered(_in_place(thing, plugin), plugin, codes.get((type(thing), name)))
 
 
+def _contract(module: Any) -> int | None:
+    """Return the version of the contract that a plugin says it was written for. Raises ValueError for a newer one."""
+    declared = getattr(module, "NORMBENCH_CONTRACT", None)
+    if declared is not None and (type(declared) is not int or declared < 1):
+        raise ValueError(f"NORMBENCH_CONTRACT is {declared!r}; it is a whole number from 1, here at most {CONTRACT}")
+    if declared is not None and declared > CONTRACT:
+        raise ValueError(f"it is written for contract {declared}; this normbench has {CONTRACT}, and is too old for it")
+    return declared
+
+
 def _in_place(thing: Any, plugin: Plugin) -> Any:
     """Return what a plugin's file offers, its strings "module:name" changed to where `load_file` puts that module."""
     if plugin.distribution or plugin.module is None or isinstance(thing, SuiteFile):
         return thing
     changed = {}
-    for name in FUNCTIONS:
+    for name in thing.FUNCTIONS:
         value = getattr(thing, name, None)
         if isinstance(value, str):
             module, _, function = value.partition(":")
             changed[name] = f"{loading.in_namespace(plugin.module.__name__, module)}:{function}"
-    return replace(thing, **changed) if changed else thing
+    placed = copy.copy(thing)
+    for name, value in changed.items():
+        object.__setattr__(placed, name, value)  # it was checked as it was made, and is no other for that
+    return placed
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from normbench import digests
-from normbench.contract import Norm, Task, functions_of
+from normbench.contract import Norm, Task, computing
 from normbench.distributions import version_of
 from normbench.errors import UsageError
 from normbench.loading import without_namespace
@@ -47,7 +47,7 @@ def task_print(offered: Offered[Task]) -> str | None:
     task = offered.thing
     if offered.plugin.name == SESSION:
         return offered.code
-    return _print(offered.plugin, functions_of(task), repr((sorted(task.params.items()), task.augment_draws)))
+    return _print(offered.plugin, computing(task), repr((sorted(task.params.items()), task.augment_draws)))
 
 
 def read_anew() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
+from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task
 from normbench.distributions import top_folder
 from normbench.errors import UsageError, unknown
 
@@ -30,6 +30,8 @@ class Plugin:
     version: str = ""
     module: ModuleType | None = None
     offers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The version of the contract that it says it was written for, where it says one.
+    contract: int | None = None
 
     @property
     def built_in(self) -> bool:
@@ -98,6 +100,7 @@ class Registry:
     suites: dict[str, Offered[SuiteFile]] = field(default_factory=dict)
     probes: dict[str, Offered[Probe]] = field(default_factory=dict)
     executors: dict[str, Offered[Executor]] = field(default_factory=dict)
+    claims: dict[str, Offered[Claim]] = field(default_factory=dict)
     plugins: list[Plugin] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from normbench import reads
-from normbench.contract import Norm, Task, functions_of
+from normbench.contract import Norm, Task, computing
 from normbench.errors import UsageError
 from normbench.registry import Offered, Registry
 from normbench.trials import Source
@@ -103,7 +103,7 @@ def _roots(offered: Iterable[Offered[Norm] | Offered[Task]]) -> set[str]:
         if one.plugin.module is not None:
             roots.add(one.plugin.module.__name__)
         traits = getattr(one.thing, "traits", None)
-        for function in [*functions_of(one.thing), *([traits] if callable(traits) else [])]:
+        for function in [*computing(one.thing), *([traits] if callable(traits) else [])]:
             roots.update(_modules(function))
     return roots - {"__main__"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -187,11 +187,10 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
 
     @classmethod
-    def of(cls, task: Task) -> Measure:
-        """Return how a task's score is to be read."""
-        return cls(
-            name=task.measure, unit=task.unit, direction=task.direction, chance=task.chance, reference=task.reference
-        )
+    def of(cls, task: Task, params: Mapping[str, Any]) -> Measure:
+        """Return how a task's score is to be read, with these of its parameters."""
+        chance, reference = task.chance_and_reference(params)
+        return cls(name=task.measure, unit=task.unit, direction=task.direction, chance=chance, reference=reference)
 
     def progress(self, score: float) -> float:
         """(score - chance) / (reference - chance), not below 0: one huge finite loss would own every mean."""

@@ -133,7 +133,6 @@ class Run:
         self._environment = ""
         self._cells: dict[str, Cell] = {}
         self._done = dict(prepared.stored.done)
-        self._measures = {cell.task: Measure.of(prepared.registry.task(cell.task)) for cell in prepared.cells}
 
     def run(self) -> None:
         """Try one step of every norm, and train stage by stage; return when all is stored."""
@@ -172,8 +171,8 @@ class Run:
             on = spelled(cell.task, cell.task_params)
             raise UsageError(f"norm {cell.label!r} on {on}, in the first step: {outcome.reason}")
         self._begin()
-        measure, summary = self._measures[cell.task], self._summary
-        probes = self._prepared.request.probes
+        summary, probes = self._summary, self._prepared.request.probes
+        measure = Measure.of(self._prepared.registry.task(cell.task), cell.task_params)
         made = outcome.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
         key_of_files = self._writer.sources(made.files)
         record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)

@@ -123,7 +123,7 @@ def _fit_one(
     with global_stream(device, trial.seed, "layer", *ranks.folded):
         train(module, [saved] if saved else [])
         module.to(device)
-        kind, details = _judged(module, Measure.of(task), data, infinite_at_start)
+        kind, details = _judged(module, Measure.of(task, trial.task_params), data, infinite_at_start)
         if kind in ("trained", "not-trained"):
             claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
             if claimed or module.depends_on_batch(data.test):

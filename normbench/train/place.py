@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -103,6 +104,11 @@ class Place(contract.Place):
         self._drop_bias(linear)
         normalized = self._layer(channels, layout, None if placement == "fused" else activation)
         return ResidualSum(_chain(linear, normalized), skip, act)
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Count what is placed meanwhile as one residual block: see `normbench.Place`."""
+        yield
 
     def _layer(
         self,

@@ -44,7 +44,7 @@ def whole(tmp_path_factory):
             writer.environment(EnvironmentRecord.of(processor="p", packages={"torch": "2.6.0"})),
         )
         writer.append(msgspec.structs.replace(run, suite={**run.suite, "gate": {"accuracy": "-5pt"}}))
-        measure = Measure.of(prepared.registry.task(cells[0].task))
+        measure = Measure.of(prepared.registry.task(cells[0].task), {})
         files = [Source(at="plugin mine", path="mine.py", sha256="1")]
         made, sources = Made(norm_print="n", task_print="t"), writer.sources(files)
         for i, work in enumerate(prepared.work):

@@ -1,6 +1,7 @@
 """The docs agree with the code: signatures, keys, fields and figures that a page states are those that hold."""
 
 import ast
+import dataclasses
 import difflib
 import json
 import re
@@ -40,16 +41,19 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str) -> str:
     for field in node.body:
         if isinstance(field, ast.AnnAssign) and field.target.id == "_":
             lines.append("    *,")
-        elif isinstance(field, ast.AnnAssign):
+        elif isinstance(field, ast.AnnAssign) and ast.unparse(field.annotation) != "ClassVar":
             default = f" = {ast.unparse(field.value)}" if field.value else ""
-            default = re.sub(r"field\(default=(\w+).*\)", r"\1", default.replace("field(default_factory=dict)", "{}"))
+            default = re.sub(
+                r"field\(default=([^,]+), .*\)", r"\1", default.replace("field(default_factory=dict)", "{}")
+            )
+            default = re.sub(r"field\(default_factory=(\w+)\)", r"\1()", default)
             lines.append(f"    {field.target.id}: {ast.unparse(field.annotation)}{default},".replace("'", '"'))
     return "\n".join([*lines, ")"])
 
 
 def definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
     """Return what a module of normbench defines, methods as `Class.method`, read without importing it."""
-    source = Path(contract.__file__).parent.joinpath(*module.split(".")).with_suffix(".py")
+    source = Path(contract.__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
     tree = ast.parse(source.read_text(encoding="utf-8"))
     found = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     for outer in [node for node in found.values() if isinstance(node, ast.ClassDef)]:
@@ -60,15 +64,22 @@ def definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
 def signatures() -> dict[str, str]:
     """Return all that docs/plugins.md and docs/cli.md give the signature of."""
     found = {name: f"def {signature(node, name)}" for name, node in definitions("hookspecs").items()}
-    described = ("Norm", "Site", "Traits", "Task", "Splits", "Probe", "Executor", "SuiteFile")
-    found |= {name: signature(definitions("contract")[name], name) for name in described}
+    described = {
+        "norms": ["Norm"],
+        "sites": ["Site", "Traits"],
+        "tasks": ["Task", "Splits"],
+        "others": ["Probe", "Executor", "SuiteFile", "Claim"],
+    }
+    for module, names in described.items():
+        found |= {name: signature(definitions(f"contract.{module}")[name], name) for name in names}
     found["Recipe"] = signature(definitions("recipe")["Recipe"], "Recipe")
     found["Pack"] = signature(definitions("trials")["Pack"], "Pack")
     found["Outcome"] = signature(definitions("trials")["Outcome"], "Outcome")
-    place = definitions("contract")
+    place = definitions("contract.sites")
     found["place"] = signature(place["Place.__call__"], "place")
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")
+    found["place.block"] = signature(place["Place.block"], "place.block")
     for name in ("layer", "register", "run"):
         found[f"normbench.{name}"] = signature(definitions("api")[name], f"normbench.{name}")
     return found
@@ -97,7 +108,7 @@ def folded(text: str) -> str:
 
 def fields_of(kind: type) -> list[str]:
     """Return the names of what a description or a record holds."""
-    return list(getattr(kind, "__struct_fields__", None) or kind.__dataclass_fields__)
+    return list(getattr(kind, "__struct_fields__", None) or [field.name for field in dataclasses.fields(kind)])
 
 
 @pytest.mark.parametrize("kind", [Norm, Site, Traits, Task, Recipe], ids=lambda kind: kind.__name__)
