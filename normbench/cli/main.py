@@ -16,6 +16,7 @@ import typer
 
 from normbench.cli.commands import (
     calibrate,
+    check,
     compare,
     export,
     fingerprint,
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "throughput": (throughput.command, "Measure how fast each norm trains; print the leaderboard."),
     "fingerprint": (fingerprint.command, "Say in seconds whether any number changed."),
     "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
+    "check": (check.command, "Check what norms, tasks and probes claim."),
     "compare": (compare.command, "Say whether one results folder is worse than another."),
     "calibrate": (calibrate.command, "Say how often gates would err on results like these."),
     "plot": (plot.command, "Draw accuracy against the rate."),

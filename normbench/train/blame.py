@@ -22,18 +22,21 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def reason(error: BaseException, trial: Trial, registry: Registry, probes: Iterable[str] = ()) -> str:
-    """Return what a trial raised, and where, in one line; with `TRACEBACK` set, print the whole trace as well.
+    """Return what a trial raised, as `raised` says it: in the code of its norm, its task or its probes."""
+    return raised(
+        error,
+        [registry.norms[trial.norm], registry.tasks[trial.task], *(registry.probes[name] for name in probes)],
+    )
 
-    The line named is the deepest in the code of the trial's norm, its task or its probes; or else the deepest of all,
-    unless that is normbench's own.
+
+def raised(error: BaseException, offered: Iterable[Offered[Any]]) -> str:
+    """Return what was raised, and where, in one line; with `TRACEBACK` set, print the whole trace as well.
+
+    The line named is the deepest in the code of what is `offered`; or else the deepest of all, unless that is
+    normbench's own.
     """
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    offered: list[Offered[Any]] = [
-        registry.norms[trial.norm],
-        registry.tasks[trial.task],
-        *(registry.probes[name] for name in probes),
-    ]
     homes = [home for one in offered for home in _homes(one)]
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [(path.relative_to(home), line) for path, line in frames for home in homes if _below(path, home)]

@@ -1,0 +1,184 @@
+"""A norm under test at one layout: it builds its layers, and draws their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normbench.contract import Layout, Norm, Site, Traits, Unsupported, function, named_by
+from normbench.testing.results import NotApplicable
+from normbench.train.place import built
+from normbench.train.streams import generator, global_stream
+
+#: Sizes of the axes that are neither N nor C, in the inputs of checks: small, and no two alike.
+SPATIAL: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (6,), "NCHW": (4, 3), "NLC": (5,)}
+#: The numbers of channels that are tried for a norm, the first that it has a form for counts.
+CHANNELS = (8, 16, 32, 64, 3, 1)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A norm with its parameters at one layout. What is drawn depends on `seed` alone.
+
+    With placement "weight" a layer is a wrapped linear, or a 3 x 3 convolution, from C channels to as many.
+    """
+
+    norm: Norm
+    params: Mapping[str, Any]
+    layout: Layout
+    seed: int = 0
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the norm claims with these parameters."""
+        return self.norm.traits_with(self.params)
+
+    @property
+    def every_param(self) -> dict[str, Any]:
+        """All parameters, those that are not given at their defaults."""
+        return {**self.norm.params, **self.params}
+
+    @property
+    def wraps(self) -> bool:
+        """Whether a layer is a wrapped linear."""
+        return self.norm.placement == "weight"
+
+    @property
+    def axis(self) -> int:
+        """The axis of the channels."""
+        return self.layout.index("C")
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The sizes of the axes that are neither N nor C, unless a check asks for others."""
+        return SPATIAL[self.layout]
+
+    @cached_property
+    def channels(self) -> int:
+        """The number of channels, unless a check asks for another: the first of `CHANNELS` that the norm can have."""
+        for channels in CHANNELS:
+            try:
+                self._built(self._site(channels, self.spatial, None))
+            except Unsupported as error:
+                last = str(error)
+                continue
+            return channels
+        raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {self.layout}: {last}")
+
+    def with_params(self, **params: Any) -> Subject:
+        """Return the same norm with other values of some parameters."""
+        return replace(self, params={**self.params, **params})
+
+    def layer(
+        self,
+        channels: int | None = None,
+        *,
+        spatial: tuple[int, ...] | None = None,
+        activation: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        steps: int | None = None,
+    ) -> nn.Module:
+        """Return a new layer, in training mode; two of the same arguments begin alike. Raises Unsupported."""
+        site = self._site(channels or self.channels, self.spatial if spatial is None else spatial, activation, steps)
+        return self._built(site).to(dtype).train()
+
+    def moved(self, layer: nn.Module) -> nn.Module:
+        """Give a layer's parameters and none of its buffers values that are not those it began with; return it.
+
+        A check of gamma at 1 and beta at 0 would miss what a layer does with them.
+        """
+        draws = generator(self.seed, "check", "moved")
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=draws).to(parameter)
+        return layer
+
+    def input(
+        self,
+        samples: int = 8,
+        channels: int | None = None,
+        *,
+        spatial: tuple[int, ...] | None = None,
+        mean: float = 0.0,
+        std: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        draw: int = 0,
+    ) -> Tensor:
+        """Return normal numbers in the layout's shape; `draw` numbers inputs that are to differ."""
+        shape = self.shape(samples, channels, spatial)
+        numbers = torch.randn(shape, generator=generator(self.seed, "check", "input", draw), dtype=torch.float64)
+        return (mean + std * numbers).to(dtype)
+
+    def shape(
+        self, samples: int, channels: int | None = None, spatial: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """Return the shape of an input."""
+        count, sizes = channels or self.channels, self.spatial if spatial is None else spatial
+        return (samples, *sizes, count) if self.layout == "NLC" else (samples, count, *sizes)
+
+    def gradient(self, like: Tensor, draw: int = 0) -> Tensor:
+        """Return a random gradient for an output: one of ones is removed by every norm that centres, and hides much."""
+        numbers = torch.randn(
+            like.shape, generator=generator(self.seed, "check", "gradient", draw), dtype=torch.float64
+        )
+        return numbers.to(like.dtype)
+
+    def called(self, call: Callable[[], Any]) -> Any:
+        """Call something with the global generators at a start that is the same each time."""
+        with global_stream(CPU, self.seed, "check", "layer"):
+            return call()
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return a layer's output; what it draws is the same each time."""
+        output: Tensor = self.called(lambda: layer(x))
+        return output
+
+    def reference(self, layer: nn.Module, x: Tensor, *, channels: int, module: nn.Module | None = None) -> Tensor:
+        """Return what the norm's own definition gives, from the state of a layer that has not computed on x yet."""
+        define = function(self.norm.reference)  # type: ignore[arg-type]
+        state = {name: value.detach().clone() for name, value in [*layer.named_parameters(), *layer.named_buffers()]}
+        named = {**self.every_param, "training": layer.training, "module": module}
+        defined: Tensor = define(x, self._site(channels, self.spatial, None), state, **named_by(define, named))
+        return defined
+
+    def linear(self, channels: int) -> nn.Module:
+        """Return the linear, or convolution, that a layer of placement "weight" wraps."""
+        kinds: dict[Layout, Callable[[], nn.Module]] = {
+            "NC": lambda: nn.Linear(channels, channels),
+            "NLC": lambda: nn.Linear(channels, channels),
+            "NCL": lambda: nn.Conv1d(channels, channels, 3, padding=1),
+            "NCHW": lambda: nn.Conv2d(channels, channels, 3, padding=1),
+        }
+        with global_stream(CPU, self.seed, "check", "linear"):
+            return kinds[self.layout]()
+
+    def _site(self, channels: int, spatial: tuple[int, ...], activation: str | None, steps: int | None = None) -> Site:
+        return Site(channels, self.layout, activation, spatial=spatial, sites=1, blocks=0, steps=steps or 100)
+
+    def _built(self, site: Site) -> nn.Module:
+        wrapped = [self.linear(site.channels)] if self.wraps else []
+        with global_stream(CPU, self.seed, "check", "layer-init"):
+            return built(self.norm, site, self.params, *wrapped)
+
+
+def tolerance(dtype: torch.dtype, scale: float = 1.0, times: float = 10.0) -> float:
+    """Return how far numbers of a size may be off by rounding: `times` as many units in the last place of `scale`."""
+    return times * torch.finfo(dtype).eps * scale
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference; infinite where one is not finite and the other is, 0 where neither is."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    if not found.numel():
+        return 0.0
+    found, wanted = found.detach().double(), wanted.detach().double()
+    same = (found == wanted) | (found.isnan() & wanted.isnan())
+    difference = torch.where(same, 0.0, (found - wanted).abs()).nan_to_num(nan=float("inf"))
+    return float(difference.max())
