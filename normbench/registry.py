@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task
+from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task, Traits
 from normbench.distributions import top_folder
 from normbench.errors import UsageError, unknown
 
@@ -109,6 +109,12 @@ class Registry:
     def warnings(self) -> list[str]:
         """Which plugins failed, and which changed what others share, each in a line."""
         return [*map(str, self.quarantined), *self.notes]
+
+    @property
+    def identity(self) -> str | None:
+        """The name of the first norm that claims to normalize nothing: the share of a step is measured with it."""
+        claims = ((name, offered.thing.traits) for name, offered in self.norms.items())
+        return next((name for name, traits in claims if isinstance(traits, Traits) and traits.identity), None)
 
     def norm(self, name: str, where: str = "") -> Norm:
         """Return a norm. Raises UsageError with the nearest names; where its plugin failed, with the reason."""

@@ -96,7 +96,7 @@ class Subject:
         draws = generator(self.seed, "check", "moved")
         with torch.no_grad():
             for parameter in layer.parameters():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=draws).to(parameter)
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=draws).to(parameter))
         return layer
 
     def input(

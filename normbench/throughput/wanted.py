@@ -26,9 +26,6 @@ from normbench.trials import Cell, Made, shared
 
 #: Called with a session and how many of its rounds are done: 0 before anything of it is.
 OnSession: TypeAlias = "Callable[[Session, int], None]"
-#: The norm that normalizes nothing, with which the share of a step is computed. By name: to say so in the norm's own
-#: file would change its code print, and every folder would train it again.
-WITHOUT = "none"
 #: When a session may end: at the end of a run, and where throughput alone is asked for.
 AFTER_RUN, ALONE = Effort(20.0, 0.05), Effort(60.0, 0.03)
 #: About how many seconds a norm takes in a round: as long as the baseline's blocks.
@@ -72,9 +69,9 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
     for group in tables.values():
         base = next((cell for cell in group if cell.label == baseline), None)
         base = base or _like(group[0], choice(baseline, f"{where}: baseline"), registry)
-        without = next((cell for cell in group if cell.norm == WITHOUT), None)
-        if without is None and WITHOUT in registry.norms:
-            without = _like(group[0], Choice(WITHOUT), registry)
+        without = next((cell for cell in group if cell.norm == registry.identity), None)
+        if without is None and registry.identity:
+            without = _like(group[0], Choice(registry.identity), registry)
         wanted.append(Session(group, base, without))
     return wanted
 

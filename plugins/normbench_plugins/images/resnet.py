@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
+
+import normbench
 
 WIDTHS = (16, 32, 64)
 
@@ -12,11 +12,12 @@ WIDTHS = (16, 32, 64)
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions whose output is added to the input, projected where the shape changes."""
 
-    def __init__(self, place: Any, before: int, channels: int, stride: int) -> None:
+    def __init__(self, place: normbench.Place, before: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.first = place(convolution(before, channels, 3, stride), "relu")
-        projection = place(convolution(before, channels, 1, stride)) if before != channels else None
-        self.sum = place.sum(convolution(channels, channels, 3), projection, "relu")
+        with place.block():
+            self.first = place(convolution(before, channels, 3, stride), "relu")
+            projection = place(convolution(before, channels, 1, stride)) if before != channels else None
+            self.sum = place.sum(convolution(channels, channels, 3), projection, "relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, H, W) to (N, channels, H / stride, W / stride)."""
@@ -24,7 +25,7 @@ class ResidualBlock(nn.Module):
         return result
 
 
-def resnet(place: Any, *, blocks: int, classes: int, dropout: float) -> nn.Sequential:
+def resnet(place: normbench.Place, *, blocks: int, classes: int, dropout: float) -> nn.Sequential:
     """Return a network of 6 `blocks` + 2 layers: three stages of 16, 32 and 64 channels, the later ones of stride 2."""
     layers: list[nn.Module] = [place(convolution(3, WIDTHS[0], 3), "relu")]
     before = WIDTHS[0]

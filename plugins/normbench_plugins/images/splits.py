@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from normbench.contract import Splits
@@ -23,6 +24,12 @@ def split(train: Pair, test: Pair, *, validation: int, samples: int) -> Splits:
     share = samples / kept if samples else 1.0
     parts = ((images[:kept], labels[:kept]), (images[kept:], labels[kept:]), test)
     return Splits(*(_first(part, share) for part in parts))
+
+
+def noise(channels: int, size: int) -> Tensor:
+    """Return four images of noise, as bytes, shape (4, channels, size, size)."""
+    draws = torch.Generator().manual_seed(0)
+    return torch.randint(256, (4, channels, size, size), generator=draws, dtype=torch.uint8)
 
 
 def _first(part: Pair, share: float) -> Pair:

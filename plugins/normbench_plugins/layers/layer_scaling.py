@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import normbench
 from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
 
 
@@ -41,3 +42,8 @@ class LayerScaling(nn.Module):
     def extra_repr(self) -> str:
         """Return what the layer is made with."""
         return f"{self.channels}, layout={self.layout!r}, eps={self.eps}, affine={self.weight is not None}"
+
+
+def layer(site: normbench.Site, eps: float = 1e-5, affine: bool = True) -> nn.Module:
+    """Return layer scaling; in NLC over all tokens of a sample, as in online norm."""
+    return LayerScaling(site.channels, site.layout, eps=eps, affine=affine)

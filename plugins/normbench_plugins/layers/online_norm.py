@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import hardtanh, hardtanh_
 
+import normbench
 from normbench_plugins.layers.layer_scaling import layer_scaled
 from normbench_plugins.layers.recurrences import decayed_sums, linear_recurrence
 from normbench_plugins.layers.rows import at_least_float32, check_shape, from_rows, per_channel, to_rows
@@ -329,3 +330,25 @@ def _checked(constants: Constants) -> Constants:
     if constants.compensation not in COMPENSATIONS:
         raise ValueError(f"compensation is {constants.compensation!r}; it is one of {', '.join(COMPENSATIONS)}")
     return constants
+
+
+def layer(
+    site: normbench.Site,
+    alpha_forward: float = 0.999,
+    alpha_backward: float = 0.99,
+    eps: float = 1e-5,
+    affine: bool = True,
+    compensation: str = "layer-scaling",
+    clamp: float = 5.0,
+) -> nn.Module:
+    """Return online norm; the decays count samples, whatever the batch size."""
+    return OnlineNorm(
+        site.channels,
+        site.layout,
+        alpha_forward=alpha_forward,
+        alpha_backward=alpha_backward,
+        eps=eps,
+        affine=affine,
+        compensation=compensation,
+        clamp=clamp,
+    )

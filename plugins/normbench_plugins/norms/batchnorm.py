@@ -1,46 +1,10 @@
-"""Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167), with torch's layers.
-
-Training: y = gamma (x - mean) / sqrt(var + eps) + beta, with the mean and the biased variance of each channel over the
-batch and space. Evaluation uses running averages, of the unbiased variance; `momentum` is the weight of the new batch.
-"""
+"""Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167): before the activation, without affine, and after."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import normbench
 
-if TYPE_CHECKING:
-    from torch import nn
-
 PAPER = "Ioffe & Szegedy 2015, arXiv 1502.03167"
-
-
-def layer(site: normbench.Site, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
-    """Return batch norm with gamma and beta; in NLC over all tokens of the batch."""
-    return _layer(site, eps, momentum, affine=True)
-
-
-def no_affine(site: normbench.Site, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
-    """Return batch norm without gamma and beta."""
-    return _layer(site, eps, momentum, affine=False)
-
-
-def after(site: normbench.Site, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> nn.Module:
-    """Return batch norm for a place after the activation."""
-    return _layer(site, eps, momentum, affine)
-
-
-def _layer(site: normbench.Site, eps: float, momentum: float, affine: bool) -> nn.Module:
-    from torch import nn
-
-    from normbench_plugins.layers.tokens import OverTokens
-
-    kind = nn.BatchNorm2d if site.layout == "NCHW" else nn.BatchNorm1d
-    built = kind(site.channels, eps=eps, momentum=momentum, affine=affine)
-    return OverTokens(built) if site.layout == "NLC" else built
-
-
 TRAITS = normbench.Traits(
     batch_dependent=True,
     rank_dependent=True,
@@ -49,31 +13,29 @@ TRAITS = normbench.Traits(
     centres=True,
     scale_invariant=True,
     eval_differs=True,
+    mixes_positions=True,
 )
 
 NORMS = [
     normbench.Norm(
         "batchnorm",
-        "normbench_plugins.norms.batchnorm:layer",
+        "normbench_plugins.layers.batchnorm:layer",
         summary="Batch norm before the activation, with gamma and beta",
-        params={"eps": 1e-5, "momentum": 0.1},
         traits=TRAITS,
         paper=PAPER,
     ),
     normbench.Norm(
         "batchnorm-no-affine",
-        "normbench_plugins.norms.batchnorm:no_affine",
+        "normbench_plugins.layers.batchnorm:no_affine",
         summary="Batch norm without gamma and beta",
-        params={"eps": 1e-5, "momentum": 0.1},
         traits=TRAITS,
         paper=PAPER,
     ),
     normbench.Norm(
         "batchnorm-after",
-        "normbench_plugins.norms.batchnorm:after",
+        "normbench_plugins.layers.batchnorm:after",
         summary="Batch norm after the activation",
         placement="after",
-        params={"eps": 1e-5, "momentum": 0.1, "affine": True},
         traits=TRAITS,
         paper=PAPER,
     ),

@@ -1,41 +1,14 @@
-"""Layer normalization (Ba, Kiros & Hinton 2016, arXiv 1607.06450).
-
-The flavour is named because there are several: the mean and the biased variance are taken over channels and space of
-one sample, gamma and beta belong to channels (GroupNorm with one group). For tokens (NLC), over a token's channels.
-"""
+"""Layer normalization (Ba, Kiros & Hinton 2016, arXiv 1607.06450), over channels and space of a sample."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import normbench
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-
-def layer(site: normbench.Site, eps: float = 1e-5) -> nn.Module:
-    """Return layer norm over channels and space of a sample, with gamma and beta a channel."""
-    from torch import nn
-
-    if site.layout == "NLC":
-        return nn.LayerNorm(site.channels, eps=eps)
-    built = nn.GroupNorm(1, site.channels, eps=eps)
-    built.register_forward_pre_hook(_contiguous)
-    return built
-
-
-def _contiguous(module: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:  # noqa: ARG001 - a hook's signature
-    """Return the input with channels first in memory: of any other torch's CPU kernel takes E[x^2] - E[x]^2."""
-    return inputs if inputs[0].is_cuda else (inputs[0].contiguous(),)
-
 
 NORMS = [
     normbench.Norm(
         "layer-norm",
-        "normbench_plugins.norms.layer_norm:layer",
+        "normbench_plugins.layers.layer_norm:layer",
         summary="Layer norm over channels and space of a sample, gamma and beta per channel",
-        params={"eps": 1e-5},
         traits=normbench.Traits(scale_invariant=True),
         paper="Ba, Kiros & Hinton 2016, arXiv 1607.06450",
     )

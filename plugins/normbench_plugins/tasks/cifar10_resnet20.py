@@ -17,12 +17,12 @@ the batch size is changed, their code rescales rate and momentum, which is left 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import normbench
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 #: Mean and standard deviation of the training images' pixels, between 0 and 1: red, green, blue.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -37,7 +37,14 @@ def data(folder: Path, recipe: normbench.Recipe, samples: int) -> normbench.Spli
     return cifar10.splits(folder, samples)
 
 
-def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
+def example(recipe: normbench.Recipe) -> Tensor:  # noqa: ARG001 - as all of a task's functions
+    """Return images of noise, as bytes."""
+    from normbench_plugins.images.splits import noise
+
+    return noise(3, 32)
+
+
+def network(place: normbench.Place, recipe: normbench.Recipe) -> nn.Module:
     """Return ResNet20, behind the standardization of its input."""
     from torch import nn
 
@@ -66,6 +73,7 @@ TASKS = [
         reference=0.922,
         data="normbench_plugins.tasks.cifar10_resnet20:data",
         network="normbench_plugins.tasks.cifar10_resnet20:network",
+        example="normbench_plugins.tasks.cifar10_resnet20:example",
         augment="normbench_plugins.images.augmentation:crop_and_flip",
         augment_draws=3,
         params={"samples": 0},

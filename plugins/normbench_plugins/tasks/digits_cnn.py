@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import normbench
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 TRAIN, VALIDATION, TEST = 1077, 360, 360
 WIDTH = 16
@@ -34,7 +34,14 @@ def data(folder: Path, recipe: normbench.Recipe) -> normbench.Splits:  # noqa: A
     return normbench.Splits(train, validation, test)
 
 
-def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
+def example(recipe: normbench.Recipe) -> Tensor:  # noqa: ARG001 - as all of a task's functions
+    """Return images of noise."""
+    import torch
+
+    return torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def network(place: normbench.Place, recipe: normbench.Recipe) -> nn.Module:
     """Return four 3 x 3 convolutions of 16 channels, strides 1, 2, 1, 2, global average pooling, and a linear."""
     from torch import nn
 
@@ -56,5 +63,6 @@ TASKS = [
         reference=0.98,
         data="normbench_plugins.tasks.digits_cnn:data",
         network="normbench_plugins.tasks.digits_cnn:network",
+        example="normbench_plugins.tasks.digits_cnn:example",
     )
 ]

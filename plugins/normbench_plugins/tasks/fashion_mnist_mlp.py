@@ -15,12 +15,12 @@ suite's protocol is "published", the last 10,000 of the 60,000 training images v
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import normbench
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PIXELS = 28 * 28
 HIDDEN = (500, 300)
@@ -35,7 +35,14 @@ def data(folder: Path, recipe: normbench.Recipe, samples: int) -> normbench.Spli
     return mnist.splits(FashionMNIST, folder, samples)
 
 
-def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
+def example(recipe: normbench.Recipe) -> Tensor:  # noqa: ARG001 - as all of a task's functions
+    """Return images of noise, as bytes."""
+    from normbench_plugins.images.splits import noise
+
+    return noise(1, 28)
+
+
+def network(place: normbench.Place, recipe: normbench.Recipe) -> nn.Module:
     """Return the perceptron 784-500-300-10, without biases."""
     from torch import nn
 
@@ -69,6 +76,7 @@ TASKS = [
         reference=0.888,
         data="normbench_plugins.tasks.fashion_mnist_mlp:data",
         network="normbench_plugins.tasks.fashion_mnist_mlp:network",
+        example="normbench_plugins.tasks.fashion_mnist_mlp:example",
         params={"samples": 0},
     )
 ]

@@ -8,12 +8,12 @@ trains at 0.1 and is lost from 1 up; with batch norm it trains from 0.01 to 3.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import normbench
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHANNELS = (8, 16, 32)
 #: Mean and standard deviation of the training images' pixels, between 0 and 1.
@@ -29,7 +29,14 @@ def data(folder: Path, recipe: normbench.Recipe, samples: int) -> normbench.Spli
     return mnist.splits(MNIST, folder, samples)
 
 
-def network(place: Any, recipe: normbench.Recipe) -> nn.Module:
+def example(recipe: normbench.Recipe) -> Tensor:  # noqa: ARG001 - as all of a task's functions
+    """Return images of noise, as bytes."""
+    from normbench_plugins.images.splits import noise
+
+    return noise(1, 28)
+
+
+def network(place: normbench.Place, recipe: normbench.Recipe) -> nn.Module:
     """Return three 3 x 3 convolutions of 8, 16 and 32 channels, stride 2, global average pooling, and a linear."""
     from torch import nn
 
@@ -54,6 +61,7 @@ TASKS = [
         reference=0.95,
         data="normbench_plugins.tasks.mnist_cnn:data",
         network="normbench_plugins.tasks.mnist_cnn:network",
+        example="normbench_plugins.tasks.mnist_cnn:example",
         params={"samples": 0},
     )
 ]
