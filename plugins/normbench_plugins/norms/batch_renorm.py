@@ -26,7 +26,10 @@ NORMS = [
             batch_size_1="spatial",
             centres=True,
             eval_differs=True,
+            mixes_positions=True,
+            gradient="own",
         ),
         paper="Ioffe 2017, arXiv 1702.03275",
+        reference="normbench_plugins.definitions.batchnorm:batch_renorm",
     )
 ]

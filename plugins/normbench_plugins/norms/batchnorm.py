@@ -5,6 +5,7 @@ from __future__ import annotations
 import normbench
 
 PAPER = "Ioffe & Szegedy 2015, arXiv 1502.03167"
+REFERENCE = "normbench_plugins.definitions.batchnorm:batchnorm"
 TRAITS = normbench.Traits(
     batch_dependent=True,
     rank_dependent=True,
@@ -23,6 +24,7 @@ NORMS = [
         summary="Batch norm before the activation, with gamma and beta",
         traits=TRAITS,
         paper=PAPER,
+        reference=REFERENCE,
     ),
     normbench.Norm(
         "batchnorm-no-affine",
@@ -30,6 +32,7 @@ NORMS = [
         summary="Batch norm without gamma and beta",
         traits=TRAITS,
         paper=PAPER,
+        reference=REFERENCE,
     ),
     normbench.Norm(
         "batchnorm-after",
@@ -38,5 +41,6 @@ NORMS = [
         placement="after",
         traits=TRAITS,
         paper=PAPER,
+        reference=REFERENCE,
     ),
 ]

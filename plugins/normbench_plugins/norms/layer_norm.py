@@ -10,6 +10,7 @@ NORMS = [
         "normbench_plugins.layers.layer_norm:layer",
         summary="Layer norm over channels and space of a sample, gamma and beta per channel",
         traits=normbench.Traits(scale_invariant=True),
+        reference="normbench_plugins.definitions.layer_norm:layer_norm",
         paper="Ba, Kiros & Hinton 2016, arXiv 1607.06450",
     )
 ]

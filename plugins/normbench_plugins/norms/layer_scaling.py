@@ -10,7 +10,7 @@ import normbench
 
 def traits(eps: float, affine: bool) -> normbench.Traits:  # noqa: ARG001 - traits take every parameter
     """Return the traits: beta is added before the scaling, and doesn't grow with the input."""
-    return normbench.Traits(scale_invariant=not affine)
+    return normbench.Traits(scale_invariant=not affine, mixes_positions=True)
 
 
 NORMS = [
@@ -19,6 +19,7 @@ NORMS = [
         "normbench_plugins.layers.layer_scaling:layer",
         summary="A sample by its root mean square over all features: the control of online norm's compensation",
         traits=traits,
+        reference="normbench_plugins.definitions.online_norm:layer_scaling",
         paper="Chiley et al. 2019, arXiv 1905.05894",
     )
 ]

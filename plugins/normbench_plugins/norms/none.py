@@ -9,6 +9,7 @@ NORMS = [
         "none",
         "normbench_plugins.layers.none:layer",
         summary="No normalization; every linear keeps its bias",
+        reference="normbench_plugins.definitions.none:none",
         traits=normbench.Traits(identity=True),
     )
 ]

@@ -19,7 +19,9 @@ NORMS = [
             centres=True,
             scale_invariant=True,
             eval_differs=True,
+            mixes_positions=True,
         ),
         paper="Ioffe & Szegedy 2015, arXiv 1502.03167",
+        reference="normbench_plugins.definitions.batchnorm:batchnorm",
     )
 ]

@@ -1,0 +1,30 @@
+"""A layer's state by the short names of its tensors, in the shape of an input's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+import normbench
+
+
+class State:
+    """Reads a layer's parameters and buffers: `weight`, wherever in the layer it stands, as (1, C, 1, 1) for NCHW."""
+
+    def __init__(self, state: Mapping[str, Tensor], site: normbench.Site) -> None:
+        self._state = {name.rpartition(".")[2]: value for name, value in state.items()}
+        self._shape = [-1 if axis == "C" else 1 for axis in site.layout]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor of one value per channel."""
+        return self._state[name].double().view(self._shape)
+
+    def affine(self, x: Tensor) -> Tensor:
+        """Return gamma x + beta, where there are any."""
+        return x * self["weight"] + self["bias"] if "weight" in self._state else x
+
+
+def over_batch(site: normbench.Site) -> list[int]:
+    """Return the axes of all but the channels: the samples and their positions."""
+    return [axis for axis, name in enumerate(site.layout) if name != "C"]
