@@ -95,11 +95,11 @@ def _not_there(one: Choice, registry: Registry, where: str) -> UsageError:
         return UsageError(
             f"{where}: {one.name} is an executor; its rules are tests: subclass normbench.testing.ExecutorChecks"
         )
-    try:
-        registry.norm(one.name, where)
-    except UsageError as error:
-        return error
-    raise AssertionError(one.name)
+    for plugin in registry.quarantined:
+        if one.name in plugin.names:
+            return UsageError(f"{where}: {one.name!r}: {plugin}")
+    known = {name for kind in KINDS for name in getattr(registry, f"{kind}s")}
+    return unknown("norm, task or probe", one.name, known, where, "; ".join(map(str, registry.quarantined)))
 
 
 def results(every: Iterable[Asked], at: Workplace) -> Iterator[Result]:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = {"pyproject.toml", "README.md", "normbench_my_norm/__init__.py", "normbench_my_norm/layer.py"}
+FILES = {
+    "pyproject.toml",
+    "README.md",
+    "normbench_my_norm/__init__.py",
+    "normbench_my_norm/layer.py",
+    "normbench_my_norm/definition.py",
+}
 
 
 @pytest.fixture
@@ -28,6 +34,7 @@ def test_a_package_is_written(normbench, tmp_path):
     assert FILES | {"tests/test_normbench_my_norm.py"} == written
     assert "normbench-my-norm written" in ran.out
     assert "    pip install -e normbench-my-norm\n" in ran.out
+    assert "    normbench check my-norm\n" in ran.out
     assert "    normbench run quick --norm my-norm --norm batchnorm\n" in ran.out
 
 
@@ -70,7 +77,7 @@ def test_everything_written_compiles(normbench, name):
     normbench("new-plugin", name)
 
     files = list(Path(f"normbench-{name}").rglob("*.py"))
-    assert 3 == len(files)
+    assert 4 == len(files)
     assert all(ast.parse(file.read_text(encoding="utf-8")).body for file in files)
 
 

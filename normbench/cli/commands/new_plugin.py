@@ -13,6 +13,7 @@ import typer
 
 from normbench import plugins
 from normbench.cli import output
+from normbench.contract import CONTRACT
 from normbench.errors import UsageError
 
 #: Where each template goes; `package` stands for the package's name.
@@ -21,6 +22,7 @@ FILES = {
     "readme.md.txt": "README.md",
     "init.py.txt": "package/__init__.py",
     "layer.py.txt": "package/layer.py",
+    "definition.py.txt": "package/definition.py",
     "test.py.txt": "tests/test_package.py",
 }
 
@@ -48,12 +50,14 @@ def command(
     except OSError as error:
         raise UsageError(f"{target}: can't be written ({error.strerror})") from None
     output.put(f"{target} written. Next:\n")
-    output.put(f"    pip install -e {target}\n    normbench run quick --norm {name} --norm batchnorm")
+    output.put(f"    pip install -e {target}\n    normbench check {name}")
+    output.put(f"    normbench run quick --norm {name} --norm batchnorm")
 
 
 def write(target: Path, name: str, package: str) -> None:
     """Write the package into a folder that is not there yet."""
-    words = {"name": name, "package": package, "class_name": "".join(part.title() for part in name.split("-"))}
+    class_name = "".join(part.title() for part in name.split("-"))
+    words = {"name": name, "package": package, "class_name": class_name, "contract": str(CONTRACT)}
     templates = resources.files("normbench.cli") / "templates"
     for template, place in FILES.items():
         path = target / place.replace("package", package)
