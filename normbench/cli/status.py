@@ -8,7 +8,7 @@ class Status(IntEnum):
 
     #: All is done, also if all was done before; a trial that diverged is a result.
     DONE = 0
-    #: `compare`: a gate is surely exceeded, or a row under one vanished.
+    #: `compare`: a gate is surely exceeded, or a row under one vanished; `check`: a check failed.
     REGRESSED = 1
     #: A mistake of the user's: nothing that the command can do.
     MISTAKE = 2
