@@ -30,7 +30,7 @@ _WORST: tuple[Status, ...] = ("failed", "advice", "passed", "not-applicable")
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked: a thing by its kind and name, its parameters, and which of its layouts and checks, () for all.
 
-    `fast` leaves out slow checks. What checks draw depends on `seed`.
+    `fast` leaves out slow checks. What checks draw depends on `seed`; torch computes on `threads` threads.
     """
 
     kind: Kind
@@ -40,6 +40,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
     fast: bool = False
     seed: int = 0
+    threads: int = 1
 
     @property
     def shown(self) -> str:
@@ -173,7 +174,7 @@ def run_check(check: Check, one: Asked, registry: Registry, data_dir: Path = Pat
     begun = time.perf_counter()
     found: dict[str, tuple[Status, dict[str, Any]]] = {}
     for where, subject in _subjects(check, one, offered, data_dir):
-        found[where] = _run(check, subject, offered)
+        found[where] = _run(check, subject, offered, one.threads)
         if found[where][0] == "failed":
             break
     where = min(found, key=lambda at: _WORST.index(found[at][0]))
@@ -209,14 +210,14 @@ def _subjects(check: Check, one: Asked, offered: Offered[Any], data_dir: Path) -
         yield "", ProbeSubject(offered.thing, one.params, one.seed)
 
 
-def _run(check: Check, subject: Any, offered: Offered[Any]) -> tuple[Status, dict[str, Any]]:
+def _run(check: Check, subject: Any, offered: Offered[Any], threads: int) -> tuple[Status, dict[str, Any]]:
     """Return how one call of a check ended. What it changed that a process shares is put back."""
     import torch
 
     from normbench.train.blame import raised
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with surroundings.kept():
             check.test(subject)
@@ -227,7 +228,7 @@ def _run(check: Check, subject: Any, offered: Offered[Any]) -> tuple[Status, dic
     except (Exception, SystemExit) as error:
         return "failed", {"said": f"raised {raised(error, [offered])}"}
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return "passed", {}
 
 
