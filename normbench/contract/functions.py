@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from normbench import signatures
+from normbench import signatures, spelling
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -85,11 +85,14 @@ def parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[str
 
 
 def check_types(types: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Raise ValueError where a type is declared of no parameter, or its default is not of it."""
+    """Raise ValueError for a type of no parameter, of which TOML has no values, or of which the default is none."""
     for name, kind in types.items():
         if name not in params:
             raise ValueError(f"types names {name!r}; the parameters are {', '.join(params) or 'none'}")
         try:
+            takes = spelling.allowed(kind)
             msgspec.convert(params[name], kind)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise ValueError(f"types: parameter {name!r} is {params[name]!r} by default: {error}") from None
+        except TypeError as error:
+            raise ValueError(f"types: the type of parameter {name!r} is {kind!r}: {error}") from None
+        except msgspec.ValidationError:
+            raise ValueError(f"types: parameter {name!r} is {params[name]!r} by default; it takes {takes}") from None
