@@ -205,7 +205,7 @@ def _kind(info: inspect.Type) -> str:
     if isinstance(info, inspect.TupleType):
         words += f" [{', '.join(map(_allowed, info.item_types))}]"
     elif isinstance(info, inspect.ListType | inspect.VarTupleType) and not isinstance(info.item_type, inspect.AnyType):
-        words += f", each {_allowed(info.item_type)}"
+        words += f" (each {_allowed(info.item_type)})"
     return words
 
 

@@ -115,6 +115,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         """Refuse a description that contradicts itself."""
+        check_line("statement", self.statement)
         check_head("claim", self.name, self.statement)
         check_function("effect", self.effect)
         check_members("rule", [self.rule], {"more", "less", "same", "exact"})

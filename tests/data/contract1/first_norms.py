@@ -1,8 +1,9 @@
 """A norm of every placement, as docs/plugins.md of the contract's first version has them."""
 
-import normbench
 import torch
 from torch import nn
+
+import normbench
 
 
 class Blend(nn.Module):
@@ -85,7 +86,11 @@ def normbench_norms():
         layouts=maps,
         placement="after",
         traits=normbench.Traits(
-            batch_dependent=True, rank_dependent=True, state=("running_square",), scale_invariant=True, eval_differs=True
+            batch_dependent=True,
+            rank_dependent=True,
+            state=("running_square",),
+            scale_invariant=True,
+            eval_differs=True,
         ),
         paper="Nowhere",
     )

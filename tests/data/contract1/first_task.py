@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import normbench
 import torch
 from torch import nn
+
+import normbench
 
 
 class Images(torch.utils.data.Dataset):
