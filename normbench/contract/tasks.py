@@ -11,6 +11,7 @@ from normbench.contract.functions import check_function, check_head, check_membe
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
 from normbench.spelling import spelled
+from normbench.surroundings import on_stderr
 from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
@@ -118,8 +119,9 @@ class Task:
             return value
         whose = f"task {spelled(self.name, dict(params))}: its {name}, a function of its parameters,"
         try:
-            fn = function(value)
-            score = fn(**named_by(fn, {**self.params, **params}))
+            with on_stderr():
+                fn = function(value)
+                score = fn(**named_by(fn, {**self.params, **params}))
         except Exception as error:
             raise UsageError(f"{whose} raised {type(error).__name__}: {in_a_line(error)}") from error
         if not isinstance(score, int | float) or not math.isfinite(score):

@@ -182,10 +182,17 @@ def normbench_norms():
 
 @normbench.hookimpl
 def normbench_tasks():
-    given = {"recipe": normbench.Recipe(rate=0.1, batch_size=8, epochs=1), "data": network, "network": network}
+    given = {"params": {"classes": 4}, "types": {"classes": Annotated[int, msgspec.Meta(ge=2)]}}
+    given |= {"recipe": normbench.Recipe(rate=0.1, batch_size=8, epochs=1), "data": network, "network": network}
     yield normbench.Task(
-        "guessed", 1, summary="Guess", chance="beside_declared:chance", reference=1.0, params={"classes": 4}, **given
+        "guessed", 1, summary="Guess", chance="beside_declared:chance", reference=1.0, **given
     )
+
+
+@normbench.hookimpl
+def normbench_executors():
+    run = lambda packs, on_outcome, order="any": None
+    yield normbench.Executor("orderly", run, summary="In order", types={"order": Literal["any", "first"]})
 
 
 @normbench.hookimpl
@@ -193,6 +200,15 @@ def normbench_claims():
     yield normbench.Claim(
         "it-helps", statement="It helps", sources=["Wu & He 2018"], effect="no_such_module:effect", unit="points"
     )
+"""
+
+GUESSED = """
+name = "mine"
+summary = "One task"
+tasks = ["guessed"]
+norms = ["none"]
+rates = [0.1]
+seeds = 1
 """
 
 
@@ -218,16 +234,23 @@ def test_what_parameters_of_a_declared_type_take(normbench, declared):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ("p-norm(p=3)", 'p is 3; it takes one of "1", "2", "max"'),
-        ("p-norm(eps=0)", "eps is 0; it takes a number above"),
+        (("quick", "--norm", "p-norm(p=3)"), '--norm: p-norm: p is 3; it takes one of "1", "2", "max"'),
+        (("quick", "--norm", "p-norm(eps=0)"), "--norm: p-norm: eps is 0; it takes a number above 0"),
+        (("guessed.toml",), "guessed.toml: tasks: guessed: classes is 1; it takes a whole number from 2"),
+        (
+            ("quick", "--executor", "orderly(order='last')"),
+            '--executor orderly: order is \'last\'; it takes one of "any", "first"',
+        ),
     ],
 )
 def test_a_value_of_no_declared_type_is_refused(normbench, declared, asked, words):
     """A value that the declared type does not allow is exit status 2, in one line."""
-    ran = normbench("plan", "quick", "--norm", asked, *declared)
+    Path("guessed.toml").write_text(GUESSED.replace("guessed", "guessed(classes=1)"))
+
+    ran = normbench("run", *asked, *declared)
 
     assert (2, "") == (ran.status, ran.out)
-    assert ran.err.startswith(f"normbench: --norm: p-norm: {words}")
+    assert words in ran.err
     assert 1 == ran.err.count("\n")
 
 
@@ -246,7 +269,7 @@ def test_a_chance_that_depends_on_parameters(normbench, declared):
 def test_a_chance_that_fails(normbench, declared):
     """A chance that can't be computed costs a listing no other task, and ends a plan; one line names it."""
     Path("beside_declared.py").write_text("def chance(classes):\n    return 1 / (classes - 4)\n")
-    Path("guessed.toml").write_text('name = "g"\nsummary = "G"\ntasks = ["guessed"]\nnorms = ["none"]\nrates = [0.1]\n')
+    Path("guessed.toml").write_text(GUESSED)
     why = "raised ZeroDivisionError: division by zero"
     line = f"normbench: task guessed: its chance, a function of its parameters, {why}\n"
 

@@ -53,6 +53,7 @@ def transform(sample, draws):
 
 
 def chance(classes):
+    print("no part of the result")
     return 1 / classes
 
 
