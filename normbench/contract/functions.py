@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import importlib
 import inspect
 import re
@@ -14,6 +15,14 @@ from normbench import signatures, spelling
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _limits(given: dict[str, Any]) -> msgspec.Meta:
+    return msgspec.Meta(**given)
+
+
+# msgspec's own can't be pickled, and a description that is registered in a session travels to workers whole.
+copyreg.pickle(msgspec.Meta, lambda limits: (_limits, (dict(limits.__rich_repr__()),)))
 
 
 def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
