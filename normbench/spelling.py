@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -135,15 +136,18 @@ def checked(
     for name, value in sorted(given.items()):
         if name not in declared:
             raise unknown("parameter", name, declared, where)
-        try:
-            value = msgspec.convert(value, types[name]) if name in types else _like(declared[name], value)
-        except msgspec.ValidationError:
-            raise UsageError(f"{where}: {name} is {value!r}; it takes {allowed(types[name])}") from None
-        default = declared[name]
-        if name not in types and default is not None and type(value) is not type(default):
-            kind = type(default).__name__
-            kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-            raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
+        if name in types:
+            try:
+                value = msgspec.convert(value, types[name])
+            except msgspec.ValidationError:
+                raise UsageError(f"{where}: {name} is {value!r}; it takes {allowed(types[name])}") from None
+        else:
+            default = declared[name]
+            value = _like(default, value)
+            if default is not None and type(value) is not type(default):
+                kind = type(default).__name__
+                kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+                raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
         if not _finite(value):
             # JSON has no such number, so that a key could not tell inf from nan.
             raise UsageError(f"{where}: {name} is {value}; a number is finite")
@@ -178,7 +182,7 @@ def allowed(kind: Any) -> str:
 def _allowed(info: inspect.Type) -> str:
     kinds: list[str] = []
     values: list[str] = []
-    for one in map(_bare, info.types if isinstance(info, inspect.UnionType) else [info]):
+    for one in _members(info):
         match one:
             case inspect.LiteralType():
                 values += [_toml(value) for value in one.values if value is not None]
@@ -209,6 +213,11 @@ def _kind(info: inspect.Type) -> str:
     return words
 
 
-def _bare(info: inspect.Type) -> inspect.Type:
-    """Return a type without what its author noted on it for others."""
-    return _bare(info.type) if isinstance(info, inspect.Metadata) else info
+def _members(info: inspect.Type) -> Iterator[inspect.Type]:
+    """Yield the types that a type is a choice of, without what its author noted on them for others."""
+    if isinstance(info, inspect.Metadata):
+        yield from _members(info.type)
+    elif isinstance(info, inspect.UnionType):
+        yield from itertools.chain.from_iterable(map(_members, info.types))
+    else:
+        yield info

@@ -309,7 +309,7 @@ def test_checked_refuses(given, words):
 
 TYPES = {
     "p": Literal["1", "2", "max"],
-    "clip": float | Literal["auto"] | None,
+    "clip": Annotated[float | Literal["auto"] | None, Meta(description="where gradients are cut")],
     "eps": Annotated[float, Meta(gt=0)],
     "groups": Annotated[int, Meta(ge=1, le=64)] | bool,
     "share": Annotated[float, Meta(ge=0, lt=1, description="of channels")],
