@@ -156,7 +156,7 @@ def layer(
     norm = plugins.current().norm(name)
     if layout not in ALL:
         raise unknown("layout", layout, ALL)
-    given = checked(norm.params, params, name)
+    given = checked(norm.params, params, name, norm.types)
     wraps = norm.placement == "weight"
     if (module is not None) != wraps:
         takes = "wraps a linear: give it as module=" if wraps else "wraps nothing: leave out module="

@@ -159,13 +159,15 @@ def baseline(suite: Suite, registry: Registry, where: str) -> str:
 def asked_norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
     """Return the norm that is asked for, and the asking with its parameters checked. Raises UsageError for no norm."""
     norm = registry.norm(asked.name, asked.where)
-    params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}")
+    params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}", norm.types)
     return norm, msgspec.structs.replace(asked, params=params)
 
 
 def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:
     task = registry.task(asked.name, asked.where)
-    return task, checked(task.params, asked.params, f"{asked.where}: {asked.name}")
+    params = checked(task.params, asked.params, f"{asked.where}: {asked.name}", task.types)
+    task.chance_and_reference(params)  # a mistake in them is told before anything is trained
+    return task, params
 
 
 def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:

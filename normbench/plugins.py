@@ -279,12 +279,14 @@ def _register(
 
 
 def _contract(module: Any) -> int | None:
-    """Return the version of the contract that a plugin says it was written for. Raises ValueError for a newer one."""
-    declared = getattr(module, "NORMBENCH_CONTRACT", None)
+    """Return the version of the contract that a plugin says it was written for. Raises RefusedError for a newer one."""
+    name = "NORMBENCH_CONTRACT"
+    declared = getattr(module, name, None)
     if declared is not None and (type(declared) is not int or declared < 1):
-        raise ValueError(f"NORMBENCH_CONTRACT is {declared!r}; it is a whole number from 1, here at most {CONTRACT}")
+        raise RefusedError(name, f"{name} is {declared!r}; it is a whole number from 1, here at most {CONTRACT}")
     if declared is not None and declared > CONTRACT:
-        raise ValueError(f"it is written for contract {declared}; this normbench has {CONTRACT}, and is too old for it")
+        why = f"it is written for contract {declared}; this normbench has {CONTRACT}, and is too old for it"
+        raise RefusedError(name, why)
     return declared
 
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from normbench.errors import UsageError, unknown
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
+#: What types are called that list no values, and limits of them.
+_KINDS: dict[type[inspect.Type], str] = {
+    inspect.AnyType: "any value",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.StrType: "text",
+    inspect.DictType: "a table",
+    inspect.ListType: "an array",
+    inspect.VarTupleType: "an array",
+    inspect.TupleType: "an array",
+}
+_LIMITS = {
+    "gt": "above {}",
+    "ge": "from {}",
+    "lt": "below {}",
+    "le": "up to {}",
+    "multiple_of": "a multiple of {}",
+    "pattern": "that matches {}",
+    "min_length": "of {} or more",
+    "max_length": "of {} at most",
+}
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -99,23 +123,31 @@ def readable(error: msgspec.ValidationError) -> str:
     return f"{key}: {text}" if key else text
 
 
-def checked(declared: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return parameters as given, in the order of their names, each in the type of its default.
+def checked(
+    declared: Mapping[str, Any], given: Mapping[str, Any], where: str, types: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return parameters as given, in the order of their names, each in the type that `types` has, or its default.
 
-    A whole number becomes a float where the default is one, and a list, as TOML has arrays, a tuple. Raises UsageError
-    for a parameter that is not `declared`, whose type is not that of its default, or in which a number is not finite;
-    `where` begins the message.
+    A whole number becomes a float where that is the type, and a list, as TOML has arrays, a tuple. Raises UsageError
+    for a parameter that is not `declared`, whose value is not of its type, or in which a number is not finite; `where`
+    begins the message.
     """
     result: dict[str, Any] = {}
     for name, value in sorted(given.items()):
         if name not in declared:
             raise unknown("parameter", name, declared, where)
-        default = declared[name]
-        value = _like(default, value)
-        if default is not None and type(value) is not type(default):
-            kind = type(default).__name__
-            kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-            raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
+        if name in types:
+            try:
+                value = msgspec.convert(value, types[name])
+            except msgspec.ValidationError:
+                raise UsageError(f"{where}: {name} is {value!r}; it takes {allowed(types[name])}") from None
+        else:
+            default = declared[name]
+            value = _like(default, value)
+            if default is not None and type(value) is not type(default):
+                kind = type(default).__name__
+                kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+                raise UsageError(f"{where}: {name} is {value!r}; it takes {kind}, like its default {default!r}")
         if not _finite(value):
             # JSON has no such number, so that a key could not tell inf from nan.
             raise UsageError(f"{where}: {name} is {value}; a number is finite")
@@ -140,3 +172,52 @@ def _finite(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def allowed(kind: Any) -> str:
+    """Return in words what values a declared type has. Raises TypeError for a type of which TOML has no value."""
+    return _allowed(inspect.type_info(kind))
+
+
+def _allowed(info: inspect.Type) -> str:
+    kinds: list[str] = []
+    values: list[str] = []
+    for one in _members(info):
+        match one:
+            case inspect.LiteralType():
+                values += [_toml(value) for value in one.values if value is not None]
+            case inspect.BoolType():
+                values += ["true", "false"]
+            case inspect.NoneType():
+                pass  # a user says it by leaving the parameter out
+            case _:
+                kinds.append(_kind(one))
+    if not kinds:
+        return f"one of {', '.join(values)}"
+    *others, last = [*kinds, *values]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _kind(info: inspect.Type) -> str:
+    """Return what a type is called that lists no values, with its limits."""
+    if type(info) not in _KINDS:
+        raise TypeError("it is none that TOML has values of: numbers, text, true and false, arrays, tables")
+    words = _KINDS[type(info)]
+    limits = [said.format(limit) for name, said in _LIMITS.items() if (limit := getattr(info, name, None)) is not None]
+    if limits:
+        words += f" {' and '.join(limits)}"
+    if isinstance(info, inspect.TupleType):
+        words += f" [{', '.join(map(_allowed, info.item_types))}]"
+    elif isinstance(info, inspect.ListType | inspect.VarTupleType) and not isinstance(info.item_type, inspect.AnyType):
+        words += f" (each {_allowed(info.item_type)})"
+    return words
+
+
+def _members(info: inspect.Type) -> Iterator[inspect.Type]:
+    """Yield the types that a type is a choice of, without what its author noted on them for others."""
+    if isinstance(info, inspect.Metadata):
+        yield from _members(info.type)
+    elif isinstance(info, inspect.UnionType):
+        yield from itertools.chain.from_iterable(map(_members, info.types))
+    else:
+        yield info

@@ -1,7 +1,9 @@
 """What a script or a notebook calls: run a suite, look at the results, get a layer, register a norm."""
 
 import sys
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -242,6 +244,19 @@ def test_registering_again_replaces():
     normbench.register(normbench.Norm("mine", lambda site: nn.Sigmoid(), summary="Second"))
 
     assert isinstance(normbench.layer("mine", channels=6), nn.Sigmoid)
+
+
+def test_a_registered_norm_may_declare_types():
+    """They can be sent to workers with it, whatever they limit, and its parameters are held to them."""
+    types = {"p": Literal["1", "2", "max"], "eps": Annotated[float, msgspec.Meta(gt=0, description="kept apart")]}
+    normbench.register(
+        normbench.Norm("p-norm", lambda site, p="2", eps=1e-5: nn.Identity(), summary="Divides", types=types)
+    )
+
+    assert plugins.registered()
+    assert types == plugins.current().norm("p-norm").types
+    with pytest.raises(normbench.UsageError, match='p-norm: p is 3; it takes one of "1", "2", "max"'):
+        normbench.layer("p-norm", channels=3, p=3)
 
 
 def test_a_built_in_name_cannot_be_registered():

@@ -2,11 +2,14 @@
 
 import functools
 import inspect
+from typing import Annotated, Any, Literal
 
 import pytest
+from msgspec import Meta
 
 from normbench import plugins
 from normbench.contract import (
+    Claim,
     Executor,
     Norm,
     Probe,
@@ -116,6 +119,11 @@ def _names_its_site(site, channels=3):
         ({"layer": _ordinary, "params": {"groups": 4}}, "params is for a layer given as a string"),
         ({"layer": _names_its_site}, "parameter 'channels' has a name that normbench uses itself"),
         ({"params": {"label": "x"}}, "parameter 'label' has a name that normbench uses itself"),
+        ({"types": {"p": int}}, "types names 'p'; the parameters are none"),
+        ({"params": {"p": 3}, "types": {"p": Literal["1", "2"]}}, '\'p\' is 3 by default; it takes one of "1", "2"'),
+        ({"layer": _ordinary, "types": {"groups": Annotated[int, Meta(gt=8)]}}, "it takes a whole number above 8"),
+        ({"params": {"p": None}, "types": {"p": complex}}, "it is none that TOML has values of: numbers, text"),
+        ({"params": {"p": 3}, "types": {"p": "int"}}, "the type of parameter 'p' is 'int': Type ''int'' is not"),
     ],
 )
 def test_norm_that_contradicts_itself(norm, changes, words):
@@ -137,6 +145,10 @@ def test_norm_that_contradicts_itself(norm, changes, words):
         ({"chance": 0.9, "reference": 0.1}, "reference 0.1 is no better than chance 0.9 (better: up)"),
         ({"direction": "down"}, "reference 0.9 is no better than chance 0.1 (better: down)"),
         ({"chance": float("nan")}, "no better than chance nan"),
+        ({"chance": None}, "chance is None; it is a number, or a function of parameters"),
+        ({"reference": "pkg.toy.best"}, "reference is 'pkg.toy.best'; as a string it is 'package.module:name'"),
+        ({"augment": "pkg.toy:batch", "transform": "pkg.toy:sample"}, "a task has one of the two"),
+        ({"types": {"classes": int}}, "types names 'classes'; the parameters are none"),
         ({"direction": "sideways"}, "direction has 'sideways'; allowed: down, up"),
         ({"data": "pkg.toy.data"}, "data is 'pkg.toy.data'"),
         ({"loss": 3}, "loss is 3; it is a function"),
@@ -146,6 +158,30 @@ def test_task_that_contradicts_itself(task, changes, words):
     """A task that can't be is refused as it is made, and the message names what is wrong."""
     with pytest.raises((ValueError, TypeError)) as refused:
         task(**changes)
+
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "It Helps"}, "claim name 'It Helps'"),
+        ({"statement": "two\nlines"}, "statement is 'two\\nlines'; it is one line of text"),
+        ({"effect": "pkg.claims"}, "effect is 'pkg.claims'"),
+        ({"rule": "equal"}, "rule has 'equal'; allowed: exact, less, more, same"),
+        ({"margin": -1}, "margin is -1; it is a finite number, 0 or more"),
+        ({"margin": float("nan")}, "margin is nan"),
+        ({"sources": "Wu & He 2018"}, "sources is 'Wu & He 2018'; it is a list of lines of text"),
+        ({"sources": [""]}, "sources is ''; it is one line of text"),
+        ({"suites": "quick"}, "suites is 'quick'; it is a list"),
+    ],
+)
+def test_claim_that_contradicts_itself(changes, words):
+    """A claim that can't be is refused as it is made, and the message names what is wrong."""
+    given = {"name": "mine", "statement": "It helps", "sources": ["Wu & He 2018"], "effect": "pkg.claims:effect"}
+
+    with pytest.raises((ValueError, TypeError)) as refused:
+        Claim(**{**given, **changes})
 
     assert words in str(refused.value)
 
@@ -271,6 +307,110 @@ def test_checked_refuses(given, words):
     assert words in str(refused.value)
 
 
+TYPES = {
+    "p": Literal["1", "2", "max"],
+    "clip": Annotated[float | Literal["auto"] | None, Meta(description="where gradients are cut")],
+    "eps": Annotated[float, Meta(gt=0)],
+    "groups": Annotated[int, Meta(ge=1, le=64)] | bool,
+    "share": Annotated[float, Meta(ge=0, lt=1, description="of channels")],
+    "axes": tuple[int, ...] | str,
+    "pair": tuple[float, bool],
+    "names": Annotated[list[str], Meta(min_length=1)],
+    "free": Any,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"p": "max"}, {"p": "max"}),
+        ({"clip": 2}, {"clip": 2.0}),
+        ({"clip": "auto"}, {"clip": "auto"}),
+        ({"eps": 1}, {"eps": 1.0}),
+        ({"groups": True}, {"groups": True}),
+        ({"share": 0}, {"share": 0.0}),
+        ({"axes": [1, 2]}, {"axes": (1, 2)}),
+        ({"pair": [1, True]}, {"pair": (1.0, True)}),
+        ({"names": ["a"]}, {"names": ["a"]}),
+        ({"free": {"a": [1]}}, {"free": {"a": [1]}}),
+    ],
+)
+def test_parameters_of_a_declared_type(given, expected):
+    """A value comes back in the declared type, so that each has one spelling; TOML's arrays may be tuples."""
+    found = checked(dict.fromkeys(TYPES), given, "--norm", TYPES)
+
+    assert repr(expected) == repr(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"p": 3}, '--norm: p is 3; it takes one of "1", "2", "max"'),
+        ({"p": 2}, 'p is 2; it takes one of "1", "2", "max"'),
+        ({"clip": "none"}, "clip is 'none'; it takes a number or \"auto\""),
+        ({"clip": INF}, "clip is inf; a number is finite"),
+        ({"eps": 0.0}, "eps is 0.0; it takes a number above 0"),
+        ({"eps": 10**400}, "it takes a number above 0"),
+        ({"groups": 65}, "groups is 65; it takes a whole number from 1 and up to 64, true or false"),
+        ({"groups": 2.0}, "groups is 2.0; it takes a whole number"),
+        ({"share": 1}, "share is 1; it takes a number from 0 and below 1"),
+        ({"axes": [1, 2.5]}, "axes is [1, 2.5]; it takes an array (each a whole number) or text"),
+        ({"pair": [1]}, "pair is [1]; it takes an array [a number, one of true, false]"),
+        ({"names": []}, "names is []; it takes an array of 1 or more (each text)"),
+        ({"free": [INF]}, "free is [inf]; a number is finite"),
+        ({"q": 1}, "no parameter 'q'"),
+    ],
+)
+def test_what_a_declared_type_refuses(given, words):
+    """A value of another type, or out of its range, is refused in one line that says what is allowed."""
+    with pytest.raises(UsageError) as refused:
+        checked(dict.fromkeys(TYPES), given, "--norm", TYPES)
+
+    assert words in str(refused.value)
+
+
+def _chance(classes):
+    return 1 / classes
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "expected"),
+    [
+        ({"chance": _chance}, {}, (0.25, 0.9)),
+        ({"chance": _chance}, {"classes": 2}, (0.5, 0.9)),
+        ({"chance": 0, "reference": lambda: 1}, {"classes": 2}, (0, 1.0)),
+        ({"reference": lambda width, classes: 0.5 + width / classes}, {"width": 1}, (0.1, 0.75)),
+    ],
+)
+def test_chance_and_reference_of_parameters(task, changes, given, expected):
+    """Each may be a function of those parameters that it names, given or at their defaults."""
+    made = task(params={"classes": 4, "width": 0.5}, **changes)
+
+    assert expected == made.chance_and_reference(given)
+
+
+@pytest.mark.parametrize(
+    ("chance", "message"),
+    [
+        (lambda classes: 1 / 0, "its chance, a function of its parameters, raised ZeroDivisionError: division by zero"),
+        (lambda width: 0.1, "its chance, a function of its parameters, raised TypeError: "),
+        ("no_such_module_here:chance", "its chance, a function of its parameters, raised ModuleNotFoundError: No"),
+        (lambda: "0.1", "its chance, a function of its parameters, returned '0.1'; it returns a finite number"),
+        (lambda: INF, "its chance, a function of its parameters, returned inf; it returns a finite number"),
+        (lambda classes: 1 / classes, "reference 0.9 is no better than chance 1.0 (better: up)"),
+    ],
+)
+def test_a_mistake_in_chance_is_named_in_a_line(task, chance, message):
+    """A function that raises, returns no number, or one that no training is better than: the task is named with it."""
+    made = task(params={"classes": 4}, chance=chance)
+
+    with pytest.raises(UsageError) as refused:
+        made.chance_and_reference({"classes": 1})
+
+    assert str(refused.value).startswith(f"task toy(classes=1): {message}")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("traits", "message"),
     [
@@ -336,9 +476,9 @@ def test_built_in_norm_declares_its_signature(built_in):
 @pytest.mark.parametrize("built_in", _built_in("tasks"))
 def test_built_in_task_has_its_functions(built_in):
     """A built-in task's strings name functions, which take every parameter that the task declares."""
-    given = (built_in.data, built_in.network, built_in.loss, built_in.score, built_in.augment)
+    given = [getattr(built_in, name) for name in built_in.FUNCTIONS]
 
-    functions = [function(text) for text in given if text is not None]
+    functions = [function(text) for text in given if isinstance(text, str)]
 
     taken = {name for fn in functions for name in named_by(fn, built_in.params)}
     assert set(built_in.params) == taken

@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from normbench import plugins
-from normbench.contract import Norm, Probe
+from normbench.contract import CONTRACT, Norm, Probe
 from normbench.errors import UsageError
 from normbench.registry import ONLY, STRICT
 
@@ -120,6 +120,14 @@ BAD = {
         """),
         "nowhere.toml: there is no such file",
     ),
+    "is written for a newer contract": (
+        THEIRS + "NORMBENCH_CONTRACT = 1000",
+        f"failed: it is written for contract 1000; this normbench has {CONTRACT}, and is too old for it; ",
+    ),
+    "declares no version": (
+        THEIRS + "NORMBENCH_CONTRACT = '2'",
+        f"failed: NORMBENCH_CONTRACT is '2'; it is a whole number from 1, here at most {CONTRACT}; ",
+    ),
 }
 
 
@@ -133,7 +141,7 @@ def test_bad_plugin_costs_only_itself(install, source, words):
 
     assert ["a_bad_one"] == [plugin.name for plugin in registry.quarantined]
     [bad] = registry.quarantined
-    assert words in bad.error
+    assert words in str(bad)
     assert "\n" not in str(bad)
     assert str(bad).startswith("plugin a_bad_one 1.2 failed: ")
     assert str(bad).endswith("; to be rid of it: pip uninstall a_bad_one-dist")
@@ -277,6 +285,25 @@ def test_file_as_a_plugin(tmp_path):
     assert [] == registry.quarantined
     assert "Theirs" == registry.norm("theirs").summary
     assert ("my_norms", str(file)) == (registry.plugins[-1].name, registry.plugins[-1].origin)
+
+
+def test_file_for_a_newer_contract(tmp_path):
+    """A file that was written for a newer contract is refused, with both versions."""
+    file = tmp_path / "my_norms.py"
+    file.write_text(HEAD + THEIRS + "NORMBENCH_CONTRACT = 1000\n", encoding="utf-8")
+
+    with pytest.raises(UsageError, match=rf"plugin {file}: it is written for contract 1000; this normbench has \d+,"):
+        plugins.load([file])
+
+
+@pytest.mark.parametrize(("declares", "expected"), [("", None), ("NORMBENCH_CONTRACT = 1", 1)])
+def test_version_of_the_contract_that_a_plugin_declares(install, declares, expected):
+    """A plugin may declare an older version, or none."""
+    install("ours", HEAD + THEIRS + declares)
+
+    registry = plugins.load()
+
+    assert expected == registry.norms["theirs"].plugin.contract
 
 
 def test_file_given_by_a_relative_path(tmp_path, monkeypatch):

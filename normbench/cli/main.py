@@ -68,7 +68,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "export": (export.command, "Write a results folder into one file."),
     "merge": (merge.command, "Make one results folder of several."),
     "show": (show.command, "Show all that is stored of one trial."),
-    "list": (listing.command, "List norms, tasks, suites, probes or executors."),
+    "list": (listing.command, "List norms, tasks, suites, probes, executors or claims."),
     "plugins": (plugins.command, "List plugins, and those that failed."),
     "new-plugin": (new_plugin.command, "Write a package with a norm of your own."),
 }

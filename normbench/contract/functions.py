@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import importlib
 import inspect
 import re
@@ -10,10 +11,18 @@ from typing import Any
 
 import msgspec
 
-from normbench import signatures
+from normbench import signatures, spelling
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _limits(given: dict[str, Any]) -> msgspec.Meta:
+    return msgspec.Meta(**given)
+
+
+# msgspec's own can't be pickled, and a description that is registered in a session travels to workers whole.
+copyreg.pickle(msgspec.Meta, lambda limits: (_limits, (dict(limits.__rich_repr__()),)))
 
 
 def function(value: Callable[..., Any] | str) -> Callable[..., Any]:
@@ -85,11 +94,14 @@ def parameters(what: str, fn: Any, declared: Mapping[str, Any], first: tuple[str
 
 
 def check_types(types: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Raise ValueError where a type is declared of no parameter, or its default is not of it."""
+    """Raise ValueError for a type of no parameter, of which TOML has no values, or of which the default is none."""
     for name, kind in types.items():
         if name not in params:
             raise ValueError(f"types names {name!r}; the parameters are {', '.join(params) or 'none'}")
         try:
+            takes = spelling.allowed(kind)
             msgspec.convert(params[name], kind)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise ValueError(f"types: parameter {name!r} is {params[name]!r} by default: {error}") from None
+        except TypeError as error:
+            raise ValueError(f"types: the type of parameter {name!r} is {kind!r}: {error}") from None
+        except msgspec.ValidationError:
+            raise ValueError(f"types: parameter {name!r} is {params[name]!r} by default; it takes {takes}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -114,13 +115,17 @@ class Claim:
 
     def __post_init__(self) -> None:
         """Refuse a description that contradicts itself."""
+        check_line("statement", self.statement)
         check_head("claim", self.name, self.statement)
         check_function("effect", self.effect)
         check_members("rule", [self.rule], {"more", "less", "same", "exact"})
-        if self.margin < 0:
-            raise ValueError(f"margin is {self.margin}; it is 0 or more")
-        for source in self.sources:
-            check_line("sources", source)
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"margin is {self.margin}; it is a finite number, 0 or more")
+        for what in ("sources", "suites"):
+            if isinstance(getattr(self, what), str):
+                raise TypeError(f"{what} is {getattr(self, what)!r}; it is a list of lines of text")
+            for line in getattr(self, what):
+                check_line(what, line)
 
     @property
     def summary(self) -> str:

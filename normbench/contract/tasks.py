@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from normbench.contract.functions import check_function, check_head, check_members, check_types, function, named_by
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
+from normbench.spelling import spelled
+from normbench.surroundings import on_stderr
+from normbench.texts import in_a_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +44,7 @@ class Task:
     `augment(inputs, draws) -> Tensor`: training inputs changed on the device; `draws` are `augment_draws` numbers per
     sample, uniform in [0, 1), shape (N, augment_draws), which depend on the seed, the epoch and the sample alone.
     `transform(sample, draws) -> Tensor`: the same for one sample at a time, which has no axis of samples, and its draws
-    of shape (augment_draws,). A task has one of the two.
+    of shape (augment_draws,). It gives all samples one shape. A task has one of the two.
 
     `measure` names the score, `unit` is "%" where a share is shown as per cent, else the unit itself; `direction` says
     which way is better. `chance` is the score of guessing, `reference` that of a good training: numbers, or functions
@@ -50,13 +54,11 @@ class Task:
     Raises ValueError or TypeError where the description contradicts itself.
     """
 
-    #: The fields that name a function, or may.
-    FUNCTIONS: ClassVar = (
-        *("data", "network", "loss", "score", "augment", "transform", "chance", "reference"),
-        "example",
-    )
-    #: Those among them that decide numbers, of which code prints are made.
-    COMPUTING: ClassVar = FUNCTIONS[:-1]
+    #: The fields that are a number, or name a function.
+    SCORES: ClassVar = ("chance", "reference")
+    #: Those that name a function that decides numbers, of which code prints are made; and all that name one.
+    COMPUTING: ClassVar = ("data", "network", "loss", "score", "augment", "transform", *SCORES)
+    FUNCTIONS: ClassVar = (*COMPUTING, "example")
 
     name: str
     version: int
@@ -91,7 +93,10 @@ class Task:
         check_types(self.types, self.params)
         for name in self.FUNCTIONS:
             value = getattr(self, name)
-            if value is not None and not isinstance(value, int | float):
+            if name in self.SCORES and not (callable(value) or isinstance(value, str)):
+                if not isinstance(value, int | float):
+                    raise TypeError(f"{name} is {value!r}; it is a number, or a function of parameters")
+            elif value is not None:
                 check_function(name, value)
         if self.augment is not None and self.transform is not None:
             raise ValueError("augment changes a batch, and transform a sample; a task has one of the two")
@@ -99,24 +104,31 @@ class Task:
             self._check_order(self.chance, self.reference)
 
     def chance_and_reference(self, params: Mapping[str, Any]) -> tuple[float, float]:
-        """Return both scores with these parameters, the others at their defaults. Raises UsageError like `Norm`'s."""
-        every = {**self.params, **params}
-        scores = []
-        for name in ("chance", "reference"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float):
-                try:
-                    fn = function(value)
-                    value = float(fn(**named_by(fn, every)))
-                except Exception as error:
-                    raise UsageError(f"task {self.name}: {name} raised {type(error).__name__}: {error}") from error
-            scores.append(value)
-        chance, reference = scores
+        """Return both scores with these parameters, the others at their defaults.
+
+        Raises UsageError where a function of them raises, returns no finite number, or what is no better than chance.
+        """
+        chance, reference = self._score_of("chance", params), self._score_of("reference", params)
         try:
             self._check_order(chance, reference)
         except ValueError as error:
-            raise UsageError(f"task {self.name}: {error}") from None
+            raise UsageError(f"task {spelled(self.name, dict(params))}: {error}") from None
         return chance, reference
+
+    def _score_of(self, name: str, params: Mapping[str, Any]) -> float:
+        value = getattr(self, name)
+        if isinstance(value, int | float):
+            return value
+        whose = f"task {spelled(self.name, dict(params))}: its {name}, a function of its parameters,"
+        try:
+            with on_stderr():
+                fn = function(value)
+                score = fn(**named_by(fn, {**self.params, **params}))
+        except Exception as error:
+            raise UsageError(f"{whose} raised {type(error).__name__}: {in_a_line(error)}") from error
+        if not isinstance(score, int | float) or not math.isfinite(score):
+            raise UsageError(f"{whose} returned {in_a_line(repr(score))}; it returns a finite number")
+        return float(score)
 
     def _check_order(self, chance: float, reference: float) -> None:
         ordered = chance < reference if self.direction == "up" else chance > reference

@@ -105,5 +105,5 @@ def executor_of(request: Request, registry: Registry) -> Choice:
     for option, name in zip(request.options, options, strict=True):
         if name not in executor.params:
             raise UsageError(f"{request.words(option)}: the executor {asked.name} has no such option")
-    params = spelling.checked(executor.params, {**asked.params, **options}, f"{where} {asked.name}")
+    params = spelling.checked(executor.params, {**asked.params, **options}, f"{where} {asked.name}", executor.types)
     return msgspec.structs.replace(asked, params=params)

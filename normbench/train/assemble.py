@@ -85,7 +85,7 @@ def training(
         optimizer=lambda: optimizer(built, place.norms, recipe),
         loss=_own(trial, task, task.loss) or functional.cross_entropy,
         score=_own(trial, task, task.score) or accuracy,
-        augment=_own(trial, task, task.augment),
+        augment=_own(trial, task, task.augment) or per_sample(_own(trial, task, task.transform)),
         data=data.train,
         validation=data.validation if recipe.hold_out else None,
         batches=Batches(
@@ -108,6 +108,27 @@ def _own(trial: Trial, task: Task, given: Callable[..., Tensor] | str | None) ->
     fn = function(given)
     params = named_by(fn, {**task.params, **trial.task_params})
     return (lambda *inputs: fn(*inputs, **params)) if params else fn
+
+
+def per_sample(transform: Callable[[Tensor, Tensor], Tensor] | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return what changes a batch, (N, ...) with draws (N, k), from what changes a sample; None from None.
+
+    It raises TypeError or ValueError where the samples of a batch become no tensors of one shape.
+    """
+    if transform is None:
+        return None
+
+    def augment(inputs: Tensor, draws: Tensor) -> Tensor:
+        samples = [transform(sample, drawn) for sample, drawn in zip(inputs, draws, strict=True)]
+        for sample in samples:
+            if not isinstance(sample, Tensor):
+                raise TypeError(f"transform returned {type(sample).__name__}; it returns a tensor")
+            if sample.shape != samples[0].shape:
+                shapes = f"{tuple(samples[0].shape)} and {tuple(sample.shape)}"
+                raise ValueError(f"transform returned the shapes {shapes} in one batch; it gives all samples one shape")
+        return torch.stack(samples)
+
+    return augment
 
 
 #: The data of the trial before, and for what it was loaded: one data set at a time, whoever asks.

@@ -156,3 +156,136 @@ def test_only_the_plugins_asked_for(normbench, monkeypatch):
     assert [] == listed.json["norms"]
     assert 2 == missed.status
     assert "NORMBENCH_PLUGINS=suites leaves out other plugins" in missed.err
+
+
+DECLARED = """
+from typing import Annotated, Literal
+
+import msgspec
+import normbench
+from torch import nn
+
+
+def layer(site, p="2", eps=1e-5):
+    return nn.Identity()
+
+
+def network(place, recipe, classes=4):
+    raise NotImplementedError
+
+
+@normbench.hookimpl
+def normbench_norms():
+    types = {"p": Literal["1", "2", "max"], "eps": Annotated[float, msgspec.Meta(gt=0)]}
+    yield normbench.Norm("p-norm", layer, summary="Divides by a p-norm", types=types)
+
+
+@normbench.hookimpl
+def normbench_tasks():
+    given = {"params": {"classes": 4}, "types": {"classes": Annotated[int, msgspec.Meta(ge=2)]}}
+    given |= {"recipe": normbench.Recipe(rate=0.1, batch_size=8, epochs=1), "data": network, "network": network}
+    yield normbench.Task(
+        "guessed", 1, summary="Guess", chance="beside_declared:chance", reference=1.0, **given
+    )
+
+
+@normbench.hookimpl
+def normbench_executors():
+    run = lambda packs, on_outcome, order="any": None
+    yield normbench.Executor("orderly", run, summary="In order", types={"order": Literal["any", "first"]})
+
+
+@normbench.hookimpl
+def normbench_claims():
+    yield normbench.Claim(
+        "it-helps", statement="It helps", sources=["Wu & He 2018"], effect="no_such_module:effect", unit="points"
+    )
+"""
+
+GUESSED = """
+name = "mine"
+summary = "One task"
+tasks = ["guessed"]
+norms = ["none"]
+rates = [0.1]
+seeds = 1
+"""
+
+
+@pytest.fixture
+def declared():
+    """Write a plugin whose norm declares types, whose task's chance depends on a parameter, and that has a claim."""
+    Path("declared.py").write_text(DECLARED)
+    Path("beside_declared.py").write_text("def chance(classes):\n    return 1 / classes\n")
+    return ("--plugin", "declared.py")
+
+
+def test_what_parameters_of_a_declared_type_take(normbench, declared):
+    """What a declared type allows is listed in words, beside the defaults."""
+    text = normbench("list", "norms", *declared)
+    listed = {norm["name"]: norm for norm in normbench("list", "norms", *declared, "--json").json["norms"]}
+
+    words = 'parameters p="2", eps=1e-05; p takes one of "1", "2", "max"; eps takes a number above 0; placement before'
+    assert words in " ".join(text.out.split())
+    assert {"p": 'one of "1", "2", "max"', "eps": "a number above 0"} == listed["p-norm"]["allowed"]
+    assert {} == listed["none"]["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("quick", "--norm", "p-norm(p=3)"), '--norm: p-norm: p is 3; it takes one of "1", "2", "max"'),
+        (("quick", "--norm", "p-norm(eps=0)"), "--norm: p-norm: eps is 0; it takes a number above 0"),
+        (("guessed.toml",), "guessed.toml: tasks: guessed: classes is 1; it takes a whole number from 2"),
+        (
+            ("quick", "--executor", "orderly(order='last')"),
+            '--executor orderly: order is \'last\'; it takes one of "any", "first"',
+        ),
+    ],
+)
+def test_a_value_of_no_declared_type_is_refused(normbench, declared, asked, words):
+    """A value that the declared type does not allow is exit status 2, in one line."""
+    Path("guessed.toml").write_text(GUESSED.replace("guessed", "guessed(classes=1)"))
+
+    ran = normbench("run", *asked, *declared)
+
+    assert (2, "") == (ran.status, ran.out)
+    assert words in ran.err
+    assert 1 == ran.err.count("\n")
+
+
+def test_a_chance_that_depends_on_parameters(normbench, declared):
+    """A task is listed with its chance at the defaults, and that it depends on parameters."""
+    text = normbench("list", "tasks", *declared)
+    listed = {task["name"]: task for task in normbench("list", "tasks", *declared, "--json").json["tasks"]}
+
+    assert "chance 0.25; reference 1.0; chance depends on parameters; better up" in " ".join(text.out.split())
+    assert (0.25, 1.0, ["chance"]) == tuple(
+        listed["guessed"][key] for key in ("chance", "reference", "depend_on_parameters")
+    )
+    assert [] == listed["digits-cnn"]["depend_on_parameters"]
+
+
+def test_a_chance_that_fails(normbench, declared):
+    """A chance that can't be computed costs a listing no other task, and ends a plan; one line names it."""
+    Path("beside_declared.py").write_text("def chance(classes):\n    return 1 / (classes - 4)\n")
+    Path("guessed.toml").write_text(GUESSED)
+    why = "raised ZeroDivisionError: division by zero"
+    line = f"normbench: task guessed: its chance, a function of its parameters, {why}\n"
+
+    listed, planned = normbench("list", "tasks", *declared), normbench("plan", "guessed.toml", *declared)
+
+    assert (0, line) == (listed.status, listed.err)
+    assert {"digits-cnn", "guessed"} <= {row.split()[0] for row in listed.out.splitlines() if not row.startswith(" ")}
+    assert (2, "", line) == (planned.status, planned.out, planned.err)
+
+
+def test_claims_are_listed(normbench, declared):
+    """A claim is listed with its statement; its effect is not looked at, and without one there is none."""
+    text, listed = normbench("list", "claims", *declared), normbench("list", "claims", *declared, "--json")
+
+    said = "it-helps It helps sources Wu & He 2018; rule more; margin 0.0; unit points; plugin declared"
+    assert said == " ".join(text.out.split())
+    [claim] = listed.json["claims"]
+    assert ("It helps", ["Wu & He 2018"], "more") == (claim["summary"], claim["sources"], claim["rule"])
+    assert "no claims\n" == normbench("list", "claims").out

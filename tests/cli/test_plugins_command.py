@@ -47,8 +47,19 @@ def test_a_file_is_a_plugin(normbench, plugin):
 
     [found] = [found for found in ran.json["plugins"] if found["name"] == "mine_of_the_tests"]
     assert {"norms": ["mine"]} == found["offers"]
-    assert str(file) == found["origin"]
+    assert (str(file), None) == (found["origin"], found["contract"])
     assert [] == ran.json["quarantined"]
+
+
+def test_the_contract_that_a_plugin_declares(normbench, plugin):
+    """A plugin that declares which version of the contract it was written for is listed with it."""
+    file = plugin("mine", "return x")
+    file.write_text(f"{file.read_text()}\n\nNORMBENCH_CONTRACT = 1\n")
+
+    text, listed = normbench("plugins", "--plugin", file), normbench("plugins", "--plugin", file, "--json").json
+
+    assert f"mine_of_the_tests  {file}, for contract 1\n" in text.out
+    assert 1 == listed["plugins"][-1]["contract"]
 
 
 @pytest.mark.parametrize(("source", "words"), BAD.values(), ids=BAD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from normbench import plugins, spelling, suites
 from normbench.cli import options, output
-from normbench.contract import Executor, Norm, SuiteFile, Task
+from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
 from normbench.texts import as_json, visible
@@ -24,7 +25,7 @@ def command(
     plugin: options.Plugins = None,
     json: output.JsonOption = False,
 ) -> None:
-    """List norms, tasks, suites, probes or executors, with their parameters and defaults."""
+    """List norms, tasks, suites, probes, executors or claims, with their parameters and defaults."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
@@ -32,7 +33,7 @@ def command(
     if json:
         output.put(as_json({"schema": 1, kind: _described(entries)}))
     else:
-        output.put_lines(_lines(entries))
+        output.put_lines(_lines(entries) or [f"no {kind}"])
     output.warn_of_plugins(registry)
 
 
@@ -41,21 +42,35 @@ def _entry(thing: Any) -> dict[str, Any]:
     if isinstance(thing, SuiteFile):
         thing = suites.read(Path(thing.path))
     entry: dict[str, Any] = {"name": thing.name, "summary": thing.summary}
+    if isinstance(thing, Norm | Task | Probe | Executor):
+        entry["parameters"] = dict(thing.params)
+        entry["allowed"] = {name: spelling.allowed(kind) for name, kind in thing.types.items()}
     match thing:
         case Norm():
             layouts = sorted(thing.layouts)
-            entry |= {"parameters": dict(thing.params), "placement": thing.placement, "layouts": layouts}
-            entry |= {"paper": thing.paper}
+            entry |= {"placement": thing.placement, "layouts": layouts, "paper": thing.paper}
         case Task():
-            recipe = msgspec.to_builtins(thing.recipe)
-            entry |= {"parameters": dict(thing.params), "version": thing.version, "recipe": recipe}
-            entry |= {"chance": thing.chance, "reference": thing.reference, "better": thing.direction}
+            entry |= {"version": thing.version, "recipe": msgspec.to_builtins(thing.recipe), **_scores(thing)}
+            entry |= {"better": thing.direction}
         case suites.Suite():
             norms = [spelling.choice(norm, thing.name).shown for norm in thing.norms]
             entry |= {"tasks": thing.tasks, "norms": norms, "rates": thing.rates, "seeds": thing.seeds}
-        case Executor():
-            entry |= {"parameters": dict(thing.params)}
+        case Claim():
+            entry |= {"sources": list(thing.sources), "suites": list(thing.suites), "rule": thing.rule}
+            entry |= {"margin": thing.margin, "unit": thing.unit}
     return entry
+
+
+def _scores(task: Task) -> dict[str, Any]:
+    """Return a task's chance and reference, at the defaults of its parameters, and which of them depend on those."""
+    chance = reference = None
+    try:
+        chance, reference = task.chance_and_reference({})
+    except UsageError as error:
+        output.say(f"normbench: {error}")
+    scores = {"chance": chance, "reference": reference}
+    varying = [name for name in scores if not isinstance(getattr(task, name), int | float)]
+    return {**scores, "depend_on_parameters": varying}
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:
@@ -64,16 +79,24 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
     name_width = max((len(entry["name"]) for entry in entries), default=0) + 2
     lines = []
     for entry in entries:
-        rest = {
-            key: value for key, value in entry.items() if key not in ("name", "summary") and value not in (None, {}, [])
-        }
-        details = visible("; ".join(f"{key} {_plain(value)}" for key, value in rest.items()))
+        details = visible("; ".join(_details(entry)))
         indent = " " * name_width
         lines += textwrap.wrap(
             visible(entry["summary"]), width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
         )
         lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
     return lines
+
+
+def _details(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield what is said of an entry beside its name and summary."""
+    for key, value in entry.items():
+        if key == "allowed":
+            yield from (f"{name} takes {words}" for name, words in value.items())
+        elif key == "depend_on_parameters" and value:
+            yield f"{' and '.join(value)} depend{'s' * (len(value) == 1)} on parameters"
+        elif key not in ("name", "summary") and value not in (None, {}, [], ""):
+            yield f"{key} {_plain(value)}"
 
 
 def _assignment(name: str, value: Any) -> str:

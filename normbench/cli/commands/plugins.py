@@ -18,7 +18,7 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
         described = {
             "schema": 1,
             "plugins": [
-                {name: getattr(one, name) for name in ("name", "origin", "version", "offers")}
+                {name: getattr(one, name) for name in ("name", "origin", "version", "contract", "offers")}
                 for one in registry.plugins
             ],
             "quarantined": [
@@ -30,7 +30,8 @@ def command(plugin: options.Plugins = None, json: output.JsonOption = False) -> 
     else:
         lines = []
         for one in registry.plugins:
-            lines.append(f"{one.name}  {_source(one)}")
+            contract = f", for contract {one.contract}" if one.contract else ""
+            lines.append(f"{one.name}  {_source(one)}{contract}")
             lines += [f"    {kind}: {', '.join(names)}" for kind, names in one.offers.items()]
         for bad in registry.quarantined:
             lines += [f"{bad.name}  {_source(bad)} FAILED", f"    {bad.error}"]
