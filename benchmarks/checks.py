@@ -62,7 +62,7 @@ def main(seeds: int = 50, slow: int = 5) -> None:
     ran = sum(statuses.values()) - statuses["not-applicable"]
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "x-transformers"))
     lines = [
-        f"{len(layers())} sound layers of torch, timm and x-transformers at {seeds} seeds (slow checks: {slow}), on one",
+        f"{len(layers())} sound layers of torch, timm and x-transformers at {seeds} seeds (slow: {slow}), on one",
         f"thread and on two: {ran:,} checks, {sum(alarms.values())} failed ({sum(alarms.values()) / ran:.2%}),",
         f"{statuses['expected']:,} expected to fail, {statuses['advice']:,} advice. {hardware()}; {libraries}.",
         *(["", "| layer: check | failed |", "| --- | --- |"] if alarms else []),

@@ -73,7 +73,7 @@ def asked(
             raise _not_there(one, registry, where)
         for kind in kinds:
             thing = getattr(registry, f"{kind}s")[one.name].thing
-            params = checked(thing.params, one.params, f"{where}: {one.name}")
+            params = checked(thing.params, one.params, f"{where}: {one.name}", thing.types)
             if kind == "norm" and (strange := [layout for layout in layouts if layout not in thing.layouts]):
                 has = ", ".join(sorted(thing.layouts))
                 raise UsageError(f"{where}: {one.name} does not claim layout {strange[0]}; it claims {has}")
