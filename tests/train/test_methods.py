@@ -19,12 +19,18 @@ from normbench.train.module import train
 CPU, PLUGIN = torch.device("cpu"), Plugin("t", "t")
 
 
+def keeping(self, x):
+    """Return what goes in, and keep it: a layer's forward."""
+    self.seen = x
+    return x
+
+
 @pytest.fixture
 def layer(registry):
     """Return a function that registers a layer as the norm "mine"; its class is made of the functions given."""
 
     def register(**methods):
-        made = type("Mine", (nn.Module,), {"forward": lambda self, x: x, **methods})
+        made = type("Mine", (nn.Module,), {"forward": keeping, **methods})
         registry.norms["mine"] = Offered(normbench.Norm("mine", lambda site: made(), summary="M"), PLUGIN)
 
     return register
@@ -42,13 +48,9 @@ def calls(layer):
 
         return method
 
-    def forward(self, x):
-        self.seen = x
-        return x
-
     layer(
         on_step=noting("on_step"),
-        forward=noting("forward", forward),
+        forward=noting("forward", keeping),
         own_loss=noting("own_loss", lambda self: self.seen.square().mean()),
         after_step=noting("after_step"),
         before_evaluation=noting("before_evaluation"),
@@ -141,23 +143,28 @@ def _by_hand(values, samples, batches):
 
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("methods", "said"),
     [
-        (lambda self: 0.5, "TypeError: Mine.own_loss returned 0.5; it returns a tensor, a scalar"),
-        (lambda self: None, "TypeError: Mine.own_loss returned None; it"),
-        (lambda self: self.seen, "ValueError: Mine.own_loss returned the shape (7, 5); it returns a scalar"),
-        (lambda self: self.seen.detach().sum(), "ValueError: Mine.own_loss returned a number without a gradient; "),
+        ({"own_loss": lambda self: 0.5}, "TypeError: Mine.own_loss returned 0.5; it returns a tensor, a scalar"),
+        ({"own_loss": lambda self: None}, "TypeError: Mine.own_loss returned None; it returns a tensor, a scalar"),
+        (
+            {"own_loss": lambda self: self.seen},
+            "ValueError: Mine.own_loss returned the shape (7, 5); it returns a scalar",
+        ),
+        (
+            {"own_loss": lambda self: self.seen.detach().sum()},
+            "ValueError: Mine.own_loss returned a number without a gr",
+        ),
+        (
+            {"parameter_groups": lambda self: {"lr": 1}},
+            "ValueError: Mine.parameter_groups: a group has no 'params'; its",
+        ),
     ],
-    ids=["a number", "nothing", "a vector", "off the graph"],
+    ids=["a number", "nothing", "a vector", "off the graph", "no group"],
 )
-def test_a_loss_that_can_not_be_added_is_refused(registry, trial, layer, own, said):
+def test_what_can_not_be_added_or_grouped_is_refused(registry, trial, layer, methods, said):
     """The dry run says what is wrong in one line, with the layer's class."""
-
-    def forward(self, x):
-        self.seen = x
-        return x
-
-    layer(forward=forward, own_loss=own)
+    layer(**methods)
 
     with pytest.raises(UsageError) as refused:
         try_trial(trial("mine"), registry, CPU, Path())
@@ -168,14 +175,10 @@ def test_a_loss_that_can_not_be_added_is_refused(registry, trial, layer, own, sa
 def test_an_own_loss_that_is_not_finite_is_a_divergence(registry, trial, layer):
     """It ends the training at its step, though the task's loss is finite there and no weight is wrong."""
 
-    def forward(self, x):
-        self.seen = x
-        return x
-
     def on_step(self, step, steps):
         self.added = math.inf if step == 3 else 0.0
 
-    layer(forward=forward, on_step=on_step, own_loss=lambda self: 0 * self.seen.sum() + self.added)
+    layer(on_step=on_step, own_loss=lambda self: 0 * self.seen.sum() + self.added)
 
     [found] = fit([trial("mine")], registry=registry)
 
