@@ -150,8 +150,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
     says what the training changed that all of its process shares, in words; it was put back. `eval_batch` is how many
-    samples were evaluated at a time, where the evaluation of one depends on the others; else 0. `data` is a hash of the
-    data.
+    samples were evaluated at a time, where the evaluation of one depends on the others; else 0. `spared` counts by name
+    the parameters that weight decay spares, of "norms" and "elsewhere", where it acts. `data` is a hash of the data.
     """
 
     trial: Trial
@@ -169,6 +169,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     dry: bool = False
     changed: tuple[str, ...] = ()
     eval_batch: int = 0
+    spared: dict[str, dict[str, int]] = {}
     made: Made | None = None
     data: str = ""
 

@@ -124,8 +124,8 @@ def _made_up(parameter: Tensor, index: int) -> Tensor:
 @torch.no_grad()
 def _evaluated(module: Training, data: Loaded, outputs: list[Any]) -> list[Number]:
     """Return the numbers of the outputs on the first test samples, in evaluation mode."""
-    module.eval()
-    module.scores(*next(data.test.slices(EVALUATED)))
+    with module.evaluating():
+        module.scores(*next(data.test.slices(EVALUATED)))
     return _of_outputs(outputs)
 
 

@@ -126,6 +126,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     sync_ranks: int = 1
     seconds: float = 0.0
     eval_batch: int = 0
+    spared: dict[str, dict[str, int]] = {}
 
     def __post_init__(self) -> None:
         """Refuse a scored outcome without a score: a board could not place it."""

@@ -52,8 +52,7 @@ class Candidate:
     @torch.no_grad()
     def evaluate(self, batches: int) -> float:
         """Evaluate batches; return the seconds they took."""
-        self._module.eval()
-        with global_stream(self._device, self._seed, "layer"):
+        with global_stream(self._device, self._seed, "layer"), self._module.evaluating():
             return self._timed(lambda: self._module.scores(*next(self._evaluated)), batches)
 
     def _timed(self, block: Callable[[], object], times: int) -> float:

@@ -18,7 +18,6 @@ from normbench.registry import Registry
 from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
 from normbench.train.module import Training
-from normbench.train.optimize import optimizer
 from normbench.train.place import Place
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import global_stream
@@ -82,7 +81,7 @@ def training(
     return Training(
         built,
         recipe,
-        optimizer=lambda: optimizer(built, place.norms, recipe),
+        norms=place.norms,
         loss=_own(trial, task, task.loss) or functional.cross_entropy,
         score=_own(trial, task, task.score) or accuracy,
         augment=_own(trial, task, task.augment) or per_sample(_own(trial, task, task.transform)),

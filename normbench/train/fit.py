@@ -136,7 +136,7 @@ def _judged(
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
     common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
-    common["data"] = data.digest
+    common |= {"data": data.digest, "spared": module.spared}
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
         return "diverged", {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}

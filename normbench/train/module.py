@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from normbench.recipe import Recipe
+from normbench.train import optimize
 from normbench.train.data import Batches, Part, Split
-from normbench.train.optimize import multiplier
+from normbench.train.methods import Methods
 from normbench.train.ranks.place import ALONE, Ranks
 
 #: Samples that are evaluated at once. The score of a norm whose evaluation depends on the batch depends on this.
@@ -39,7 +40,7 @@ class Training(pl.LightningModule):
     """One trial's training, on the device of its data: the step, and what is measured after each epoch.
 
     `step` is the one training step there is. A trial takes it under Lightning, and a session without; a dry run and a
-    fingerprint look at its gradients between its two halves.
+    fingerprint look at its gradients between its two halves. `norms` are those of the network's layers that are norms.
 
     Losses are kept on the device and looked at once per epoch, so that no step waits for one. A loss that is not finite
     ends the training at the end of its epoch; `diverged_at` is then its step, counted from 1.
@@ -50,7 +51,7 @@ class Training(pl.LightningModule):
         network: nn.Module,
         recipe: Recipe,
         *,
-        optimizer: Callable[[], torch.optim.Optimizer],
+        norms: Iterable[nn.Module],
         loss: Callable[[Tensor, Tensor], Tensor],
         score: Callable[[Tensor, Tensor], Tensor],
         augment: Callable[[Tensor, Tensor], Tensor] | None,
@@ -72,17 +73,16 @@ class Training(pl.LightningModule):
         self.diverged_at: int | None = None
         self.validates = validation is not None
         self._process = os.getpid()
-        self._new_optimizer = optimizer
+        self._norms = list(norms)
+        self._methods = Methods(network)
         self._loss, self._score, self._augment = loss, score, augment
         self._data, self._validation = data, validation
         self._watchers = watchers
-        modules: list[Any] = list(network.modules())
-        self._on_step = [module.on_step for module in modules if callable(getattr(module, "on_step", None))]
         self._losses: list[Tensor] = []
         self._replica: list[DistributedDataParallel] = []  # in a list: it is no part of what it is a replica of
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
-            for module in modules:
+            for module in network.modules():
                 if isinstance(module, nn.GroupNorm):
                     module.register_forward_pre_hook(_contiguous)
         if recipe.compile:
@@ -100,7 +100,12 @@ class Training(pl.LightningModule):
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's optimizer, made once all weights are there."""
-        return self._new_optimizer()
+        return optimize.optimizer(self.network, self._norms, self.recipe)
+
+    @property
+    def spared(self) -> dict[str, dict[str, int]]:
+        """The parameters that weight decay spares, where it acts: see `normbench.train.optimize.spared`."""
+        return optimize.spared(self.network, self._norms, self.optimizer) if self.recipe.weight_decay else {}
 
     def step(self, parts: Sequence[Part]) -> None:
         """Take an optimizer step on its parts, whose gradients add up."""
@@ -109,34 +114,36 @@ class Training(pl.LightningModule):
 
     def gradients(self, parts: Sequence[Part]) -> None:
         """Give the weights the gradient of a step's loss, the mean over its parts and over all ranks."""
-        for on_step in self._on_step:
-            on_step(self.taken, self.steps)
+        self._methods.on_step(self.taken, self.steps)
         self.optimizer.zero_grad()
         for part in parts:
             loss_of: Any = self._replica[0] if self._replica else self
             # Ranks add up their gradients once a step.
             waits = loss_of.no_sync() if self._replica and part is not parts[-1] else nullcontext()
             with waits:
-                loss = loss_of(part)
-                torch.autograd.backward(loss / len(parts))
-            self._losses.append(loss.detach())
+                torch.autograd.backward(loss_of(part) / len(parts))
 
     def update(self) -> None:
         """Let the optimizer follow the gradient, at the rate that the schedule has for this step."""
-        rate = self.recipe.rate * multiplier(self.recipe, self.taken, self.steps)
+        rate = self.recipe.rate * optimize.multiplier(self.recipe, self.taken, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)
         self.optimizer.step()
+        self._methods.after_step(self.taken, self.steps)
         self.taken += 1
 
     def forward(self, part: Part) -> Tensor:
-        """Return the loss of a part of a step, a scalar."""
+        """Return the loss of a part of a step, a scalar: the task's, which is kept, and what layers add to it."""
         indices, draws = part
         inputs, targets = self._data.batch(indices)
         if self._augment is not None:
             inputs = self._augment(inputs, draws)
         with self._precision():
-            return self._loss(self._outputs(inputs), targets)
+            loss = self._loss(self._outputs(inputs), targets)
+            total = self._methods.with_own_losses(loss)
+        # A sum that is not finite is kept as well: it ends the training.
+        self._losses.append((loss if total is loss else torch.where(total.isfinite(), loss, total)).detach())
+        return total
 
     def train_together(self) -> None:
         """Begin like rank 0, and from now on let gradients be the mean over the ranks.
@@ -201,14 +208,21 @@ class Training(pl.LightningModule):
             raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); return it after each")
         return said
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Have the network in evaluation mode, for which its layers may prepare; then in training mode again."""
+        self._methods.before_evaluation()
+        self.network.eval()
+        yield
+        self.network.train()
+
     @torch.no_grad()
     def evaluate(self, split: Split) -> float:
         """Return the mean score over a split, the network in evaluation mode; each rank evaluates its share of it."""
-        self.network.eval()
         total = torch.zeros((), dtype=torch.float64, device=split.device)
-        for inputs, targets in split.slices(EVALUATION_BATCH, self.ranks):
-            total += self.scores(inputs, targets)
-        self.network.train()
+        with self.evaluating():
+            for inputs, targets in split.slices(EVALUATION_BATCH, self.ranks):
+                total += self.scores(inputs, targets)
         return self.ranks.sum(total).item() / len(split)
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -226,10 +240,8 @@ class Training(pl.LightningModule):
         Outputs are a tensor, samples first; of any other nothing is known. Nothing is compiled for this.
         """
         inputs, _ = next(split.slices(TOGETHER))
-        self.network.eval()
-        with self._precision():
+        with self.evaluating(), self._precision():
             together, few = (self.network.forward(self._given(inputs[:size])) for size in (TOGETHER, FEW))
-        self.network.train()
         if not isinstance(few, Tensor) or len(few) != len(inputs[:FEW]):
             return False
         off, largest = (together[:FEW] - few).abs().max(), together.abs().max()

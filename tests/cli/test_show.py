@@ -99,6 +99,19 @@ def test_the_latest_of_a_trial_is_shown(normbench, results, record):
     assert " in 77.50 s" in normbench("show", record["key"]).out
 
 
+def test_what_weight_decay_spares_is_shown(normbench, results, record):
+    """How many parameters of each name, of norms and elsewhere; nothing where it spares none, or does not act."""
+    spared = {"norms": {"weight": 4, "bias": 4}, "elsewhere": {"bias": 1}}
+
+    without = normbench("show", record["key"]).out
+    with (results / "trials.jsonl").open("a") as file:
+        file.write(json.dumps({**record, "spared": spared}) + "\n")
+
+    assert "not decayed" not in without
+    told = "not decayed  norms: weight (4), bias (4); elsewhere: bias (1)\n"
+    assert told in normbench("show", record["key"]).out
+
+
 def test_an_error_shows_its_reason(normbench, small, plugin, lines):
     """A trial that failed says what was raised, and has no score."""
     small("--plugin", plugin("broken", "return late(x, self.calls)"), "--norm", "broken")

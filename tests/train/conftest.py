@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -52,6 +52,42 @@ class Drawing(nn.Module):
         return (x + noise) * self.scale.view(1, -1, *[1] * (x.dim() - 2))
 
 
+class Everything(nn.Module):
+    """gain tanh(alpha x) + bias, with all that a layer may have beside forward; evaluations move its bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((1,), 0.5))
+        self.gain, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("warm", torch.ones(()))
+        self.register_buffer("average", torch.zeros(channels))
+
+    def on_step(self, step: int, steps: int) -> None:
+        self.warm.fill_(1 + step / steps)
+
+    def after_step(self, step: int, steps: int) -> None:
+        self.gain.clamp_(max=0.99)
+        self.average.lerp_(self.gain, 0.5)
+
+    def before_evaluation(self) -> None:
+        self.bias.lerp_(self.average, 0.1)
+
+    def own_loss(self) -> torch.Tensor:
+        return 0.01 * self.output.square().mean() + 0.1 * self.gain.square().sum()
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        yield {"params": [self.alpha], "rate_factor": 0.5}
+        yield {"params": [self.gain], "weight_decay": 0.3}
+
+    def decayed(self) -> list[nn.Parameter]:
+        return [self.alpha]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gain, bias = (value.view(1, -1, *[1] * (x.dim() - 2)) for value in (self.gain, self.bias))
+        self.output = (self.alpha * x * self.warm).tanh() * gain + bias
+        return self.output
+
+
 class Failing(nn.Module):
     """Raises what it is given, in the forward pass."""
 
@@ -92,6 +128,7 @@ NORMS = [
     normbench.Norm("fused", lambda site: FusedScale(site.activation), summary="f", placement="fused"),
     normbench.Norm("weight", lambda site, module: DoubledWeight(module), summary="w", placement="weight"),
     normbench.Norm("drawing", lambda site: Drawing(site.channels), summary="Draws"),
+    normbench.Norm("everything", lambda site: Everything(site.channels), summary="All that a layer may have"),
     normbench.Norm("convolutions-only", lambda site: nn.BatchNorm2d(site.channels), summary="c", layouts={"NCHW"}),
     normbench.Norm("refusing", _refuse, summary="r"),
     normbench.Norm("failing", lambda site: Failing(RuntimeError("boom")), summary="x"),

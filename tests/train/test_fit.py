@@ -121,21 +121,6 @@ def test_without_a_held_out_split_there_is_no_validation_score(registry, trial):
     assert found.score is not None
 
 
-def test_a_layer_is_told_each_step_before_it(registry, trial):
-    """on_step gets the steps from 0, and how many there will be."""
-    seen = []
-
-    class Told(nn.Identity):
-        def on_step(self, step, steps):
-            seen.append((step, steps))
-
-    registry.norms["told"] = Offered(normbench.Norm("told", lambda site: Told(), summary="T"), Plugin("t", "t"))
-
-    outcome_of(trial("told"), registry)
-
-    assert [(step, 6) for step in range(6)] == seen
-
-
 def test_a_tasks_parameters_reach_its_network(registry, trial):
     """A wider network has more weights."""
     widths = [network(trial(task_params=params), registry)[0][0].out_features for params in ({}, {"width": 9})]

@@ -13,6 +13,7 @@ from normbench.train.optimize import multiplier, optimizer
 from normbench.train.place import Place
 
 RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
+SPARING = RECIPE.changed(weight_decay=0.1, weight_decay_spares="norms-and-biases")
 
 
 def rates_of(make_schedule, steps):
@@ -119,9 +120,8 @@ def names_of(network, group):
 def test_decayed_and_spared_are_all_parameters_once(built, norm, kind):
     """Weight decay acts on weights and spares what belongs to norms and biases; no parameter is in both, or in none."""
     network, norms = built(norm)
-    recipe = RECIPE.changed(optimizer=kind, weight_decay=0.1, weight_decay_spares="norms-and-biases")
 
-    decayed, spared = optimizer(network, norms, recipe).param_groups
+    decayed, spared = optimizer(network, norms, SPARING.changed(optimizer=kind)).param_groups
 
     assert (0.1, 0.0) == (decayed["weight_decay"], spared["weight_decay"])
     assert {name for name, parameter in network.named_parameters() if parameter.dim() == 2} == names_of(
@@ -135,26 +135,114 @@ def test_a_norms_parameter_of_any_shape_is_spared():
     """A norm's weight is spared though it has as many axes as a convolution's."""
     norm = nn.Conv2d(3, 3, 1, groups=3)
     network = nn.Sequential(nn.Conv2d(1, 3, 3), norm)
-    recipe = RECIPE.changed(weight_decay=0.1, weight_decay_spares="norms-and-biases")
 
-    decayed, spared = optimizer(network, [norm], recipe).param_groups
+    decayed, spared = optimizer(network, [norm], SPARING).param_groups
 
     assert {"0.weight"} == names_of(network, decayed)
     assert {"0.bias", "1.weight", "1.bias"} == names_of(network, spared)
 
 
-def test_a_norm_around_a_weight_spares_no_weight(registry):
-    """What weight normalization makes of a weight, direction and length, is decayed; only the bias is spared."""
+@pytest.mark.parametrize(
+    ("says", "spared"),
+    [(None, {"bias"}), (lambda linear: [linear.parametrizations.weight.original1], {"bias", "original0"})],
+    ids=["nothing", "the direction"],
+)
+def test_what_a_norm_makes_of_a_weight_is_decayed_unless_it_says_otherwise(registry, says, spared):
+    """Of weight normalization direction and length are decayed, and the bias is spared; `decayed` may name fewer."""
     norm = registry.norm("weight")
     place = Place(norm, {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
-    network = place(parametrizations.weight_norm(nn.Linear(6, 5)), "relu")
-    recipe = RECIPE.changed(weight_decay=0.1, weight_decay_spares="norms-and-biases")
+    linear = parametrizations.weight_norm(nn.Linear(6, 5))
+    if says:
+        linear.decayed = lambda: says(linear)
+    network = place(linear, "relu")
 
-    decayed, spared = optimizer(network, place.norms, recipe).param_groups
+    decayed, rest = optimizer(network, place.norms, SPARING).param_groups
 
     assert [] == place.norms
-    assert {"bias"} == {name.rpartition(".")[2] for name in names_of(network, spared)}
-    assert {"original0", "original1"} == {name.rpartition(".")[2] for name in names_of(network, decayed)}
+    assert spared == {name.rpartition(".")[2] for name in names_of(network, rest)}
+    assert {"original0", "original1"} - spared == {name.rpartition(".")[2] for name in names_of(network, decayed)}
+
+
+class Saying(nn.Module):
+    """Has a scalar, a matrix and a module of its own, and the methods given, which are functions of it."""
+
+    def __init__(self, inner=None, **methods):
+        super().__init__()
+        self.alpha, self.matrix, self.inner = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(2, 2)), inner
+        for name, method in methods.items():
+            setattr(self, name, lambda method=method: method(self))
+
+
+def test_of_two_modules_that_say_what_is_decayed_the_inner_one_decides():
+    """Each speaks for all parameters in it but those of which another does; a network may speak for its own."""
+    inner = Saying(decayed=lambda layer: [layer.alpha])
+    norm = Saying(inner, decayed=lambda layer: [layer.matrix, layer.inner.matrix])
+    network = nn.Sequential(nn.Linear(2, 2), norm)
+
+    decayed, _ = optimizer(network, [norm], SPARING).param_groups
+
+    assert {"0.weight", "1.matrix", "1.inner.alpha"} == names_of(network, decayed)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, [({"1.matrix"}, 0.1), ({"1.alpha"}, 0.0)]), ({"weight_decay": 0.3}, [({"1.alpha", "1.matrix"}, 0.3)])],
+    ids=["none", "own"],
+)
+def test_a_layer_has_groups_of_its_own(own, expected):
+    """They come after the others; where they say nothing of weight decay, the recipe decides as everywhere."""
+    norm = Saying(parameter_groups=lambda layer: [{"params": layer.parameters(), "rate_factor": 2, **own}])
+    network = nn.Sequential(nn.Linear(2, 2), norm)
+
+    groups = optimizer(network, [], SPARING).param_groups
+
+    found = [(names_of(network, group), group["weight_decay"]) for group in groups]
+    assert [({"0.weight"}, 0.1), ({"0.bias"}, 0.0), *expected] == found
+    assert [None, None, *[2] * len(expected)] == [group.get("rate_factor") for group in groups]
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"parameter_groups": lambda layer: None}, "parameter_groups has None; a group is a dict of params, rate_fac"),
+        (
+            {"parameter_groups": lambda layer: [{"rate_factor": 2}]},
+            "parameter_groups: a group has no 'params'; its keys",
+        ),
+        (
+            {"parameter_groups": lambda layer: {"params": [], "lr": 1}},
+            "parameter_groups: a group has the key 'lr'; its",
+        ),
+        (
+            {"parameter_groups": lambda layer: {"params": [], "rate_factor": "2"}},
+            "parameter_groups: rate_factor is 2; it is a number from 0",
+        ),
+        (
+            {"parameter_groups": lambda layer: {"params": [], "weight_decay": -1}},
+            "parameter_groups: weight_decay is -1; it",
+        ),
+        (
+            {"parameter_groups": lambda layer: {"params": torch.ones(3)}},
+            r"parameter_groups has a tensor of shape \(3,\)",
+        ),
+        (
+            {"parameter_groups": lambda layer: {"params": ["alpha"]}},
+            "parameter_groups has alpha, which is no parameter",
+        ),
+        (
+            {"parameter_groups": lambda layer: [{"params": layer.alpha}] * 2},
+            r"parameter_groups: a parameter of shape \(\) is in two",
+        ),
+        ({"decayed": lambda layer: None}, "decayed has None, which is no parameter of its own"),
+    ],
+    ids=["None", "no params", "a key", "text", "negative", "a tensor", "a name", "twice", "decayed None"],
+)
+def test_a_group_that_can_not_be_names_the_layer(methods, said):
+    """What is wrong is said in one line, with the layer's class."""
+    network = nn.Sequential(nn.Linear(2, 2), Saying(**methods))
+
+    with pytest.raises((TypeError, ValueError), match=rf"^Saying\.{said}"):
+        optimizer(network, [], SPARING)
 
 
 @pytest.mark.parametrize(

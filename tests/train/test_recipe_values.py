@@ -325,11 +325,12 @@ def compiled(test):
 
 
 @compiled
-def test_compiled_trainings_are_those_without(trained):
+@pytest.mark.parametrize("norm", ["before", "everything"])
+def test_compiled_trainings_are_those_without(trained, norm):
     """Under torch.compile losses and scores are those of a plain training, for one trial after another."""
-    plain = [trained("before", probes=(), seed=seed) for seed in (0, 1)]
+    plain = [trained(norm, probes=(), seed=seed) for seed in (0, 1)]
 
-    found = [trained("before", probes=(), seed=seed, compile=True) for seed in (0, 1)]
+    found = [trained(norm, probes=(), seed=seed, compile=True) for seed in (0, 1)]
 
     for one, other in zip(plain, found, strict=True):
         assert (one.outcome, one.steps, one.reason) == (other.outcome, other.steps, other.reason)

@@ -77,6 +77,7 @@ def _lines(store: Store, record: TrialRecord, environment: EnvironmentRecord) ->
         (measure.name, f"{score} on test, {validation} on validation (chance {_score(measure.chance, measure.unit)})"),
         ("trained", f"{record.steps} steps in {record.seconds:.2f} s, {record.threads} threads, {record.device}"),
     ]
+    lines += [("not decayed", _spared(record))] * bool(record.spared)
     lines += [
         (name, _series(values, measure.unit if name == "validation" else "")) for name, values in record.series.items()
     ]
@@ -100,6 +101,14 @@ def _files(store: Store, record: TrialRecord) -> list[tuple[str, str]]:
     read = [source for stored in store.source_records() for source in stored.files if stored.sources == record.sources]
     named = [f"{source.path}  {source.sha256[:12]}  {source.at or 'elsewhere'}" for source in read]
     return list(zip(["files", *[""] * len(named)], named, strict=False))
+
+
+def _spared(record: TrialRecord) -> str:
+    """Return what weight decay spares: how many parameters of each name, of norms and elsewhere."""
+    listed = {
+        where: ", ".join(f"{name} ({count})" for name, count in names.items()) for where, names in record.spared.items()
+    }
+    return "; ".join(f"{where}: {names}" for where, names in listed.items())
 
 
 def _score(score: float, unit: str) -> str:

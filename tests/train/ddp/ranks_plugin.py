@@ -89,15 +89,23 @@ class Poisoned(On):
 
 
 class Counting(nn.Module):
-    """Remembers the steps it was told of."""
+    """Remembers the steps and the evaluations it was told of."""
 
     def __init__(self):
         super().__init__()
         self.register_buffer("told", torch.zeros(8))
+        self.register_buffer("taken", torch.zeros(8))
         self.register_buffer("forwards", torch.zeros(()))
+        self.register_buffer("evaluations", torch.zeros(()))
 
     def on_step(self, step, steps):
         self.told[step] += 1
+
+    def after_step(self, step, steps):
+        self.taken[step] += self.told[step]
+
+    def before_evaluation(self):
+        self.evaluations += self.training
 
     def forward(self, x):
         self.forwards += self.training
@@ -115,6 +123,24 @@ class Noise(nn.Module):
         if self.training:
             self.drawn.fill_(torch.rand(()))
         return x + self.drawn * self.training
+
+
+class Penalized(nn.Module):
+    """x * scale, whose loss has the mean of that, and a weight that only this loss depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.apart = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(3))
+
+    def own_loss(self):
+        return 0.1 * self.output.mean() + self.apart.square().sum()
+
+    def parameter_groups(self):
+        return [{"params": [self.apart], "rate_factor": 0.1}]
+
+    def forward(self, x):
+        self.output = x * self.scale
+        return self.output
 
 
 class Unused(nn.Module):
@@ -147,6 +173,7 @@ def normbench_norms():
     yield normbench.Norm("poisoned-on-one", lambda site: Poisoned(), summary="x")
     yield normbench.Norm("refusing", refuse, summary="x")
     yield normbench.Norm("counting", lambda site: Counting(), summary="x")
+    yield normbench.Norm("penalized", lambda site: Penalized(), summary="x")
     yield normbench.Norm("unused", lambda site: Unused(), summary="x")
 
 

@@ -115,6 +115,7 @@ def same(one, other):
         ("sync-batchnorm", {}),
         ("sync-batchnorm", {"accumulate": 2}),
         ("layer-norm", {"accumulate": 3}),
+        ("penalized", {"accumulate": 2}),
     ],
     ids=str,
 )
@@ -214,13 +215,15 @@ def test_each_rank_draws_its_own_numbers_and_repeats_them(trained, numbers):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_layer_is_told_each_step_once(accumulate, trained):
-    """on_step comes before each optimizer step, on every rank, however many passes the step takes."""
+def test_a_layer_is_told_each_step_and_evaluation_once(accumulate, trained):
+    """On every rank, whatever the passes: on_step before a step, after_step behind it, and evaluations by epoch."""
     found = trained("counting", devices=2, accumulate=accumulate)
 
     for rank in (0, 1):
         told = [found.series[f"{rank}:0.1.0.told[{i}]"][-1] for i in range(8)]
-        assert [1.0] * 8 == told
+        taken = [found.series[f"{rank}:0.1.0.taken[{i}]"][-1] for i in range(8)]
+        assert [1.0] * 8 == told == taken
+        assert [1.0, 2.0] == found.series[f"{rank}:0.1.0.evaluations[0]"]
         assert 8.0 * accumulate == found.series[f"{rank}:0.1.0.forwards[0]"][-1]
 
 
