@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -95,47 +95,45 @@ def _first(found: Trained, wanted: Trained, words: str, where: str) -> Seen | No
 
 def _forked(work: Callable[[int], Trained]) -> list[Trained]:
     """Return what each rank gives; where they give nothing a second time, too, that is the norm's."""
-    said = ""
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
             told = _fork(work, folder)
-        results, errors = ([one[i] for one in told if one and one[0] == kind] for i, kind in ((1, "ok"), (1, "raised")))
-        if len(results) == RANKS:
-            return results
-        if errors:
-            raise Failed(f"on {RANKS} ranks it raised {errors[0]}")
-        said = f"{RANKS} ranks did not end in {PATIENCE:g} s: one of them waits for the other"
-    raise Failed(said)
+        for how, why in told.values():
+            if how == "raised":  # the first to do so: it left the others waiting
+                raise Failed(f"on {RANKS} ranks it raised {why}")
+        if len(told) == RANKS:
+            return [told[rank][1] for rank in range(RANKS)]
+    raise Failed(f"{RANKS} ranks did not end in {PATIENCE:g} s: one of them waits for the other")
 
 
-def _fork(work: Callable[[int], Trained], folder: str) -> list[Any]:
-    """Fork the ranks, and return what each sent, None where that is nothing; none of them is left."""
+def _fork(work: Callable[[int], Trained], folder: str) -> dict[int, tuple[str, Any]]:
+    """Fork the ranks, and return what they sent, in the order in which they ended; none of them is left."""
     pids: dict[int, int] = {}
     received = dict.fromkeys(range(RANKS), b"")
+    told: dict[int, tuple[str, Any]] = {}
     end = time.monotonic() + PATIENCE
     try:
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, ExitStack() as pipes:
             for rank in range(RANKS):
                 reader, writer = os.pipe()
                 pids[rank] = os.fork() or _be(rank, work, folder, writer)
                 os.close(writer)
-                selector.register(os.fdopen(reader, "rb", 0), selectors.EVENT_READ, rank)
+                selector.register(pipes.enter_context(os.fdopen(reader, "rb", 0)), selectors.EVENT_READ, rank)
             while selector.get_map() and (left := end - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
                     pipe: Any = key.fileobj
-                    if chunk := pipe.read(1 << 16):
-                        received[key.data] += chunk
-                    else:
+                    chunk = pipe.read(1 << 16)
+                    received[key.data] += chunk
+                    if not chunk:
                         selector.unregister(pipe)
-                        pipe.close()
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]
+                        if received[key.data]:
+                            told[key.data] = pickle.loads(received[key.data])
     finally:
         for pid in pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    return [pickle.loads(received[rank]) if received[rank] else None for rank in range(RANKS)]
+    return told
 
 
 def _be(rank: int, work: Callable[[int], Trained], folder: str, writer: int) -> int:

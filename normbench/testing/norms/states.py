@@ -265,12 +265,12 @@ def converges(subject: Subject) -> None:
     with torch.no_grad():
         for step in range(MANY_STEPS):
             training.told(layer, "on_step", step, MANY_STEPS)
-            layer(subject.input(BATCH, mean=3.0, std=2.0, draw=step))
+            layer(subject.input(BATCH, mean=3.0, std=5.0, draw=step))
             training.told(layer, "after_step", step, MANY_STEPS)
-        x = subject.input(claims.LAST_SIZE, mean=3.0, std=2.0, draw=MANY_STEPS)
+        x = subject.input(claims.LAST_SIZE, mean=3.0, std=5.0, draw=MANY_STEPS)
         wanted = subject.run(layer, x)
         found = subject.run(training.evaluating(layer), x)
-    gap, allowed = float((found - wanted).std()), 0.3 * float(wanted.std())
+    gap, allowed = float((found - wanted).std()), 0.45 * float(wanted.std())
     if not gap <= allowed:
         said = f"after {MANY_STEPS} steps evaluation and training still differ: the state does not follow the data"
-        raise Advice(said, input=f"{claims.shown(x)}, mean 3, std 2", off=gap, allowed=allowed)
+        raise Advice(said, input=f"{claims.shown(x)}, mean 3, std 5", off=gap, allowed=allowed)

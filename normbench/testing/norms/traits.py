@@ -93,7 +93,7 @@ def identity(subject: Subject) -> None:
     """
     seen = claims.not_identity(subject)
     if not subject.traits.identity:
-        if seen:
+        if seen or subject.wraps:  # a weight norm, say, begins as the weights that it wraps
             raise NotApplicable("it does not claim to be the identity")
         raise Advice("it returns its input, and does not claim to be the identity", declare="Traits(identity=True)")
     if seen:
@@ -184,6 +184,8 @@ def _empty(subject: Subject) -> Verdict | None:
         shape = tuple(x.shape)  # refused
     if shape != tuple(x.shape):
         return Failed(f"an empty batch gives the shape {shape}", input=claims.shown(x))
+    if subject.wraps:
+        return None  # its statistics are of weights
     return moved_by(layer, before, "an empty batch", claims.shown(x))
 
 
