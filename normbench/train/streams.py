@@ -34,7 +34,9 @@ def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterato
     start = derive(seed, *names)
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(start)
+        # torch.manual_seed also tells the generators of devices that are not there, which costs more than a small layer.
+        seed_torch = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
+        seed_torch(start)
         random.seed(start)
         np.random.seed(start % 2**32)
         try:

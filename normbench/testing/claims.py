@@ -1,0 +1,308 @@
+"""What shows that a claim of a norm does not hold, or that it must claim more: for checks, and for `check --suggest`.
+
+A function that looks for a dependence, or for what breaks an invariance, returns what it saw, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from normbench.testing.subject import Subject, off, tolerance
+from normbench.testing.training import (
+    WARM,
+    Altered,
+    Step,
+    contents,
+    drawn,
+    evaluating,
+    made,
+    phases,
+    stepped,
+    stepped_here,
+    trained,
+    warm,
+)
+from normbench.texts import in_a_line
+from normbench.train.streams import generator
+
+#: The batch sizes at which a dependence is looked for, and the size and the steps at which one that is claimed is last.
+SIZES, LAST_SIZE, LAST_STEPS = (2, 8, 64), 256, 20
+#: The same for the order of samples: of two or three samples a batch norm's gradient is little but rounding.
+ORDER_SIZES = (4, 8, 64)
+#: The steps after which running averages that do not follow an input's scale show that.
+SETTLED = 8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What shows a dependence: in words, at which input, how far a number moved, and how far rounding moves it."""
+
+    said: str
+    input: str = ""
+    off: float | None = None
+    allowed: float | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a verdict says beside the words."""
+        return {"input": self.input, "off": self.off, "allowed": self.allowed}
+
+
+Measure: TypeAlias = Callable[[Subject, int, int], Seen | None]
+
+
+def differs(found: Tensor, wanted: Tensor, what: str, x: Tensor) -> Seen | None:
+    """Return by how much two tensors differ beyond rounding, of the sums that made them."""
+    # Gradients at the output are of size 1: what is left of them where all cancels is rounding of that size.
+    scale = max(1.0, float(wanted.abs().max())) if wanted.numel() else 1.0
+    distance, allowed = off(found, wanted), tolerance(wanted.dtype, scale, times=100)
+    return Seen(what, shown(x), distance, allowed) if distance > allowed else None
+
+
+def shown(x: Tensor) -> str:
+    """Return an input in words."""
+    return str(tuple(x.shape))
+
+
+def smallest(subject: Subject, measure: Measure, sizes: Sequence[int] = SIZES) -> Seen | None:
+    """Return what is seen at the smallest batch that shows it; one that a layer refuses shows nothing."""
+    for samples in sizes:
+        for phase in phases(subject):
+            try:
+                seen = measure(phase, samples, WARM)
+            except Exception:
+                if samples == sizes[-1]:
+                    raise
+                continue
+            if seen:
+                return seen
+    return None
+
+
+def at_last(subject: Subject, measure: Measure, sizes: Sequence[int] = SIZES) -> Seen | None:
+    """Return what is seen at the smallest batch that shows it, or after 20 steps at batch size 256."""
+    return smallest(subject, measure, sizes) or measure(subject, LAST_SIZE, LAST_STEPS)
+
+
+def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether in training the other samples of a batch reach a sample's output, or its gradient."""
+    x = subject.input(samples)
+    whole = stepped(subject, warm(subject, steps), x)
+    for changed in (0, samples - 1):
+        seen = _moved_by(subject, warm(subject, steps), x, changed, whole)
+        if seen:
+            return seen
+    if draws(subject, 2, 1):
+        return None  # those of a batch of another size are others
+    first = stepped(subject, warm(subject, steps), x[: samples // 2], subject.gradient(x)[: samples // 2])
+    words = "without the other half of the batch, a sample's {} differs"
+    return _compared(first, Step(*(one[: samples // 2] for one in whole)), words, x)
+
+
+def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether in evaluation the other samples of a batch reach a sample's output."""
+    x = subject.input(samples)
+    layer = evaluating(warm(subject, steps))
+    with torch.no_grad():
+        whole = subject.run(layer, x)
+        for changed in (0, samples - 1):
+            others = [i for i in range(samples) if i != changed]
+            output = subject.run(layer, _with_other(subject, x, changed))
+            seen = differs(
+                output[others], whole[others], "one sample changed, and in evaluation another's output moved", x
+            )
+            if seen:
+                return seen
+        alone = subject.run(layer, x[:1])
+    return differs(alone, whole[:1], "in evaluation a sample alone gives another output than in a batch", x)
+
+
+def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether in training the order of the samples reaches an output or a gradient: of this step, or of the next."""
+    if draws(subject, 2, 1):
+        return None  # what is drawn belongs to places in the batch
+    order = torch.randperm(samples, generator=generator(subject.seed, "check", "order"))
+    order = order.flip(0) if bool((order == torch.arange(samples)).all()) else order
+    straight, permuted = warm(subject, steps), warm(subject, steps)
+    for step, when in enumerate(("", " in the next step")):
+        x = subject.input(samples, draw=step)
+        wanted = stepped(subject, straight, x)
+        found = stepped(subject, permuted, x[order], subject.gradient(x)[order])
+        words = f"with the samples permuted, a sample's {{}} differs{when}"
+        seen = _compared(found, Step(*(one[order] for one in wanted)), words, x)
+        if seen:
+            return seen
+    return None
+
+
+def eval_differs(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether evaluation computes something else than training from the same state."""
+    x = subject.input(samples)
+    output = subject.run(evaluating(warm(subject, steps)), x)
+    wanted = subject.run(warm(subject, steps), x)
+    return differs(output, wanted, "evaluation gives another output than training, from the same state", x)
+
+
+def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether a later token of a sample reaches an earlier one's output, or takes a gradient from it."""
+    x = subject.input(samples)
+    early = x.shape[1] // 2 + 1
+    other = torch.cat([x[:, :early], subject.input(samples, std=3.0, draw=1)[:, early:]], 1)
+    gradient = subject.gradient(x)
+    gradient[:, early:] = 0
+    one, two = (stepped(subject, warm(subject, steps), given, gradient) for given in (x, other))
+    early_one, early_two = (Step(*(tensor[:, :early] for tensor in step)) for step in (one, two))
+    seen = _compared(early_two, early_one, "a later token changed, and an earlier one's {} moved", x)
+    if seen:
+        return seen
+    late = one.gradient[:, early:]
+    allowed = tolerance(x.dtype, float(one.gradient.abs().max()))
+    distance = off(late, torch.zeros_like(late))
+    said = "the gradient of an earlier token's output reaches a later token"
+    return Seen(said, shown(x), distance, allowed) if distance > allowed else None
+
+
+def draws(subject: Subject, samples: int, steps: int) -> Seen | None:
+    """Whether a step of training draws from the global generators."""
+    layer, x = made(subject), subject.input(samples)
+    for _ in range(steps):
+        moved = subject.called(lambda: drawn(lambda: stepped_here(layer, x)))
+        if moved:
+            return Seen(f"a step of training draws from {' and '.join(moved)}", shown(x))
+    return None
+
+
+def not_identity(subject: Subject) -> Seen | None:
+    """What a layer changes that claims to be the identity, or of placement "weight" to leave the linear as it is."""
+    x = subject.input()
+    for mode, layer in (("training", made(subject)), ("evaluation", evaluating(made(subject)))):
+        plain = subject.linear(subject.channels) if subject.wraps else nn.Identity()
+        seen = differs(subject.run(layer, x), plain(x), f"its output in {mode} is not its input", x)
+        if seen:
+            return seen
+    return None
+
+
+def not_scale_invariant(subject: Subject, std: float, allowed: float, factor: float = 4.0) -> Seen | None:
+    """What a rescaled input changes by more than the share `allowed`, and of placement "weight" rescaled weights."""
+    x = subject.input(std=1.0 if subject.wraps else std)
+    if subject.wraps:
+        one, two = (warm(Altered.of(subject, factor=std * times)) for times in (1.0, factor))
+        outputs, what = (subject.run(two, x), subject.run(one, x)), "the wrapped weights"
+    else:
+        one, two = (warm(subject, SETTLED) for _ in range(2))
+        outputs, what = (subject.run(two, factor * x), subject.run(one, x)), "the input"
+    return _changed(*outputs, f"{what} times {factor:g}, and the output is another", _sized(x, std), allowed)
+
+
+def not_scale_invariant_up_to_eps(subject: Subject) -> Seen | None:
+    """What a rescaled input changes at sizes at which no eps counts, but all that is added before a division does."""
+    at = [(phase, size) for phase in phases(subject) for size in ((1e3, 1e-3), (1.0, 1e-2))]
+    return next(filter(None, (not_scale_invariant(phase, *size) for phase, size in at)), None)
+
+
+def not_orthogonal(subject: Subject) -> Seen | None:
+    """What part of the gradient lies along the input, and so along weights before the layer, which it must not."""
+    if subject.wraps:
+        return None
+    x = subject.input(std=1e3)
+    output, gradient = stepped(subject, warm(subject), x)
+    along = abs(float((gradient.double() * x).sum()))
+    # What it is where the scale takes no gradient is of this size, divided by the root of the number of values.
+    allowed = 1e-3 * float(output.norm() * subject.gradient(output).norm())
+    said = "rescaling the weights before it changes nothing, but their gradient is not orthogonal to them"
+    return Seen(said, _sized(x, 1e3), along, allowed) if along > allowed else None
+
+
+def not_centred(subject: Subject) -> Seen | None:
+    """What a constant added to one channel changes, and of a bias before it what gradient is left."""
+    return next(filter(None, map(_not_centred, phases(subject))), None)
+
+
+def _not_centred(subject: Subject, shift: float = 4.0) -> Seen | None:
+    x, channel = subject.input(), (slice(None),) * subject.axis + (0,)
+    if subject.wraps:
+        one, two = (warm(Altered.of(subject, shift=by)) for by in (0.0, shift))
+        outputs = subject.run(two, x), subject.run(one, x)
+        return _changed(*outputs, f"{shift:g} added to the weights of an output channel changes it", shown(x))
+    other = x.clone()
+    other[channel] += shift
+    one, two = warm(subject), warm(subject)
+    outputs = subject.run(two, other), subject.run(one, x)
+    seen = _changed(*outputs, f"{shift:g} added to a channel, and the output is another", shown(x))
+    if seen:
+        return seen
+    gradient = stepped(subject, warm(subject), x).gradient[channel]
+    left, allowed = abs(float(gradient.double().sum())), 1e-4 * float(gradient.double().abs().sum()) + 1e-7
+    said = "a constant added to a channel changes nothing, but a bias before it has a gradient"
+    return Seen(said, shown(x), left, allowed) if left > allowed else None
+
+
+def _changed(found: Tensor, wanted: Tensor, what: str, where: str, share: float = 1e-3) -> Seen | None:
+    """Return by how much an output changed, in the mean: few of its values may have a variance like eps by chance."""
+    allowed = share * float(wanted.detach().abs().mean())
+    distance = float((found - wanted).detach().abs().mean())
+    return None if distance <= allowed else Seen(what, where, distance, allowed)
+
+
+def _sized(x: Tensor, std: float) -> str:
+    return f"{shown(x)}, std {std:g}"
+
+
+def moved_state(subject: Subject) -> tuple[str, ...]:
+    """Return the names of the buffers that training moves, its clock included, in the layer's order."""
+    layer = made(subject, steps=LAST_STEPS)
+    before, moved = contents(layer), set()
+    for _ in trained(subject, layer, LAST_STEPS):
+        now = contents(layer)
+        moved |= {name for name in now if name not in before or not torch.equal(now[name], before[name])}
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name, _ in layer.named_buffers() if name in moved))
+
+
+def trains_on(subject: Subject, samples: int, spatial: tuple[int, ...]) -> tuple[str, str]:
+    """Return how a step of training ends on so many values: "trains", "raises", "is stuck" or "is not finite"; and why.
+
+    It is stuck where no gradient reaches the first sample, but for rounding.
+    """
+    x = subject.input(8, spatial=spatial)[:samples]
+    try:
+        step = stepped(subject, made(subject, spatial=spatial), x)
+    except Exception as error:
+        return "raises", f"{type(error).__name__}: {in_a_line(error)}"
+    if not (step.output.isfinite().all() and step.gradient.isfinite().all()):
+        return "is not finite", "its output or its gradient is not finite"
+    if subject.traits.gradient != "none" and float(step.gradient[0].abs().max()) <= 1e-4:
+        return "is stuck", "the gradient of its input is 0, without an error"
+    return "trains", "it trains"
+
+
+def ones(subject: Subject) -> tuple[int, ...]:
+    """Return the sizes of a map of one value."""
+    return (1,) * len(subject.spatial)
+
+
+def _with_other(subject: Subject, x: Tensor, changed: int) -> Tensor:
+    other = x.clone()
+    other[changed] = subject.input(1, mean=2.0, std=3.0, draw=1)[0]
+    return other
+
+
+def _moved_by(subject: Subject, layer: nn.Module, x: Tensor, changed: int, whole: Step) -> Seen | None:
+    others = [i for i in range(len(x)) if i != changed]
+    gradient = subject.gradient(x)
+    gradient[changed] *= -2
+    step = stepped(subject, layer, _with_other(subject, x, changed), gradient)
+    words = "one sample changed, and another's {} moved"
+    return _compared(Step(*(one[others] for one in step)), Step(*(one[others] for one in whole)), words, x)
+
+
+def _compared(found: Step, wanted: Step, words: str, x: Tensor) -> Seen | None:
+    """Return what differs of two steps, in words that name it."""
+    return differs(found.output, wanted.output, words.format("output"), x) or differs(
+        found.gradient, wanted.gradient, words.format("gradient"), x
+    )
