@@ -38,7 +38,7 @@ def _check_module(subject: Subject, dtype: torch.dtype, samples: int) -> None:
     parameters, x = drawn(subject, dtype), subject.input(samples, dtype=dtype)
     gradient = subject.gradient(x)
     found = computed(subject, made(subject, dtype, parameters), x, gradient)
-    for name in found.keys() & {OUTPUT, GRADIENT}:
+    for name in (name for name in (OUTPUT, GRADIENT) if name in found):
         if found[name].dtype != dtype:
             given = shown(x, f"layer and input in {named(dtype)}")
             raise Failed(f"{name} is {named(found[name].dtype)}", input=given)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import shown, shrunk
+from normbench.testing.norms.numbers import largest, shown, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off
 
@@ -352,6 +352,6 @@ def accumulated_gradients(subject: Subject) -> None:
 def _compare(found: Tensor, wanted: Tensor, said: str, x: Tensor, least: float = 1.0) -> None:
     """Raise `Failed` where two gradients, of a gradient about as large as `least` at the output, are not the same."""
     difference = off(found, wanted)
-    allowed = 1e-4 * max(least, float(wanted.detach().abs().max()) if wanted.numel() else 0.0)
+    allowed = 1e-4 * max(least, largest(wanted))
     if difference > allowed:
         raise Failed(said, input=shown(x), off=difference, allowed=allowed)

@@ -14,6 +14,7 @@ from normbench.contract import Layout, function
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off, tolerance
+from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
 OUTPUT, GRADIENT = "its output", "the gradient of its input"
@@ -78,10 +79,10 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
 class Exact:
     """What a layer in float64 gives for an input, and how far one that computes in another type may be off.
 
-    `times` units in the last place are allowed, of a mean too that is taken from each value, and ten times what
+    Twenty units in the last place are allowed, of a mean too that is taken from each value, and ten times what
     rounding the input moves. The gradient of two values that a layer normalizes is a difference of numbers that are
-    nearly equal, and nothing of that is seen in how it moves: a thousandth of what the output's gradient could become
-    is allowed beside.
+    nearly equal, and nothing of that is seen in how it moves: it is compared where the mean is 0, and a thousandth of
+    what the output's gradient could become is allowed beside.
     """
 
     def __init__(
@@ -93,26 +94,24 @@ class Exact:
         *,
         mean: float = 0.0,
         std: float = 1.0,
-        spatial: tuple[int, ...] | None = None,
-        times: float = 10.0,
     ) -> None:
-        rounding, exact = torch.finfo(x.dtype).eps, x.double()
+        rounding, exact = torch.finfo(x.dtype).eps, x.double().contiguous()
         rounded = [exact * (1 + rounding * subject.gradient(exact, draw)) for draw in (1, 2)]
         self.wanted, *moved = (
-            computed(subject, made(subject, torch.float64, parameters, spatial), one, gradient.double())
+            computed(subject, made(subject, torch.float64, parameters), one, gradient.double().contiguous())
             for one in (exact, *rounded)
         )
         self.allowed = {
-            name: tolerance(x.dtype, _largest(wanted) * (1 + mean / std), times)
+            name: tolerance(x.dtype, largest(wanted) * (1 + mean / std), 20)
             + 10 * max(off(one[name], wanted) for one in moved)
             for name, wanted in self.wanted.items()
         }
         if GRADIENT in self.allowed:
-            self.allowed[GRADIENT] += 1e4 * rounding * _largest(gradient) / std
+            self.allowed[GRADIENT] += 1e4 * rounding * largest(gradient) / std if mean == 0 else math.inf
 
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
-        for name in self.wanted.keys() & found.keys():
+        for name in (name for name in self.wanted if name in found):
             difference = off(found[name], self.wanted[name])
             if difference > self.allowed[name]:
                 raise Failed(
@@ -123,7 +122,8 @@ class Exact:
                 )
 
 
-def _largest(x: Tensor) -> float:
+def largest(x: Tensor) -> float:
+    """Return the largest size of a number."""
     return float(x.detach().double().abs().max()) if x.numel() else 0.0
 
 
@@ -179,10 +179,10 @@ def _compare(
     pairs = [(OUTPUT, output, wanted, 0.0)]
     if subject.traits.gradient == "exact" and output.requires_grad and wanted.shape == output.shape:
         ours, theirs = (_toward(one, x, gradient) for one in (output, wanted))
-        pairs.append((GRADIENT, ours, theirs, _largest(gradient) / std))
+        pairs.append((GRADIENT, ours, theirs, largest(gradient) / std))
     for name, ours, theirs, least in pairs:
         # In float32's digits, as a layer may compute in float32 whatever it is given.
-        allowed = tolerance(torch.float32, max(_largest(theirs), least) * (1 + abs(mean) / std))
+        allowed = tolerance(torch.float32, max(largest(theirs), least) * (1 + abs(mean) / std))
         difference = off(ours, theirs)
         if difference > allowed:
             mode = "training" if training else "evaluation"
@@ -214,11 +214,12 @@ def moments(subject: Subject) -> None:
         for mean, std in itertools.product((0.0, 30.0, 1e3), (1.0, 0.1)):
             x = subject.input(samples, mean=mean, std=std)
             _check_moments(subject, parameters, {"": x}, mean, std)
-        x = subject.input(samples, mean=30.0, std=0.1)
-        forms = {name: form(x) for name, form in _forms(subject.layout).items()}
-        _check_moments(subject, parameters, forms, 30.0, 0.1)
-        alike = {"one sample expanded to a batch": x[:1].expand_as(x)}
-        _check_moments(subject, parameters, alike, 30.0, 0.1)
+        for mean, std in ((0.0, 1.0), (1e3, 0.1)):
+            x = subject.input(samples, mean=mean, std=std)
+            forms = {name: form(x) for name, form in _forms(subject.layout).items()}
+            _check_moments(subject, parameters, forms, mean, std)
+            alike = {"one sample expanded to a batch": x[:1].expand_as(x)}
+            _check_moments(subject, parameters, alike, mean, std)
 
     shrunk(test)
 
@@ -255,27 +256,23 @@ def _check_moments(
 
 @check("many values", slow=True)
 def many_values(subject: Subject) -> None:
-    """Statistics over 70,000 values of a channel are as good as those over few.
+    """In half precision a layer computes with 70,000 values of a channel as it does with few.
 
-    A count or a sum in half precision ends at 65,504, and one that is added up value by value loses digits with each.
-    What half precision gives is advice.
+    A sum or a count in half precision ends at 65,504, which is less than a map of 256 x 256. That is advice.
     """
     if subject.layout == "NC" and not subject.traits.batch_dependent:
         raise NotApplicable("a sample has as many values as channels")
     spatial = SPACIOUS[subject.layout]
-    for dtype in (torch.float32, torch.float16):
-        parameters = drawn(subject, dtype, spatial)
-        x = subject.input(MANY // math.prod(spatial), spatial=spatial, mean=1.0, dtype=dtype)
-        gradient = subject.gradient(x)
-        exact = Exact(subject, x, gradient, parameters, mean=1.0, spatial=spatial, times=300.0)
+    x = subject.input(MANY // math.prod(spatial), spatial=spatial, mean=1.0, dtype=torch.float16)
+    parameters = drawn(subject, x.dtype, spatial)
+    with torch.no_grad():
+        wanted = subject.run(made(subject, torch.float32, parameters, spatial), x.float())
         try:
-            found = computed(subject, made(subject, dtype, parameters, spatial), x, gradient)
-            exact.check(found, f"in {named(dtype)}", x, "mean 1, std 1")
+            output = subject.run(made(subject, x.dtype, parameters, spatial), x)
         except Exception as error:
-            if dtype == torch.float32:
-                raise
-            said = error.fields["said"] if isinstance(error, Failed) else f"in half precision it raised {error}"
-            raise Advice(said, input=shown(x, "mean 1, std 1")) from None
+            raise NotApplicable(f"in float16 it raises {type(error).__name__}: {in_a_line(error)}") from None
+    if off(output, wanted) > 0.1 * (1 + largest(wanted)):
+        raise Advice("in float16 a sum or a count seems to be too large: its output is not near", input=shown(x))
 
 
 def named(dtype: torch.dtype) -> str:
@@ -316,7 +313,7 @@ def _check_constant(subject: Subject) -> None:
     if subject.traits.centres and subject.traits.gradient == "exact" and not subject.wraps:
         zeros = torch.zeros_like(subject.input())
         none, ones = (subject.run(subject.moved(subject.layer()), x) for x in (zeros, zeros + 1))
-        if off(ones, none) > 1e-2 * (1 + _largest(none)):
+        if off(ones, none) > 1e-2 * (1 + largest(none)):
             said = "it centres, and gives something else for ones than for zeros"
             raise Failed(said, input=shown(zeros, "all 1"), off=off(ones, none), declare="Traits(centres=False)")
 
@@ -364,7 +361,7 @@ def _check_spread(subject: Subject, training: bool) -> None:
     layer, x = subject.layer().train(training), _with_nan(subject)
     found = computed(subject, layer, x, subject.gradient(x))
     mode, claim = ("training", "batch_dependent") if training else ("evaluation", "eval_batch_dependent")
-    for name in found.keys() & {OUTPUT, GRADIENT}:
+    for name in (name for name in (OUTPUT, GRADIENT) if name in found):
         touched = [sample for sample in (0, 2) if not found[name][sample].isfinite().all()]
         if touched:
             raise Failed(
