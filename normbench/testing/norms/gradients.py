@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import largest, shown, shrunk
+from normbench.testing.norms.numbers import INPUT, largest, shown, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off
 
-INPUT = "its input"
 Moves = Mapping[str, Tensor]
 
 
@@ -213,6 +212,7 @@ def _check_own(subject: Subject) -> None:
     difference, x = _first(subject, INPUT, 8, training=True)
     if difference is not None and difference.agrees:
         raise Advice('it says gradient="own", and that of its input is exact', input=shown(x))
+    raise NotApplicable('it says gradient="own"; those of its parameters are exact')
 
 
 def _check_none(subject: Subject) -> None:

@@ -17,7 +17,7 @@ from normbench.testing.subject import Subject, off, tolerance
 from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
-OUTPUT, GRADIENT = "its output", "the gradient of its input"
+INPUT, OUTPUT, GRADIENT = "its input", "its output", "the gradient of its input"
 #: How many values a channel has where there are many: above the largest number of half precision.
 MANY = 70_000
 SPACIOUS: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (10_000,), "NCHW": (100, 100), "NLC": (10_000,)}
@@ -65,14 +65,15 @@ def made(
 
 
 def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Return a layer's output, its buffers after that, and the gradient of its input, by what they are called."""
+    """Return a layer's output, its buffers after that, and the gradients of its input and parameters, by name."""
     x = x.detach().requires_grad_()
     output = subject.run(layer, x)
     found = {OUTPUT: output.detach()}
     found |= {name: one.detach().clone() for name, one in layer.named_buffers() if one.is_floating_point()}
     if output.requires_grad:
-        (toward,) = torch.autograd.grad(output, x, gradient.to(output.dtype), allow_unused=True)
-        found |= {} if toward is None else {GRADIENT: toward}
+        leaves = {INPUT: x, **{name: one for name, one in layer.named_parameters() if one.requires_grad}}
+        toward = torch.autograd.grad(output, list(leaves.values()), gradient.to(output.dtype), allow_unused=True)
+        found |= {f"the gradient of {name}": one for name, one in zip(leaves, toward, strict=True) if one is not None}
     return found
 
 
@@ -106,8 +107,8 @@ class Exact:
             + 10 * max(off(one[name], wanted) for one in moved)
             for name, wanted in self.wanted.items()
         }
-        if GRADIENT in self.allowed:
-            self.allowed[GRADIENT] += 1e4 * rounding * largest(gradient) / std if mean == 0 else math.inf
+        for name in (name for name in self.allowed if name.startswith("the gradient of ")):
+            self.allowed[name] += 1e4 * rounding * largest(gradient) / std if mean == 0 else math.inf
 
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
@@ -320,16 +321,11 @@ def _check_constant(subject: Subject) -> None:
 
 def _not_finite(subject: Subject, x: Tensor) -> list[str]:
     """Return what a layer gives for an input that is not finite; nothing where it refuses the input."""
-    layer = subject.moved(subject.layer())
-    gradient = subject.gradient(x)
     try:
-        found = computed(subject, layer, x, gradient)
-        output = subject.run(layer, x)
-        torch.autograd.backward(output, gradient.to(output.dtype)) if output.requires_grad else None
+        found = computed(subject, subject.moved(subject.layer()), x, subject.gradient(x))
     except Exception:
         return []
-    grads = {f"the gradient of {name}": one.grad for name, one in layer.named_parameters() if one.grad is not None}
-    return [name for name, one in {**found, **grads}.items() if not one.isfinite().all()]
+    return [name for name, one in found.items() if not one.isfinite().all()]
 
 
 @check("not finite")
