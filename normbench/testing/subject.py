@@ -139,12 +139,21 @@ class Subject:
         output: Tensor = self.called(lambda: layer(x))
         return output
 
-    def reference(self, layer: nn.Module, x: Tensor, *, channels: int, module: nn.Module | None = None) -> Tensor:
+    def reference(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        *,
+        channels: int,
+        spatial: tuple[int, ...] | None = None,
+        module: nn.Module | None = None,
+    ) -> Tensor:
         """Return what the norm's own definition gives, from the state of a layer that has not computed on x yet."""
         define = function(self.norm.reference)  # type: ignore[arg-type]
         state = {name: value.detach().clone() for name, value in [*layer.named_parameters(), *layer.named_buffers()]}
         named = {**self.every_param, "training": layer.training, "module": module}
-        defined: Tensor = define(x, self._site(channels, self.spatial, None), state, **named_by(define, named))
+        site = self._site(channels, self.spatial if spatial is None else spatial, None)
+        defined: Tensor = define(x, site, state, **named_by(define, named))
         return defined
 
     def linear(self, channels: int) -> nn.Module:

@@ -1,12 +1,13 @@
-"""Checks of how a layer is made, and of what it refuses."""
+"""Checks of how a layer is made, and of what it takes and gives."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor
 
 from normbench.contract import Unsupported
 from normbench.testing.kit import check
-from normbench.testing.results import Failed, NotApplicable
+from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject
 
 #: The numbers of channels that are tried.
@@ -17,24 +18,84 @@ CHANNELS = (1, 3, 8, 64)
 def builds(subject: Subject) -> None:
     """A layer for any number of channels returns a tensor of its input's shape, type and device.
 
-    Networks are built around that: what comes after a norm expects what came before it.
+    Networks are built around that: what comes after a norm expects what came before it. A parameter that is given at
+    its default changes nothing, as a suite that names it is to train the same layer.
     """
-    built = 0
-    for channels in CHANNELS:
-        for activation in (None, "relu") if subject.norm.placement == "fused" else (None,):
-            try:
-                layer = subject.layer(channels, activation=activation)
-            except Unsupported:
-                continue
-            built += 1
-            _check_output(subject, layer, channels)
-    if not built:
+    built = [
+        _check_output(subject, channels, activation)
+        for channels in CHANNELS
+        for activation in ((None, "relu") if subject.norm.placement == "fused" else (None,))
+    ]
+    if not any(built):
         raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {subject.layout}")
+    x = subject.input()
+    left_out, given = (one.run(one.layer(), x) for one in (subject, subject.with_params(**subject.every_param)))
+    if not torch.equal(left_out.isnan(), given.isnan()) or not torch.equal(left_out.nan_to_num(), given.nan_to_num()):
+        raise Failed("with every parameter given at its default it computes something else", input=f"{tuple(x.shape)}")
 
 
-def _check_output(subject: Subject, layer: nn.Module, channels: int) -> None:
+def _check_output(subject: Subject, channels: int, activation: str | None) -> bool:
+    """Return whether there is such a layer; raise `Failed` for what it gives."""
+    try:
+        layer = subject.layer(channels, activation=activation)
+    except Unsupported:
+        return False
     x = subject.input(8, channels)
-    output = subject.run(layer, x)
-    given, got = (f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in (x, output))
-    if given != got:
-        raise Failed(f"its output is {got}", input=given)
+    for training in (True, False):
+        output = subject.run(layer.train(training), x)
+        mode = "training" if training else "evaluation"
+        if not isinstance(output, Tensor):
+            raise Failed(f"in {mode} its output is a {type(output).__name__}", input=_described(x))
+        if _described(output) != _described(x):
+            raise Failed(f"in {mode} its output is {_described(output)}", input=_described(x))
+    return True
+
+
+def _described(x: Tensor) -> str:
+    return f"{tuple(x.shape)} {x.dtype} on {x.device}"
+
+
+@check("wrong shape")
+def wrong_shape(subject: Subject) -> None:
+    """An input with one channel more is refused.
+
+    A network that was put together wrongly would train all the same, and be believed. It is advice where a layer has
+    nothing of the size of its channels, and so cannot know; and where it makes another shape of an input with one
+    channel, or with an axis less.
+    """
+    if subject.traits.identity:
+        raise NotApplicable("it normalizes nothing, and takes what there is")
+    layer, channels = subject.layer(), subject.channels
+    x = subject.input(channels=channels + 1)
+    if _output(subject, x) is not None:
+        said = f"a layer for {channels} channels takes {channels + 1}"
+        if channels > 1 and any(channels in one.shape for one in [*layer.parameters(), *layer.buffers()]):
+            raise Failed(said, input=f"{tuple(x.shape)}")
+        raise Advice(f"{said}: it has nothing of the size of its channels", input=f"{tuple(x.shape)}")
+    single, space = subject.input(channels=1), 1 if subject.layout == "NLC" else -1
+    for x in (single, subject.input().select(space, 0) if subject.spatial else single):
+        output = _output(subject, x)
+        if output is not None and output.shape != x.shape:
+            raise Advice(f"it takes a wrong shape, and makes {tuple(output.shape)} of it", input=f"{tuple(x.shape)}")
+
+
+def _output(subject: Subject, x: Tensor) -> Tensor | None:
+    """Return a new layer's output, or None where it refuses the input."""
+    try:
+        return subject.run(subject.layer(), x)
+    except Exception:
+        return None
+
+
+@check("memory format")
+def memory_format(subject: Subject) -> None:
+    """The output lies in memory as the input does: channels last stays channels last.
+
+    The next convolution pays for another order with a copy. That is advice: the numbers are the same.
+    """
+    if subject.layout != "NCHW":
+        raise NotApplicable("torch has channels last for NCHW alone")
+    for form, name in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels last")):
+        x = subject.input().contiguous(memory_format=form)
+        if not subject.run(subject.layer(), x).is_contiguous(memory_format=form):
+            raise Advice(f"of an input that is {name} the output is not", input=f"{tuple(x.shape)}, {name}")
