@@ -1,4 +1,6 @@
-"""How a layer behaves as a module, and in the next batch: for each check layers that break just that, and sound ones."""
+"""How a layer behaves as a module and in the next batch: for each check layers that break just that, and sound ones."""
+
+from typing import ClassVar
 
 import pytest
 import torch
@@ -95,7 +97,7 @@ class OneBuffer(Sound):
 
 
 class StateInClass(Sound):
-    steps = [0]
+    steps: ClassVar = [0]
 
     def update(self, x):
         super().update(x)
@@ -422,7 +424,7 @@ SOUND = [
                    placement="weight"),
     normbench.Norm("dropping", lambda site: nn.Dropout(0.3), summary="D", traits=normbench.Traits(draws=True)),
 ]  # fmt: skip
-HABITS = ["copies", "two layers", "parameters", "moves", "hooks", "input", "next batch", "twice", "repeats", "threads"]
+HABITS = ["copies", "two layers", "parameters", "moves", "hooks", "input", "next batch", "twice", "repeats"]
 
 
 @pytest.mark.parametrize("norm", SOUND, ids=lambda norm: norm.name)

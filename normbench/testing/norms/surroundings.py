@@ -33,40 +33,36 @@ def leaves_surroundings(subject: Subject) -> None:
     Other layers compute in the same process, and stdout is a command's result.
     """
     layers: list[nn.Module] = []
-
-    def evaluated() -> None:
-        with torch.no_grad():
-            subject.run(layers[-1].eval(), subject.input(4))
-
     for again in (False, True):
         _check_unmoved("building it", lambda: layers.append(made(subject)), again)
         _check_unmoved("a training step", lambda: step(subject, layers[-1], subject.input(4)), again)
-        _check_unmoved("an evaluation", evaluated, again)
+        with torch.no_grad():
+            _check_unmoved("an evaluation", lambda: subject.run(layers[-1].eval(), subject.input(4)), again)
 
 
 def _check_unmoved(what: str, act: Callable[[], object], again: bool) -> None:
-    printed = io.StringIO()
+    printed, threads = io.StringIO(), set(threading.enumerate())
     with surroundings.kept() as changed:
-        before = _others(again)
+        before, filters = _others(), list(warnings.filters)
         with redirect_stdout(printed):
             act()
-        now = _others(again)
-    changed += [name for name, value in before.items() if now[name] != value]
+        changed += [name for name, value in _others().items() if value != before[name]]
+        if again:  # what is imported late may filter warnings and start threads too, but once
+            changed += ["the filters of warnings"] * (filters != warnings.filters)
+            changed += ["the threads that run"] * bool(set(threading.enumerate()) - threads)
     if changed:
         raise Failed(f"{what} changed {surroundings.listed(changed)}")
     if text := printed.getvalue().strip():
         raise Failed(f"{what} printed {text.splitlines()[0][:60]!r}", declare="warnings.warn, or the module logging")
 
 
-def _others(again: bool) -> dict[str, Any]:
-    """Return what the host does not keep: torch may filter warnings itself where it imports something late."""
-    shared = {
+def _others() -> dict[str, Any]:
+    """Return what the host does not keep."""
+    return {
         "torch's detection of anomalies": torch.is_anomaly_enabled(),
         "Python's garbage collector": gc.isenabled(),
         "the limit of recursion": sys.getrecursionlimit(),
-        "the threads that run": set(threading.enumerate()),
     }
-    return shared | ({"the filters of warnings": list(warnings.filters)} if again else {})
 
 
 @check("memory")
