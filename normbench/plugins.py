@@ -227,8 +227,8 @@ def _add(
     if plugin.built_in:
         _register(registry, manager, plugin, load_module, file)
         return
-    with surroundings.kept() as changed, surroundings.on_stderr():
-        _register(registry, manager, plugin, load_module, file)
+    with surroundings.kept() as changed, surroundings.on_stderr(), surroundings.noted() as printed:
+        _register(registry, manager, replace(plugin, changed=changed, printed=printed), load_module, file)
     if changed:
         what = surroundings.listed(changed)
         registry.notes.append(f"plugin {plugin.name!r} changed {what} as it was loaded, which was put back")

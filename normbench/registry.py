@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,9 @@ class Plugin:
     offers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: The version of the contract that it says it was written for, where it says one.
     contract: int | None = None
+    #: What its import changed that all of the process shares, in words, and what it printed.
+    changed: Sequence[str] = ()
+    printed: Sequence[str] = ()
 
     @property
     def built_in(self) -> bool:

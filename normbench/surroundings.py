@@ -72,6 +72,29 @@ def on_stderr() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Yield a list that has what Python prints meanwhile, which goes to stdout all the same."""
+    printed: list[str] = []
+    with redirect_stdout(_Noting(sys.stdout, printed)):
+        yield printed
+
+
+class _Noting:
+    """A stream that is another one, and notes what is written to it."""
+
+    def __init__(self, stream: Any, printed: list[str]) -> None:
+        self._stream, self._printed = stream, printed
+
+    def write(self, text: str) -> Any:
+        """Write a text."""
+        self._printed.append(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def listed(changed: Sequence[str]) -> str:
     """Return what was changed as part of a sentence: "a", "a and b", "a, b and c", and of more how many."""
     shown = [*changed[:SHOWN], f"{len(changed) - SHOWN} more"] if len(changed) > SHOWN + 1 else changed

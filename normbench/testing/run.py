@@ -199,7 +199,7 @@ def _subjects(check: Check, one: Asked, offered: Offered[Any], data_dir: Path) -
 
         layouts = [layout for layout in sorted(ALL) if layout in (one.layouts or offered.thing.layouts)]
         for layout in layouts[:1] if check.once else layouts:
-            yield layout, Subject(offered.thing, one.params, layout, one.seed)  # type: ignore[arg-type]
+            yield layout, Subject(offered.thing, one.params, layout, one.seed, offered.plugin)  # type: ignore[arg-type]
     elif one.kind == "task":
         from normbench.testing.tasks import TaskSubject
 

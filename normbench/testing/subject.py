@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.contract import Layout, Norm, Site, Traits, Unsupported, function, named_by
+from normbench.registry import Plugin
 from normbench.testing.results import NotApplicable
 from normbench.train.place import built
 from normbench.train.streams import generator, global_stream
@@ -33,6 +34,7 @@ class Subject:
     params: Mapping[str, Any]
     layout: Layout
     seed: int = 0
+    plugin: Plugin | None = None
 
     @cached_property
     def traits(self) -> Traits:

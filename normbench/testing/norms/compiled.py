@@ -1,0 +1,128 @@
+"""Checks of a layer in other hands: compiled by torch, and as one of several lanes that are computed at once."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normbench.testing.kit import check
+from normbench.testing.results import Advice
+from normbench.testing.steps import (
+    Came,
+    attributes,
+    backward,
+    check_same,
+    gradients,
+    held,
+    made,
+    of_step,
+    shown,
+    state,
+    step,
+    tell,
+)
+from normbench.testing.subject import Subject
+
+#: Units in the last place by which sums of a few hundred numbers may differ in another order.
+ORDER = 1000
+LANES = 2
+#: The batch sizes that a compiled layer is given; all at one layout: each is compiled anew, which takes long.
+SIZES = (4, 5, 1)
+
+
+@check("compile", slow=True)
+def compiles(subject: Subject) -> None:
+    """Compiled without a break, a layer takes the same training steps as without, at one batch size after another.
+
+    `compile = true` in a recipe compiles the network whole.
+    """
+    torch._dynamo.reset()
+    layer, eager = made(subject), made(subject)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    try:
+        layouts = subject.norm.layouts
+        sizes = SIZES if subject.layout == ("NCHW" if "NCHW" in layouts else min(layouts)) else SIZES[:1]
+        for number, size in enumerate(sizes):
+            _check_compiled(subject, compiled, layer, eager, subject.input(size, draw=number), number)
+    finally:
+        torch._dynamo.reset()
+
+
+def _check_compiled(
+    subject: Subject, compiled: Any, layer: nn.Module, eager: nn.Module, x: Tensor, number: int
+) -> None:
+    for again in range(2):
+        try:
+            wanted = step(subject, eager, x, 2 * number + again)
+        except Exception:
+            if len(x) > 1:
+                raise
+            return  # one sample is too few for it
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                came = step(subject, layer, x, 2 * number + again, call=compiled)
+        except Exception as error:
+            raise Advice(f"torch.compile(fullgraph=True) refuses it: {_first_line(error)}", input=shown(x)) from None
+        if not subject.traits.draws:  # the compiler draws in an order of its own
+            check_same("compiled,", came, wanted, times=ORDER, input=shown(x))
+
+
+@check("vectorised", slow=True)
+def vectorised(subject: Subject) -> None:
+    """Two layers of one kind are trained at once under torch.func.vmap as each is alone, their buffers as well.
+
+    Trials of one norm that differ in their seed alone can be trained as the lanes of one.
+    """
+    x = torch.stack([subject.input(4, draw=draw) for draw in range(LANES)])
+    base, *lanes = (made(subject) for _ in range(LANES + 1))
+    alone = [made(subject) for _ in range(LANES)]
+    for layers in (lanes, alone):
+        for factor, layer in enumerate(layers, 1):
+            subject.moved(layer)
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter.mul_(factor)  # lanes that are alike would show nothing
+    for layer in (base, *lanes):
+        tell(layer, "on_step", 0)
+    try:
+        came = _together(subject, base, lanes, x)
+    except Exception as error:
+        raise Advice(f"torch.func.vmap refuses it: {_first_line(error)}", input=shown(x[0])) from None
+    for name, value in attributes(base):
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in held(value)):
+            raise Advice(f"its attribute {name!r} is lost under torch.func.vmap: make it a buffer", input=shown(x[0]))
+    for number, layer in enumerate(alone):
+        wanted = gradients(subject, layer, x[number]) | state(layer)
+        lane = {name: value[number] for name, value in came.items()}
+        if not subject.traits.draws:  # each lane draws in its turn
+            when = "as one of two lanes under torch.func.vmap"
+            check_same(when, lane, wanted, times=ORDER, input=shown(x[0]), verdict=Advice)
+
+
+def _together(subject: Subject, base: nn.Module, lanes: Sequence[nn.Module], x: Tensor) -> Came:
+    """Return what comes of forward and backward of all lanes at once, each tensor with the lanes as its first axis."""
+    parameters, buffers = torch.func.stack_module_state(lanes)
+    given = x.clone().requires_grad_()
+
+    def forward(parameters: Came, buffers: Came, x: Tensor) -> tuple[Tensor, Came]:
+        named = {**parameters, **buffers}
+        output = torch.func.functional_call(base, named, (x,))
+        return output, {name: named[name] for name in buffers}  # a layer may have put others there
+
+    lanes_of = torch.func.vmap(forward, randomness="different")
+    output, moved = subject.called(lambda: lanes_of(parameters, buffers, given))
+    backward(subject, output, torch.stack([subject.gradient(output[0])] * len(lanes)))
+    came = of_step(output, given, parameters)
+    came |= {f"its parameter {name!r}": value.detach() for name, value in parameters.items()}
+    return came | {f"its buffer {name!r}": value.detach() for name, value in moved.items()}
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error says first: torch's go on for pages."""
+    return textwrap.shorten(str(error).strip().partition("\n")[0] or type(error).__name__, 200)
