@@ -228,7 +228,7 @@ class ExecutorChecks:
         _refused(self._stream("mistake"), MISTAKE)
 
     def test_a_call_leaves_nothing_behind(self) -> None:
-        """Its worker ends as it ends, also where it is closed before."""
+        """Its worker ends as the call does, also where that is closed before."""
         ends = ["closed", "train", "exit", *(["hang"] if self._kills() else [])]
         assert {end: found.left for end in ends if (found := self._stream(end)).left} == {}
 
@@ -287,11 +287,13 @@ class ExecutorChecks:
             _skip("it has no stream: calls are carried out in the process that asks")
         if end in self._streamed:
             return self._streamed[end]
-        self._call("first step")
+        first = end == "mistake"
+        if not first:
+            self._stream("mistake")
         found = self._streamed[end] = Streamed()
         stream = contract.function(self._described.stream)
         params = {**self._described.params, **self.params, **({"timeout": self.timeout} if end == "hang" else {})}
-        with watching(found, GONE) as folder:
+        with watching(found, 0 if first else GONE) as folder:
             (folder / TOLD).touch()
             call = Call(function=f"{misbehaving.__name__}:count", arguments=(end,), data_dir=str(folder))
             with closing(stream(call, **contract.named_by(stream, params))) as values:

@@ -2,10 +2,12 @@
 
 import fcntl
 import functools
+import math
 import os
+import random
 import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -143,7 +145,7 @@ class KeepsNoReason(Sound):
 class SharesGenerators(Sound):
     def outcome(self, pack, how):
         found = super().outcome(pack, how)
-        return msgspec.structs.replace(found, score=found.score + 1e-16 + 1e-9) if how == "change" else found
+        return msgspec.structs.replace(found, score=math.nextafter(found.score, 2)) if how == "change" else found
 
 
 class CallsInAThread(Sound):
@@ -200,10 +202,8 @@ class GoesOnAfterAnInterruption(Sound):
 
 class SwallowsAnInterruption(Sound):
     def run(self, packs, on_outcome, *, timeout=0.0):
-        try:
+        with suppress(Interruption):
             super().run(packs, on_outcome)
-        except Interruption:
-            pass
 
 
 class StaysInterrupted(Sound):
@@ -257,8 +257,6 @@ class ChangesTheEnvironment(Sound):
 
 class Draws(Sound):
     def run(self, packs, on_outcome, *, timeout=0.0):
-        import random
-
         random.random()
         super().run(packs, on_outcome)
 
@@ -285,9 +283,7 @@ class DiesWithoutAReason(Sound):
 
 class ForgetsThatItWasDry(Sound):
     def outcomes(self, pack):
-        return [
-            msgspec.structs.replace(one, outcome="oom") if pack.dry else one for one in super().outcomes(pack)
-        ]
+        return [msgspec.structs.replace(one, outcome="oom") if pack.dry else one for one in super().outcomes(pack)]
 
 
 class TriesOnce(Sound):
@@ -380,4 +376,6 @@ def test_an_executor_that_breaks_a_rule_is_caught(kind, monkeypatch):
 
 def test_every_rule_is_broken_by_one():
     """Each test of the kit is known to fail."""
-    assert {name.removeprefix("test_") for name in dir(ExecutorChecks) if name.startswith("test_")} == set(BROKEN.values())
+    assert {name.removeprefix("test_") for name in dir(ExecutorChecks) if name.startswith("test_")} == set(
+        BROKEN.values()
+    )
