@@ -130,7 +130,7 @@ def _layer(site: normbench.Site) -> nn.Module:
 
 
 class _Watch:
-    """Says in which process a training was, and the how manieth it was there."""
+    """Says in which process a training was, and which in turn it was there."""
 
     def __init__(self, network: nn.Module) -> None:
         pass
