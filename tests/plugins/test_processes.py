@@ -1,4 +1,4 @@
-"""Trials in worker processes: whatever a layer does to its worker costs its own trial, and the run nothing."""
+"""Trials in worker processes, beyond the rules of all executors: words, checkpoints, ranks, GPUs, who may start one."""
 
 import math
 import multiprocessing
@@ -78,11 +78,8 @@ def _alive(process):
     ("how", "outcome", "reason"),
     [
         ("segfault", "error", r"its worker died twice: it was killed by signal 11 \(SIGSEGV\); it was in File"),
-        ("kill", "error", r"its worker died twice: it was killed by signal 9 \(SIGKILL\)"),
-        ("exit", "error", "its worker died twice: it exited with status 0"),
         ("say", "error", "exited with status 3; it last printed 'these are my last words'"),
         ("sys-exit", "error", "SystemExit"),
-        ("raise", "error", r"ZeroDivisionError: division by zero \(faulty.py:\d+\)"),
         ("oom", "oom", "OutOfMemoryError: CUDA out of memory"),
         ("fork", "not-trained", ""),
         ("interrupt", "error", "KeyboardInterrupt"),
@@ -117,17 +114,6 @@ def test_the_traces_of_workers_are_for_who_asks(request_for, monkeypatch, capfd)
     assert '"raise": lambda: 1 / 0' in trace
 
 
-def test_a_worker_that_dies_once_costs_its_trial_one_retry(request_for):
-    """The second attempt gives what a trial gives that was left in peace."""
-    request = request_for('faulty(how="kill", once=true)', seeds=1, settings={"rates": 0.1})
-    run(prepare(request))
-
-    [record] = stored(request, "faulty")
-    [plain] = stored(request, "none")
-
-    assert (plain.outcome, plain.score, plain.series) == (record.outcome, record.score, record.series)
-
-
 def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(request_for, tmp_path):
     """The second worker takes up the step that the first did not end; nothing is left of the checkpoint afterwards."""
     norm = 'faulty(how="kill", at=2, once=true)'
@@ -155,20 +141,16 @@ def test_a_trial_that_failed_keeps_its_checkpoint_for_the_next_run(request_for, 
     assert ["0", "0", "2", "2"] == sorted(steps), "two of the dry run, two of the trial"
 
 
-@pytest.mark.parametrize("how", ["hang", "print", "child"])
-def test_a_trial_past_its_time_is_killed_with_its_children(request_for, how, tmp_path):
-    """It is a `timeout`, which is final unless asked for again; what it started is gone."""
+def test_a_trial_past_its_time_is_final(request_for):
+    """Also where it prints without an end; it is a `timeout`, which a later run does not try again."""
     options = {"options": {"timeout": 3}, "seeds": 1, "settings": {"rates": 0.1}}
-    request = request_for(f'faulty(how="{how}")', **options)
+    request = request_for('faulty(how="print")', **options)
 
     run(prepare(request))
 
     [record] = stored(request, "faulty")
     assert ("timeout", True) == (record.outcome, record.reason.startswith("killed after 3 s"))
-    assert record.seconds >= 3
     assert [] == prepare(request).todo
-    if how == "child":
-        assert gone([(tmp_path / "child").read_text()])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +158,6 @@ def test_a_trial_past_its_time_is_killed_with_its_children(request_for, how, tmp
     [
         ('faulty(how="kill", at=-1)', r"faulty.* on blink, in the first step: its worker died twice"),
         ('faulty(how="hang", at=0)', r"faulty.* on blink, in the first step: killed after 3 s"),
-        ('faulty(how="raise", at=0)', "norm faulty.*ZeroDivisionError"),
     ],
 )
 def test_what_the_first_step_kills_is_refused_before_training(request_for, norm, message):
@@ -206,23 +187,6 @@ def test_workers_killed_from_outside_cost_nothing(request_for, victims):
     assert {record.outcome for record in Store(request.out).trials()} <= {"trained", "not-trained"}
     assert [1] * 8 == list(Counter(record.key for record in Store(request.out).trials()).values())
     assert killed
-
-
-def test_an_interrupted_run_leaves_no_worker(request_for):
-    """What was finished is stored; workers end with the run, whatever they are at."""
-    request = request_for('faulty(how="hang")')
-    workers = []
-
-    def stop(progress):
-        workers.extend(worker.pid for worker in multiprocessing.active_children())
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(prepare(request), stop)
-
-    assert workers
-    assert gone(workers)
-    assert 1 == len(list(Store(request.out).trials()))
 
 
 def test_the_ranks_of_a_worker_are_killed_with_it(request_for, monkeypatch, tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from normbench.execute import Request, prepare, run
 from normbench.execute.packs import packs
 from normbench.plan import wanted
 from normbench.store import Store
+from normbench.testing.executors import ExecutorChecks
 from normbench.train.ranks import parent
 from normbench_plugins.ray_cluster import driver, task
 
@@ -141,49 +141,9 @@ def written(file):
     return file.exists() and file.read_text() != ""
 
 
-def test_a_trial_gives_the_same_bits_on_a_cluster(cluster, tmp_path):
-    """On any node, beside others, as in the process of the command: the same score and losses to the last bit."""
-    found = []
-    for executor in ["serial", "ray"]:
-        request = Request(
-            "quick",
-            norms=["batchnorm", "layer-norm"],
-            seeds=1,
-            settings={"epochs": 1, "rates": [1]},
-            executor=executor,
-            throughput=False,
-            out=tmp_path / executor,
-            device="cpu",
-        )
-        run(prepare(request))
-        found.append({record.key: (record.score, record.series) for record in stored(request)})
-
-    assert 2 == len(found[0])
-    assert found[0] == found[1]
-
-
-def test_what_a_layer_does_to_its_process_costs_its_own_trials(cluster, request_for):
-    """Each trial is stored once: with what was done, in words, or as if nothing else had happened."""
-    faults = {
-        "kill": ("error", r"its worker died twice: it .*"),
-        "say": ("error", r"its worker died twice: it exited with status 3; it last printed 'these are my last words'"),
-        "raise": ("error", r"ZeroDivisionError: division by zero \(faulty.py:\d+\)"),
-        "oom": ("oom", r"OutOfMemoryError: CUDA out of memory.*"),
-        "hang": ("timeout", r"killed after 3 s.*"),
-        "fork": ("not-trained", ""),
-    }
-    norms = [f'faulty(how="{how}")' for how in faults]
-    request = request_for(*norms, seeds=1, settings={"rates": 0.1}, options={"timeout": 3})
-
-    summary = run(prepare(request))
-
-    found = {record.params["how"]: record for record in stored(request, "faulty")}
-    for how, (outcome, reason) in faults.items():
-        assert outcome == found[how].outcome
-        assert re.fullmatch(reason, found[how].reason)
-    assert found["hang"].seconds >= 3
-    assert ["not-trained"] == [record.outcome for record in stored(request, "none")]
-    assert (7, 5) == (summary.ran, len(summary.failed))
+@pytest.mark.usefixtures("cluster")
+class TestRay(ExecutorChecks):
+    executor = "ray"
 
 
 def test_a_node_removed_while_trials_run_loses_nothing(cluster, request_for, tmp_path):
@@ -232,33 +192,6 @@ def test_a_ray_worker_that_dies_costs_a_trial_only_so_many_attempts(cluster, req
     assert outcome == record.outcome
     assert ("", "what it ran on was lost 2 times")[outcome == "error"] in record.reason
     assert ["not-trained"] == [record.outcome for record in stored(request, "none")]
-
-
-def test_an_interrupted_run_leaves_nothing_running(cluster, request_for, tmp_path):
-    """A trial, and what it started, end with the run; what was finished is stored."""
-    request = request_for('faulty(how="child")')
-
-    def stop(progress):
-        wait_until(lambda: written(tmp_path / "child"))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(prepare(request), stop)
-
-    wait_until(lambda: gone((tmp_path / "child").read_text()))
-    assert 1 == len(stored(request))
-
-
-def test_a_mistake_that_shows_on_a_node_is_one_line(cluster, request_for):
-    """As without Ray: no trace of Ray's, and no result of the norm; a trial that began beside its first step failed."""
-    request = request_for('faulty(how="raise", at=0)')
-
-    with pytest.raises(
-        UsageError, match=r"^[^\n]*norm faulty[^\n]*: ZeroDivisionError: division by zero \(faulty\.py:\d+\)$"
-    ):
-        run(prepare(request))
-
-    assert {"error"} >= {record.outcome for record in stored(request, "faulty")}
 
 
 def on_two_nodes(request, norm, **options):
