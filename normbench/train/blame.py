@@ -29,11 +29,7 @@ def reason(error: BaseException, trial: Trial, registry: Registry, probes: Itera
     """
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    offered: list[Offered[Any]] = [
-        registry.norms[trial.norm],
-        registry.tasks[trial.task],
-        *(registry.probes[name] for name in probes),
-    ]
+    offered: list[Offered[Any]] = [*registry.behind(trial), *(registry.probes[name] for name in probes)]
     homes = [home for one in offered for home in _homes(one)]
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [(path.relative_to(home), line) for path, line in frames for home in homes if _below(path, home)]

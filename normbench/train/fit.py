@@ -125,7 +125,8 @@ def _fit_one(
         module.to(device)
         kind, details = _judged(module, Measure.of(task, trial.task_params), data, infinite_at_start)
         if kind in ("trained", "not-trained"):
-            claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
+            parts = registry.parts(trial.norm, trial.params)
+            claimed = any(norm.thing.traits_with(params).eval_batch_dependent for norm, params in parts)
             if claimed or module.depends_on_batch(data.test):
                 details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
         return kind, details
