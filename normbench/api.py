@@ -19,7 +19,7 @@ from normbench.errors import UsageError, unknown
 from normbench.execute import Progress, Request
 from normbench.execute.request import job_count, seconds
 from normbench.plan import asked_norm
-from normbench.spelling import Choice
+from normbench.spelling import WITH, Choice
 from normbench.store import Store
 from normbench.store.records import TrialRecord
 from normbench.tables import Table
@@ -165,7 +165,7 @@ def layer(
     wraps = any(norm.placement == "weight" for norm, _ in parts)
     if (module is not None) != wraps:
         takes = "wraps a linear: give it as module=" if wraps else "wraps nothing: leave out module="
-        raise UsageError(f"{asked.shown} {takes}")
+        raise UsageError(f"{asked.params.get(WITH, name)} {takes}")
     site = _site(site, channels, layout, activation)
     layers = []
     try:

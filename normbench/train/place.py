@@ -164,13 +164,13 @@ class Place(contract.Place):
 
     def _with_activation(self, site: Site) -> nn.Module:
         """Return the layer of a site and its activation, in the order that the norm asks for."""
+        if self._norm.placement == "fused":
+            return self._layer(site)
         activation = activation_module(site.activation)
         if self._norm.placement == "weight":
             return activation
         layer = self._layer(site)
-        if self._norm.placement == "before":
-            return _chain(layer, activation)
-        return layer if self._norm.placement == "fused" else _chain(activation, layer)
+        return _chain(layer, activation) if self._norm.placement == "before" else _chain(activation, layer)
 
     def _layer(self, site: Site) -> nn.Module:
         return self._built(self._norm, self._params, site)

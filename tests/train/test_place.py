@@ -200,7 +200,7 @@ def test_a_layout_the_norm_has_no_form_for_is_unsupported(place):
         ({"name": "plain", "channels": 3, "site": normbench.Site(3, "NC")}, "site= has channels, .* leave these out"),
         ({"name": "plain", "site": 3}, r"site is 3; it is a normbench\.Site"),
         ({"name": "plain", "site": normbench.Site(3, "NHWC")}, "no layout 'NHWC'"),
-        ({"name": "plain", "channels": 3, "with": "weight"}, r'plain\(with="weight"\) wraps a linear'),
+        ({"name": "plain", "channels": 3, "with": "weight"}, "weight wraps a linear"),
         ({"name": "plain", "channels": 3, "with": "before"}, 'with: before is of placement "before"'),
     ],
 )
