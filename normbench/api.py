@@ -172,7 +172,8 @@ def layer(
         # What wraps the module comes first.
         for norm, own in reversed(parts):
             check_site(norm, site)
-            layers.append(built(norm, site, own, *([module] if module and norm.placement == "weight" else [])))
+            wrapped = [module] if module is not None and norm.placement == "weight" else []
+            layers.append(built(norm, site, own, *wrapped))
     except Unsupported as error:
         raise UsageError(str(error)) from None
     return layers[0] if len(layers) == 1 else Sequential(*layers)

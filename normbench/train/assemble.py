@@ -121,7 +121,8 @@ def _survey(
         return copies if augment is None else augment(copies, torch.rand(len(copies), task.augment_draws))
 
     build = functools.partial(_build, trial, task)
-    return surveyed(trial, registry.norm(trial.norm), build, inputs, (task, samples.shape, samples.dtype))
+    made_for = (registry.tasks[trial.task], samples.shape, samples.dtype)
+    return surveyed(trial, registry.norm(trial.norm), build, inputs, made_for)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

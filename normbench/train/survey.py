@@ -9,6 +9,7 @@ import dataclasses
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -78,7 +79,7 @@ def _survey(
     trial: Trial, norm: Norm, network: Callable[[Place], nn.Module], inputs: Callable[[], Tensor]
 ) -> tuple[Site, ...]:
     place = Place(norm, {}, seed=0, batch_size=2, initializer=Initializer(trial.recipe, 0))
-    with global_stream(torch.device("cpu"), 0, "survey"), torch.no_grad(), warnings.catch_warnings():
+    with global_stream(torch.device("cpu"), 0, "survey"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             built = network(place)
@@ -103,13 +104,11 @@ def _spatial(layers: list[Placed], network: nn.Module, inputs: Callable[[], Tens
     seen: dict[int, set[tuple[int, ...]]] = defaultdict(set)
     for placed in layers:
         placed.module.register_forward_hook(_noting(placed.site, seen[placed.site.index]))
-    try:
+    with torch.no_grad(), suppress(Exception, SystemExit):
         samples = inputs()
         network.eval()(samples)
         if not all(seen.values()):  # what computes in training alone
             network.train()(samples)
-    except (Exception, SystemExit):
-        pass
     return {index: next(iter(sizes)) for index, sizes in seen.items() if len(sizes) == 1}
 
 
