@@ -113,9 +113,11 @@ class Place(contract.Place):
         if self._in_block:
             raise ValueError("place.block() inside of a block; residual blocks are counted one after another")
         self._open, self._in_block = [], True
-        yield
-        self._in_block = False
-        self._end_block()
+        try:
+            yield
+        finally:
+            self._in_block = False
+            self._end_block()
 
     def _end_block(self) -> None:
         self.blocks.append(self._open)

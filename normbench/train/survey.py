@@ -1,4 +1,4 @@
-"""What a network tells its norms before it is built: it is built once without any, and computes once.
+"""What a network tells its norms before it is built: it is built once with placeholders, and given a few samples.
 
 This is done on the CPU, and moves nothing: the network is thrown away, and generators are put back as they were.
 """
