@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from normbench.activations import activation
 from normbench.contract import (
     CONTRACT,
     Claim,
@@ -45,6 +46,7 @@ __all__ = [
     "Traits",
     "Unsupported",
     "UsageError",
+    "activation",
     "hookimpl",
     "layer",
     "register",

@@ -18,7 +18,8 @@ from normbench.contract import ALL, Layout, Norm, Probe, Site, Task, Unsupported
 from normbench.errors import UsageError, unknown
 from normbench.execute import Progress, Request
 from normbench.execute.request import job_count, seconds
-from normbench.spelling import checked
+from normbench.plan import asked_norm
+from normbench.spelling import WITH, Choice
 from normbench.store import Store
 from normbench.store.records import TrialRecord
 from normbench.tables import Table
@@ -140,33 +141,57 @@ def run(
 def layer(
     name: str,
     *,
-    channels: int,
-    layout: Layout = "NCHW",
+    channels: int | None = None,
+    layout: Layout | None = None,
     activation: str | None = None,
+    site: Site | None = None,
     module: nn.Module | None = None,
     **params: Any,
 ) -> nn.Module:
-    """Return one layer of a norm, for an input of `channels` in `layout` (NC, NCL, NCHW or NLC).
+    """Return one layer of a norm, for an input of `channels` in `layout` (NC, NCL, NCHW, the default, or NLC).
 
-    `params` are the norm's parameters. `activation` names the one that a fused layer includes. A norm that wraps a
-    linear or a convolution is given it as `module`. Raises UsageError for a name or parameter that is not known.
+    `params` are the norm's parameters. `activation` names the one that a fused layer includes. A `site` in place of
+    these three says all that a network may tell a layer, like `spatial` or `steps`. A norm that wraps a linear or a
+    convolution is given it as `module`; one made of two, with a parameter `with`, returns it wrapped, and its layer
+    behind that. Raises UsageError for a name or parameter that is not known.
     """
+    from torch.nn import Sequential
+
     from normbench.train.place import built, check_site
 
-    norm = plugins.current().norm(name)
-    if layout not in ALL:
-        raise unknown("layout", layout, ALL)
-    given = checked(norm.params, params, name, norm.types)
-    wraps = norm.placement == "weight"
+    registry = plugins.current()
+    _, asked = asked_norm(Choice(name, params, where="layer"), registry)
+    parts = [(offered.thing, own) for offered, own in registry.parts(name, asked.params)]
+    wraps = any(norm.placement == "weight" for norm, _ in parts)
     if (module is not None) != wraps:
         takes = "wraps a linear: give it as module=" if wraps else "wraps nothing: leave out module="
-        raise UsageError(f"{name} {takes}")
-    site = Site(channels, layout, activation)
+        raise UsageError(f"{asked.params.get(WITH, name)} {takes}")
+    site = _site(site, channels, layout, activation)
+    layers = []
     try:
-        check_site(norm, site)
-        return built(norm, site, given, *([module] if module is not None else []))
+        # What wraps the module comes first.
+        for norm, own in reversed(parts):
+            check_site(norm, site)
+            wrapped = [module] if module is not None and norm.placement == "weight" else []
+            layers.append(built(norm, site, own, *wrapped))
     except Unsupported as error:
         raise UsageError(str(error)) from None
+    return layers[0] if len(layers) == 1 else Sequential(*layers)
+
+
+def _site(site: object, channels: int | None, layout: Layout | None, activation: str | None) -> Site:
+    """Return the site of a single layer. Raises UsageError where it is said twice, or not at all."""
+    if site is None:
+        if channels is None:
+            raise UsageError("layer: it takes channels=, and perhaps layout= and activation=, or else site=")
+        site = Site(channels, layout or "NCHW", activation)
+    elif (channels, layout, activation) != (None, None, None):
+        raise UsageError("layer: site= has channels, layout and activation; leave these out")
+    elif not isinstance(site, Site):
+        raise UsageError(f"layer: site is {site!r}; it is a normbench.Site(channels, layout, ...)")
+    if site.layout not in ALL:
+        raise unknown("layout", site.layout, ALL)
+    return site
 
 
 def register(thing: Norm | Task | Probe) -> None:

@@ -19,7 +19,7 @@ from normbench.contract import Norm, Task
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.registry import Registry
-from normbench.spelling import Choice, checked, choice, readable, spelled
+from normbench.spelling import WITH, Choice, checked, choice, readable, spelled
 from normbench.store.records import Result
 from normbench.suites import RECIPE_VALUES, Suite
 from normbench.trials import FRESH, Cell, Kept, Measure, RowId, Trial
@@ -157,10 +157,30 @@ def baseline(suite: Suite, registry: Registry, where: str) -> str:
 
 
 def asked_norm(asked: Choice, registry: Registry) -> tuple[Norm, Choice]:
-    """Return the norm that is asked for, and the asking with its parameters checked. Raises UsageError for no norm."""
-    norm = registry.norm(asked.name, asked.where)
-    params = checked(norm.params, asked.params, f"{asked.where}: {asked.name}", norm.types)
-    return norm, msgspec.structs.replace(asked, params=params)
+    """Return the norm that is asked for, and the asking with its parameters checked. Raises UsageError for no norm.
+
+    The second of a norm made of two is spelled with its parameters checked.
+    """
+    norm, where = registry.norm(asked.name, asked.where), f"{asked.where}: {asked.name}"
+    own = {name: value for name, value in asked.params.items() if name != WITH}
+    params = checked(norm.params, own, where, norm.types)
+    if WITH in asked.params:
+        params[WITH] = _second(norm, asked.params[WITH], registry, f"{where}: {WITH}")
+    return norm, msgspec.structs.replace(asked, params=dict(sorted(params.items())))
+
+
+def _second(norm: Norm, value: Any, registry: Registry, where: str) -> str:
+    """Return the norm that another is made with, as it is spelled. Raises UsageError where these two can't be one."""
+    if norm.placement == "weight":
+        raise UsageError(f'{where}: {norm.name} is of placement "weight" itself, and is made with no other')
+    if not isinstance(value, str):
+        raise UsageError(f'{where} is {value!r}; it is a norm of placement "weight", as text: "name(param=value)"')
+    wraps, asked = asked_norm(choice(value, where), registry)
+    if wraps.placement != "weight":
+        raise UsageError(
+            f'{where}: {wraps.name} is of placement "{wraps.placement}"; it takes one of placement "weight"'
+        )
+    return asked.shown
 
 
 def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:

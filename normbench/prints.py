@@ -15,7 +15,7 @@ import functools
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,15 @@ def norm_print(offered: Offered[Norm], params: dict[str, Any]) -> str | None:
         return offered.code
     described = (norm.placement, sorted(norm.params.items()), sorted(norm.layouts), norm.traits_with(params))
     return _print(offered.plugin, [norm.layer], repr(described))
+
+
+def whole_print(name: str, params: Mapping[str, Any], registry: Registry, where: str = "") -> str | None:
+    """Return the print of a norm by name, of one made of two both prints. None where one has none.
+
+    Raises UsageError where one is not at hand.
+    """
+    prints = [norm_print(offered, own) for offered, own in registry.parts(name, params, where)]
+    return None if None in prints else "+".join(filter(None, prints))
 
 
 def task_print(offered: Offered[Task]) -> str | None:
@@ -176,9 +185,8 @@ def _hashed(path: Path) -> str:
 
 def with_prints(cell: Cell, registry: Registry, where: str = "") -> Cell:
     """Return a cell with the prints of the code at hand. Raises UsageError where that is of another task version."""
-    registry.norm(cell.norm, where)
+    norm_print = whole_print(cell.norm, cell.params, registry, where)
     version = registry.task(cell.task, where).version
     if version != cell.task_version:
         raise UsageError(f"{where}: has version {cell.task_version} of task {cell.task}; at hand is version {version}")
-    norm, task = registry.norms[cell.norm], registry.tasks[cell.task]
-    return msgspec.structs.replace(cell, norm_print=norm_print(norm, cell.params), task_print=task_print(task))
+    return msgspec.structs.replace(cell, norm_print=norm_print, task_print=task_print(registry.tasks[cell.task]))

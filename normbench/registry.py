@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task, Traits
 from normbench.distributions import top_folder
 from normbench.errors import UsageError, unknown
+from normbench.spelling import WITH, checked, choice
+from normbench.trials import Cell, Trial
 
 GROUP = "normbench"
 #: The plugin that has what `register` was given.
@@ -123,6 +125,25 @@ class Registry:
     def norm(self, name: str, where: str = "") -> Norm:
         """Return a norm. Raises UsageError with the nearest names; where its plugin failed, with the reason."""
         return self._find("norm", self.norms, name, where)
+
+    def parts(
+        self, name: str, params: Mapping[str, Any], where: str = ""
+    ) -> Iterator[tuple[Offered[Norm], dict[str, Any]]]:
+        """Yield a norm with its own parameters, then the one that it is made with, if any, with those of that.
+
+        `params` are as `plan.asked_norm` returns them. Raises UsageError like `norm`.
+        """
+        self.norm(name, where)
+        yield self.norms[name], {key: value for key, value in params.items() if key != WITH}
+        if WITH in params:
+            where = f"{where}: {WITH}" if where else f"{name}: {WITH}"
+            second = choice(params[WITH], where)
+            wraps = self.norm(second.name, where)
+            yield self.norms[second.name], checked(wraps.params, second.params, f"{where}: {second.name}", wraps.types)
+
+    def behind(self, of: Cell | Trial) -> list[Offered[Norm] | Offered[Task]]:
+        """Return what trains: a norm, the one that it is made with, if any, and last the task."""
+        return [*(offered for offered, _ in self.parts(of.norm, of.params)), self.tasks[of.task]]
 
     def task(self, name: str, where: str = "") -> Task:
         """Return a task. Raises UsageError like `norm`."""

@@ -16,6 +16,8 @@ from msgspec import inspect
 
 from normbench.errors import UsageError, unknown
 
+#: The parameter of every norm that names a second one, which wraps the linear before it: a norm made of two.
+WITH = "with"
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`")
 _SPEC = re.compile(r"(?P<name>[^()\s]+)\s*(?:\((?P<params>.*)\))?", re.DOTALL)
 #: What types are called that list no values, and limits of them.
@@ -77,7 +79,7 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
             raise UsageError(f'{where}: a table of a norm has norm = "name", its parameters, and perhaps a label')
         if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in label):
             raise UsageError(f"{where}: label is {label!r}; it is a line of text, without control characters")
-        return Choice(name, dict(sorted(rest.items())), label, where)
+        return Choice(name, _ordered(rest, where), label, where)
     match = _SPEC.fullmatch(entry.strip())
     if match is None:
         raise UsageError(f"{where}: {entry!r} is not a name, nor name(param=value)")
@@ -87,7 +89,14 @@ def choice(entry: str | dict[str, Any], where: str) -> Choice:
         raise UsageError(
             f'{where}: {entry!r}: parameters are name=value, with values as in TOML (true, 0.5, "text")'
         ) from None
-    return Choice(match["name"], dict(sorted(params.items())), "", where)
+    return Choice(match["name"], _ordered(params, where), "", where)
+
+
+def _ordered(params: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return parameters in the order of their names; a second norm among them is spelled as boards spell norms."""
+    if isinstance(params.get(WITH), str):
+        params = {**params, WITH: choice(params[WITH], f"{where}: {WITH}").shown}
+    return dict(sorted(params.items()))
 
 
 def spelled(name: str, params: dict[str, Any]) -> str:

@@ -186,7 +186,7 @@ def warn_of_unused(prepared: Prepared) -> None:
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
     used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}
-    used |= {name for cell in prepared.cells for name in (cell.norm, cell.task)}
+    used |= {one.thing.name for cell in prepared.cells for one in prepared.registry.behind(cell)}
     for plugin in prepared.registry.plugins:
         norms = plugin.offers.get("norms", ())
         offered = {name for names in plugin.offers.values() for name in names}

@@ -13,7 +13,7 @@ from normbench import environment, plugins
 from normbench.execute.prepare import Prepared
 from normbench.plan import Wanted
 from normbench.recipe import Recipe
-from normbench.registry import SESSION, Offered, Plugin
+from normbench.registry import SESSION, Plugin
 from normbench.store import Store
 from normbench.trials import Cell, Pack, RowId, Trial
 
@@ -32,33 +32,27 @@ def packs(prepared: Prepared, todo: Iterable[Wanted], *, dry: bool = False) -> I
         "checkpoint_every": math.inf if request.checkpoint_every is None else 60 * request.checkpoint_every,
     }
     for cell, trial, _ in todo:
-        used = _plugins(prepared, trial)
+        behind = prepared.registry.behind(trial)
+        probes = [prepared.registry.probes[name] for name in request.probes]
+        used = {one.plugin.name: one.plugin for one in (*behind, *probes)}
         yield Pack(
             trials=(trial,),
             plugins=() if here else tuple(used),
-            cell=_alone(cell, trial, used, dry),
+            cell=_alone(cell, trial, [norm.plugin for norm in behind[:-1]], used.values(), dry=dry),
             registered=registered if SESSION in used else b"",
             checkpoint="" if dry else _checkpoint(prepared, cell, trial),
             **common,
         )
 
 
-def _plugins(prepared: Prepared, trial: Trial) -> dict[str, Plugin]:
-    """Return the plugins that a trial's norm, task and probes come from, by name: the norm's first."""
-    registry = prepared.registry
-    probes = [registry.probes[name] for name in prepared.request.probes]
-    offered: list[Offered[Any]] = [registry.norms[trial.norm], registry.tasks[trial.task], *probes]
-    return {one.plugin.name: one.plugin for one in offered}
-
-
-def _alone(cell: Cell, trial: Trial, used: dict[str, Plugin], dry: bool) -> str:
-    """Return which packs a worker may train after this one: see `Pack`."""
-    if all(plugin.built_in for plugin in used.values()):
+def _alone(cell: Cell, trial: Trial, norms: Iterable[Plugin], used: Iterable[Plugin], *, dry: bool) -> str:
+    """Return which packs a worker may train after this one: see `Pack`. `norms` are the plugins of its norms."""
+    if all(plugin.built_in for plugin in used):
         return ""
-    norm = next(iter(used.values()))
+    own = any(not plugin.built_in for plugin in norms)
     # What a first step leaves behind must not reach the trials either; with ranks, a new start would take too long.
     apart = dry and trial.recipe.ranks == 1
-    return msgspec.json.encode((apart, cell.table_id, "" if norm.built_in else cell.norm_id)).decode()
+    return msgspec.json.encode((apart, cell.table_id, cell.norm_id if own else "")).decode()
 
 
 def checkpoints(store: Store) -> Path:

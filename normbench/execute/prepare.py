@@ -16,6 +16,7 @@ import msgspec
 
 from normbench import environment, plan, plugins, prints, suites
 from normbench.calls import Workplace
+from normbench.contract import Norm
 from normbench.errors import UsageError
 from normbench.execute.kept import as_chosen
 from normbench.execute.request import Request, executor_of, find_suite
@@ -123,17 +124,23 @@ class Prepared:
     @property
     def on_prints_alone(self) -> int:
         """How many trials are done by their code prints alone: of plugins, stored before files were recorded."""
-        norms, tasks = self.registry.norms, self.registry.tasks
         done = [item.cell for item in self.work if item.done and item.stored is not None and not item.stored.sources]
-        return sum(norms[cell.norm].plugin.has_files or tasks[cell.task].plugin.has_files for cell in done)
+        return sum(any(one.plugin.has_files for one in self.registry.behind(cell)) for cell in done)
 
     @property
     def anew(self) -> list[str]:
         """Which norms are trained anew, and why: by every run, or because a file that they read was edited."""
-        norms = {cell.norm for cell in self.cells if cell.norm_print is None}
+        norms = [
+            part
+            for cell in self.cells
+            if cell.norm_print is None
+            for part in self.registry.parts(cell.norm, cell.params)
+        ]
+        unprinted = {norm.thing.name: norm.thing for norm, params in norms if prints.norm_print(norm, params) is None}
         edited = dict.fromkeys((item.cell.label, item.edited) for item in self.work if item.edited)
-        unprinted = [(name, _unprinted(name, self.registry)) for name in sorted(norms)]
-        anew = [f"norm {name!r} is trained anew by every run: {why}" for name, why in unprinted]
+        anew = [
+            f"norm {name!r} is trained anew by every run: {_unprinted(unprinted[name])}" for name in sorted(unprinted)
+        ]
         return anew + [f"norm {label!r} is trained again: {file} was changed since" for label, file in edited]
 
     @property
@@ -192,7 +199,7 @@ def prepare(
     if request.base is not None:
         cells = as_chosen(cells, request.base, request.words)
     if registry.executor(executor.name).in_process:
-        require_unedited(one for cell in cells for one in (registry.norms[cell.norm], registry.tasks[cell.task]))
+        require_unedited(one for cell in cells for one in registry.behind(cell))
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
     store = Store(request.out or Path("results") / suite.name)
@@ -222,9 +229,9 @@ def prepare(
     )
 
 
-def _unprinted(name: str, registry: Registry) -> str:
+def _unprinted(norm: Norm) -> str:
     """Say why a norm has no print."""
-    for parameter, default in registry.norm(name).params.items():
+    for parameter, default in norm.params.items():
         if callable(default) and not isinstance(default, type):
             kind = type(default).__name__
             return f"the default of its parameter {parameter!r} is a {kind}, and not a value or a name"

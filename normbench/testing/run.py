@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -149,6 +150,10 @@ def in_a_worker(
     data_dir: Path,
 ) -> Iterator[list[str] | Result]:
     """Yield the ids of the checks that will run, unless `again`, and then the result of each."""
+    from tqdm import tqdm
+
+    # torch's compiler has tqdm make a lock between processes, which this one, killed at its end, would leave behind.
+    tqdm.set_lock(threading.RLock())
     if not again:
         yield [check.id for check in chosen(one)]
     for check in chosen(one):

@@ -69,7 +69,7 @@ def sessions(cells: Sequence[Cell], baseline: str, registry: Registry, where: st
     for group in tables.values():
         base = next((cell for cell in group if cell.label == baseline), None)
         base = base or _like(group[0], choice(baseline, f"{where}: baseline"), registry)
-        without = next((cell for cell in group if cell.norm == registry.identity), None)
+        without = next((cell for cell in group if cell.norm == registry.identity and not cell.params), None)
         if without is None and registry.identity:
             without = _like(group[0], Choice(registry.identity), registry)
         wanted.append(Session(group, base, without))
@@ -210,7 +210,7 @@ def _code(of: Cell | Timing) -> tuple[str, str | None]:
 def _like(cell: Cell, asked: Choice, registry: Registry) -> Cell:
     """Return the cell of another norm in the same table."""
     _, asked = plan.asked_norm(asked, registry)
-    norm_print = prints.norm_print(registry.norms[asked.name], asked.params)
+    norm_print = prints.whole_print(asked.name, asked.params, registry)
     return msgspec.structs.replace(cell, norm=asked.name, params=asked.params, label=asked.shown, norm_print=norm_print)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normbench.contract import Task, Unsupported, function, named_by
+from normbench.contract import Site, Task, Unsupported, function, named_by
 from normbench.errors import UsageError
 from normbench.recipe import OF_DATA
 from normbench.registry import Registry
-from normbench.train.data import Batches, Loaded, load
+from normbench.spelling import WITH
+from normbench.train.data import Batches, Loaded, Split, load
 from normbench.train.initialize import Initializer
 from normbench.train.module import Training
 from normbench.train.place import Place
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import global_stream
+from normbench.train.survey import surveyed
 from normbench.trials import Trial
 
 
 def place_of(trial: Trial, registry: Registry, ranks: Ranks = ALONE) -> Place:
     """Return what puts a trial's norm into its network."""
-    norm, recipe = registry.norm(trial.norm), trial.recipe
-    traits = norm.traits_with(trial.params)
+    (norm, params), *second = [(offered.thing, own) for offered, own in registry.parts(trial.norm, trial.params)]
+    recipe, traits = trial.recipe, norm.traits_with(params)
     # A norm of the batch that is the same on any number of ranks has its statistics from all that share them.
     synchronized = traits.batch_dependent and not traits.rank_dependent
     return Place(
         norm,
-        trial.params,
+        params,
         seed=trial.seed,
         batch_size=recipe.device_batch * (ranks.sharing(recipe.sync_ranks) if synchronized else 1),
         initializer=Initializer(recipe, trial.seed),
         group=ranks.group(recipe.sync_ranks),
+        second=second[0] if second else None,
     )
 
 
@@ -44,21 +48,27 @@ def network(trial: Trial, registry: Registry, place: Place | None = None) -> nn.
     """Return a trial's network, initialized, on the CPU: its weights are the same wherever it is trained."""
     task = registry.task(trial.task)
     place = place or place_of(trial, registry)
-    build = function(task.network)
     with global_stream(torch.device("cpu"), trial.seed, "init"):
-        built = build(place, trial.recipe, **named_by(build, {**task.params, **trial.task_params}))
+        built = _build(trial, task, place)
     if not isinstance(built, nn.Module):
         raise TypeError(f"task {task.name!r}: network returned {built!r}; it returns a torch.nn.Module")
     if trial.recipe.dropout and not any(
         isinstance(module, nn.modules.dropout._DropoutNd) for module in built.modules()
     ):
         raise UsageError(f"task {task.name}: dropout is {trial.recipe.dropout}; its network has no dropout")
-    if not place.layers and place.bare:
-        raise Unsupported(f"{trial.norm} wraps linears; the network of {task.name} has none at its places for norms")
+    if place.bare and not any(placed.wraps for placed in place.layers):
+        wraps = trial.params.get(WITH, trial.norm)
+        raise Unsupported(f"{wraps} wraps linears; the network of {task.name} has none at its places for norms")
     if not place.layers:
         raise UsageError(f"task {task.name}: its network has no norm: it never calls place")
-    place.initializer.rest(built, [layer for _, layer in place.layers])
+    place.initializer.rest(built, [placed.module for placed in place.layers])
     return built
+
+
+def _build(trial: Trial, task: Task, place: Place) -> Any:
+    """Return what a task gives as a trial's network."""
+    build = function(task.network)
+    return build(place, trial.recipe, **named_by(build, {**task.params, **trial.task_params}))
 
 
 def training(
@@ -77,6 +87,12 @@ def training(
     if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry, ranks)
+    augment = _own(trial, task, task.augment) or per_sample(_own(trial, task, task.transform))
+    batches = Batches(
+        data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
+    )
+    place.steps = recipe.total_steps(len(batches))
+    place.survey = _survey(trial, registry, data.train, augment)
     built = network(trial, registry, place)
     return Training(
         built,
@@ -84,15 +100,28 @@ def training(
         norms=place.norms,
         loss=_own(trial, task, task.loss) or functional.cross_entropy,
         score=_own(trial, task, task.score) or accuracy,
-        augment=_own(trial, task, task.augment) or per_sample(_own(trial, task, task.transform)),
+        augment=augment,
         data=data.train,
         validation=data.validation if recipe.hold_out else None,
-        batches=Batches(
-            data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
-        ),
+        batches=batches,
         watchers=watchers(built),
         ranks=ranks,
     )
+
+
+def _survey(
+    trial: Trial, registry: Registry, split: Split, augment: Callable[[Tensor, Tensor], Tensor] | None
+) -> tuple[Site, ...]:
+    """Return the sites of a trial's network, as the first two samples see it."""
+    task, samples = registry.task(trial.task), next(split.slices(2))[0]
+
+    def inputs() -> Tensor:
+        copies = samples.cpu().clone()
+        return copies if augment is None else augment(copies, torch.rand(len(copies), task.augment_draws))
+
+    build = functools.partial(_build, trial, task)
+    made_for = (registry.tasks[trial.task], samples.shape, samples.dtype)
+    return surveyed(trial, registry.norm(trial.norm), build, inputs, made_for)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -23,10 +23,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 def reason(error: BaseException, trial: Trial, registry: Registry, probes: Iterable[str] = ()) -> str:
     """Return what a trial raised, as `raised` says it: in the code of its norm, its task or its probes."""
-    return raised(
-        error,
-        [registry.norms[trial.norm], registry.tasks[trial.task], *(registry.probes[name] for name in probes)],
-    )
+    return raised(error, [*registry.behind(trial), *(registry.probes[name] for name in probes)])
 
 
 def raised(error: BaseException, offered: Iterable[Offered[Any]]) -> str:

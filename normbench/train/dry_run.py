@@ -55,7 +55,7 @@ def try_trial(trial: Trial, registry: Registry, device: torch.device, folder: Pa
         torch.set_num_threads(trial.recipe.threads)  # the trial may take over the data that is computed here
     for filled in (False, True):
         place = assemble.place_of(trial, registry, ranks)
-        watch = Watch(wraps=registry.norm(trial.norm).placement == "weight", mixed=trial.recipe.precision != 32)
+        watch = Watch(mixed=trial.recipe.precision != 32)
         try:
             with (
                 guarded(trial, registry, passing=(UsageError, Refused)) as guard,
@@ -105,7 +105,7 @@ def _step(
 def _check_modes(network: nn.Module, place: Place) -> None:
     """Raise Refused for a module that stays in training mode when the network leaves it, or whose own mode is lost."""
     begun = {module: module.training for module in network.modules()}
-    owners = {module: site for site, layer in place.layers for module in layer.modules()}
+    owners = {module: placed.site for placed in place.layers for module in placed.module.modules()}
     network.eval()
     for module in begun:
         if module.training:

@@ -125,8 +125,9 @@ def _fit_one(
         module.to(device)
         kind, details = _judged(module, Measure.of(task, trial.task_params), data, infinite_at_start)
         if kind in ("trained", "not-trained"):
-            traits = registry.norm(trial.norm).traits_with(trial.params)
-            if task.eval_batch_dependent or traits.eval_batch_dependent or module.depends_on_batch(data.test):
+            parts = registry.parts(trial.norm, trial.params)
+            claimed = any(norm.thing.traits_with(params).eval_batch_dependent for norm, params in parts)
+            if task.eval_batch_dependent or claimed or module.depends_on_batch(data.test):
                 details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
         return kind, details
 

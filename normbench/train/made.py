@@ -34,8 +34,8 @@ def registry_of(pack: Pack) -> Registry:
 
 def reading(trial: Trial, registry: Registry) -> reads.asking:
     """While this is entered, what a trial reads counts for the norm's plugin, or the task's, if no module is known."""
-    norm, task = registry.norms[trial.norm].plugin, registry.tasks[trial.task].plugin
-    plugin = task if norm.built_in else norm
+    used = [one.plugin for one in registry.behind(trial)]
+    plugin = next((plugin for plugin in used if not plugin.built_in), used[-1])
     return reads.asking(plugin.node, plugin.base)
 
 
@@ -44,8 +44,9 @@ def made(trial: Trial, registry: Registry) -> Made | None:
 
     It is asked for after the training: until then they may read more.
     """
-    norm, task = registry.norms[trial.norm], registry.tasks[trial.task]
-    if norm.plugin.built_in and task.plugin.built_in:
+    behind = registry.behind(trial)
+    if all(one.plugin.built_in for one in behind):
         return None
-    norm_print, task_print = prints.norm_print(norm, trial.params), prints.task_print(task)
-    return Made(norm_print=norm_print, task_print=task_print, files=made_from(norm, task))
+    norm_print = prints.whole_print(trial.norm, trial.params, registry)
+    task_print = prints.task_print(registry.tasks[trial.task])
+    return Made(norm_print=norm_print, task_print=task_print, files=made_from(*behind))

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normbench import contract
+from normbench.activations import activation as activation_module
 from normbench.contract import Layout, Norm, Site, Unsupported
 from normbench.train.initialize import Initializer
 from normbench.train.streams import global_stream
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
+
+@dataclass(frozen=True)
+class Placed:
+    """A layer that was built at a site; `wraps`: it is the linear there, wrapped by a norm."""
+
+    site: Site
+    module: nn.Module
+    wraps: bool
 
 
 class Place(contract.Place):
     """Gives a network its norms: what a task's `network(place, recipe)` is built with.
 
     The layers are constructed on a stream of their own, so that no norm moves the weights of the network. `batch_size`
-    counts the samples that a layer has its statistics from, and `group` are the ranks that share them.
+    counts the samples that a layer has its statistics from, and `group` are the ranks that share them. `second` is the
+    norm of placement "weight" that wraps the linear before the norm, where that is made of two.
     """
 
     def __init__(
@@ -41,48 +44,48 @@ class Place(contract.Place):
         batch_size: int,
         initializer: Initializer,
         group: Any = None,
+        second: tuple[Norm, Mapping[str, Any]] | None = None,
     ) -> None:
         self._norm = norm
-        self._params = dict(params)
-        self._traits = norm.traits_with(params)
+        self._params = params
+        self._centres = norm.traits_with(params).centres
+        self._wraps = (norm, params) if norm.placement == "weight" else second
         self._seed = seed
         self._batch_size = batch_size
         self._group = group
         self.initializer = initializer
-        #: The layers built so far, each with its site, and the site whose layer is being built.
-        self.layers: list[tuple[Site, nn.Module]] = []
+        #: What is known of the sites before they are built, and the number of optimizer steps.
+        self.survey: Sequence[Site] = ()
+        self.steps: int | None = None
+        #: The sites so far, the layers built at them, and the site whose layer is being built.
+        self.sites: list[Site] = []
+        self.layers: list[Placed] = []
         self.building: Site | None = None
         #: Whether a place had no linear for a norm that wraps one.
         self.bare = False
+        #: The sites of each residual block by index, and those since the last block.
+        self.blocks: list[list[int]] = []
+        self._open: list[int] = []
+        self._in_block = False
 
     @property
     def norms(self) -> list[nn.Module]:
         """The layers built so far that are norms alone, and no wrapped linears."""
-        return [] if self._norm.placement == "weight" else [layer for _, layer in self.layers]
+        return [placed.module for placed in self.layers if not placed.wraps]
 
     def norm(
         self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
     ) -> nn.Module:
         """Return norm and activation: see `normbench.Place`."""
+        self.bare = self.bare or self._wraps is not None
         if self._norm.placement == "weight":
-            self.bare = True
             return activation_module(activation)
-        normalized = self._layer(channels, layout, activation, spatial=spatial)
-        if self._norm.placement == "before":
-            return _chain(normalized, activation_module(activation))
-        if self._norm.placement == "after":
-            return _chain(activation_module(activation), normalized)
-        return normalized
+        return self._with_activation(self._site(channels, layout, activation, spatial=spatial))
 
     def __call__(self, linear: nn.Module, activation: str | None = None, layout: Layout | None = None) -> nn.Module:
         """Return linear, norm and activation: see `normbench.Place`."""
-        layout = layout or _layout(linear)
-        channels = _channels(linear)
-        self.initializer(linear)
-        if self._norm.placement == "weight":
-            return _chain(self._layer(channels, layout, activation, linear), activation_module(activation))
-        self._drop_bias(linear)
-        return _chain(linear, self.norm(channels, layout, activation))
+        site = self._site(_channels(linear), layout or _layout(linear), activation)
+        return _chain(self._prepared(linear, site), self._with_activation(site))
 
     def sum(
         self,
@@ -92,49 +95,102 @@ class Place(contract.Place):
         layout: Layout | None = None,
     ) -> nn.Module:
         """Return the end of a residual block: see `normbench.Place`."""
-        layout = layout or _layout(linear)
-        channels = _channels(linear)
-        self.initializer(linear)
-        act, skip = activation_module(activation), shortcut or nn.Identity()
         placement = self._norm.placement
-        if placement == "weight":
-            return ResidualSum(self._layer(channels, layout, activation, linear), skip, act)
+        own = None if placement == "fused" else activation
+        site = self._site(_channels(linear), layout or _layout(linear), own, ends_branch=placement != "after")
+        branch, end = self._prepared(linear, site), activation_module(activation)
         if placement == "after":
-            return ResidualSum(linear, skip, _chain(act, self._layer(channels, layout, activation)))
-        self._drop_bias(linear)
-        normalized = self._layer(channels, layout, None if placement == "fused" else activation)
-        return ResidualSum(_chain(linear, normalized), skip, act)
+            end = _chain(end, self._layer(site))
+        elif placement != "weight":
+            branch = _chain(branch, self._layer(site))
+        if not self._in_block:
+            self._end_block()
+        return ResidualSum(branch, shortcut or nn.Identity(), end)
 
     @contextmanager
     def block(self) -> Iterator[None]:
         """Count what is placed meanwhile as one residual block: see `normbench.Place`."""
-        yield
+        if self._in_block:
+            raise ValueError("place.block() inside of a block; residual blocks are counted one after another")
+        self._open, self._in_block = [], True
+        try:
+            yield
+        finally:
+            self._in_block = False
+            self._end_block()
 
-    def _layer(
+    def _end_block(self) -> None:
+        self.blocks.append(self._open)
+        self._open = []
+
+    def _site(
         self,
         channels: int,
         layout: Layout,
         activation: str | None,
-        *wrapped: nn.Module,
+        *,
         spatial: tuple[int, ...] | None = None,
-    ) -> nn.Module:
-        """Return the layer at the next site; with placement "weight", around the linear `wrapped`."""
-        site = Site(channels, layout, activation, len(self.layers), spatial, self._group)
-        check_site(self._norm, site)
-        allowed = self._traits.batch_size_1
-        if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and layout == "NC")):
-            raise Unsupported(f"{self._norm.name} can't train at batch size 1 where a channel has one value per sample")
-        self.building = site
-        with global_stream(torch.device("cpu"), self._seed, "layer-init", site.index):
-            layer = built(self._norm, site, self._params, *wrapped)
-        self.building = None
-        self.layers.append((site, layer))
-        return layer
+        ends_branch: bool = False,
+    ) -> Site:
+        """Return the next site, with what the survey knows of it."""
+        index = len(self.sites)
+        site = Site(
+            channels, layout, activation, index, spatial, self._group, ends_branch=ends_branch, steps=self.steps
+        )
+        known = self.survey[index] if index < len(self.survey) else site
+        # A network may be another one each time that it is built.
+        if (known.channels, known.layout, known.activation) == (channels, layout, activation):
+            site = dataclasses.replace(
+                site,
+                spatial=spatial or known.spatial,
+                sites=known.sites,
+                block=known.block,
+                blocks=known.blocks,
+            )
+        self.sites.append(site)
+        self._open.append(index)
+        return site
 
-    def _drop_bias(self, linear: nn.Module) -> None:
-        """Drop the bias of a linear where the layer directly after it would take it away: its gradient is zero."""
-        if self._norm.placement in ("before", "fused") and self._traits.centres:
+    def _prepared(self, linear: nn.Module, site: Site) -> nn.Module:
+        """Return the linear of a site with its initial weights, wrapped where a norm wraps it.
+
+        Its bias is dropped where the layer directly after it would take it away: its gradient is zero.
+        """
+        self.initializer(linear)
+        if self._centres and self._norm.placement in ("before", "fused"):
             linear.register_parameter("bias", None)
+        if self._wraps is None:
+            return linear
+        of_two = [] if self._norm.placement == "weight" else ["with"]
+        return self._built(*self._wraps, site, linear, stream=of_two)
+
+    def _with_activation(self, site: Site) -> nn.Module:
+        """Return the layer of a site and its activation, in the order that the norm asks for."""
+        if self._norm.placement == "fused":
+            return self._layer(site)
+        activation = activation_module(site.activation)
+        if self._norm.placement == "weight":
+            return activation
+        layer = self._layer(site)
+        return _chain(layer, activation) if self._norm.placement == "before" else _chain(activation, layer)
+
+    def _layer(self, site: Site) -> nn.Module:
+        return self._built(self._norm, self._params, site)
+
+    def _built(
+        self, norm: Norm, params: Mapping[str, Any], site: Site, *wrapped: nn.Module, stream: Sequence[str] = ()
+    ) -> nn.Module:
+        """Return a norm's layer at a site; with placement "weight", around the linear `wrapped`."""
+        check_site(norm, site)
+        allowed = norm.traits_with(params).batch_size_1
+        if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and site.layout == "NC")):
+            raise Unsupported(f"{norm.name} can't train at batch size 1 where a channel has one value per sample")
+        self.building = site
+        with global_stream(torch.device("cpu"), self._seed, "layer-init", site.index, *stream):
+            layer = built(norm, site, params, *wrapped)
+        self.building = None
+        self.layers.append(Placed(site, layer, wraps=bool(wrapped)))
+        return layer
 
 
 class ResidualSum(nn.Module):
@@ -162,15 +218,6 @@ def built(norm: Norm, site: Site, params: Mapping[str, Any], *wrapped: nn.Module
     if not isinstance(module, nn.Module):
         raise TypeError(f"norm {norm.name!r}: layer returned {module!r}; it returns a torch.nn.Module")
     return module
-
-
-def activation_module(name: str | None) -> nn.Module:
-    """Return an activation by name; None is the identity. Raises ValueError for a name that is not known."""
-    if name is None:
-        return nn.Identity()
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is not known; known: {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
 
 
 def _chain(*modules: nn.Module) -> nn.Module:

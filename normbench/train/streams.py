@@ -34,7 +34,7 @@ def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterato
     start = derive(seed, *names)
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed also tells the generators of devices that are not there, which costs more than a small layer.
+        # torch.manual_seed also seeds devices that are not there, which costs more than a small layer does.
         seed_torch = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         seed_torch(start)
         random.seed(start)

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from normbench.contract import Site
 from normbench.train.module import Training
-from normbench.train.place import Place
+from normbench.train.place import Place, Placed
 
 #: How far a number may be off in a second try on a GPU, relative to its size. On a CPU the bits are the same.
 TOLERANCE = 1e-2
@@ -52,16 +52,16 @@ class Seen:
 
 
 class Watch:
-    """Follows a step through the layers of a network, forward and backward; `wraps`: they are wrapped linears.
+    """Follows a step through the layers of a network, forward and backward.
 
     Where `mixed`, a layer may return another type than it is given, as torch's own do under autocast.
     """
 
-    def __init__(self, *, wraps: bool, mixed: bool) -> None:
+    def __init__(self, *, mixed: bool) -> None:
         #: The site whose layer computes.
         self.site: Site | None = None
         self.seen: list[Seen] = []
-        self._wraps, self._mixed = wraps, mixed
+        self._mixed = mixed
         self._overwrites: Site | None = None
         self._version = 0
         self._learned: set[int] = set()
@@ -72,9 +72,12 @@ class Watch:
         """Watch a training, and the layers that `place` has built; the weights it trains are those of its optimizer."""
         self._learned = {id(value) for group in module.optimizer.param_groups for value in group["params"]}
         self._handles.append(module.register_forward_hook(lambda module, part, loss: self._lost(loss)))  # noqa: ARG005
-        for site, layer in place.layers:
-            enter, leave = functools.partial(self._enter, site), functools.partial(self._leave, site)
-            self._handles += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
+        for placed in place.layers:
+            enter, leave = functools.partial(self._enter, placed), functools.partial(self._leave, placed)
+            self._handles += [
+                placed.module.register_forward_pre_hook(enter),
+                placed.module.register_forward_hook(leave),
+            ]
 
     def end(self) -> None:
         """Leave the layers alone: one may be used again, where it should not be."""
@@ -126,9 +129,9 @@ class Watch:
                     "make weights in __init__, and keep modules as attributes or in a ModuleList",
                 )
 
-    def _enter(self, site: Site, layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG002 - a hook's
-        given = inputs[0]
-        if not self._wraps:
+    def _enter(self, placed: Placed, layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG002 - a hook's
+        site, given = placed.site, inputs[0]
+        if not placed.wraps:
             _check_layout(site, given)
         self.site = site
         self._version = given._version
@@ -136,11 +139,11 @@ class Watch:
         if given.requires_grad:
             given.register_hook(functools.partial(self._at, None))
 
-    def _leave(self, site: Site, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
-        given: Tensor = inputs[0]
+    def _leave(self, placed: Placed, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
+        site, given = placed.site, inputs[0]
         if not isinstance(output, Tensor):
             raise Refused(site, f"the layer returned {type(output).__name__}; it returns a tensor")
-        self._check_output(site, given, output)
+        self._check_output(placed, given, output)
         if given._version != self._version:
             self._overwrites = self._overwrites or site
         self.see(site, "its output" if torch.is_grad_enabled() else "its output in evaluation", output)
@@ -153,9 +156,9 @@ class Watch:
         """Note, as a tensor's gradient is known, whose layer backward computes next."""
         self.site = site
 
-    def _check_output(self, site: Site, given: Tensor, output: Tensor) -> None:
-        wanted = tuple(given.shape)
-        if self._wraps and output.dim() == given.dim():
+    def _check_output(self, placed: Placed, given: Tensor, output: Tensor) -> None:
+        site, wanted = placed.site, tuple(given.shape)
+        if placed.wraps and output.dim() == given.dim():
             # A linear has another shape behind it than before it; of a wrapped one only the channels are known.
             _check_layout(site, output, only_axes=True)
             channels = site.layout.index("C")
@@ -171,7 +174,8 @@ class Watch:
 def named(network: nn.Module, place: Place) -> Iterator[tuple[Site | None, str, Tensor]]:
     """Yield each parameter and buffer of a network once, with its site (None outside of norms) and what it is."""
     known: set[int] = set()
-    for site, module in [*place.layers, (None, network)]:
+    layers = [(placed.site, placed.module) for placed in place.layers]
+    for site, module in [*layers, (None, network)]:
         for kind, values in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
             for name, value in values:
                 if id(value) not in known:

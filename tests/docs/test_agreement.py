@@ -80,6 +80,7 @@ def signatures() -> dict[str, str]:
     found["place.norm"] = signature(place["Place.norm"], "place.norm")
     found["place.sum"] = signature(place["Place.sum"], "place.sum")
     found["place.block"] = signature(place["Place.block"], "place.block")
+    found["normbench.activation"] = signature(definitions("activations")["activation"], "normbench.activation")
     for name in ("layer", "register", "run"):
         found[f"normbench.{name}"] = signature(definitions("api")[name], f"normbench.{name}")
     return found

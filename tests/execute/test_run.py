@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import re
 
 import msgspec
@@ -15,7 +16,9 @@ from normbench import environment, plugins, prints
 from normbench.boards.grid import gather
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare, run
+from normbench.execute.packs import packs
 from normbench.execute.prepare import seconds_left
+from normbench.plan import wanted
 from normbench.store import Store
 from normbench.store.records import Result
 
@@ -271,6 +274,33 @@ def test_edited_file_that_a_layer_reads(reading):
 
     assert [4, 0, 2, 0] == [len(one.todo) for one in prepared]
     assert [[], [], ["norm 'mine' is trained again: eps.txt was changed since"], []] == [one.anew for one in prepared]
+
+
+SECOND = """
+import normbench
+
+@normbench.hookimpl
+def normbench_norms():
+    yield normbench.Norm("second", lambda site, module, on=False: module, summary="A second", placement="weight")
+"""
+
+
+def test_norm_made_of_two_plugins(reading, tmp_path):
+    """An edit of either trains it again; the plugins of both travel to a worker, which trains nothing else."""
+    second = tmp_path / "second.py"
+    asked = {"norms": ['mine(with="second( on=true )")'], "plugin_files": [tmp_path / "mine.py", second], "seeds": 1}
+    prepared = []
+    for text, eps in ((SECOND, "1e-5"), (SECOND, "1e-5"), (SECOND + "# edited", "1e-5"), (SECOND + "# edited", "1")):
+        second.write_text(text)
+        prepared.append(prepare(dataclasses.replace(reading(eps), **asked)))
+        run(prepared[-1])
+    travels = dataclasses.replace(reading("1"), **asked, executor="processes")
+    [pack, _] = packs(sent := prepare(travels), wanted(sent.cells, {}))
+
+    assert [2, 0, 2, 2] == [len(one.todo) for one in prepared]
+    assert ['mine(with="second(on=true)")'] == [row.label for grid in gather(prepared[0].store) for row in grid.rows]
+    assert {"mine", "second"} < set(pack.plugins)
+    assert sent.cells[0].norm_id in json.loads(pack.cell)
 
 
 def test_board_of_a_file_that_was_edited(reading):

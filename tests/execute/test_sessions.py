@@ -376,6 +376,15 @@ def test_a_plan_of_sessions_needs_no_none(asked):
     assert ["base", "fine"] == [cell.norm for cell in planned.entries]
 
 
+def test_none_that_is_made_with_another_norm_is_one(asked):
+    """What others are measured against is `none` alone, not with a norm that wraps the linears."""
+    plugins.register(normbench.Norm("second", lambda site, module: module, summary="S", placement="weight"))
+
+    [planned] = prepare(asked(norms=['none(with="second")'])).asked_sessions
+
+    assert ("none", {}) == (planned.without.norm, planned.without.params)
+
+
 def test_the_norms_of_a_folder_are_those_of_its_runs(asked, tmp_path):
     """A folder's sessions have every norm of its runs, beside the latest run's baseline."""
     run(prepare(asked(throughput=False)))

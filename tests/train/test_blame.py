@@ -4,8 +4,10 @@ import importlib
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from torch import nn
 
 import normbench
 from normbench.errors import UsageError
@@ -88,3 +90,16 @@ def test_the_whole_trace_is_for_who_asks(plugin, registry, trial, monkeypatch, c
     assert trace.startswith("Traceback (most recent call last):")
     assert "return helper(self.linear, x)" in trace
     assert "torch/nn/modules/linear.py" in trace
+
+
+def test_the_line_of_a_second_norm_is_named(plugin, registry, trial):
+    """Of a norm made of two the second's own file counts, too."""
+    plugin("blamed.py")
+    module = registry.norms["mine"].plugin.module
+    layer = lambda site, linear: nn.Sequential(linear, module.Layer(site))  # noqa: E731
+    second = normbench.Norm("mine", layer, summary="M", placement="weight")
+    registry.norms["mine"] = Offered(second, Plugin("mine", "t", module=module))
+
+    [outcome] = fit([msgspec.structs.replace(trial("plain"), params={"with": "mine"})], registry=registry)
+
+    assert outcome.reason.endswith(" (blamed.py:16)")

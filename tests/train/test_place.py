@@ -10,6 +10,7 @@ import normbench
 from normbench import plugins
 from normbench.errors import UsageError
 from normbench.recipe import Recipe
+from normbench.registry import Offered, Plugin
 from normbench.train.initialize import Initializer
 from normbench.train.place import Place
 
@@ -18,8 +19,10 @@ RECIPE = Recipe(rate=0.1, batch_size=8, epochs=1)
 
 @pytest.fixture
 def place(registry):
-    def made(norm, batch_size=8, seed=0):
-        return Place(registry.norm(norm), {}, seed=seed, batch_size=batch_size, initializer=Initializer(RECIPE, seed))
+    def made(norm, second=None, batch_size=8, seed=0):
+        wraps = second and (registry.norm(second), {})
+        initializer = Initializer(RECIPE, seed)
+        return Place(registry.norm(norm), {}, seed=seed, batch_size=batch_size, initializer=initializer, second=wraps)
 
     return made
 
@@ -39,41 +42,50 @@ relu = torch.relu
 
 
 @pytest.mark.parametrize(
-    ("norm", "expected"),
+    ("norm", "second", "expected"),
     [
-        ("plain", lambda w, b: relu(X @ w.T + b)),
-        ("before", lambda w, b: relu(normalized(X @ w.T))),
-        ("after", lambda w, b: normalized(relu(X @ w.T + b))),
-        ("fused", lambda w, b: relu(0.5 * (X @ w.T + b))),
-        ("weight", lambda w, b: relu(2 * X @ w.T + b)),
+        ("plain", None, lambda w, b: relu(X @ w.T + b)),
+        ("before", None, lambda w, b: relu(normalized(X @ w.T))),
+        ("after", None, lambda w, b: normalized(relu(X @ w.T + b))),
+        ("fused", None, lambda w, b: relu(0.5 * (X @ w.T + b))),
+        ("weight", None, lambda w, b: relu(2 * X @ w.T + b)),
+        ("plain", "weight", lambda w, b: relu(2 * X @ w.T + b)),
+        ("before", "weight", lambda w, b: relu(normalized(2 * X @ w.T))),
+        ("after", "weight", lambda w, b: normalized(relu(2 * X @ w.T + b))),
+        ("fused", "weight", lambda w, b: relu(0.5 * (2 * X @ w.T + b))),
     ],
 )
-def test_linear_norm_and_activation_stand_in_the_order_the_norm_asks_for(place, norm, expected):
-    """place(linear, activation) computes what each placement says."""
+def test_linear_norm_and_activation_stand_in_the_order_the_norm_asks_for(place, norm, second, expected):
+    """place(linear, activation) computes what each placement says, of a norm made of two as well."""
     weight, bias = linear().weight, linear().bias
 
-    module = place(norm)(linear(), "relu").double()
+    module = place(norm, second)(linear(), "relu").double()
 
     torch.testing.assert_close(module(X), expected(weight, bias), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("norm", "expected"),
+    ("norm", "second", "expected"),
     [
-        ("plain", lambda w, b: relu(X @ w.T + b + SKIP)),
-        ("before", lambda w, b: relu(normalized(X @ w.T) + SKIP)),
-        ("after", lambda w, b: normalized(relu(X @ w.T + b + SKIP))),
-        ("fused", lambda w, b: relu(0.5 * (X @ w.T + b) + SKIP)),
-        ("weight", lambda w, b: relu(2 * X @ w.T + b + SKIP)),
+        ("plain", None, lambda w, b: relu(X @ w.T + b + SKIP)),
+        ("before", None, lambda w, b: relu(normalized(X @ w.T) + SKIP)),
+        ("after", None, lambda w, b: normalized(relu(X @ w.T + b + SKIP))),
+        ("fused", None, lambda w, b: relu(0.5 * (X @ w.T + b) + SKIP)),
+        ("weight", None, lambda w, b: relu(2 * X @ w.T + b + SKIP)),
+        ("before", "weight", lambda w, b: relu(normalized(2 * X @ w.T) + SKIP)),
+        ("after", "weight", lambda w, b: normalized(relu(2 * X @ w.T + b + SKIP))),
+        ("fused", "weight", lambda w, b: relu(0.5 * (2 * X @ w.T + b) + SKIP)),
     ],
 )
-def test_residual_sums_follow_the_placement(place, norm, expected):
-    """place.sum(linear, shortcut, activation) computes what each placement says at a residual sum."""
+def test_residual_sums_follow_the_placement(place, norm, second, expected):
+    """place.sum(linear, shortcut, activation) computes what each placement says at a residual sum, and is told so."""
     weight, bias = linear().weight, linear().bias
+    placing = place(norm, second)
 
-    module = place(norm).sum(linear(), None, "relu").double()
+    module = placing.sum(linear(), None, "relu").double()
 
     torch.testing.assert_close(module(X, SKIP), expected(weight, bias), rtol=1e-12, atol=1e-12)
+    assert {norm != "after"} == {placed.site.ends_branch for placed in placing.layers}
 
 
 def test_a_shortcut_of_its_own_is_applied_to_the_skip(place):
@@ -122,7 +134,7 @@ def test_the_bare_primitive_gives_tokens_a_norm(place):
 
 
 def test_sites_are_counted_and_described(registry):
-    """A layer is told its channels, layout, activation and index."""
+    """A layer is told its channels, layout, activation and index, and whether it ends a residual branch."""
     seen = []
     norm = normbench.Norm("watching", lambda site: seen.append(site) or nn.Identity(), summary="Watches")
     place = Place(norm, {}, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0))
@@ -133,7 +145,7 @@ def test_sites_are_counted_and_described(registry):
 
     assert [
         normbench.Site(4, "NCHW", "relu", 0),
-        normbench.Site(6, "NCL", "gelu", 1),
+        normbench.Site(6, "NCL", "gelu", 1, ends_branch=True),
         normbench.Site(8, "NLC", None, 2, (10,)),
     ] == seen
 
@@ -184,6 +196,12 @@ def test_a_layout_the_norm_has_no_form_for_is_unsupported(place):
         ({"name": "weight", "channels": 3}, "wraps a linear"),
         ({"name": "plain", "channels": 3, "module": nn.Linear(2, 3)}, "wraps nothing"),
         ({"name": "convolutions-only", "channels": 3, "layout": "NC"}, "no form for layout NC"),
+        ({"name": "plain"}, "it takes channels=, .* or else site="),
+        ({"name": "plain", "channels": 3, "site": normbench.Site(3, "NC")}, "site= has channels, .* leave these out"),
+        ({"name": "plain", "site": 3}, r"site is 3; it is a normbench\.Site"),
+        ({"name": "plain", "site": normbench.Site(3, "NHWC")}, "no layout 'NHWC'"),
+        ({"name": "plain", "channels": 3, "with": "weight"}, "weight wraps a linear"),
+        ({"name": "plain", "channels": 3, "with": "before"}, 'with: before is of placement "before"'),
     ],
 )
 def test_a_mistaken_request_for_a_layer_is_refused(registry, options, message, monkeypatch):
@@ -191,3 +209,42 @@ def test_a_mistaken_request_for_a_layer_is_refused(registry, options, message, m
     monkeypatch.setattr(plugins, "current", lambda: registry)
     with pytest.raises(UsageError, match=message):
         normbench.layer(**options)
+
+
+def test_a_single_layer_can_be_told_all_that_a_network_says(registry, monkeypatch):
+    """With site=, a layer that needs its input's size, or the number of steps, can be made alone."""
+    norm = normbench.Norm("whole-map", lambda site: nn.LayerNorm([site.channels, *site.spatial]), summary="W")
+    registry.norms["whole-map"] = Offered(norm, Plugin("mine", "tests"))
+    monkeypatch.setattr(plugins, "current", lambda: registry)
+
+    layer = normbench.layer("whole-map", site=normbench.Site(3, "NCHW", spatial=(4, 5)))
+
+    assert (3, 4, 5) == layer.normalized_shape
+
+
+def test_a_single_layer_of_a_norm_made_of_two(registry, monkeypatch):
+    """The linear is wrapped by the second, and the first stands behind it."""
+    monkeypatch.setattr(plugins, "current", lambda: registry)
+    weight, bias = linear().weight, linear().bias
+
+    layer = normbench.layer("before", channels=3, layout="NC", module=linear(), **{"with": "weight"}).double()
+
+    torch.testing.assert_close(layer(X), normalized(2 * X @ weight.T + bias), rtol=1e-12, atol=1e-12)
+
+
+def test_a_norm_made_of_two_draws_what_its_first_draws_alone(place):
+    """The second has a stream of its own, so that both norms at one seed begin alike."""
+    alone, of_two = place("drawing"), place("drawing", "weight")
+
+    for placing in (alone, of_two):
+        placing(linear(), "relu")
+
+    assert torch.equal(alone.norms[0].scale, of_two.norms[0].scale)
+
+
+def test_blocks_are_not_nested(place):
+    """A block inside of a block is refused: they are counted one after another."""
+    placing = place("plain")
+
+    with pytest.raises(ValueError, match=r"place\.block\(\) inside of a block"), placing.block(), placing.block():
+        pass
