@@ -114,27 +114,27 @@ class ExecutorChecks:
 
     def test_each_trial_has_one_outcome(self) -> None:
         """Each trial has one outcome, whatever happens to it; `packs` is an iterator, which can be read once."""
-        found = Counter(one.trial.key for one in self._call("trials").outcomes if not one.dry)
+        found = Counter(one.trial.key for one in self._trials().outcomes if not one.dry)
         assert found == Counter(trial.key for pack in self._packs("trials") if not pack.dry for trial in pack.trials)
 
     def test_a_dry_pack_has_no_outcome(self) -> None:
         """A dry pack whose step was taken has no outcome."""
-        assert self._call("trials").of("train", dry=True) == []
+        assert self._trials().of("train", dry=True) == []
 
     def test_what_a_trial_raises_is_its_own_outcome(self) -> None:
         """What `fit_pack` yields is passed on as it is: a trial that raised is an `error` with its reason."""
-        [raised] = self._call("trials").of("raise")
+        [raised] = self._trials().of("raise")
         assert (raised.outcome, "ZeroDivisionError" in raised.reason) == ("error", True)
 
     def test_the_same_packs_give_the_same_bits(self) -> None:
         """Scores and losses are, to the last bit, those that `fit_pack` gives in the process that tests."""
-        ran = self._call("trials")
+        ran = self._trials()
         trained = [*ran.of("train"), *ran.of("change")]
         assert [_numbers(one) for one in trained] == [_expected(one.trial.seed) for one in trained]
 
     def test_outcomes_come_to_the_thread_that_called(self) -> None:
         """`on_outcome` is called in the thread that called `run`, and so once at a time."""
-        assert self._call("trials").elsewhere == 0
+        assert self._trials().elsewhere == 0
 
     def test_outcomes_come_as_they_are_there(self) -> None:
         """An outcome is handed over while others are trained: what was not is lost with the run."""
@@ -177,7 +177,7 @@ class ExecutorChecks:
         """What a layer of another `cell` left behind in its process reaches no trial."""
         self._with_workers()
         cell_of = {pack.trials[0].key: pack.cell for pack in self._packs("trials") if not pack.dry}
-        trained = [one for one in self._call("trials").outcomes if "process" in one.series]
+        trained = [one for one in self._trials().outcomes if "process" in one.series]
         found: dict[float, set[str]] = {}
         for one in trained:
             found.setdefault(one.series["process"][0], set()).add(cell_of[one.trial.key])
@@ -186,7 +186,7 @@ class ExecutorChecks:
     def test_a_process_that_was_changed_trains_no_more(self) -> None:
         """After an outcome with `changed` its worker is replaced."""
         self._with_workers()
-        ran = self._call("trials")
+        ran = self._trials()
         [changed] = ran.of("change")
         assert changed.changed
         [process], [turn] = changed.series["process"], changed.series["turn"]
@@ -197,19 +197,19 @@ class ExecutorChecks:
         """A pack whose worker dies again and again has the outcomes of `pack.lost("error", reason)`, dry or not."""
         self._with_workers()
         for dry in (False, True):
-            lost = self._call("trials").of("exit", dry=dry)
+            lost = self._trials().of("exit", dry=dry)
             assert {(one.outcome, one.reason != "") for one in lost} == {("error", True)}
 
     def test_a_trial_whose_worker_died_once_is_tried_again(self) -> None:
         """A pack whose worker died is given to another one, once: there it gives what it would have given."""
         self._with_workers()
-        [again] = self._call("trials").of("die-once")
+        [again] = self._trials().of("die-once")
         assert _numbers(again) == _expected(0)
 
     def test_a_trial_past_its_time_is_killed(self) -> None:
         """With the parameter `timeout` a trial that hangs is killed after as many seconds, and is a `timeout`."""
         self._in_time()
-        [killed] = self._call("trials").of("hang")
+        [killed] = self._trials().of("hang")
         assert (killed.outcome, killed.reason != "", killed.seconds >= self.timeout) == ("timeout", True, True)
 
     def test_a_call_yields_each_value_when_it_is_asked_for(self) -> None:
@@ -263,6 +263,13 @@ class ExecutorChecks:
 
     def _run(self, packs: Iterator[Pack], on_outcome: Callable[[Outcome], None], **params: Any) -> None:
         contract.function(self._described.run)(packs, on_outcome, **{**self.params, **params})
+
+    def _trials(self) -> Ran:
+        """Return what came of all kinds of trials. Raises what that call raised: it was to end."""
+        ran = self._call("trials")
+        if ran.raised is not None:
+            raise ran.raised
+        return ran
 
     def _call(self, name: str) -> Ran:
         """Return what came of a call of `run`, which is made the first time that it is asked for."""
@@ -326,7 +333,8 @@ def _expected(seed: int) -> tuple[Any, ...]:
 
 def _refused(found: Watched, *words: str) -> None:
     """Fail where a call did not raise UsageError with some of these words, in one line."""
-    assert type(found.raised) is UsageError
+    if not isinstance(found.raised, UsageError):
+        raise AssertionError(f"it raised {found.raised!r}, and no UsageError") from found.raised
     message = str(found.raised)
     assert ("\n" in message, any(word in message for word in words)) == (False, True), message
 
