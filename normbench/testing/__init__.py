@@ -7,6 +7,7 @@ own tests; `normbench check` is the same on the command line. docs/check.md has 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from normbench.testing.results import Result
@@ -14,6 +15,11 @@ from normbench.testing.results import Result
 if TYPE_CHECKING:
     from normbench.testing.executors import ExecutorChecks
     from normbench.testing.faces import NormChecks, ProbeChecks, TaskChecks, check
+
+if "pytest" in sys.modules:  # the asserts of the executors' rules are to show the values that were compared
+    import pytest
+
+    pytest.register_assert_rewrite("normbench.testing.executors")
 
 __all__ = ["ExecutorChecks", "NormChecks", "ProbeChecks", "Result", "TaskChecks", "check"]
 
