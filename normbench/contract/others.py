@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from normbench.contract.functions import check_function, check_head, check_line, check_members, check_types, parameters
+from normbench.contract.functions import (
+    check_function,
+    check_head,
+    check_line,
+    check_members,
+    check_types,
+    function,
+    parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,16 @@ class Probe:
         """Refuse a description that contradicts itself."""
         check_head("probe", self.name, self.summary)
         check_function("watch", self.watch)
+        if not isinstance(self.watch, str) and self.by_step:
+            object.__setattr__(self, "params", parameters("watch", self.watch, self.params, ("training",)))
         check_types(self.types, self.params)
+
+    @property
+    def by_step(self) -> bool:
+        """Whether `watch` is given the training, and not the network alone; a string is imported for this."""
+        with suppress(ValueError, TypeError):  # it has no signature
+            return next(iter(inspect.signature(function(self.watch)).parameters), "") == "training"
+        return False
 
 
 @dataclass(frozen=True)

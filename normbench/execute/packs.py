@@ -14,6 +14,7 @@ from normbench.execute.prepare import Prepared
 from normbench.plan import Wanted
 from normbench.recipe import Recipe
 from normbench.registry import SESSION, Offered, Plugin
+from normbench.spelling import choice
 from normbench.store import Store
 from normbench.trials import Cell, Pack, RowId, Trial
 
@@ -46,7 +47,7 @@ def packs(prepared: Prepared, todo: Iterable[Wanted], *, dry: bool = False) -> I
 def _plugins(prepared: Prepared, trial: Trial) -> dict[str, Plugin]:
     """Return the plugins that a trial's norm, task and probes come from, by name: the norm's first."""
     registry = prepared.registry
-    probes = [registry.probes[name] for name in prepared.request.probes]
+    probes = [registry.probes[choice(probe, "probes").name] for probe in prepared.request.probes]
     offered: list[Offered[Any]] = [registry.norms[trial.norm], registry.tasks[trial.task], *probes]
     return {one.plugin.name: one.plugin for one in offered}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,9 @@ def training(
     registry: Registry,
     data: Loaded,
     place: Place | None = None,
-    watchers: Callable[[nn.Module], Mapping[str, Any]] = lambda network: {},  # noqa: ARG005 - a watcher's signature
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start, on the device of its data.
-
-    `watchers` gives what watches its network, by the names of the probes; `ranks` are who trains it.
-    """
+    """Return a trial's training, at its start, on the device of its data; `ranks` are who trains it."""
     task, recipe = registry.task(trial.task), trial.recipe
     if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
@@ -91,7 +87,6 @@ def training(
         batches=Batches(
             data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
         ),
-        watchers=watchers(built),
         ranks=ranks,
     )
 

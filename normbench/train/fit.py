@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,15 +12,19 @@ from typing import Any
 import torch
 
 from normbench import plugins
-from normbench.contract import function
+from normbench.plan import asked_probe
 from normbench.registry import Registry
-from normbench.train import assemble
+from normbench.spelling import choice
+from normbench.train import assemble, blame
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.guard import Guard, guarded
+from normbench.train.looking import View
 from normbench.train.made import Code, made, registry_of
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
+from normbench.train.place import Place
+from normbench.train.probing import Probing
 from normbench.train.ranks import parent
 from normbench.train.ranks.place import joined
 from normbench.train.streams import global_stream
@@ -56,7 +61,7 @@ def fit(
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
         result: tuple[Kind, dict[str, Any]]
-        with guarded(trial, registry, probes) as guard:
+        with guarded(trial, registry, [choice(probe, "probes").name for probe in probes]) as guard:
             result = _fit_one(trial, registry, where, Path(data_dir), probes, saved, guard)
         kind, details = (guard.kind, {"reason": guard.reason}) if guard.kind else result
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
@@ -104,16 +109,12 @@ def _fit_one(
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
     data = assemble.data(trial, task, folder, device)
-    watches = {name: function(registry.probe(name).watch) for name in probes}
 
     def start() -> Training:
-        return assemble.training(
-            trial,
-            registry,
-            data,
-            watchers=lambda network: {name: watch(network) for name, watch in watches.items()},
-            ranks=ranks,
-        )
+        place = assemble.place_of(trial, registry, ranks)
+        module = assemble.training(trial, registry, data, place, ranks)
+        module.probing = _probing(module, place, trial, registry, probes)
+        return module
 
     module = start()
     infinite_at_start = not_finite(module.network)
@@ -128,7 +129,18 @@ def _fit_one(
             claimed = registry.norm(trial.norm).traits_with(trial.params).eval_batch_dependent
             if claimed or module.depends_on_batch(data.test):
                 details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
-        return kind, details
+        return kind, {**details, "traces": module.probing.traces()}
+
+
+def _probing(module: Training, place: Place, trial: Trial, registry: Registry, probes: Sequence[str]) -> Probing:
+    """Return the probes of a training, as they are spelled."""
+    asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
+    return Probing(
+        View(module, place.layers),
+        {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
+        functools.partial(blame.reason, trial=trial, registry=registry, probes=[one.name for one, _ in asked.values()]),
+        alone=module.ranks.size == 1,
+    )
 
 
 def _judged(

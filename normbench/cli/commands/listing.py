@@ -13,7 +13,7 @@ import typer
 
 from normbench import plugins, spelling, suites
 from normbench.cli import options, output
-from normbench.contract import Executor, Norm, SuiteFile, Task
+from normbench.contract import Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
 from normbench.texts import as_json, visible
@@ -53,7 +53,7 @@ def _entry(thing: Any) -> dict[str, Any]:
         case suites.Suite():
             norms = [spelling.choice(norm, thing.name).shown for norm in thing.norms]
             entry |= {"tasks": thing.tasks, "norms": norms, "rates": thing.rates, "seeds": thing.seeds}
-        case Executor():
+        case Executor() | Probe():
             entry |= {"parameters": dict(thing.params)}
     return entry
 
