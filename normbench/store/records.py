@@ -193,7 +193,10 @@ class Series(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, points: Points) -> Series:
         """Return the series of what a probe gave."""
-        return cls(points.step, [_worded(value) for value in points.value])
+        return cls(
+            points.step,
+            [list(map(worded, value)) if isinstance(value, list) else worded(value) for value in points.value],
+        )
 
 
 class TraceRecord(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
@@ -347,11 +350,13 @@ class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=Tr
         return msgspec.json.encode(common, order="sorted").decode()
 
 
-def _worded(value: Any) -> Any:
-    """Return a number, or a vector of them, as a line can hold it."""
-    if isinstance(value, list):
-        return [_worded(one) for one in value]
-    return value if math.isfinite(value) else str(value)
+def worded(value: float) -> Number:
+    """Return a number as it is stored, to nine digits, and a word for one that is not finite."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(f"{value:.9g}")
 
 
 def nonfinite(series: dict[str, list[float]], figures: dict[str, float]) -> dict[str, str]:

@@ -162,7 +162,7 @@ def _versions(module: Training) -> dict[str, Any]:
     """Return a mark of each tensor that a training goes on with: which it is, and torch's count of what wrote to it."""
     network = module.network
     weights = dict(network.named_parameters())
-    tensors = [(f"the weight {name!r}", weight) for name, weight in weights.items()]
+    tensors: list[tuple[str, Tensor]] = [(f"the weight {name!r}", weight) for name, weight in weights.items()]
     tensors += [
         (f"the gradient of {name!r}", weight.grad) for name, weight in weights.items() if weight.grad is not None
     ]

@@ -352,7 +352,7 @@ def test_what_boards_read_of_a_record_is_a_part_of_it():
 
 def test_all_that_a_training_gave_is_stored():
     """What a training gives has a field of that name in its record, but for what is no result of the trial."""
-    not_stored = {"trial", "made", "dry", "changed"}
+    not_stored = {"trial", "made", "dry", "changed", "traces"}
 
     assert not_stored == {*Outcome.__struct_fields__} - {*TrialRecord.__struct_fields__}
 
