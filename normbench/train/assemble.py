@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from torch.nn import functional
 
 from normbench.contract import Task, Unsupported, function, named_by
 from normbench.errors import UsageError
+from normbench.plan import asked_probe
 from normbench.recipe import OF_DATA
 from normbench.registry import Registry
+from normbench.spelling import choice
+from normbench.train import blame
 from normbench.train.data import Batches, Loaded, load
 from normbench.train.initialize import Initializer
+from normbench.train.looking import View
 from normbench.train.module import Training
 from normbench.train.optimize import optimizer
 from normbench.train.place import Place
+from normbench.train.probing import Probing
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
@@ -67,15 +73,19 @@ def training(
     registry: Registry,
     data: Loaded,
     place: Place | None = None,
+    probes: Sequence[str] = (),
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Return a trial's training, at its start, on the device of its data; `ranks` are who trains it."""
+    """Return a trial's training, at its start, on the device of its data.
+
+    `probes`, as they are spelled, watch it; `ranks` are who trains it.
+    """
     task, recipe = registry.task(trial.task), trial.recipe
     if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry, ranks)
     built = network(trial, registry, place)
-    return Training(
+    module = Training(
         built,
         recipe,
         optimizer=lambda: optimizer(built, place.norms, recipe),
@@ -89,6 +99,14 @@ def training(
         ),
         ranks=ranks,
     )
+    asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
+    module.probing = Probing(
+        View(module, place.layers),
+        {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
+        partial(blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]),
+        alone=ranks.size == 1,
+    )
+    return module
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -12,19 +12,15 @@ from typing import Any
 import torch
 
 from normbench import plugins
-from normbench.plan import asked_probe
 from normbench.registry import Registry
 from normbench.spelling import choice
-from normbench.train import assemble, blame
+from normbench.train import assemble
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.guard import Guard, guarded
-from normbench.train.looking import View
 from normbench.train.made import Code, made, registry_of
 from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
-from normbench.train.place import Place
-from normbench.train.probing import Probing
 from normbench.train.ranks import parent
 from normbench.train.ranks.place import joined
 from normbench.train.streams import global_stream
@@ -109,13 +105,7 @@ def _fit_one(
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
     data = assemble.data(trial, task, folder, device)
-
-    def start() -> Training:
-        place = assemble.place_of(trial, registry, ranks)
-        module = assemble.training(trial, registry, data, place, ranks)
-        module.probing = _probing(module, place, trial, registry, probes)
-        return module
-
+    start = functools.partial(assemble.training, trial, registry, data, probes=probes, ranks=ranks)
     module = start()
     infinite_at_start = not_finite(module.network)
     if saved:
@@ -130,17 +120,6 @@ def _fit_one(
             if claimed or module.depends_on_batch(data.test):
                 details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
         return kind, {**details, "traces": module.probing.traces()}
-
-
-def _probing(module: Training, place: Place, trial: Trial, registry: Registry, probes: Sequence[str]) -> Probing:
-    """Return the probes of a training, as they are spelled."""
-    asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
-    return Probing(
-        View(module, place.layers),
-        {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
-        functools.partial(blame.reason, trial=trial, registry=registry, probes=[one.name for one, _ in asked.values()]),
-        alone=module.ranks.size == 1,
-    )
 
 
 def _judged(

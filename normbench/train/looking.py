@@ -44,7 +44,8 @@ class View:
         self._begun: _Begun | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
         self._inside = 0
-        self._before: dict[str, Any] = {}
+        self._modules = [(f"{name}." if name else "", own) for name, own in self.network.named_modules()]
+        self._before: dict[tuple[str, str], Any] = {}
         self._moved: list[str] = []
 
     @property
@@ -98,7 +99,7 @@ class View:
             self._inside -= 1
             self._moved += lost
             if not self._inside:
-                self._before |= _versions(self._module)
+                self._before = self._versions()
 
     @contextmanager
     def moved(self, eta: float) -> Iterator[None]:
@@ -126,18 +127,19 @@ class View:
         It is cheap: what is written past torch's counters of versions (`weight.data`) shows in the lengths of weights
         and buffers alone.
         """
-        self._before, self._moved = _versions(self._module) | _settings(self._module), []
-        lengths = _lengths(self.network)
-        compiled = self.network._compiled_call_impl
+        network, self._moved = self.network, []
+        self._before, settings, lengths = self._versions(), self._settings(), self._lengths()
+        compiled = network._compiled_call_impl
         if compiled is not None:
-            self.network._compiled_call_impl = None
+            network._compiled_call_impl = None
         try:
             yield self._moved
         finally:
             if compiled is not None:
-                self.network._compiled_call_impl = compiled
+                network._compiled_call_impl = compiled
             self._note_moved()
-            if not self._moved and not torch.equal(lengths, _lengths(self.network)):
+            self._moved += _changed(settings, self._settings())
+            if not self._moved and not torch.equal(lengths, self._lengths()):
                 self._moved.append("weights or buffers")
 
     def _step(self) -> _Begun:
@@ -153,42 +155,51 @@ class View:
 
     def _note_moved(self) -> None:
         """Note what is not as it was when the look began, or when the host last put it back."""
-        now = _versions(self._module) | _settings(self._module)
-        self._moved += [name for name in {**self._before, **now} if self._before.get(name) != now.get(name)]
-        self._before = now
+        self._moved += _changed(self._before, self._versions())
+
+    def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Yield what the network computes with: weights and buffers, each with what it is and its name."""
+        for prefix, module in self._modules:
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    yield "the weight {!r}", prefix + name, weight
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    yield "the buffer {!r}", prefix + name, buffer
+
+    def _versions(self) -> dict[tuple[str, str], Any]:
+        """Return a mark of each tensor that the training goes on with: which it is, and torch's count of writes to it.
+
+        A key is what a tensor is, and its name.
+        """
+        tensors = list(self._tensors())
+        tensors += [("the gradient of {!r}", name, own.grad) for _, name, own in tensors if own.grad is not None]
+        optimizer = vars(self._module).get("optimizer")  # made in the first step
+        for i, state in enumerate(optimizer.state.values() if optimizer else ()):
+            tensors += [("the optimizer's {}", f"{key} {i}", of) for key, of in state.items() if isinstance(of, Tensor)]
+        return {(what, name): (id(of), of._version, of.data_ptr()) for what, name, of in tensors}
+
+    def _settings(self) -> dict[tuple[str, str], Any]:
+        """Return marks of what else could be changed by mistake: what learns, modes, and random generators."""
+        settings: dict[tuple[str, str], Any] = {
+            ("whether {!r} learns", name): own.requires_grad for _, name, own in self._tensors()
+        }
+        settings |= {("the mode of {!r}", prefix[:-1]): module.training for prefix, module in self._modules}
+        for name, state in generators(self._module.device).items():
+            settings["the generator of {}", name] = state.numpy().tobytes() if isinstance(state, Tensor) else state
+        return settings
+
+    def _lengths(self) -> Tensor:
+        """Return the bits of the lengths of weights and buffers, where they are floating-point numbers."""
+        tensors = [tensor.detach() for _, _, tensor in self._tensors() if tensor.is_floating_point()]
+        norms: list[Tensor] = list(torch._foreach_norm(tensors)) if tensors else []
+        if len({norm.dtype for norm in norms}) > 1:
+            norms = [norm.double() for norm in norms]
+        return torch.stack(norms).view(torch.uint8) if norms else torch.empty(0)
 
 
-def _versions(module: Training) -> dict[str, Any]:
-    """Return a mark of each tensor that a training goes on with: which it is, and torch's count of what wrote to it."""
-    network = module.network
-    weights = dict(network.named_parameters())
-    tensors: list[tuple[str, Tensor]] = [(f"the weight {name!r}", weight) for name, weight in weights.items()]
-    tensors += [
-        (f"the gradient of {name!r}", weight.grad) for name, weight in weights.items() if weight.grad is not None
-    ]
-    tensors += [(f"the buffer {name!r}", buffer) for name, buffer in network.named_buffers()]
-    optimizer = vars(module).get("optimizer")  # made in the first step
-    for i, state in enumerate(optimizer.state.values() if optimizer else ()):
-        tensors += [(f"the optimizer's {key} {i}", value) for key, value in state.items() if isinstance(value, Tensor)]
-    return {name: (id(value), value._version, value.data_ptr()) for name, value in tensors}
-
-
-def _settings(module: Training) -> dict[str, Any]:
-    """Return the other things that a probe could change by mistake: what learns, modes, and random generators."""
-    network = module.network
-    settings: dict[str, Any] = {f"whether {name!r} learns": w.requires_grad for name, w in network.named_parameters()}
-    settings |= {f"the mode of {name!r}": own.training for name, own in network.named_modules()}
-    states = generators(module.device)
-    return settings | {
-        f"the generator of {name}": state.numpy().tobytes() if isinstance(state, Tensor) else state
-        for name, state in states.items()
-    }
-
-
-def _lengths(network: nn.Module) -> Tensor:
-    """Return the bits of the lengths of weights and buffers, where they are floating-point numbers."""
-    tensors = [tensor.detach() for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
-    if not tensors:
-        return torch.empty(0)
-    norms: list[Tensor] = list(torch._foreach_norm(tensors))
-    return torch.stack([norm.double() for norm in norms]).view(torch.int64)
+def _changed(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> list[str]:
+    """Return what is not what it was, in words."""
+    if before == after:
+        return []
+    return [what.format(name) for what, name in (at for at in {**before, **after} if before.get(at) != after.get(at))]

@@ -98,7 +98,7 @@ class Kept:
 
     def __init__(self, network: nn.Module, kinds: Collection[str] = _OF_TORCH) -> None:
         own = [(vars(module), kind) for module in network.modules() for kind in kinds if kind in vars(module)]
-        self._held = [(of, kind, copy.copy(of[kind])) for of, kind in own]
+        self._held = [(of, kind, of[kind].copy() if isinstance(of[kind], dict | set) else of[kind]) for of, kind in own]
         tensors = {
             id(tensor): tensor
             for _, kind, held in self._held
@@ -198,7 +198,7 @@ class _Marker(pickle.Pickler):
 
 def _mark(value: Any, known: frozenset[int]) -> Any:
     """Return a mark that is equal as long as the value is or, where it can't be pickled, the object is the same."""
-    if type(value) in _SCALARS:
+    if type(value) in _SCALARS or (type(value) in (list, tuple) and all(type(one) in _SCALARS for one in value)):
         return type(value), repr(value)
     content = io.BytesIO()
     try:
