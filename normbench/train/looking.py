@@ -42,7 +42,6 @@ class View:
         self.steps: int = module.steps
         self._module = module
         self._begun: _Begun | None = None
-        self._batch: tuple[Tensor, Tensor] | None = None
         self._inside = 0
         self._modules = [(f"{name}." if name else "", own) for name, own in self.network.named_modules()]
         self._before: dict[tuple[str, str], Any] = {}
@@ -55,17 +54,15 @@ class View:
 
     @property
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of this step, augmented, as the network is given them.
+        """Inputs and targets of this step, augmented, as the network is given them: a copy each time.
 
         With `accumulate` those of the step's last part, on several ranks this rank's own. Raises RuntimeError between
         steps.
         """
-        if self._batch is None:
-            begun, device = self._step(), self._module.device
-            with generators_kept(device):
-                set_generators(begun.generators, device)
-                self._batch = self._module.batch(begun.part)
-        return self._batch
+        begun, device = self._step(), self._module.device
+        with generators_kept(device):
+            set_generators(begun.generators, device)
+            return self._module.batch(begun.part)
 
     def loss(self) -> Tensor:
         """Return the task's loss of the batch at the present weights, a scalar with its graph.
@@ -87,6 +84,7 @@ class View:
         and the random generators of torch, CUDA, NumPy and Python. Inside, buffers and generators begin as they did in
         the step, and gradients are copies.
         """
+        lost: list[str] = []
         if not self._inside:
             self._note_moved()
         self._inside += 1
@@ -113,12 +111,12 @@ class View:
 
     def begin(self, part: Part) -> None:
         """Note the last part of a step, before its forward; for the host alone, like all below."""
-        self.step, self._batch = self._module.taken, None
+        self.step = self._module.taken
         self._begun = _Begun(part, Kept(self.network, ("_buffers",)), generators(self._module.device))
 
     def end(self) -> None:
         """Let go of the step."""
-        self._begun = self._batch = None
+        self._begun = None
 
     @contextmanager
     def look(self) -> Iterator[list[str]]:
