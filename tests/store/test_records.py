@@ -13,6 +13,7 @@ from normbench.store.records import (
     FingerprintRecord,
     Result,
     RunRecord,
+    Series,
     Timing,
     TrialRecord,
     nonfinite,
@@ -370,3 +371,9 @@ def test_a_figure_is_stored(record):
     assert b"figures" not in without
     for kind in (TrialRecord, Result):
         assert {"bytes": 2.0, "ratio": None} == msgspec.json.decode(line, type=kind).figures
+
+
+def test_a_series_that_can_not_be_drawn_is_refused():
+    """A trace has a step for each value."""
+    with pytest.raises(msgspec.ValidationError, match="a series has 2 steps and 1 values"):
+        msgspec.json.decode(b'{"step": [0, 1], "value": [[0.5, "inf"]]}', type=Series)

@@ -171,6 +171,20 @@ def test_the_loss_at_the_weights_of_a_step_is_the_steps(watched, norm, recipe):
     losses = torch.tensor(found.traces[0].series["loss"].value, dtype=torch.float64).view(2, 6)
     assert found.series["loss"] == losses.mean(dim=1).tolist()
     assert list(range(12)) == found.traces[0].series["loss"].step
+    assert {4.0} == {size for size, _ in found.traces[0].series["size"].value}
+
+
+def test_the_batch_is_the_last_part_of_a_step(watched):
+    """With accumulate a step has several, and the loss is that of the last; between steps there is none."""
+
+    class Between(Losses):
+        def on_epoch(self, epoch):
+            return {"batch": len(self.training.batch[0])}
+
+    losses, between = watched(probes=[Losses, Between], accumulate=2).traces
+
+    assert {2.0} == {size for size, _ in losses.series["size"].value}
+    assert between.reason.startswith("RuntimeError: there is no batch between steps")
 
 
 class Moving(Watching):
