@@ -131,14 +131,13 @@ class Probing:
             try:
                 given = watching()
             except Exception as error:
-                if self._alone:
-                    trace = self._traces[name]
-                    unsupported = isinstance(error, Unsupported)
-                    trace.ended = "unsupported" if unsupported else "error"
-                    trace.reason = in_a_line(error) if unsupported else self._blame(error)
-                    trace.series = {}
-                else:
+                unsupported = isinstance(error, Unsupported)
+                if not (unsupported or self._alone):
                     raise  # the other ranks may wait for this one
+                trace = self._traces[name]
+                trace.ended = "unsupported" if unsupported else "error"
+                trace.reason = in_a_line(error) if unsupported else self._blame(error)
+                trace.series = {}
         if moved:
             raise RuntimeError(f"probe {name!r} moved {listed(moved)} in {method}; training.untouched() puts all back")
         return given

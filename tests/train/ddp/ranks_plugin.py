@@ -193,6 +193,10 @@ class Looking:
             return {"looked": [loss.item(), training.loss().item(), len(training.batch[0])]}
 
 
+def choosy(training):
+    raise normbench.Unsupported("not on ranks")
+
+
 def flat(named):
     return {f"{name}[{i}]": float(v) for name, values in named for i, v in enumerate(values.detach().flatten())}
 
@@ -200,4 +204,5 @@ def flat(named):
 @normbench.hookimpl
 def normbench_probes():
     yield normbench.Probe("telling", Telling, summary="All weights and buffers")
+    yield normbench.Probe("choosy", choosy, summary="Does not apply")
     yield normbench.Probe("looking", Looking, summary="The loss of each rank's part, here and along the gradient")
