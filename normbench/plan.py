@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from normbench.contract import Norm, Task
+from normbench.contract import Norm, Probe, Task
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.registry import Registry
@@ -181,6 +181,35 @@ def _second(norm: Norm, value: Any, registry: Registry, where: str) -> str:
             f'{where}: {wraps.name} is of placement "{wraps.placement}"; it takes one of placement "weight"'
         )
     return asked.shown
+
+
+def asked_probe(asked: Choice, registry: Registry) -> tuple[Probe, Choice]:
+    """Return the probe that is asked for, and the asking with those parameters that are not at their defaults.
+
+    Raises UsageError for no probe.
+    """
+    probe = registry.probe(asked.name, asked.where)
+    params = checked(probe.params, asked.params, f"{asked.where}: {asked.name}")
+    own = {name: value for name, value in params.items() if value != probe.params[name]}
+    return probe, msgspec.structs.replace(asked, params=own)
+
+
+def probes(suite: Suite, given: Sequence[str], asked_by: Sequence[str], registry: Registry, where: str) -> list[str]:
+    """Return the probes of a run as they are stored: those of the suite, and those `given`, which replace its own.
+
+    Raises UsageError for a probe or parameter that can't be, and for two probes of one name.
+    """
+    asked = [asked_probe(choice(text, by), registry)[1] for text, by in zip(given, asked_by, strict=True)]
+    names = [one.name for one in asked]
+    for one in asked:
+        if names.count(one.name) > 1:
+            raise UsageError(f"{one.where}: probe {one.name!r} is asked for twice; a trial has one of a name")
+    of_suite = [
+        asked_probe(Choice(name, params, where=f"{where}: [probes]"), registry)[1]
+        for name, params in suite.probes.items()
+        if name not in names
+    ]
+    return [spelled(one.name, one.params) for one in (*of_suite, *asked)]
 
 
 def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:

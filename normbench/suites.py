@@ -61,6 +61,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tune: dict[str, list[Any]] = {}
     gate: dict[str, str] = {}
     published: dict[str, Published] = {}
+    probes: dict[str, dict[str, Any]] = {}
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 to n - 1 where the suite gives a number."""

@@ -142,10 +142,28 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[Source, ...] = ()
 
 
+class Points(msgspec.Struct):
+    """What a probe gave by one name: numbers, or vectors of one length, each at an optimizer step counted from 0."""
+
+    step: list[int] = []
+    value: list[Any] = []
+
+
+class Trace(msgspec.Struct, kw_only=True):
+    """What a probe by step saw of a training, by name; nothing where it is unsupported there, or failed."""
+
+    probe: str
+    probe_params: dict[str, Any] = {}
+    ended: Literal["watched", "unsupported", "error"] = "watched"
+    reason: str = ""
+    series: dict[str, Points] = {}
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a training gave. `score` and `validation` are None where there is none; `series` has one number per epoch.
 
-    `figures` are single numbers by name. A record has each field but `trial`, `made`, `dry` and `changed`.
+    `figures` are single numbers by name. A record has each field but `trial`, `made`, `dry`, `changed` and `traces`,
+    which have records of their own.
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
@@ -172,6 +190,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     spared: dict[str, dict[str, int]] = {}
     made: Made | None = None
     data: str = ""
+    traces: tuple[Trace, ...] = ()
 
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""

@@ -186,6 +186,17 @@ def test_claim_that_contradicts_itself(changes, words):
     assert words in str(refused.value)
 
 
+def test_the_parameters_of_a_probe_by_step_are_those_of_watch():
+    """They are read past `training`; a probe that is given the network alone has none, whatever it takes."""
+    by_step = Probe("p", lambda training, every=10: None, summary="P")
+    by_epoch = Probe("p", lambda network, *more, every=10: None, summary="P")
+
+    assert (True, {"every": 10}) == (by_step.by_step, by_step.params)
+    assert (False, {}) == (by_epoch.by_step, by_epoch.params)
+    with pytest.raises(ValueError, match=r"watch takes \*\*rest, which would swallow a misspelt parameter"):
+        Probe("p", lambda training, **rest: None, summary="P")
+
+
 @pytest.mark.parametrize(("kind", "what"), [(Probe, "watch"), (Executor, "run")])
 def test_probe_and_executor_need_a_function(kind, what):
     """A probe or an executor without a function is refused, naming the field."""

@@ -76,7 +76,7 @@ REQUEST: dict[str, Any] = {
     "checkpoint_every": _option(
         float | None, "--checkpoint-every", "MINUTES", "Save each training this often, to resume it later.", min=0
     ),
-    "probes": _option(list[str] | None, "--probe", "NAME", "Watch each training with this probe; may be repeated."),
+    "probes": _option(list[str] | None, "--probe", _CHOICE, "Watch each training with this probe; may be repeated."),
     "retry": _option(bool, "--retry", None, "Try trials again that ran out of memory or time."),
     "fresh": _option(bool, "--fresh/--no-fresh", None, "Train fresh seeds at the chosen rates, or leave them out."),
     "base": _option(

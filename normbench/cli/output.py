@@ -185,7 +185,8 @@ def warn_of_unused(prepared: Prepared) -> None:
     """Name each --plugin file whose norms are all left out, and say how to run them."""
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
-    used = {prepared.suite.name, prepared.executor.name, baseline, *request.probes}
+    used = {prepared.suite.name, prepared.executor.name, baseline}
+    used |= {choice(probe, "probes").name for probe in request.probes}
     used |= {one.thing.name for cell in prepared.cells for one in prepared.registry.behind(cell)}
     for plugin in prepared.registry.plugins:
         norms = plugin.offers.get("norms", ())

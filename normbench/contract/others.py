@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from normbench.contract.functions import check_function, check_head, check_line, check_members, check_types, parameters
+from normbench.contract.functions import (
+    check_function,
+    check_head,
+    check_line,
+    check_members,
+    check_types,
+    function,
+    parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -17,15 +27,17 @@ class Probe:
 
     `watch(training, **params)` is called before training, and returns an object with one or more of the methods
     `on_step(step)`, `after_step(step)` and `on_epoch(epoch)`. Each returns a mapping from names to numbers or vectors,
-    or None: a trace against the step. `training` is what it may look at: see docs/plugins.md. `params` declares the
-    probe's parameters, with defaults, and `types` the type of one whose default can't say it.
+    or None: a trace against the step. `training` is what it may look at: see docs/plugins.md. The keyword parameters of
+    `watch` are the probe's, and have defaults; where it is a string, `params` declares them. `types` gives the type of
+    one whose default can't say it.
 
     Where its first parameter has any other name than `training`, it is given the network alone, and its one method
     `on_epoch(epoch) -> Mapping[str, float | Tensor]` is called after each epoch (counted from 1), the network in
     training mode; each name it returns becomes a series of the record, one number per epoch.
 
-    A probe must leave weights, buffers and random generators as they were. Where it keeps something from one call to
-    the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and tensors.
+    A probe must leave everything that a training goes on with as it was: weights, buffers, random generators. Where it
+    keeps something from one call to the next, it has `state_dict()` and `load_state_dict(state)`, of plain values and
+    tensors. Raising `Unsupported` says that it does not apply to a trial.
     """
 
     FUNCTIONS: ClassVar = ("watch",)
@@ -42,7 +54,16 @@ class Probe:
         """Refuse a description that contradicts itself."""
         check_head("probe", self.name, self.summary)
         check_function("watch", self.watch)
+        if not isinstance(self.watch, str) and self.by_step:
+            object.__setattr__(self, "params", parameters("watch", self.watch, self.params, ("training",)))
         check_types(self.types, self.params)
+
+    @property
+    def by_step(self) -> bool:
+        """Whether `watch` is given the training, and not the network alone; a string is imported for this."""
+        with suppress(ValueError, TypeError):  # it has no signature
+            return next(iter(inspect.signature(function(self.watch)).parameters), "") == "training"
+        return False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from normbench.execute.prepare import Prepared
 from normbench.plan import Wanted
 from normbench.recipe import Recipe
 from normbench.registry import SESSION, Plugin
+from normbench.spelling import choice
 from normbench.store import Store
 from normbench.trials import Cell, Pack, RowId, Trial
 
@@ -33,7 +34,7 @@ def packs(prepared: Prepared, todo: Iterable[Wanted], *, dry: bool = False) -> I
     }
     for cell, trial, _ in todo:
         behind = prepared.registry.behind(trial)
-        probes = [prepared.registry.probes[name] for name in request.probes]
+        probes = [prepared.registry.probes[choice(name, "probes").name] for name in request.probes]
         used = {one.plugin.name: one.plugin for one in (*behind, *probes)}
         yield Pack(
             trials=(trial,),

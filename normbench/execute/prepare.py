@@ -187,8 +187,9 @@ def prepare(
             gates=request.gates,
             words=request.words,
         )
-    for i, name in enumerate(request.probes):
-        registry.probe(name, request.words("probes", i))
+    asked_by = [request.words("probes", i) for i in range(len(request.probes))]
+    probes = plan.probes(suite, request.probes, asked_by, registry, where)
+    request = dataclasses.replace(request, probes=probes)
     if request.checkpoint_every is not None and not 0 <= request.checkpoint_every < math.inf:
         raise UsageError(f"{request.words('checkpoint_every')} {request.checkpoint_every}: it is 0 or more minutes")
     executor = executor_of(request, registry)

@@ -27,7 +27,8 @@ class Request:
     `suite` is a name or a file, `norms` are spelled as in a suite, `settings` are recipe values, or `rates`. `options`
     are parameters of the executor. `checkpoint_every` is in minutes, `seconds` is the time of a throughput session.
     `gates` replace those of the suite; `looks` are the numbers of seeds at which --until decided looks. `fresh`: with
-    fresh seeds at the chosen rates, or at those that the folder `base` chose.
+    fresh seeds at the chosen rates, or at those that the folder `base` chose. `probes` are spelled like norms; once
+    prepared they are those of the suite as well, as they are stored.
 
     `words` spells a field in messages, or one item of it, as whoever made the request does.
     """

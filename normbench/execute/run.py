@@ -20,10 +20,19 @@ from normbench.plan import Wanted
 from normbench.recipe import OF_DATA
 from normbench.spelling import spelled
 from normbench.store import Writer
-from normbench.store.records import SCHEMA, Result, RunRecord, SessionRecord, TrialRecord, nonfinite
+from normbench.store.records import (
+    SCHEMA,
+    Result,
+    RunRecord,
+    Series,
+    SessionRecord,
+    TraceRecord,
+    TrialRecord,
+    nonfinite,
+)
 from normbench.surroundings import listed
 from normbench.throughput.wanted import OnSession, measure_all
-from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, RowId, Trial, shared
+from normbench.trials import FAILED, FINAL, Cell, Made, Measure, Outcome, RowId, Trace, Trial, shared
 
 
 def run(
@@ -171,11 +180,16 @@ class Run:
             on = spelled(cell.task, cell.task_params)
             raise UsageError(f"norm {cell.label!r} on {on}, in the first step: {outcome.reason}")
         self._begin()
-        summary, probes = self._summary, self._prepared.request.probes
+        summary = self._summary
         measure = Measure.of(self._prepared.registry.task(cell.task), cell.task_params)
         made = outcome.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
         key_of_files = self._writer.sources(made.files)
+        failed = {spelled(trace.probe, trace.probe_params): trace for trace in outcome.traces if trace.ended == "error"}
+        probes = [probe for probe in self._prepared.request.probes if probe not in failed]
         record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)
+        for trace in outcome.traces:
+            if trace.ended != "error":
+                self._writer.append(_trace_record(trace, record))
         self._writer.append(record)
         self._done[key] = Result(**shared(Result, record))  # whatever it gave: it is tried once by a run
         if outcome.outcome in FINAL:  # what failed may be tried again, and go on
@@ -189,6 +203,10 @@ class Run:
             warning = f"training norm {cell.label!r} on {on} changed {changed}, which was put back after each trial"
             if warning not in summary.warnings:
                 summary.warnings.append(warning)
+        for probe, trace in failed.items():
+            summary.warnings.append(
+                f"probe {probe!r} failed, and has no trace of trial {key} ({cell.label}): {trace.reason}"
+            )
         if self._on_progress is not None:
             done = summary.stored_before + summary.ran
             self._on_progress(Progress(done, self._prepared.planned, cell, key, outcome, measure))
@@ -209,6 +227,12 @@ def run_record(prepared: Prepared) -> RunRecord:
         looks=list(prepared.request.looks),
         data_dir=prepared.data_dir_digest,
     )
+
+
+def _trace_record(trace: Trace, record: TrialRecord) -> TraceRecord:
+    """Return the line of what a probe saw of a trial, which says of it what the trial's own line does."""
+    series = {name: Series.of(points) for name, points in trace.series.items()}
+    return TraceRecord(**shared(TraceRecord, record, trace) | {"series": series})
 
 
 def _trial_record(

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from normbench.store.records import Number
 from normbench.trials import Made
 
-#: A number, or the word for one that is not finite.
-Number: TypeAlias = "float | Literal['nan', 'inf', '-inf']"
 Numbers: TypeAlias = Mapping[str, Sequence[Number]]
 
 #: Which way a fingerprint is taken: raised where that changes, so that it is not compared with one of another way.
@@ -47,15 +46,6 @@ class Difference:
     name: str
     share: float
     times: float
-
-
-def worded(value: float) -> Number:
-    """Return a number as it is stored, to nine digits, and a word for one that is not finite."""
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return float(f"{value:.9g}")
 
 
 def digest(numbers: Numbers) -> str:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from normbench.contract import Unsupported
-from normbench.fingerprint.numbers import GRADIENT, Number, Taken, worded
+from normbench.fingerprint.numbers import GRADIENT, Taken
 from normbench.registry import Registry
+from normbench.store.records import Number, worded
 from normbench.train import assemble
 from normbench.train.data import Loaded
 from normbench.train.guard import Guard, guarded

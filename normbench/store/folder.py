@@ -34,6 +34,7 @@ from normbench.store.records import (
     RunRecord,
     SessionRecord,
     SourcesRecord,
+    TraceRecord,
     TrialRecord,
 )
 from normbench.trials import Source
@@ -97,6 +98,10 @@ class Store:
     def fingerprints(self) -> list[FingerprintRecord]:
         """Return the fingerprints, oldest first."""
         return list(self.read(FingerprintRecord))
+
+    def traces(self) -> Iterator[TraceRecord]:
+        """Yield what probes saw of trials, oldest first."""
+        return self.read(TraceRecord)
 
     def environments(self) -> dict[str, EnvironmentRecord]:
         """Return the environments by their id."""

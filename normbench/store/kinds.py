@@ -13,6 +13,7 @@ from normbench.trials import FINAL
 
 RUNS, TRIALS, SESSIONS, FINGERPRINTS = "runs.jsonl", "trials.jsonl", "sessions.jsonl", "fingerprints.jsonl"
 ENVIRONMENTS, SOURCES, QUARANTINE = "environments.jsonl", "sources.jsonl", "quarantine.jsonl"
+TRACES = "traces.jsonl"
 
 
 class Claim(NamedTuple):
@@ -90,6 +91,7 @@ KINDS: Final = {
             copied=dict[str, Any],
         ),
         RecordKind(SOURCES, records.SourcesRecord, claim=_whole("sources", "list of files")),
+        RecordKind(TRACES, records.TraceRecord, when="finished", latest=lambda record: record.of),
         RecordKind(FINGERPRINTS, records.FingerprintRecord, when="started", latest=lambda record: record.key),
     )
 }

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from normbench.recipe import Recipe
+from normbench.spelling import spelled
 from normbench.texts import reason_to_keep
-from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfTable, Source, Stopped, Timed
+from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfTable, Points, Source, Stopped, Timed
 
+#: A number as JSON has it: a word where it is not finite.
+Number: TypeAlias = float | Literal["nan", "inf", "-inf"]
 #: The version of every line normbench writes. A reader leaves out lines of a newer one, and says so.
 SCHEMA: Final = 1
 
@@ -177,6 +180,61 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.score if self.validation is None else self.validation
 
 
+class Series(msgspec.Struct, frozen=True):
+    """What a probe gave by one name: at each optimizer step, counted from 0, a number or a vector."""
+
+    step: list[int]
+    value: list[Number | list[Number]]
+
+    def __post_init__(self) -> None:
+        """Refuse a series that can't be drawn."""
+        if len(self.step) != len(self.value):
+            raise ValueError(f"a series has {len(self.step)} steps and {len(self.value)} values")
+
+    @classmethod
+    def of(cls, points: Points) -> Series:
+        """Return the series of what a probe gave."""
+        return cls(
+            points.step,
+            [list(map(worded, value)) if isinstance(value, list) else worded(value) for value in points.value],
+        )
+
+
+class TraceRecord(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of traces.jsonl: what one probe saw of one trial, step by step. A trial may have several; the last counts.
+
+    `probe` and `probe_params`, those that are not at their defaults, say which probe it was. `series` is empty, and
+    `reason` says why, where the probe does not apply to the trial.
+    """
+
+    schema: int
+    key: str
+    run: str
+    finished: str
+    task: str
+    task_version: int
+    task_params: dict[str, Any] = {}
+    norm: str
+    params: dict[str, Any] = {}
+    recipe: dict[str, Any]
+    seed: int
+    norm_print: str | None = None
+    task_print: str | None = None
+    sources: str = ""
+    device: str
+    environment: str
+    probe: str
+    probe_params: dict[str, Any] = {}
+    reason: str = ""
+    series: dict[str, Series] = {}
+
+    @property
+    def of(self) -> tuple[str, ...]:
+        """What the lines have in common of which the last counts: trial, code, device and probe."""
+        code = (self.norm_print or "", self.task_print or "")
+        return (self.key, *code, self.device, spelled(self.probe, self.probe_params))
+
+
 class Timing(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """One norm in a session: the seconds that its block of training steps, and of evaluation, took in each round.
 
@@ -280,7 +338,7 @@ class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=Tr
     outcome: Literal["taken", "unsupported", "error"]
     reason: str = ""
     digest: str = ""
-    numbers: dict[str, list[float | Literal["nan", "inf", "-inf"]]] = {}
+    numbers: dict[str, list[Number]] = {}
 
     def __post_init__(self) -> None:
         """Keep of the reason what a record holds."""
@@ -291,6 +349,15 @@ class FingerprintRecord(msgspec.Struct, OfTable, OfNorm, frozen=True, kw_only=Tr
         """What two fingerprints that can be compared have in common: all but the code, and where it ran."""
         common = (self.method, self.device, self.table_id, self.norm_id, self.recipe)
         return msgspec.json.encode(common, order="sorted").decode()
+
+
+def worded(value: float) -> Number:
+    """Return a number as it is stored, to nine digits, and a word for one that is not finite."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(f"{value:.9g}")
 
 
 def nonfinite(series: dict[str, list[float]], figures: dict[str, float]) -> dict[str, str]:

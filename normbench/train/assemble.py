@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ from torch.nn import functional
 
 from normbench.contract import Site, Task, Unsupported, function, named_by
 from normbench.errors import UsageError
+from normbench.plan import asked_probe
 from normbench.recipe import OF_DATA
 from normbench.registry import Registry
-from normbench.spelling import WITH
+from normbench.spelling import WITH, choice
+from normbench.train import blame
 from normbench.train.data import Batches, Loaded, Split, load
 from normbench.train.initialize import Initializer
+from normbench.train.looking import View
 from normbench.train.module import Training
 from normbench.train.place import Place
+from normbench.train.probing import Probing
 from normbench.train.ranks.place import ALONE, Ranks
 from normbench.train.streams import global_stream
 from normbench.train.survey import surveyed
@@ -76,12 +80,12 @@ def training(
     registry: Registry,
     data: Loaded,
     place: Place | None = None,
-    watchers: Callable[[nn.Module], Mapping[str, Any]] = lambda network: {},  # noqa: ARG005 - a watcher's signature
+    probes: Sequence[str] = (),
     ranks: Ranks = ALONE,
 ) -> Training:
     """Return a trial's training, at its start, on the device of its data.
 
-    `watchers` gives what watches its network, by the names of the probes; `ranks` are who trains it.
+    `probes`, as they are spelled, watch it; `ranks` are who trains it.
     """
     task, recipe = registry.task(trial.task), trial.recipe
     if recipe.channels_last and next(data.train.slices(1))[0].dim() != 4:
@@ -94,7 +98,7 @@ def training(
     place.steps = recipe.total_steps(len(batches))
     place.survey = _survey(trial, registry, data.train, augment)
     built = network(trial, registry, place)
-    return Training(
+    module = Training(
         built,
         recipe,
         norms=place.norms,
@@ -104,9 +108,18 @@ def training(
         data=data.train,
         validation=data.validation if recipe.hold_out else None,
         batches=batches,
-        watchers=watchers(built),
         ranks=ranks,
     )
+    asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
+    module.probing = Probing(
+        View(module, place.norm_at),
+        {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
+        functools.partial(
+            blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]
+        ),
+        alone=ranks.size == 1,
+    )
+    return module
 
 
 def _survey(

@@ -12,7 +12,6 @@ import io
 import logging
 import math
 import os
-import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -30,10 +28,11 @@ from normbench.train.made import Code
 from normbench.train.module import Training
 from normbench.train.ranks.place import ALONE
 from normbench.train.state import Marks, copied, freeze, marks, put_back, taken
+from normbench.train.streams import generators, set_generators
 from normbench.trials import Trial
 
 #: The version of what a file holds.
-FORMAT: Final = 3
+FORMAT: Final = 4
 #: After each of this many steps, several ranks ask rank 0 whether it is time: asking at every step would slow each.
 ASKED_EVERY: Final = 16
 
@@ -197,27 +196,6 @@ def identity(trial: Trial, device: torch.device, probes: Sequence[str]) -> dict[
         "torch": str(torch.__version__),
         "normbench": importlib.metadata.version("normbench"),
     }
-
-
-def generators(device: torch.device) -> dict[str, Any]:
-    """Return the states of the global generators of torch, NumPy and Python, as plain values and tensors."""
-    numpy: Any = np.random.get_state()
-    kind, keys, *rest = numpy
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": (kind, keys.tolist(), *rest),
-        "python": random.getstate(),
-    }
-
-
-def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
-    """Put the global generators into states that `generators` returned."""
-    torch.set_rng_state(states["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-    np.random.set_state(states["numpy"])
-    random.setstate(states["python"])
 
 
 def _write(path: Path, state: Mapping[str, Any], unfinished: Path) -> None:

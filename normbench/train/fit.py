@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 
 from normbench import plugins
-from normbench.contract import function
 from normbench.registry import Registry
+from normbench.spelling import choice
 from normbench.train import assemble
 from normbench.train.checkpoint import Checkpoints, identity
 from normbench.train.data import Loaded
@@ -56,7 +57,7 @@ def fit(
         if where.type == "cpu":
             torch.set_num_threads(trial.recipe.threads)
         result: tuple[Kind, dict[str, Any]]
-        with guarded(trial, registry, probes) as guard:
+        with guarded(trial, registry, [choice(probe, "probes").name for probe in probes]) as guard:
             result = _fit_one(trial, registry, where, Path(data_dir), probes, saved, guard)
         kind, details = (guard.kind, {"reason": guard.reason}) if guard.kind else result
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
@@ -104,17 +105,7 @@ def _fit_one(
     """Train one trial, from where it was saved; return its outcome, and what was measured."""
     task, ranks = registry.task(trial.task), joined(trial.recipe.ranks)
     data = assemble.data(trial, task, folder, device)
-    watches = {name: function(registry.probe(name).watch) for name in probes}
-
-    def start() -> Training:
-        return assemble.training(
-            trial,
-            registry,
-            data,
-            watchers=lambda network: {name: watch(network) for name, watch in watches.items()},
-            ranks=ranks,
-        )
-
+    start = functools.partial(assemble.training, trial, registry, data, probes=probes, ranks=ranks)
     module = start()
     infinite_at_start = not_finite(module.network)
     if saved:
@@ -129,7 +120,7 @@ def _fit_one(
             claimed = any(norm.thing.traits_with(params).eval_batch_dependent for norm, params in parts)
             if task.eval_batch_dependent or claimed or module.depends_on_batch(data.test):
                 details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
-        return kind, details
+        return kind, {**details, "traces": module.probing.traces()}
 
 
 def _judged(

@@ -23,6 +23,7 @@ from normbench.recipe import Recipe
 from normbench.train import optimize
 from normbench.train.data import Batches, Part, Split
 from normbench.train.methods import Methods
+from normbench.train.probing import Probing
 from normbench.train.ranks.place import ALONE, Ranks
 
 #: Samples that are evaluated at once. The score of a norm whose evaluation depends on the batch depends on this.
@@ -31,9 +32,6 @@ EVALUATION_BATCH = 1024
 TOGETHER, FEW = 32, 2
 #: How far the same output may be off by rounding, relative to the largest.
 ROUNDING = {32: 1e-3, "bf16": 1e-1}
-
-#: Series of the record that are the host's own.
-OWN_SERIES = frozenset({"loss", "validation"})
 
 
 class Training(pl.LightningModule):
@@ -58,7 +56,6 @@ class Training(pl.LightningModule):
         data: Split,
         validation: Split | None,
         batches: Batches,
-        watchers: Mapping[str, Any],
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
@@ -77,7 +74,7 @@ class Training(pl.LightningModule):
         self._methods = Methods(network)
         self._loss, self._score, self._augment = loss, score, augment
         self._data, self._validation = data, validation
-        self._watchers = watchers
+        self.probing = Probing()
         self._losses: list[Tensor] = []
         self._replica: list[DistributedDataParallel] = []  # in a list: it is no part of what it is a replica of
         if recipe.channels_last:
@@ -110,7 +107,9 @@ class Training(pl.LightningModule):
     def step(self, parts: Sequence[Part]) -> None:
         """Take an optimizer step on its parts, whose gradients add up."""
         self.gradients(parts)
+        self.probing.on_step(self.taken)
         self.update()
+        self.probing.after_step(self.taken - 1)
 
     def gradients(self, parts: Sequence[Part]) -> None:
         """Give the weights the gradient of a step's loss, the mean over its parts and over all ranks."""
@@ -120,26 +119,40 @@ class Training(pl.LightningModule):
             loss_of: Any = self._replica[0] if self._replica else self
             # Ranks add up their gradients once a step.
             waits = loss_of.no_sync() if self._replica and part is not parts[-1] else nullcontext()
+            if part is parts[-1]:
+                self.probing.begin(part)
             with waits:
                 torch.autograd.backward(loss_of(part) / len(parts))
 
     def update(self) -> None:
         """Let the optimizer follow the gradient, at the rate that the schedule has for this step."""
-        rate = self.recipe.rate * optimize.multiplier(self.recipe, self.taken, self.steps)
+        rate = self.rate_at(self.taken)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("rate_factor", 1.0)
         self.optimizer.step()
         self._methods.after_step(self.taken, self.steps)
         self.taken += 1
 
-    def forward(self, part: Part) -> Tensor:
-        """Return the loss of a part of a step, a scalar: the task's, which is kept, and what layers add to it."""
+    def rate_at(self, step: int) -> float:
+        """Return the rate that the schedule has for a step, counted from 0."""
+        return self.recipe.rate * optimize.multiplier(self.recipe, step, self.steps)
+
+    def batch(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Return the inputs of a part of a step, as the network is given them, and the targets."""
         indices, draws = part
         inputs, targets = self._data.batch(indices)
-        if self._augment is not None:
-            inputs = self._augment(inputs, draws)
+        return self._given(inputs if self._augment is None else self._augment(inputs, draws)), targets
+
+    def task_loss(self, part: Part) -> Tensor:
+        """Return the task's loss of a part of a step, a scalar."""
+        inputs, targets = self.batch(part)
         with self._precision():
-            loss = self._loss(self._outputs(inputs), targets)
+            return self._loss(self._outputs(inputs), targets)
+
+    def forward(self, part: Part) -> Tensor:
+        """Return the loss of a part of a step, a scalar: the task's, which is kept, and what layers add to it."""
+        loss = self.task_loss(part)
+        with self._precision():
             total = self._methods.with_own_losses(loss)
         # A sum that is not finite is kept as well: it ends the training.
         self._losses.append((loss if total is loss else torch.where(total.isfinite(), loss, total)).detach())
@@ -187,26 +200,8 @@ class Training(pl.LightningModule):
             return
         if self._validation is not None:
             self.series.setdefault("validation", []).append(self.evaluate(self._validation))
-        for name, value in self._watched(len(self.series["loss"])).items():
+        for name, value in self.probing.on_epoch(len(self.series["loss"]), self.taken, self.series).items():
             self.series.setdefault(name, []).append(value)
-
-    def _watched(self, epoch: int) -> dict[str, float]:
-        """Return the probes' numbers for an epoch, counted from 1.
-
-        Raises ValueError for a name that is taken, and where the names are others than in the epochs before.
-        """
-        said: dict[str, float] = {}
-        for probe, watcher in self._watchers.items():
-            for name, value in watcher.on_epoch(epoch).items():
-                if name in OWN_SERIES or name in said:
-                    whose = "normbench's own" if name in OWN_SERIES else "another probe's"
-                    raise ValueError(f"probe {probe!r} returns {name!r}, which is {whose}")
-                said[name] = float(value)
-        before = set(self.series) - OWN_SERIES
-        if epoch > 1 and before != set(said):
-            odd = min(before ^ set(said))
-            raise ValueError(f"probes return {odd!r} after some epochs only (epoch {epoch}); return it after each")
-        return said
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -254,7 +249,7 @@ class Training(pl.LightningModule):
             "series": self.series,
             "losses": torch.stack(self._losses),
             "optimizer": self.optimizer.state_dict(),
-            "watchers": [watcher.state_dict() for watcher in self._stateful()],
+            "probing": self.probing.state_dict(),
         }
 
     def go_on(self, progress: Mapping[str, Any]) -> None:
@@ -262,15 +257,11 @@ class Training(pl.LightningModule):
         self.optimizer.load_state_dict(progress["optimizer"])
         self.taken, self.series = progress["taken"], progress["series"]
         self._losses = list(progress["losses"].to(self.device))
-        for watcher, state in zip(self._stateful(), progress["watchers"], strict=True):
-            watcher.load_state_dict(state)
+        self.probing.load_state_dict(progress["probing"])
         # The steps of an epoch are taken before it is measured: at its last one, no batch of it remains.
         epoch = (self.taken - 1) // len(self.batches)
         done = self.taken == self.steps
         self.batches.go_on(epoch, len(self.batches) if done else self.taken - epoch * len(self.batches))
-
-    def _stateful(self) -> list[Any]:
-        return [watcher for watcher in self._watchers.values() if hasattr(watcher, "state_dict")]
 
     def epochs_left(self) -> int:
         """Return the epochs left to train, counting one that has begun; after its last step it is to be measured."""

@@ -73,6 +73,13 @@ class Place(contract.Place):
         """The layers built so far that are norms alone, and no wrapped linears."""
         return [placed.module for placed in self.layers if not placed.wraps]
 
+    @property
+    def norm_at(self) -> list[tuple[Site, nn.Module]]:
+        """Each site once, with its norm or, where that wraps, with the wrapped linear."""
+        at = {placed.site.index: (placed.site, placed.module) for placed in self.layers if placed.wraps}
+        at |= {placed.site.index: (placed.site, placed.module) for placed in self.layers if not placed.wraps}
+        return [at[index] for index in sorted(at)]
+
     def norm(
         self, channels: int, layout: Layout, activation: str | None = None, spatial: tuple[int, ...] | None = None
     ) -> nn.Module:

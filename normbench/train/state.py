@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -36,10 +38,7 @@ def taken(network: nn.Module, start: Marks) -> dict[str, Any]:
     `start` are its marks at the start: of its attributes, those are taken that have changed. Raises ValueError where
     such a one is no plain value, tensor, or list, tuple or dict of them, unless its module has an extra state.
     """
-    modules = dict(network.named_modules())
-    stateless = nn.Module.get_extra_state
-    extra = {name: own.get_extra_state() for name, own in modules.items() if type(own).get_extra_state is not stateless}
-    now = marks(network)
+    modules, extra, now = dict(network.named_modules()), _extra_states(network), marks(network)
     attributes: dict[str, dict[str, Any]] = {}
     for name, key in [*(at for at, mark in now.items() if start.get(at) != mark), *(start.keys() - now.keys())]:
         own = modules[name].__dict__ if name in modules else {}
@@ -91,9 +90,92 @@ def freeze(network: nn.Module, saved: Mapping[str, Any]) -> None:
         parameter.requires_grad_(name not in saved["frozen"])
 
 
+class Kept:
+    """What the modules of a network hold of torch as it was: the same objects, with the same content.
+
+    `kinds` are the attributes of a module that are kept: left out, all that `torch.nn.Module` has.
+    """
+
+    def __init__(self, network: nn.Module, kinds: Collection[str] = _OF_TORCH) -> None:
+        own = [(vars(module), kind) for module in network.modules() for kind in kinds if kind in vars(module)]
+        self._held = [(of, kind, of[kind].copy() if isinstance(of[kind], dict | set) else of[kind]) for of, kind in own]
+        tensors = {
+            id(tensor): tensor
+            for _, kind, held in self._held
+            if kind in ("_parameters", "_buffers")
+            for tensor in held.values()
+            if tensor is not None
+        }
+        self._contents = [(tensor, tensor.detach().clone()) for tensor in tensors.values()]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Make it what it was; a dict or a set is filled, since others may refer to it."""
+        for own, kind, held in self._held:
+            if isinstance(held, dict | set):
+                own[kind].clear()
+                own[kind].update(held)
+            else:
+                own[kind] = held
+        for tensor, content in self._contents:
+            tensor.copy_(content)
+
+
+@contextmanager
+def untouched(network: nn.Module) -> Iterator[list[str]]:
+    """Put a network back as it was, to the bit: all that `taken` names, gradients, frozen weights and hooks.
+
+    Inside, gradients are copies, which may be written to. What is yielded names at the end what could not be put back:
+    attributes that are no plain value, tensor or generator, nor a list, tuple or dict of them, of a module without an
+    extra state.
+    """
+    lost: list[str] = []
+    kept, start, extra = Kept(network), marks(network), _extra_states(network)
+    modules = dict(network.named_modules())
+    values = {at: vars(modules[at[0]])[at[1]] for at in start if at[1] not in _HOOKS}
+    contents = {at: _detached(value) for at, value in values.items() if _is_plain(value)}
+    states = {at: value.get_state() for at, value in values.items() if isinstance(value, torch.Generator)}
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
+    for weight, _, gradient in weights:
+        weight.grad = None if gradient is None else gradient.clone()
+    try:
+        yield lost
+    finally:
+        kept.put_back()
+        for weight, learns, gradient in weights:
+            weight.requires_grad_(learns)
+            weight.grad = gradient
+        now = marks(network)
+        for at in [at for at in {**now, **start} if now.get(at) != start.get(at)]:
+            name, key = at
+            own = modules[name].__dict__
+            if at in contents:
+                with torch.no_grad():
+                    own[key] = _filled(values[at], contents[at])
+            elif at in states:
+                own[key] = values[at]
+                own[key].set_state(states[at])
+            elif at not in start:
+                del own[key]
+            elif name in extra:
+                modules[name].set_extra_state(extra[name])
+            else:
+                lost.append(f"the attribute {name}.{key}")
+
+
 def copied(tensor: Tensor) -> Tensor:
     """Return a copy on the CPU, without what else is in its storage, where it is a view."""
     return tensor.detach().to("cpu", copy=True)
+
+
+def _extra_states(network: nn.Module) -> dict[str, Any]:
+    """Return the extra states of the modules that have one, by their names."""
+    none = nn.Module.get_extra_state
+    return {
+        name: copy.deepcopy(module.get_extra_state())
+        for name, module in network.named_modules()
+        if type(module).get_extra_state is not none
+    }
 
 
 class _Marker(pickle.Pickler):
@@ -116,7 +198,7 @@ class _Marker(pickle.Pickler):
 
 def _mark(value: Any, known: frozenset[int]) -> Any:
     """Return a mark that is equal as long as the value is or, where it can't be pickled, the object is the same."""
-    if type(value) in _SCALARS:
+    if type(value) in _SCALARS or (type(value) in (list, tuple) and all(type(one) in _SCALARS for one in value)):
         return type(value), repr(value)
     content = io.BytesIO()
     try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,17 +31,42 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 @contextmanager
 def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterator[None]:
     """Set the global generators of torch, NumPy and Python to a stream, and put them back as they were."""
-    devices = [device] if device.type == "cuda" else []
     start = derive(seed, *names)
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=devices):
+    with generators_kept(device):
         # torch.manual_seed also seeds devices that are not there, which costs more than a small layer does.
         seed_torch = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         seed_torch(start)
         random.seed(start)
         np.random.seed(start % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+        yield
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Put the global generators back as they were."""
+    states = generators(device)
+    try:
+        yield
+    finally:
+        set_generators(states, device)
+
+
+def generators(device: torch.device) -> dict[str, Any]:
+    """Return the states of the global generators of torch, NumPy and Python, as plain values and tensors."""
+    numpy: Any = np.random.get_state()
+    kind, keys, *rest = numpy
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": (kind, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put the global generators into states that `generators` returned."""
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    np.random.set_state(states["numpy"])
+    random.setstate(states["python"])

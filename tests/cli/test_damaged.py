@@ -4,6 +4,7 @@ Each file of a folder x what may have become of it x each command that reads; in
 """
 
 import errno
+import math
 import os
 import shutil
 from contextlib import suppress
@@ -17,11 +18,11 @@ from normbench.charts import rates
 from normbench.cli.commands import throughput
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
-from normbench.execute.run import _trial_record, run_record
+from normbench.execute.run import _trace_record, _trial_record, run_record
 from normbench.store import Store
 from normbench.store.kinds import KINDS, QUARANTINE, RUNS, TRIALS
 from normbench.store.records import SCHEMA, EnvironmentRecord, FingerprintRecord, SessionRecord, Timing
-from normbench.trials import Made, Measure, Outcome, Source
+from normbench.trials import Made, Measure, Outcome, Points, Source, Trace
 
 PLAN = ("quick", "--norm", "none", "--norm", "batchnorm", "--seeds", "6", "--set", "rates=[0.1, 1]", "--device", "cpu")
 DEEP = 5000
@@ -50,7 +51,10 @@ def whole(tmp_path_factory):
         for i, work in enumerate(prepared.work):
             given = {"score": 0.9 - i / 100, "validation": 0.9, "series": {"loss": [0.1], "validation": [0.9]}}
             outcome = Outcome(trial=work.trial, outcome="trained", steps=8, epoch_steps=8, **given)
-            writer.append(_trial_record(outcome, made, sources, run, env, measure, []))
+            record = _trial_record(outcome, made, sources, run, env, measure, ["seeing"])
+            seen = Points([0, 1], [[0.5, math.inf], [0.5, 1.0]])
+            writer.append(_trace_record(Trace(probe="seeing", series={"seen": seen}), record))
+            writer.append(record)
         common = {**task, **call, "environment": env}
         rounds = {"rounds": 9, "steps": 3, "batches": 4, "batch": 5, "stopped": "time", "norms": timings[:1]}
         pair = {"baseline": timings[1], "again": timings[1]}

@@ -221,6 +221,11 @@ BY_HAND = {
     "seconds": (run("--seconds", "-1"), "--seconds"),
     "seconds a word": (run("--seconds", "long"), "--seconds"),
     "probe": (planned("--probe", "weight-norms"), "no probe 'weight-norms'; did you mean 'weight-norm'?"),
+    "probe's parameter": (planned("--probe", "weight-norm(every=5)"), "--probe: weight-norm: no parameter 'every'"),
+    "probe twice": (
+        planned("--probe", "weight-norm", "--probe", "weight-norm"),
+        "--probe: probe 'weight-norm' is asked for twice",
+    ),
     "data": (run("--data-dir", "absent"), "--data-dir absent: there is no such folder"),
     "data a file": (run("--data-dir", "a-file"), "--data-dir a-file: there is no such folder"),
     "data to measure": (["throughput", "quick", "--data-dir", "absent"], "--data-dir absent"),

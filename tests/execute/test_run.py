@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,7 +22,7 @@ from normbench.execute.packs import packs
 from normbench.execute.prepare import seconds_left
 from normbench.plan import wanted
 from normbench.store import Store
-from normbench.store.records import Result
+from normbench.store.records import Result, Series
 
 
 class _Raising(nn.Module):
@@ -110,6 +112,87 @@ def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
 
     assert [2, 0, 0] == ran
     assert 1 == len(list(Store(request_for().out).trials())[-1].series["weight_norm"])
+
+
+class Stepping:
+    """Gives the step, a number that is not finite, and fails or does not apply where it is asked to."""
+
+    def __init__(self, training, every=1, fails=False, applies=True):
+        self.every, self.fails = every, fails
+        if not applies:
+            raise normbench.Unsupported("not here")
+
+    def on_step(self, step):
+        if self.fails:
+            raise ValueError("lost")
+        return {"step": step, "odd": [math.nan, 0.5]} if step % self.every == 0 else None
+
+
+@pytest.fixture
+def stepping(tiny):
+    """Register the probe `stepping`."""
+    plugins.register(normbench.Probe("stepping", Stepping, summary="S"))
+
+
+def test_what_a_probe_saw_has_a_line_of_its_own(request_for, stepping):
+    """One for each trial and probe, which stands alone; what is not finite is a word, and boards read none of it."""
+    run(prepare(request_for(norms=["fine"], seeds=1, probes=["stepping(every=2)"])))
+    store = Store(request_for().out)
+
+    first, last = store.traces()
+    trials = list(store.trials())
+
+    assert [trial.key for trial in trials] == [first.key, last.key]
+    assert [["stepping(every=2)"]] * 2 == [trial.probes for trial in trials]
+    assert ("tiny", "fine", {"every": 2}, trials[0].norm_print) == (
+        *(first.task, first.norm, first.probe_params, first.norm_print),
+    )
+    assert {"step": Series([0, 2], [0.0, 2.0]), "odd": Series([0, 2], [["nan", 0.5]] * 2)} == first.series
+
+
+def test_a_trial_is_done_for_a_probe_with_these_parameters(request_for, stepping):
+    """Defaults that are spelled out change nothing; another value trains again, and the last trace counts."""
+    spellings = ["stepping", "stepping(every=1)", "stepping(every=2, fails=false)", "stepping(every=2)"]
+    asked = {"norms": ["fine"], "seeds": 1, "settings": {"rates": [0.1]}}
+
+    ran = [run(prepare(request_for(**asked, probes=[spelling]))).ran for spelling in spellings]
+
+    store = Store(request_for().out)
+    assert [1, 0, 1, 0] == ran
+    run(prepare(request_for(**asked, probes=["stepping(every=2)", "weight-norm"])))
+    assert [1, 2, 2] == [trace.probe_params.get("every", 1) for trace in store.traces()]
+    exported = msgspec.json.decode(store.export(list(store.trials())))
+    assert [{}, {"every": 2}] == [trace.get("probe_params", {}) for trace in exported["traces"]]
+
+
+def test_a_probe_that_fails_is_named_and_tried_again(request_for, stepping):
+    """Its trial is stored without it; one that does not apply is stored with the reason, and not tried again."""
+    asked = {"norms": ["fine"], "seeds": 1, "settings": {"rates": [0.1]}}
+
+    failed = [run(prepare(request_for(**asked, probes=["stepping(fails=true)"]))) for _ in range(2)]
+    inapplicable = [run(prepare(request_for(**asked, probes=["stepping(applies=false)"]))) for _ in range(2)]
+
+    assert [1, 1] == [summary.ran for summary in failed]
+    [warning] = failed[0].warnings
+    assert re.fullmatch(
+        r"probe 'stepping\(fails=true\)' failed, and has no trace of trial \w+ \(fine\): "
+        r"ValueError: lost \(test_run.py:\d+\)",
+        warning,
+    )
+    assert [1, 0] == [summary.ran for summary in inapplicable]
+    assert ["not here"] == [trace.reason for trace in Store(request_for().out).traces()]
+
+
+def test_a_suites_probes_watch_too(request_for, stepping):
+    """Those that are asked for replace the suite's of the same name."""
+    request = request_for()
+    with Path(request.suite).open("a") as suite:
+        suite.write("[probes]\nstepping = { every = 2 }\nweight-norm = {}\n")
+
+    own, replaced = (prepare(request_for(probes=probes)).request.probes for probes in ([], ["stepping(every=3)"]))
+
+    assert ["stepping(every=2)", "weight-norm"] == own
+    assert ["weight-norm", "stepping(every=3)"] == replaced
 
 
 def test_a_record_stands_alone(request_for):

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from normbench.fingerprint.numbers import agree, digest, largest_difference, worded
+from normbench.fingerprint.numbers import agree, digest, largest_difference
+from normbench.store.records import worded
 
 NUMBERS = {"loss": [2.5], "gradient at step 0": [2.0, 0.1], "weight": [3.0, 1e-3]}
 

@@ -11,7 +11,7 @@ from normbench.contract import Recipe
 from normbench.errors import UsageError
 from normbench.store import Store, Writer
 from normbench.store.held import LOCK
-from normbench.store.kinds import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRIALS
+from normbench.store.kinds import ENVIRONMENTS, FINGERPRINTS, RUNS, SESSIONS, SOURCES, TRACES, TRIALS
 from normbench.store.merge import merge
 from normbench.store.records import (
     SCHEMA,
@@ -20,6 +20,7 @@ from normbench.store.records import (
     SessionRecord,
     SourcesRecord,
     Timing,
+    TraceRecord,
     TrialRecord,
 )
 from normbench.trials import Cell, Measure, Source
@@ -40,6 +41,11 @@ def trial(key="a", finished="10:00", score=0.9, **changed):
     given = {"run": "run", "norm": "none", "recipe": {"rate": 0.1}, "seed": 0, "environment": "env"}
     given |= {"norm_print": "n", "task_print": "t", "outcome": "trained", "measure": measure}
     return TrialRecord(**{**TASK, "key": key, "finished": finished, "score": score, **given, **changed})
+
+
+def trace(key="a", finished="10:00", **changed):
+    given = {"run": "run", "norm": "none", "recipe": {"rate": 0.1}, "seed": 0, "environment": "env", "probe": "seeing"}
+    return TraceRecord(**{**TASK, "key": key, "finished": finished, **given, **changed})
 
 
 def session(name="s", finished="10:00", **changed):
@@ -95,16 +101,15 @@ def content(store):
 def test_all_that_the_folders_hold_is_merged(folder, tmp_path):
     """Every kind of record of every folder is there, and they are counted."""
     env = {"environment": "env", "cores": 2}
-    a = folder("a", run("r1"), trial("a"), session("s1"), fingerprint(norm="x"), sources(), env)
-    b = folder(
-        "b", run("r2"), trial("b"), session("s2"), fingerprint(norm="y"), sources("other"), {**env, "environment": "o"}
-    )
+    other = {**env, "environment": "o"}
+    a = folder("a", run("r1"), trial("a"), trace("a"), session("s1"), fingerprint(norm="x"), sources(), env)
+    b = folder("b", run("r2"), trial("b"), trace("b"), session("s2"), fingerprint(norm="y"), sources("other"), other)
 
     counts = merge([a, b], tmp_path / "merged")
 
     found = Store(tmp_path / "merged")
-    assert {RUNS: 2, TRIALS: 2, SESSIONS: 2, FINGERPRINTS: 2, SOURCES: 2, ENVIRONMENTS: 2} == counts
-    for read in (Store.runs, Store.trials, Store.sessions, Store.fingerprints, Store.source_records):
+    assert {RUNS: 2, TRIALS: 2, TRACES: 2, SESSIONS: 2, FINGERPRINTS: 2, SOURCES: 2, ENVIRONMENTS: 2} == counts
+    for read in (Store.runs, Store.trials, Store.traces, Store.sessions, Store.fingerprints, Store.source_records):
         assert [*read(a), *read(b)] == list(read(found))
     assert a.environments() | b.environments() == found.environments()
     assert [] == found.unreadable
@@ -313,9 +318,8 @@ def test_a_merge_that_is_killed_leaves_no_folder(folder, tmp_path):
         patch.setattr(Writer, "copy", look)
         merge([a], tmp_path / "merged")
 
-    assert [(FINGERPRINTS, False, False), (SOURCES, False, False)] == seen[:2]
-    assert [(ENVIRONMENTS, False, False), (SESSIONS, False, False)] == seen[2:4]
-    assert [(TRIALS, False, False), (RUNS, False, True)] == seen[4:]
+    before = [FINGERPRINTS, TRACES, SOURCES, ENVIRONMENTS, SESSIONS, TRIALS]
+    assert [*((name, False, False) for name in before), (RUNS, False, True)] == seen
     assert ["a", "merged"] == sorted(path.name for path in tmp_path.iterdir())
 
 

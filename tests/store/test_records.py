@@ -13,6 +13,7 @@ from normbench.store.records import (
     FingerprintRecord,
     Result,
     RunRecord,
+    Series,
     Timing,
     TrialRecord,
     nonfinite,
@@ -352,7 +353,7 @@ def test_what_boards_read_of_a_record_is_a_part_of_it():
 
 def test_all_that_a_training_gave_is_stored():
     """What a training gives has a field of that name in its record, but for what is no result of the trial."""
-    not_stored = {"trial", "made", "dry", "changed"}
+    not_stored = {"trial", "made", "dry", "changed", "traces"}
 
     assert not_stored == {*Outcome.__struct_fields__} - {*TrialRecord.__struct_fields__}
 
@@ -370,3 +371,9 @@ def test_a_figure_is_stored(record):
     assert b"figures" not in without
     for kind in (TrialRecord, Result):
         assert {"bytes": 2.0, "ratio": None} == msgspec.json.decode(line, type=kind).figures
+
+
+def test_a_series_that_can_not_be_drawn_is_refused():
+    """A trace has a step for each value."""
+    with pytest.raises(msgspec.ValidationError, match="a series has 2 steps and 1 values"):
+        msgspec.json.decode(b'{"step": [0, 1], "value": [[0.5, "inf"]]}', type=Series)

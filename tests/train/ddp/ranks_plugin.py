@@ -204,6 +204,26 @@ class Telling:
         return told
 
 
+class Looking:
+    """Gives this rank's loss at the weights of a step and after moving along the gradient, and its gradient there."""
+
+    def __init__(self, training):
+        self.training = training
+
+    def on_step(self, step):
+        training = self.training
+        with training.untouched():
+            loss = training.loss()
+            loss.backward()
+        with training.moved(training.rate):
+            training.loss().backward()
+            return {"looked": [loss.item(), training.loss().item(), len(training.batch[0])]}
+
+
+def choosy(training):
+    raise normbench.Unsupported("not on ranks")
+
+
 def flat(named):
     return {f"{name}[{i}]": float(v) for name, values in named for i, v in enumerate(values.detach().flatten())}
 
@@ -211,3 +231,5 @@ def flat(named):
 @normbench.hookimpl
 def normbench_probes():
     yield normbench.Probe("telling", Telling, summary="All weights and buffers")
+    yield normbench.Probe("choosy", choosy, summary="Does not apply")
+    yield normbench.Probe("looking", Looking, summary="The loss of each rank's part, here and along the gradient")

@@ -2,6 +2,7 @@
 
 import copy
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -270,3 +271,18 @@ def test_ranks_that_share_statistics_with_some(trained, numbers):
     for rank in range(4):
         pair = {name.replace(f"{rank}:", f"{rank // 2}:"): series for name, series in numbers(four, rank).items()}
         assert same(numbers(two, rank // 2), pair)
+
+
+@pytest.mark.parametrize("norm", ["batchnorm", "sync-batchnorm"])
+def test_probes_by_step_change_nothing_on_several_ranks(trial, pack, numbers, norm):
+    """Gradients of a probe's own are not exchanged; rank 0's trace is kept, of its part of each batch."""
+    plain, looking = (pack(trial(norm, devices=2)) for _ in range(2))
+    looking = msgspec.structs.replace(looking, probes=("choosy", "looking", *plain.probes))
+
+    [alone], [watched] = fit_pack(plain), fit_pack(looking)
+
+    assert numbers(alone) == numbers(watched)
+    refused, trace = watched.traces
+    assert ("unsupported", "not on ranks") == (refused.ended, refused.reason)
+    assert watched.steps == len(trace.series["looked"].step)
+    assert {6.0} == {size for _, _, size in trace.series["looked"].value}

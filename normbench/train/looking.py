@@ -1,0 +1,203 @@
+"""What a probe by step may look at, the `training` that it is given, and how it is seen that it moved nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from normbench.contract import Site
+from normbench.train.data import Part
+from normbench.train.state import Kept, untouched
+from normbench.train.streams import generators, generators_kept, set_generators
+
+if TYPE_CHECKING:
+    from normbench.train.module import Training
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The last part of a step, and what its forward began with."""
+
+    part: Part
+    buffers: Kept
+    generators: dict[str, Any]
+
+
+class View:
+    """A training as a probe by step sees it.
+
+    `network` is the network, which computes eagerly while a probe looks; `sites` are its norms in order, each a `Site`
+    with its module. `step` counts optimizer steps from 0, up to `steps`.
+    """
+
+    def __init__(self, module: Training, sites: Sequence[tuple[Site, nn.Module]]) -> None:
+        self.network: nn.Module = module.network
+        self.sites = tuple(sites)
+        self.step = 0
+        self.steps: int = module.steps
+        self._module = module
+        self._begun: _Begun | None = None
+        self._inside = 0
+        self._modules = [(f"{name}." if name else "", own) for name, own in self.network.named_modules()]
+        self._before: dict[tuple[str, str], Any] = {}
+        self._moved: list[str] = []
+
+    @property
+    def rate(self) -> float:
+        """The rate of this step, as the schedule has it."""
+        return self._module.rate_at(self.step)
+
+    @property
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of this step, augmented, as the network is given them: a copy each time.
+
+        With `accumulate` those of the step's last part, on several ranks this rank's own. Raises RuntimeError between
+        steps.
+        """
+        begun, device = self._step(), self._module.device
+        with generators_kept(device):
+            set_generators(begun.generators, device)
+            return self._module.batch(begun.part)
+
+    def loss(self) -> Tensor:
+        """Return the task's loss of the batch at the present weights, a scalar with its graph.
+
+        It is in the recipe's precision, and without losses of the layers' own. Buffers and generators begin as they did
+        in the step: at the step's weights it is the step's loss, to the bit. Raises RuntimeError between steps, and
+        outside of `untouched` and `moved`.
+        """
+        if not self._inside:
+            raise RuntimeError("loss() computes anew, which moves statistics: call it inside training.untouched()")
+        self._replay()
+        return self._module.task_loss(self._step().part)
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Put everything back as it was at the end, to the bit.
+
+        That is weights, buffers, plain attributes, gradients, requires_grad, modes of training and evaluation, hooks,
+        and the random generators of torch, CUDA, NumPy and Python. Inside, buffers and generators begin as they did in
+        the step, and gradients are copies.
+        """
+        lost: list[str] = []
+        if not self._inside:
+            self._note_moved()
+        self._inside += 1
+        try:
+            with generators_kept(self._module.device), untouched(self.network) as lost:
+                if self._begun:
+                    self._replay()
+                yield
+        finally:
+            self._inside -= 1
+            self._moved += lost
+            if not self._inside:
+                self._before = self._versions()
+
+    @contextmanager
+    def moved(self, eta: float) -> Iterator[None]:
+        """Stand at w - eta * g inside, g the gradient that the weights have; at the end all is as after `untouched`."""
+        with self.untouched():
+            with torch.no_grad():
+                for weight in self.network.parameters():
+                    if weight.grad is not None:
+                        weight.sub_(weight.grad, alpha=eta)
+            yield
+
+    def begin(self, part: Part) -> None:
+        """Note the last part of a step, before its forward; for the host alone, like all below."""
+        self.step = self._module.taken
+        self._begun = _Begun(part, Kept(self.network, ("_buffers",)), generators(self._module.device))
+
+    def end(self) -> None:
+        """Let go of the step."""
+        self._begun = None
+
+    @contextmanager
+    def look(self) -> Iterator[list[str]]:
+        """Let a probe look; yield a list that then says what it moved and did not put back, in words.
+
+        It is cheap: what is written past torch's counters of versions (`weight.data`) shows in the lengths of weights
+        and buffers alone.
+        """
+        network, self._moved = self.network, []
+        self._before, settings, lengths = self._versions(), self._settings(), self._lengths()
+        compiled = network._compiled_call_impl
+        if compiled is not None:
+            network._compiled_call_impl = None
+        try:
+            yield self._moved
+        finally:
+            if compiled is not None:
+                network._compiled_call_impl = compiled
+            self._note_moved()
+            self._moved += _changed(settings, self._settings())
+            if not self._moved and not torch.equal(lengths, self._lengths()):
+                self._moved.append("weights or buffers")
+
+    def _step(self) -> _Begun:
+        if self._begun is None:
+            raise RuntimeError("there is no batch between steps: it is that of on_step and after_step")
+        return self._begun
+
+    def _replay(self) -> None:
+        """Let buffers and generators be what the step's forward began with."""
+        begun = self._step()
+        begun.buffers.put_back()
+        set_generators(begun.generators, self._module.device)
+
+    def _note_moved(self) -> None:
+        """Note what is not as it was when the look began, or when the host last put it back."""
+        self._moved += _changed(self._before, self._versions())
+
+    def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Yield what the network computes with: weights and buffers, each with what it is and its name."""
+        for prefix, module in self._modules:
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    yield "the weight {!r}", prefix + name, weight
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    yield "the buffer {!r}", prefix + name, buffer
+
+    def _versions(self) -> dict[tuple[str, str], Any]:
+        """Return a mark of each tensor that the training goes on with: which it is, and torch's count of writes to it.
+
+        A key is what a tensor is, and its name.
+        """
+        tensors = list(self._tensors())
+        tensors += [("the gradient of {!r}", name, own.grad) for _, name, own in tensors if own.grad is not None]
+        optimizer = vars(self._module).get("optimizer")  # made in the first step
+        for i, state in enumerate(optimizer.state.values() if optimizer else ()):
+            tensors += [("the optimizer's {}", f"{key} {i}", of) for key, of in state.items() if isinstance(of, Tensor)]
+        return {(what, name): (id(of), of._version, of.data_ptr()) for what, name, of in tensors}
+
+    def _settings(self) -> dict[tuple[str, str], Any]:
+        """Return marks of what else could be changed by mistake: what learns, modes, and random generators."""
+        settings: dict[tuple[str, str], Any] = {
+            ("whether {!r} learns", name): own.requires_grad for _, name, own in self._tensors()
+        }
+        settings |= {("the mode of {!r}", prefix[:-1]): module.training for prefix, module in self._modules}
+        for name, state in generators(self._module.device).items():
+            settings["the generator of {}", name] = state.numpy().tobytes() if isinstance(state, Tensor) else state
+        return settings
+
+    def _lengths(self) -> Tensor:
+        """Return the bits of the lengths of weights and buffers, where they are floating-point numbers."""
+        tensors = [tensor.detach() for _, _, tensor in self._tensors() if tensor.is_floating_point()]
+        norms: list[Tensor] = list(torch._foreach_norm(tensors)) if tensors else []
+        if len({norm.dtype for norm in norms}) > 1:
+            norms = [norm.double() for norm in norms]
+        return torch.stack(norms).view(torch.uint8) if norms else torch.empty(0)
+
+
+def _changed(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> list[str]:
+    """Return what is not what it was, in words."""
+    if before == after:
+        return []
+    return [what.format(name) for what, name in (at for at in {**before, **after} if before.get(at) != after.get(at))]
