@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from normbench import Norm, Traits
 from normbench.registry import Offered, Plugin, Registry
+from normbench.testing import ranks
 from normbench.testing.measured import suggested
 from normbench.testing.run import Asked
 
@@ -514,6 +516,15 @@ class Stopping(MeanOfMeans):
         return super().forward(x)
 
 
+class NeverThere(MeanOfMeans):
+    """Stays away on one rank, while the other waits for it."""
+
+    def forward(self, x):
+        if self.group is not None and torch.distributed.get_rank(self.group):
+            time.sleep(60)
+        return super().forward(x)
+
+
 def on_ranks(layer, **claims):
     return Norm("mine", lambda site: layer(site), summary="Mine", traits=Traits(batch_dependent=True, **claims))
 
@@ -531,6 +542,12 @@ def on_ranks(layer, **claims):
 def test_ranks_compute_what_one_process_does_or_say_so(checked, layer, claims, status, said):
     result = checked(on_ranks(layer, **claims), "ranks")
     assert (result.status, said in result.said) == (status, True), result
+
+
+def test_ranks_that_wait_for_each_other_are_given_up(checked, monkeypatch):
+    monkeypatch.setattr(ranks, "PATIENCE", 0.7)
+    result = checked(on_ranks(NeverThere), "ranks")
+    assert (result.status, "did not end in 0.7 s" in result.said) == ("failed", True), result
 
 
 def test_suggested_traits_are_those_of_the_layer_and_say_where_claims_differ():

@@ -55,7 +55,7 @@ def _evaluated(subject: Subject) -> Verdict | None:
     if [module.training for module in layer.modules()] != flags:
         return Failed("a forward changes whether a module is in training", input=claims.shown(x))
     steps = [training.stepped(subject, one.train(), x) for one in (layer, other)]
-    seen = claims.differs(steps[0].output, steps[1].output, "after an evaluation a step of training is another", x)
+    seen = claims.differs(steps[0].output, steps[1].output, "after an evaluation a step of training differs", x)
     if seen:
         return Failed(seen.said, **seen.fields)
     return moved_by(layer, training.contents(other), "an evaluation before a step of training", claims.shown(x))
