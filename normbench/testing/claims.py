@@ -92,14 +92,14 @@ def at_last(subject: Subject, measure: Measure, sizes: Sequence[int] = SIZES) ->
 def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether in training the other samples of a batch reach a sample's output, or its gradient."""
     x = subject.input(samples)
-    whole = stepped(subject, warm(subject, steps), x)
+    whole = stepped(subject, warm(subject, steps, samples), x)
     for changed in (0, samples - 1):
-        seen = _moved_by(subject, warm(subject, steps), x, changed, whole)
+        seen = _moved_by(subject, warm(subject, steps, samples), x, changed, whole)
         if seen:
             return seen
     if draws(subject, 2, 1):
         return None  # those of a batch of another size are others
-    first = stepped(subject, warm(subject, steps), x[: samples // 2], subject.gradient(x)[: samples // 2])
+    first = stepped(subject, warm(subject, steps, samples), x[: samples // 2], subject.gradient(x)[: samples // 2])
     words = "without the other half of the batch, a sample's {} differs"
     return _compared(first, Step(*(one[: samples // 2] for one in whole)), words, x)
 
@@ -107,15 +107,14 @@ def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
 def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether in evaluation the other samples of a batch reach a sample's output."""
     x = subject.input(samples)
-    layer = evaluating(warm(subject, steps))
+    layer = evaluating(warm(subject, steps, samples))
     with torch.no_grad():
         whole = subject.run(layer, x)
         for changed in (0, samples - 1):
             others = [i for i in range(samples) if i != changed]
             output = subject.run(layer, _with_other(subject, x, changed))
-            seen = differs(
-                output[others], whole[others], "one sample changed, and in evaluation another's output moved", x
-            )
+            words = "one sample changed, and in evaluation another's output moved"
+            seen = differs(output[others], whole[others], words, x)
             if seen:
                 return seen
         alone = subject.run(layer, x[:1])
@@ -128,7 +127,7 @@ def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         return None  # what is drawn belongs to places in the batch
     order = torch.randperm(samples, generator=generator(subject.seed, "check", "order"))
     order = order.flip(0) if bool((order == torch.arange(samples)).all()) else order
-    straight, permuted = warm(subject, steps), warm(subject, steps)
+    straight, permuted = warm(subject, steps, samples), warm(subject, steps, samples)
     for step, when in enumerate(("", " in the next step")):
         x = subject.input(samples, draw=step)
         wanted = stepped(subject, straight, x)
@@ -143,8 +142,8 @@ def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
 def eval_differs(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether evaluation computes something else than training from the same state."""
     x = subject.input(samples)
-    output = subject.run(evaluating(warm(subject, steps)), x)
-    wanted = subject.run(warm(subject, steps), x)
+    output = subject.run(evaluating(warm(subject, steps, samples)), x)
+    wanted = subject.run(warm(subject, steps, samples), x)
     return differs(output, wanted, "evaluation gives another output than training, from the same state", x)
 
 
@@ -155,7 +154,7 @@ def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
     other = torch.cat([x[:, :early], subject.input(samples, std=3.0, draw=1)[:, early:]], 1)
     gradient = subject.gradient(x)
     gradient[:, early:] = 0
-    one, two = (stepped(subject, warm(subject, steps), given, gradient) for given in (x, other))
+    one, two = (stepped(subject, warm(subject, steps, samples), given, gradient) for given in (x, other))
     early_one, early_two = (Step(*(tensor[:, :early] for tensor in step)) for step in (one, two))
     seen = _compared(early_two, early_one, "a later token changed, and an earlier one's {} moved", x)
     if seen:

@@ -186,7 +186,7 @@ def _unlike(subject: Subject, x: Tensor) -> Verdict | None:
 
 @check("clock")
 def clock(subject: Subject) -> None:
-    """A layer's clock changes buffers only, in place, by the step's number alone, in a training of one step, too.
+    """A layer's clock changes buffers alone, in place, to what the step's number says, and can do with one step.
 
     Buffers move with the layer, are kept by checkpoints, and need no compiling anew. A training that goes on from a
     checkpoint calls on_step with the next number, and not with those before it.
