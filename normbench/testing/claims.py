@@ -276,9 +276,10 @@ def trains_on(subject: Subject, samples: int, spatial: tuple[int, ...]) -> tuple
 
     It is stuck where no gradient reaches the first sample, but for rounding.
     """
-    x = subject.input(8, spatial=spatial)[:samples]
+    several = subject.input(8, spatial=spatial)  # so that one sample is the first of several
+    x, gradient = several[:samples], subject.gradient(several)[:samples]
     try:
-        step = stepped(subject, made(subject, spatial=spatial), x)
+        step = stepped(subject, made(subject, spatial=spatial), x, gradient)
     except Exception as error:
         return "raises", f"{type(error).__name__}: {in_a_line(error)}"
     if not (step.output.isfinite().all() and step.gradient.isfinite().all()):
