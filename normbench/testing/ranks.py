@@ -134,9 +134,9 @@ def _fork(work: Callable[[int], Trained], folder: str) -> dict[int, tuple[str, A
                             told[key.data] = pickle.loads(received[key.data])
     finally:
         for pid in pids.values():
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, ChildProcessError):  # another thread waits for all children
                 os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                os.waitpid(pid, 0)
     return told
 
 
