@@ -39,6 +39,7 @@ def suggested(
     layouts = [layout for layout in sorted(ALL) if layout in (asked.layouts or norm.layouts)]
     subjects = [Subject(norm, asked.params, cast(Layout, layout), asked.seed) for layout in layouts]
     claimed, named, lines = norm.traits_with(asked.params), {}, []
+    failed: dict[str, list[str]] = {}
     for trait, (measure, agreed) in MEASURES.items():
         declared, found = getattr(claimed, trait), {}
         for subject in subjects:
@@ -46,13 +47,15 @@ def suggested(
                 found[subject.layout] = measure(subject)
             except (NotApplicable, Unsupported):
                 continue
-            except (Exception, Verdict) as error:
-                lines.append(f"{trait} could not be measured ({subject.layout}): {in_a_line(error)}")
+            except Exception as error:
+                kind = "" if isinstance(error, Verdict) else f"{type(error).__name__}: "
+                failed.setdefault(f"({subject.layout}): {kind}{in_a_line(error)}", []).append(trait)
         named[trait] = agreed([value for value, _ in found.values()]) if found else declared
         if named[trait] != declared:
             lines.append(_differs(trait, declared, named[trait], found))
     yield _written(Traits(**named))
     yield from lines
+    yield from (f"{', '.join(traits)} could not be measured {why}" for why, traits in failed.items())
 
 
 def _differs(trait: str, declared: Any, value: Any, found: Mapping[Layout, Found]) -> str:

@@ -6,8 +6,10 @@ import os
 import pickle
 import selectors
 import signal
+import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -116,7 +118,9 @@ def _fork(work: Callable[[int], Trained], folder: str) -> dict[int, tuple[str, A
         with selectors.DefaultSelector() as selector, ExitStack() as pipes:
             for rank in range(RANKS):
                 reader, writer = os.pipe()
-                pids[rank] = os.fork() or _be(rank, work, folder, writer)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which a rank does without
+                    pids[rank] = os.fork() or _be(rank, work, folder, writer)
                 os.close(writer)
                 selector.register(pipes.enter_context(os.fdopen(reader, "rb", 0)), selectors.EVENT_READ, rank)
             while selector.get_map() and (left := end - time.monotonic()) > 0:
@@ -130,18 +134,18 @@ def _fork(work: Callable[[int], Trained], folder: str) -> dict[int, tuple[str, A
                             told[key.data] = pickle.loads(received[key.data])
     finally:
         for pid in pids.values():
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, ChildProcessError):  # another thread waits for all children
                 os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                os.waitpid(pid, 0)
     return told
 
 
 def _be(rank: int, work: Callable[[int], Trained], folder: str, writer: int) -> int:
     """Be a rank: join the group, work, send the result, and end, whatever comes."""
     try:
-        signal.alarm(int(2 * PATIENCE))  # where who forked it is gone
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+        signal.alarm(int(2 * PATIENCE) + 1)  # where the process that forked it is gone
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         untyped: Any = dist
         store = untyped.FileStore(f"{folder}/ranks", RANKS)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=WAITS))

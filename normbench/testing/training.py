@@ -93,7 +93,7 @@ def warm(subject: Subject, steps: int = WARM, samples: int = 8, **named: Any) ->
     """Return a layer that has been trained for some steps, told of the next: two of the same arguments are alike."""
     layer = made(subject, **named)
     dtype = named.get("dtype", torch.float32)
-    first = STEPS - 1 - steps if getattr(subject, "late", False) else 0
+    first = STEPS - 1 - steps if isinstance(subject, Altered) and subject.late else 0
     for step in range(steps):
         told(layer, "on_step", first + step, STEPS)
         stepped(subject, layer, subject.input(samples, mean=0.5, std=1.5, draw=100 + step, dtype=dtype))

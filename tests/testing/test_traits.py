@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from normbench import Norm, Traits
 from normbench.registry import Offered, Plugin, Registry
+from normbench.testing import ranks
 from normbench.testing.measured import suggested
 from normbench.testing.run import Asked
 
@@ -350,6 +352,13 @@ class MovesWeights(Clocked):
             self.gain.mul_(0.5)
 
 
+class LosesScaleInvariance(Clocked):
+    """Blends its input in, late in the training."""
+
+    def forward(self, x):
+        return self.share * x + functional.rms_norm(x, x.shape[1:])
+
+
 class LeavesTrainingBefore(Layer):
     def before_evaluation(self):
         self.eval()
@@ -391,6 +400,7 @@ BROKEN = [
     ("invariance", claiming(nn.LayerNorm, centres=True), ("NC",), "added to a channel", "(8, 8)", "centres=False"),
     ("invariance", claiming(CentredByDetached, centres=True), ("NC",), "a bias before it", "(8, 8)", "centres=False"),
     ("invariance", claiming(WithOwnScale, True, **LAYER_NORM), ("NC",), "wrapped weights", "", "scale_invariant=False"),
+    ("invariance", claiming(LosesScaleInvariance, **LAYER_NORM), ("NC",), "times 4", "", "scale_invariant=False"),
     ("causal", claiming(OverTokens), ("NLC",), "earlier one's output", "(2, 5, 8)", "mixes_positions=True"),
     ("causal", claiming(BackFromLater), ("NLC",), "reaches a later token", "(2, 5, 8)", "mixes_positions=True"),
     ("few values", claiming(Silent), ("NC",), "gradient of its input is 0", "(1, 8)", 'batch_size_1="no"'),
@@ -514,6 +524,15 @@ class Stopping(MeanOfMeans):
         return super().forward(x)
 
 
+class NeverThere(MeanOfMeans):
+    """Stays away on one rank, while the other waits for it."""
+
+    def forward(self, x):
+        if self.group is not None and torch.distributed.get_rank(self.group):
+            time.sleep(60)
+        return super().forward(x)
+
+
 def on_ranks(layer, **claims):
     return Norm("mine", lambda site: layer(site), summary="Mine", traits=Traits(batch_dependent=True, **claims))
 
@@ -533,16 +552,54 @@ def test_ranks_compute_what_one_process_does_or_say_so(checked, layer, claims, s
     assert (result.status, said in result.said) == (status, True), result
 
 
-def test_suggested_traits_are_those_of_the_layer_and_say_where_claims_differ():
-    claims = {**BATCH_NORM, "centres": False, "state": ("running_mean",)}
-    norm = Norm(
-        "mine", lambda site: nn.BatchNorm2d(site.channels), summary="M", layouts={"NCHW"}, traits=Traits(**claims)
+def test_a_fused_layer_is_measured_with_its_activation(checked):
+    def fused(site):
+        return nn.Sequential(nn.BatchNorm1d(site.channels), nn.ReLU()) if site.activation else Layer(site.channels)
+
+    norm = Norm("mine", fused, summary="Mine", placement="fused", traits=Traits(**BATCH_NORM))
+    assert [checked(norm, check).status for check in ("batch", "invariance", "state")] == ["passed"] * 3
+
+
+def test_ranks_that_wait_for_each_other_are_given_up(checked, monkeypatch):
+    monkeypatch.setattr(ranks, "PATIENCE", 0.7)
+    result = checked(on_ranks(NeverThere), "ranks")
+    assert (result.status, "did not end in 0.7 s" in result.said) == ("failed", True), result
+
+
+class NoEvaluation(Layer):
+    def forward(self, x):
+        if not self.training:
+            raise RuntimeError("not now")
+        return super().forward(x)
+
+
+@pytest.fixture
+def suggestion():
+    """Return a function that returns the traits that are suggested for a norm, and the lines that follow."""
+
+    def suggest(norm):
+        registry = Registry(norms={"mine": Offered(norm, Plugin("mine", "mine"))})
+        asked = Asked(kind="norm", name="mine", layouts=("NC",))
+        written, *lines = suggested(asked, registry=registry, device="cpu", data_dir=Path())
+        return eval(written), lines
+
+    return suggest
+
+
+def test_suggested_traits_are_those_of_the_layer_and_say_where_claims_differ(suggestion):
+    norm = claiming(nn.BatchNorm1d, **{**BATCH_NORM, "eval_differs": False, "scale_invariant": False})
+    assert suggestion(norm) == (
+        Traits(**BATCH_NORM),
+        [
+            "declared scale_invariant=False, measured True",
+            "declared eval_differs=False, measured True: evaluation gives another output than training, from the same "
+            "state (NC at (2, 8))",
+        ],
     )
-    registry = Registry(norms={"mine": Offered(norm, Plugin("mine", "mine"))})
-    written, *lines = suggested(Asked(kind="norm", name="mine"), registry=registry, device="cpu", data_dir=Path())
-    assert eval(written) == Traits(**BATCH_NORM)
-    assert lines == [
-        "declared state=('running_mean',), measured ('running_mean', 'running_var', 'num_batches_tracked'): "
-        "training moves running_mean, running_var, num_batches_tracked (NCHW)",
-        "declared centres=False, measured True",
-    ]
+
+
+def test_what_can_not_be_measured_is_said_and_suggested_as_it_is_declared(suggestion):
+    assert suggestion(claiming(NoEvaluation, eval_differs=True)) == (
+        Traits(eval_differs=True),
+        ["eval_differs, eval_batch_dependent could not be measured (NC): RuntimeError: not now"],
+    )

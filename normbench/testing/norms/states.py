@@ -55,7 +55,7 @@ def _evaluated(subject: Subject) -> Verdict | None:
     if [module.training for module in layer.modules()] != flags:
         return Failed("a forward changes whether a module is in training", input=claims.shown(x))
     steps = [training.stepped(subject, one.train(), x) for one in (layer, other)]
-    seen = claims.differs(steps[0].output, steps[1].output, "after an evaluation a step of training is another", x)
+    seen = claims.differs(steps[0].output, steps[1].output, "after an evaluation a step of training differs", x)
     if seen:
         return Failed(seen.said, **seen.fields)
     return moved_by(layer, training.contents(other), "an evaluation before a step of training", claims.shown(x))
@@ -186,7 +186,7 @@ def _unlike(subject: Subject, x: Tensor) -> Verdict | None:
 
 @check("clock")
 def clock(subject: Subject) -> None:
-    """A layer's clock changes buffers only, in place, by the step's number alone, in a training of one step, too.
+    """A layer's clock changes buffers alone, in place, to what the step's number says, and can do with one step.
 
     Buffers move with the layer, are kept by checkpoints, and need no compiling anew. A training that goes on from a
     checkpoint calls on_step with the next number, and not with those before it.

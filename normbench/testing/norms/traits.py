@@ -36,8 +36,8 @@ def dependence(subject: Subject, trait: str, measure: Measure, sizes: Sequence[i
 def batch(subject: Subject) -> None:
     """In training a sample's output and gradient depend on the other samples and on their order as the traits say.
 
-    The order of a batch is random, and its size the recipe's: what depends on them is another layer at another batch
-    size, on several devices, and where samples are accumulated. Boards group norms by it.
+    The order of a batch is random, and its size the recipe's. A layer that depends on them computes something else at
+    another batch size, on several devices, and where samples are accumulated.
     """
     judged(
         dependence(subject, "batch_dependent", claims.batch_dependent),
@@ -47,7 +47,7 @@ def batch(subject: Subject) -> None:
 
 @check("invariance")
 def invariance(subject: Subject) -> None:
-    """A rescaled input, or a constant added to one channel, changes what the traits say, up to eps.
+    """What a norm claims with `scale_invariant` and `centres` holds, up to eps, for values and for gradients.
 
     Where a layer claims that it centres, the bias before it is dropped. Where it claims that it is scale-invariant, the
     gradient of the weights before it is orthogonal to them, and their norm sets the rate at which they learn. With
@@ -162,7 +162,7 @@ def _alone(subject: Subject, spatial: tuple[int, ...], may: bool, less: str, mor
     of_several, why = claims.trains_on(subject, 8, spatial)
     if of_several != "trains":
         stuck = of_several == "is stuck"
-        words = f"with one value in each group {why}, at any batch size: raise normbench.Unsupported as it is built"
+        words = f"with so few values a group {why}, at any batch size: raise normbench.Unsupported as it is built"
         return Advice(words, input=str(subject.shape(8, spatial=spatial))) if stuck else None
     if may:
         return Failed(f"at batch size 1 {said}", input=shape, declare=f"Traits(batch_size_1={less})")
