@@ -274,8 +274,8 @@ class InfiniteRoot(BatchNormed):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (NoEps, "its output and the gradient of its input and the gradient of weight is not finite"),
-        (InfiniteRoot, "the gradient of its input is not finite"),
+        (NoEps, "not finite: its output, the gradient of its input, the gradient of weight"),
+        (InfiniteRoot, "not finite: the gradient of its input"),
     ],
 )
 def test_a_dead_channel_that_ends_a_training(checked, module, said):
@@ -380,6 +380,17 @@ def test_what_half_precision_costs_is_advice(checked):
 @pytest.mark.parametrize("module", [nn.BatchNorm1d, lambda channels: nn.RMSNorm(channels, eps=1e-6)])
 def test_torchs_layers_have_all_types(checked, module):
     assert checked(module, "dtypes").status in ("passed", "advice")
+
+
+class Noisy(Scaled):
+    def normalized(self, x):
+        return x + torch.randn_like(x) if self.training else x
+
+
+@pytest.mark.parametrize("check", ["moments", "dtypes", "extremes", "not finite", "gradient", "linear gradient"])
+def test_a_layer_that_draws(checked, check):
+    noisy = Norm("mine", lambda site: Noisy(site.channels), summary="M", traits=Traits(draws=True))
+    assert checked(noisy, check).status in ("passed", "advice")
 
 
 class Counting(BatchNormed):

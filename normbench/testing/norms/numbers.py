@@ -56,8 +56,11 @@ def drawn(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None 
 def made(
     subject: Subject, dtype: torch.dtype, parameters: Parameters, spatial: tuple[int, ...] | None = None
 ) -> nn.Module:
-    """Return a new layer of a type, with these values of its parameters."""
-    layer = subject.layer(spatial=spatial, dtype=dtype)
+    """Return a new layer of a type, with these values of its parameters.
+
+    One that draws is in evaluation, where it does not: in another type it would draw other numbers.
+    """
+    layer = subject.layer(spatial=spatial, dtype=dtype).train(not subject.traits.draws)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             parameter.copy_(parameters[name])
@@ -82,8 +85,8 @@ class Exact:
 
     Twenty units in the last place are allowed, of a mean too that is taken from each value, and ten times what
     rounding the input moves. The gradient of two values that a layer normalizes is a difference of numbers that are
-    nearly equal, and nothing of that is seen in how it moves: it is compared where the mean is 0, and a thousandth of
-    what the output's gradient could become is allowed beside.
+    nearly equal, and nothing of that is seen in how it moves: where the mean is 0 a thousandth of what the
+    output's gradient could become is allowed beside, and elsewhere all that is finite.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class Exact:
             for name, wanted in self.wanted.items()
         }
         for name in (name for name in self.allowed if name.startswith("the gradient of ")):
-            self.allowed[name] += 1e4 * rounding * largest(gradient) / std if mean == 0 else math.inf
+            self.allowed[name] += 1e4 * rounding * largest(gradient) / std if mean == 0 else torch.finfo(x.dtype).max
 
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
@@ -276,11 +279,6 @@ def many_values(subject: Subject) -> None:
         raise Advice("in float16 a sum or a count seems to be too large: its output is not near", input=shown(x))
 
 
-def named(dtype: torch.dtype) -> str:
-    """Return the name of a type, without `torch.`."""
-    return str(dtype).removeprefix("torch.")
-
-
 @check("extremes")
 def extremes(subject: Subject) -> None:
     """A constant, as a dead channel is one, gives finite outputs and gradients.
@@ -293,7 +291,7 @@ def extremes(subject: Subject) -> None:
         x = torch.full_like(subject.input(), value)
         broken = _not_finite(subject, x)
         if broken:
-            raise Failed(f"{' and '.join(broken)} is not finite", input=shown(x, f"all {value:g}"))
+            raise Failed(f"not finite: {', '.join(broken)}", input=shown(x, f"all {value:g}"))
     _check_constant(subject)
     normal, outlier = subject.input(), subject.input()
     outlier.view(-1)[0] = 1e10
@@ -303,7 +301,7 @@ def extremes(subject: Subject) -> None:
         "an outlier of 1e10": outlier,
         "numbers around 1e30": normal * 1e30,
     }
-    said = [f"{' and '.join(broken)} at {name}" for name, x in found.items() if (broken := _not_finite(subject, x))]
+    said = [f"{', '.join(broken)} at {name}" for name, x in found.items() if (broken := _not_finite(subject, x))]
     if said:
         raise Advice(f"not finite: {'; '.join(said)}", input=shown(normal))
 
