@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import GRADIENT, OUTPUT, Exact, computed, drawn, made, shown, shrunk
+from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shown, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off
 from normbench.texts import in_a_line
@@ -43,7 +43,7 @@ def _check_module(subject: Subject, dtype: torch.dtype, samples: int) -> None:
     parameters, x = drawn(subject, dtype), subject.input(samples, dtype=dtype)
     gradient = subject.gradient(x)
     found = computed(subject, made(subject, dtype, parameters), x, gradient)
-    for name in (name for name in (OUTPUT, GRADIENT) if name in found):
+    for name in (name for name in (OUTPUT, EVALUATED, GRADIENT) if name in found):
         if found[name].dtype != dtype:
             given = shown(x, f"layer and input in {_named(dtype)}")
             raise Failed(f"{name} is {_named(found[name].dtype)}", input=given)
@@ -64,10 +64,11 @@ def _check_autocast(subject: Subject, samples: int) -> None:
         layer = made(subject, torch.float32, parameters)
         with torch.autocast("cpu", torch.bfloat16):
             found = computed(subject, layer, given, gradient)
-        dtype, said = found[OUTPUT].dtype, f"autocast to bfloat16, input in {_named(given.dtype)}"
-        if dtype not in (torch.bfloat16, torch.float32):
-            raise Failed(f"{OUTPUT} is {_named(dtype)}", input=shown(x, said))
-        exact.check({OUTPUT: found[OUTPUT]}, "under autocast", x, said)
+        said = f"autocast to bfloat16, input in {_named(given.dtype)}"
+        for name in (OUTPUT, EVALUATED):
+            if found[name].dtype not in (torch.bfloat16, torch.float32):
+                raise Failed(f"{name} is {_named(found[name].dtype)}", input=shown(x, said))
+            exact.check({name: found[name]}, "under autocast", x, said)
 
 
 def _mixed(subject: Subject, dtype: torch.dtype) -> str:

@@ -18,6 +18,7 @@ from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
 INPUT, OUTPUT, GRADIENT = "its input", "its output", "the gradient of its input"
+EVALUATED = "its output in evaluation"
 #: How many values a channel has where there are many: above the largest number of half precision.
 MANY = 70_000
 SPACIOUS: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (10_000,), "NCHW": (100, 100), "NLC": (10_000,)}
@@ -68,7 +69,10 @@ def made(
 
 
 def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Return a layer's output, its buffers after that, and the gradients of its input and parameters, by name."""
+    """Return by name what a layer gives in a training step and in evaluation after it.
+
+    These are its output, its buffers, the gradients of its input and its parameters, and its output in evaluation.
+    """
     x = x.detach().requires_grad_()
     output = subject.run(layer, x)
     found = {OUTPUT: output.detach()}
@@ -77,6 +81,8 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
         leaves = {INPUT: x, **{name: one for name, one in layer.named_parameters() if one.requires_grad}}
         toward = torch.autograd.grad(output, list(leaves.values()), gradient.to(output.dtype), allow_unused=True)
         found |= {f"the gradient of {name}": one for name, one in zip(leaves, toward, strict=True) if one is not None}
+    with torch.no_grad():
+        found[EVALUATED] = subject.run(layer.eval(), x)
     return found
 
 
@@ -302,6 +308,8 @@ def extremes(subject: Subject) -> None:
         "numbers around 1e30": normal * 1e30,
     }
     said = [f"{', '.join(broken)} at {name}" for name, x in found.items() if (broken := _not_finite(subject, x))]
+    broken = _not_finite(subject, normal, empty=True)
+    said += [f"{', '.join(broken)} where all parameters are 0"] if broken else []
     if said:
         raise Advice(f"not finite: {'; '.join(said)}", input=shown(normal))
 
@@ -317,10 +325,17 @@ def _check_constant(subject: Subject) -> None:
             raise Failed(said, input=shown(zeros, "all 1"), off=off(ones, none), declare="Traits(centres=False)")
 
 
-def _not_finite(subject: Subject, x: Tensor) -> list[str]:
-    """Return what a layer gives for an input that is not finite; nothing where it refuses the input."""
+def _not_finite(subject: Subject, x: Tensor, *, empty: bool = False) -> list[str]:
+    """Return what is not finite of what a layer, all its parameters 0 if `empty`, gives for an input; [] if it refuses.
+
+    Zeros are what a branch, or a linear whose weight is normalized, may begin with.
+    """
+    layer = subject.moved(subject.layer())
+    with torch.no_grad():
+        for parameter in layer.parameters() if empty else ():
+            parameter.zero_()
     try:
-        found = computed(subject, subject.moved(subject.layer()), x, subject.gradient(x))
+        found = computed(subject, layer, x, subject.gradient(x))
     except Exception:
         return []
     return [name for name, one in found.items() if not one.isfinite().all()]
