@@ -235,6 +235,24 @@ class Initialized(nn.Module):
         return x * self.weight
 
 
+class Rough(nn.Module):
+    """Computes in steps, between which no differences settle, and has a gain whose gradient is wrong."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x):
+        steps = 1e-6 * torch.round(x * 1e6)
+        return (x + (steps - x).detach()) * self.weight.detach()
+
+
+def test_differences_that_do_not_settle_hide_no_wrong_gradient(checked):
+    result = checked(Rough, "gradient")
+    assert result.status == "failed"
+    assert "the gradient of weight is not that" in result.said
+
+
 SOUND = [
     nn.BatchNorm1d,
     nn.LayerNorm,

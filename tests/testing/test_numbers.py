@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from normbench import Norm, Traits
 from normbench.testing.kit import checks
@@ -274,8 +275,8 @@ class InfiniteRoot(BatchNormed):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (NoEps, "its output and the gradient of its input and the gradient of weight is not finite"),
-        (InfiniteRoot, "the gradient of its input is not finite"),
+        (NoEps, "not finite: its output, the gradient of its input, the gradient of weight, its output in evaluation"),
+        (InfiniteRoot, "not finite: the gradient of its input"),
     ],
 )
 def test_a_dead_channel_that_ends_a_training(checked, module, said):
@@ -295,6 +296,13 @@ def test_numbers_that_float32_cannot_square_are_advice(checked):
     result = checked(nn.LayerNorm, "extremes")
     assert result.status == "advice"
     assert "numbers around 1e30" in result.said
+
+
+def test_a_weight_of_zeros_that_is_normalized_is_advice(checked):
+    wrapped = Norm("mine", lambda site, module: parametrizations.weight_norm(module), summary="M", placement="weight")
+    result = checked(wrapped, "extremes")
+    assert result.status == "advice"
+    assert result.said.endswith("where all parameters are 0")
 
 
 class Hiding(Scaled):
@@ -341,6 +349,11 @@ class Promoting(BatchNormed):
         return super().forward(x.float())
 
 
+class PromotingInEvaluation(BatchNormed):
+    def forward(self, x):
+        return super().forward(x if self.training else x.float())
+
+
 class HalfOfAutocast(BatchNormed):
     def forward(self, x):
         return super().forward(x).half() if torch.is_autocast_enabled("cpu") else super().forward(x)
@@ -360,6 +373,7 @@ class SquaredInHalf(Scaled):
     ("module", "said", "given"),
     [
         (Promoting, "its output is float32", "layer and input in bfloat16"),
+        (PromotingInEvaluation, "its output in evaluation is float32", "layer and input in bfloat16"),
         (CrudeInHalf, "in bfloat16 its output is not what it gives in float64", "(2, 8)"),
         (HalfOfAutocast, "its output is float16", "autocast to bfloat16, input in bfloat16"),
     ],
@@ -380,6 +394,17 @@ def test_what_half_precision_costs_is_advice(checked):
 @pytest.mark.parametrize("module", [nn.BatchNorm1d, lambda channels: nn.RMSNorm(channels, eps=1e-6)])
 def test_torchs_layers_have_all_types(checked, module):
     assert checked(module, "dtypes").status in ("passed", "advice")
+
+
+class Noisy(Scaled):
+    def normalized(self, x):
+        return x + torch.randn_like(x) if self.training else x
+
+
+@pytest.mark.parametrize("check", ["moments", "dtypes", "extremes", "not finite", "gradient", "linear gradient"])
+def test_a_layer_that_draws(checked, check):
+    noisy = Norm("mine", lambda site: Noisy(site.channels), summary="M", traits=Traits(draws=True))
+    assert checked(noisy, check).status in ("passed", "advice")
 
 
 class Counting(BatchNormed):

@@ -8,7 +8,7 @@ from torch import Tensor
 from normbench.contract import Unsupported
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject
+from normbench.testing.subject import Subject, off
 
 #: The numbers of channels that are tried.
 CHANNELS = (1, 3, 8, 64)
@@ -30,7 +30,7 @@ def builds(subject: Subject) -> None:
         raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {subject.layout}")
     x = subject.input()
     left_out, given = (one.run(one.layer(), x) for one in (subject, subject.with_params(**subject.every_param)))
-    if not torch.equal(left_out.isnan(), given.isnan()) or not torch.equal(left_out.nan_to_num(), given.nan_to_num()):
+    if off(left_out, given):
         raise Failed("with every parameter given at its default it computes something else", input=f"{tuple(x.shape)}")
 
 

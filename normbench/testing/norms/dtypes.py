@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import GRADIENT, OUTPUT, Exact, computed, drawn, made, named, shown, shrunk
+from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shown, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off
 from normbench.texts import in_a_line
@@ -33,17 +33,22 @@ def dtypes(subject: Subject) -> None:
         raise Advice("; ".join(advice))
 
 
+def _named(dtype: torch.dtype) -> str:
+    """Return the name of a type, without `torch.`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _check_module(subject: Subject, dtype: torch.dtype, samples: int) -> None:
     """Raise `Failed` where a layer of a type gives another type, or numbers that are not near."""
     parameters, x = drawn(subject, dtype), subject.input(samples, dtype=dtype)
     gradient = subject.gradient(x)
     found = computed(subject, made(subject, dtype, parameters), x, gradient)
-    for name in (name for name in (OUTPUT, GRADIENT) if name in found):
+    for name in (name for name in (OUTPUT, EVALUATED, GRADIENT) if name in found):
         if found[name].dtype != dtype:
-            given = shown(x, f"layer and input in {named(dtype)}")
-            raise Failed(f"{name} is {named(found[name].dtype)}", input=given)
+            given = shown(x, f"layer and input in {_named(dtype)}")
+            raise Failed(f"{name} is {_named(found[name].dtype)}", input=given)
     if dtype != torch.float64:
-        _exact(subject, x, gradient, parameters).check(found, f"in {named(dtype)}", x, "")
+        _exact(subject, x, gradient, parameters).check(found, f"in {_named(dtype)}", x, "")
 
 
 def _exact(subject: Subject, x: Tensor, gradient: Tensor, parameters: dict[str, Tensor]) -> Exact:
@@ -59,10 +64,11 @@ def _check_autocast(subject: Subject, samples: int) -> None:
         layer = made(subject, torch.float32, parameters)
         with torch.autocast("cpu", torch.bfloat16):
             found = computed(subject, layer, given, gradient)
-        dtype, said = found[OUTPUT].dtype, f"autocast to bfloat16, input in {named(given.dtype)}"
-        if dtype not in (torch.bfloat16, torch.float32):
-            raise Failed(f"{OUTPUT} is {named(dtype)}", input=shown(x, said))
-        exact.check({OUTPUT: found[OUTPUT]}, "under autocast", x, said)
+        said = f"autocast to bfloat16, input in {_named(given.dtype)}"
+        for name in (OUTPUT, EVALUATED):
+            if found[name].dtype not in (torch.bfloat16, torch.float32):
+                raise Failed(f"{name} is {_named(found[name].dtype)}", input=shown(x, said))
+            exact.check({name: found[name]}, "under autocast", x, said)
 
 
 def _mixed(subject: Subject, dtype: torch.dtype) -> str:
@@ -76,12 +82,12 @@ def _mixed(subject: Subject, dtype: torch.dtype) -> str:
     try:
         output = subject.run(made(subject, torch.float32, parameters), x).detach()
     except Exception as error:
-        return f"in float32 it refuses an input in {named(dtype)}: {in_a_line(error)}"
-    given = shown(x, f"layer in float32, input in {named(dtype)}")
+        return f"in float32 it refuses an input in {_named(dtype)}: {in_a_line(error)}"
+    given = shown(x, f"layer in float32, input in {_named(dtype)}")
     if output.dtype not in (dtype, torch.float32):
-        raise Failed(f"{OUTPUT} is {named(output.dtype)}", input=given)
-    _exact(subject, x, subject.gradient(x), parameters).check({OUTPUT: output}, f"of {named(dtype)}", x, given)
-    return f"in float32 it makes float32 of {named(dtype)}" if output.dtype != dtype else ""
+        raise Failed(f"{OUTPUT} is {_named(output.dtype)}", input=given)
+    _exact(subject, x, subject.gradient(x), parameters).check({OUTPUT: output}, f"of {_named(dtype)}", x, given)
+    return f"in float32 it makes float32 of {_named(dtype)}" if output.dtype != dtype else ""
 
 
 def _large(subject: Subject) -> str:

@@ -116,21 +116,21 @@ def _difference(
 
 
 class _Verdict(NamedTuple):
-    """What finite differences say of a gradient: nothing where they never settled."""
+    """What finite differences say of a gradient, None where they did not settle, and the input that shows it."""
 
     difference: _Difference | None
     x: Tensor
 
 
 def _verdict(tries: Iterable[tuple[_Difference | None, Tensor]]) -> _Verdict:
-    """Return the first difference that agrees, else the last that settled: one that is off has to be seen twice."""
-    settled, x = None, torch.empty(0)
+    """Return the first difference that agrees, or the second that does not: one that is off has to be seen twice."""
+    wrong, x = False, torch.empty(0)
     for difference, x in tries:
         if difference is not None:
-            if settled or difference.agrees:
+            if wrong or difference.agrees:
                 return _Verdict(difference, x)
-            settled = difference
-    return _Verdict(settled, x)
+            wrong = True
+    return _Verdict(None, x)
 
 
 def _input(subject: Subject, samples: int, draw: int) -> Tensor:
@@ -203,9 +203,15 @@ def _check_gradients(subject: Subject, *, training: bool) -> None:
             declare = 'Traits(gradient="own")' if claim == "exact" else ""
             raise Failed(said, input=shown(x), off=difference.off, allowed=difference.allowed, declare=declare)
 
+    advice = None
     for name in names:
         if name != INPUT or claim == "exact":
-            shrunk(lambda samples, name=name: test(samples, name))  # type: ignore[misc]
+            try:
+                shrunk(lambda samples, name=name: test(samples, name))  # type: ignore[misc]
+            except Advice as said:  # the next may fail
+                advice = said
+    if advice:
+        raise advice
 
 
 def _check_own(subject: Subject) -> None:

@@ -18,6 +18,7 @@ from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
 INPUT, OUTPUT, GRADIENT = "its input", "its output", "the gradient of its input"
+EVALUATED = "its output in evaluation"
 #: How many values a channel has where there are many: above the largest number of half precision.
 MANY = 70_000
 SPACIOUS: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (10_000,), "NCHW": (100, 100), "NLC": (10_000,)}
@@ -56,8 +57,11 @@ def drawn(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None 
 def made(
     subject: Subject, dtype: torch.dtype, parameters: Parameters, spatial: tuple[int, ...] | None = None
 ) -> nn.Module:
-    """Return a new layer of a type, with these values of its parameters."""
-    layer = subject.layer(spatial=spatial, dtype=dtype)
+    """Return a new layer of a type, with these values of its parameters.
+
+    One that draws is in evaluation, where it does not: in another type it would draw other numbers.
+    """
+    layer = subject.layer(spatial=spatial, dtype=dtype).train(not subject.traits.draws)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             parameter.copy_(parameters[name])
@@ -65,7 +69,10 @@ def made(
 
 
 def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Return a layer's output, its buffers after that, and the gradients of its input and parameters, by name."""
+    """Return by name what a layer gives in a training step and in evaluation after it.
+
+    These are its output, its buffers, the gradients of its input and its parameters, and its output in evaluation.
+    """
     x = x.detach().requires_grad_()
     output = subject.run(layer, x)
     found = {OUTPUT: output.detach()}
@@ -74,6 +81,8 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
         leaves = {INPUT: x, **{name: one for name, one in layer.named_parameters() if one.requires_grad}}
         toward = torch.autograd.grad(output, list(leaves.values()), gradient.to(output.dtype), allow_unused=True)
         found |= {f"the gradient of {name}": one for name, one in zip(leaves, toward, strict=True) if one is not None}
+    with torch.no_grad():
+        found[EVALUATED] = subject.run(layer.eval(), x)
     return found
 
 
@@ -82,8 +91,8 @@ class Exact:
 
     Twenty units in the last place are allowed, of a mean too that is taken from each value, and ten times what
     rounding the input moves. The gradient of two values that a layer normalizes is a difference of numbers that are
-    nearly equal, and nothing of that is seen in how it moves: it is compared where the mean is 0, and a thousandth of
-    what the output's gradient could become is allowed beside.
+    nearly equal, and nothing of that is seen in how it moves: where the mean is 0 a thousandth of what the
+    output's gradient could become is allowed beside, and elsewhere all that is finite.
     """
 
     def __init__(
@@ -108,7 +117,7 @@ class Exact:
             for name, wanted in self.wanted.items()
         }
         for name in (name for name in self.allowed if name.startswith("the gradient of ")):
-            self.allowed[name] += 1e4 * rounding * largest(gradient) / std if mean == 0 else math.inf
+            self.allowed[name] += 1e4 * rounding * largest(gradient) / std if mean == 0 else torch.finfo(x.dtype).max
 
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
@@ -276,11 +285,6 @@ def many_values(subject: Subject) -> None:
         raise Advice("in float16 a sum or a count seems to be too large: its output is not near", input=shown(x))
 
 
-def named(dtype: torch.dtype) -> str:
-    """Return the name of a type, without `torch.`."""
-    return str(dtype).removeprefix("torch.")
-
-
 @check("extremes")
 def extremes(subject: Subject) -> None:
     """A constant, as a dead channel is one, gives finite outputs and gradients.
@@ -293,7 +297,7 @@ def extremes(subject: Subject) -> None:
         x = torch.full_like(subject.input(), value)
         broken = _not_finite(subject, x)
         if broken:
-            raise Failed(f"{' and '.join(broken)} is not finite", input=shown(x, f"all {value:g}"))
+            raise Failed(f"not finite: {', '.join(broken)}", input=shown(x, f"all {value:g}"))
     _check_constant(subject)
     normal, outlier = subject.input(), subject.input()
     outlier.view(-1)[0] = 1e10
@@ -303,7 +307,9 @@ def extremes(subject: Subject) -> None:
         "an outlier of 1e10": outlier,
         "numbers around 1e30": normal * 1e30,
     }
-    said = [f"{' and '.join(broken)} at {name}" for name, x in found.items() if (broken := _not_finite(subject, x))]
+    said = [f"{', '.join(broken)} at {name}" for name, x in found.items() if (broken := _not_finite(subject, x))]
+    broken = _not_finite(subject, normal, empty=True)
+    said += [f"{', '.join(broken)} where all parameters are 0"] if broken else []
     if said:
         raise Advice(f"not finite: {'; '.join(said)}", input=shown(normal))
 
@@ -319,10 +325,17 @@ def _check_constant(subject: Subject) -> None:
             raise Failed(said, input=shown(zeros, "all 1"), off=off(ones, none), declare="Traits(centres=False)")
 
 
-def _not_finite(subject: Subject, x: Tensor) -> list[str]:
-    """Return what a layer gives for an input that is not finite; nothing where it refuses the input."""
+def _not_finite(subject: Subject, x: Tensor, *, empty: bool = False) -> list[str]:
+    """Return what is not finite of what a layer, all its parameters 0 if `empty`, gives for an input; [] if it refuses.
+
+    Zeros are what a branch, or a linear whose weight is normalized, may begin with.
+    """
+    layer = subject.moved(subject.layer())
+    with torch.no_grad():
+        for parameter in layer.parameters() if empty else ():
+            parameter.zero_()
     try:
-        found = computed(subject, subject.moved(subject.layer()), x, subject.gradient(x))
+        found = computed(subject, layer, x, subject.gradient(x))
     except Exception:
         return []
     return [name for name, one in found.items() if not one.isfinite().all()]
