@@ -65,8 +65,8 @@ def next_batch(subject: Subject) -> None:
     events: dict[str, Callable[[nn.Module], object]] = {
         "a larger batch": nn.Module.train,  # the first step has one
         "an evaluation of a larger batch": lambda layer: _evaluated(subject, layer, subject.input(12, draw=2)),
-        "a batch that raised": lambda layer: _raised(subject, layer),
-        "a batch of nan that was skipped": lambda layer: gradients(subject, layer, subject.input(8) * torch.nan),
+        "a batch that raised": lambda layer: _skipped(subject, layer, subject.input(8, subject.channels + 1)),
+        "a batch of nan that was skipped": lambda layer: _skipped(subject, layer, subject.input(8) * torch.nan),
     }
     x = subject.input(4)
     for name, event in events.items():
@@ -91,9 +91,9 @@ def _evaluated(subject: Subject, layer: nn.Module, x: Tensor) -> None:
         subject.run(layer.eval(), x)
 
 
-def _raised(subject: Subject, layer: nn.Module) -> None:
+def _skipped(subject: Subject, layer: nn.Module, x: Tensor) -> None:
     with suppress(Exception):
-        gradients(subject, layer, subject.input(8, subject.channels + 1))
+        gradients(subject, layer, x)
 
 
 def _with_state_of(subject: Subject, layer: nn.Module) -> nn.Module:
