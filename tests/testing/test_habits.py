@@ -422,6 +422,7 @@ SOUND = [
                    placement="weight"),
     normbench.Norm("spectral", lambda site, module: nn.utils.parametrizations.spectral_norm(module), summary="S",
                    placement="weight"),
+    normbench.Norm("fused", lambda site: nn.PReLU(site.channels), summary="F", placement="fused"),
     normbench.Norm("dropping", lambda site: nn.Dropout(0.3), summary="D", traits=normbench.Traits(draws=True)),
 ]  # fmt: skip
 HABITS = ["copies", "two layers", "parameters", "moves", "hooks", "input", "next batch", "twice", "repeats"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,6 +22,7 @@ from normbench.testing.steps import (
     state,
     step,
     tell,
+    with_state_of,
 )
 from normbench.testing.subject import Subject
 
@@ -74,7 +74,7 @@ def next_batch(subject: Subject) -> None:
         step(subject, layer, subject.input(8, draw=1))
         event(layer)
         layer.train()
-        fresh = _with_state_of(subject, layer)
+        fresh = with_state_of(subject, layer)
         came, wanted = (step(subject, one, x, 1) for one in (layer, fresh))
         check_same(f"in the step after {name}", came, wanted, input=shown(x))
     for training in (True, False):
@@ -94,16 +94,6 @@ def _evaluated(subject: Subject, layer: nn.Module, x: Tensor) -> None:
 def _skipped(subject: Subject, layer: nn.Module, x: Tensor) -> None:
     with suppress(Exception):
         gradients(subject, layer, x)
-
-
-def _with_state_of(subject: Subject, layer: nn.Module) -> nn.Module:
-    """Return a fresh layer with another's parameters and buffers, those that are not persistent too."""
-    fresh = made(subject)
-    fresh.load_state_dict(copy.deepcopy(layer.state_dict()))
-    with torch.no_grad():
-        for name, value in layer.named_buffers():
-            fresh.get_buffer(name).copy_(value)
-    return fresh
 
 
 @check("twice")

@@ -13,7 +13,18 @@ from torch import Tensor, nn
 
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed
-from normbench.testing.steps import attributes, check_same, gradients, held, made, memory_of, shown, state, step
+from normbench.testing.steps import (
+    attributes,
+    check_same,
+    gradients,
+    held,
+    made,
+    memory_of,
+    shown,
+    state,
+    step,
+    with_state_of,
+)
 from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
@@ -148,9 +159,9 @@ def moves(subject: Subject) -> None:
     A network is built on the CPU, and moved to where it is trained.
     """
     x, following = subject.input(4), subject.input(4, draw=1, dtype=torch.float64)
-    used, fresh = (subject.moved(made(subject)) for _ in range(2))
+    used = subject.moved(made(subject))
     step(subject, used, x)
-    fresh.load_state_dict(copy.deepcopy(used.state_dict()))
+    fresh = with_state_of(subject, used)
     wanted, came = (step(subject, layer.double(), following, 1) for layer in (fresh, used))
     again = "it keeps something of another type: make it a buffer, or key what is cached by type and device"
     check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), declare=again)
