@@ -136,11 +136,16 @@ def check_same(
     *,
     times: float = 0.0,
     verdict: type[Verdict] = Failed,
+    cause: str = "",
     **fields: Any,
 ) -> None:
-    """Raise the verdict where two steps differ beyond `times` units in the last place; `when` begins the sentence."""
+    """Raise the verdict where two steps differ beyond `times` units in the last place.
+
+    `when` begins its sentence, and the usual `cause` ends it.
+    """
     if seen := different(found, wanted, times):
-        raise verdict(f"{when} {seen['what']} is another", off=seen["off"], allowed=seen["allowed"], **fields)
+        said = f"{when} {seen['what']} is another{cause and ': '}{cause}"
+        raise verdict(said, off=seen["off"], allowed=seen["allowed"], **fields)
 
 
 def memory_of(tensor: Tensor) -> int:

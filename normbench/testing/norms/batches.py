@@ -79,11 +79,16 @@ def next_batch(subject: Subject) -> None:
         check_same(f"in the step after {name}", came, wanted, input=shown(x))
     for training in (True, False):
         layer = made(subject).train(training)
+        modes = [module.training for module in layer.modules()]
         with torch.no_grad():
             output = subject.run(layer, x)
             before = {"the output of the batch before": output.clone()}
             subject.run(layer, subject.input(4, draw=1))
         check_same("after the next batch", {"the output of the batch before": output}, before, input=shown(x))
+        if modes != [module.training for module in layer.modules()]:
+            raise Failed(
+                f"a forward in {'training' if training else 'evaluation'} ends in the other mode", input=shown(x)
+            )
 
 
 def _evaluated(subject: Subject, layer: nn.Module, x: Tensor) -> None:

@@ -57,10 +57,10 @@ def copies(subject: Subject) -> None:
     came = step(subject, copied, following, 1)
     check_same("after a step of its deep copy", state(layer), before, input=shown(x))
     wanted = step(subject, layer, following, 1)
-    lost = "what it computes with is in no state_dict: make it a buffer"
+    lost = "something that it computes with is in no state_dict; make it a buffer"
     check_same("in the step after a deep copy", came, wanted, input=shown(x))
     came = step(subject, fresh, following, 1)
-    check_same("in the step after load_state_dict into a fresh layer", came, wanted, input=shown(x), declare=lost)
+    check_same("in the step after load_state_dict into a fresh layer", came, wanted, input=shown(x), cause=lost)
     if pickled is None:
         raise Advice(f"it can't be pickled: {in_a_line(refused)}")
     check_same("in the step after pickle", step(subject, pickled, following, 1), wanted, input=shown(x))
@@ -89,7 +89,7 @@ def two_layers(subject: Subject) -> None:
         step(subject, other, x),
         first,
         input=shown(x),
-        declare="keep what a step changes in buffers of the layer, not in its class, its module or a default argument",
+        cause="they keep something in one place, as in their class, their module or a default argument",
     )
 
 
@@ -124,7 +124,7 @@ def parameters(subject: Subject) -> None:
             raise Failed(
                 f"its parameter {name!r} gets no gradient in a training step",
                 input=shown(x),
-                declare='expected={"parameters": "..."}, and train it with ddp_find_unused_parameters_true',
+                declare='expected={"parameters": "why"}; on several devices it needs ddp_find_unused_parameters_true',
             )
     _check_assigned(subject)
     _check_frozen(subject)
@@ -163,8 +163,8 @@ def moves(subject: Subject) -> None:
     step(subject, used, x)
     fresh = with_state_of(subject, used)
     wanted, came = (step(subject, layer.double(), following, 1) for layer in (fresh, used))
-    again = "it keeps something of another type: make it a buffer, or key what is cached by type and device"
-    check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), declare=again)
+    cached = "it keeps something of the other type; make it a buffer"
+    check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), cause=cached)
     layer = made(subject)
     step(subject, layer, x)
     layer.to("meta")
@@ -175,9 +175,8 @@ def moves(subject: Subject) -> None:
         subject.run(layer, x.to("meta"))
     except Exception as error:
         raise Failed(
-            f"to('meta') leaves {behind[0]} behind, and a forward there raises {in_a_line(error)}",
+            f"to('meta') leaves {behind[0]} behind, and a forward there raises {in_a_line(error)}; make it a buffer",
             input=shown(x),
-            declare="register_buffer(name, tensor, persistent=False)",
         ) from None
     raise Advice(f"to(device) leaves {behind[0]} behind, so that each forward moves it: make it a buffer")
 

@@ -66,7 +66,7 @@ def _check_unmoved(what: str, act: Callable[[], object], again: bool) -> None:
     if changed:
         raise Failed(f"{what} changed {surroundings.listed(changed)}")
     if text := printed.getvalue().strip():
-        raise Failed(f"{what} printed {text.splitlines()[0][:60]!r}", declare="warnings.warn, or the module logging")
+        raise Failed(f"{what} printed {text.splitlines()[0][:60]!r}; use warnings.warn, or the module logging")
 
 
 @check("memory")
