@@ -60,9 +60,9 @@ def _check_compiled(
         try:
             wanted = step(subject, eager, x, 2 * number + again)
         except Exception:
-            if len(x) > 1:
+            if number == 0:
                 raise
-            return  # one sample is too few for it
+            return  # a size that it can't have
         try:
             with warnings.catch_warnings(action="ignore"):
                 came = step(subject, layer, x, 2 * number + again, call=compiled)

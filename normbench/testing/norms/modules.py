@@ -6,7 +6,8 @@ import copy
 import functools
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -205,7 +206,7 @@ def hooks(subject: Subject) -> None:
             raise Advice(f"it calls the forward of its module {name!r} and not the module: hooks there see nothing")
 
 
-def _counted(forward, called, name, *inputs, **named):  # type: ignore[no-untyped-def]
+def _counted(forward: Callable[..., Any], called: Counter[str], name: str, *inputs: Any, **named: Any) -> Any:
     called[name] += 1
     return forward(*inputs, **named)
 

@@ -110,7 +110,7 @@ def _check_let_go(subject: Subject, layer: nn.Module, training: bool) -> None:
     weak: Any = StorageWeakRef  # it has no types
 
     def called() -> dict[str, Any]:
-        x = subject.input(4).requires_grad_(training)
+        x = subject.input(4).requires_grad_(training).clone()
         with torch.set_grad_enabled(training):
             output = subject.run(layer, x)
         backward(subject, output)
