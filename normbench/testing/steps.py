@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -27,6 +28,17 @@ def made(subject: Subject) -> nn.Module:
         with suppress(Unsupported):
             return subject.layer(activation="relu")
     return subject.layer()
+
+
+def with_state_of(subject: Subject, layer: nn.Module) -> nn.Module:
+    """Return a new layer with another's parameters and buffers, those that are not persistent too."""
+    fresh = made(subject)
+    fresh.load_state_dict(copy.deepcopy(layer.state_dict()))
+    others = dict(layer.named_buffers())
+    with torch.no_grad():
+        for name, buffer in fresh.named_buffers():
+            buffer.copy_(others[name])
+    return fresh
 
 
 def step(
@@ -124,11 +136,16 @@ def check_same(
     *,
     times: float = 0.0,
     verdict: type[Verdict] = Failed,
+    cause: str = "",
     **fields: Any,
 ) -> None:
-    """Raise the verdict where two steps differ beyond `times` units in the last place; `when` begins the sentence."""
+    """Raise the verdict where two steps differ beyond `times` units in the last place.
+
+    `when` begins its sentence, and the usual `cause` ends it.
+    """
     if seen := different(found, wanted, times):
-        raise verdict(f"{when} {seen['what']} is another", off=seen["off"], allowed=seen["allowed"], **fields)
+        said = f"{when} {seen['what']} is another{cause and ': '}{cause}"
+        raise verdict(said, off=seen["off"], allowed=seen["allowed"], **fields)
 
 
 def memory_of(tensor: Tensor) -> int:

@@ -290,6 +290,14 @@ class TurnsOff(Sound):
         return x * self.weight if self.broken else super().normalized(x)
 
 
+class StaysInEvaluation(Sound):
+    """Evaluates for once, and does not go back."""
+
+    def update(self, x):
+        super().update(x)
+        self.eval()
+
+
 class InputOnSelf(torch.autograd.Function):
     """Computes its backward from what the layer keeps of its last input."""
 
@@ -370,6 +378,7 @@ BROKEN = [
     ("next batch", OfFirstBatch, "in the step after a larger batch its output is another"),
     ("next batch", TurnsOff, "in the step after a batch of nan that was skipped"),
     ("next batch", StateInAttribute, "in the step after a larger batch its output is another"),
+    ("next batch", StaysInEvaluation, "a forward in training ends in the other mode"),
     ("twice", LastInput, "of two forwards before two backwards, in the first the gradient of its input is another"),
     ("twice", InGraph, "modified by an inplace operation"),
     ("twice", OnlyWithGraph, "in a forward under no_grad in training its buffer 'mean' is another"),
@@ -405,12 +414,13 @@ def test_what_costs_little_is_advice(check_id, layer, said):
 
 
 def test_a_failure_says_the_smallest_input_and_how_to_mend_it():
-    """Of state that is in no state_dict, the report says where it belongs."""
-    result = checked(StateInAttribute, "copies")
+    """Of state that is in no state_dict, the report says where it belongs; of an unused weight, what to declare."""
+    lost, unused = checked(StateInAttribute, "copies"), checked(Unused, "parameters")
 
-    assert "(4, 8), normal numbers" == result.input
-    assert result.off > 0
-    assert "make it a buffer" in result.declare
+    assert "(4, 8), normal numbers" == lost.input
+    assert lost.off > 0
+    assert "something that it computes with is in no state_dict; make it a buffer" in lost.said
+    assert 'expected={"parameters": "why"}' in unused.declare
 
 
 SOUND = [
@@ -422,6 +432,7 @@ SOUND = [
                    placement="weight"),
     normbench.Norm("spectral", lambda site, module: nn.utils.parametrizations.spectral_norm(module), summary="S",
                    placement="weight"),
+    normbench.Norm("fused", lambda site: nn.PReLU(site.channels), summary="F", placement="fused"),
     normbench.Norm("dropping", lambda site: nn.Dropout(0.3), summary="D", traits=normbench.Traits(draws=True)),
 ]  # fmt: skip
 HABITS = ["copies", "two layers", "parameters", "moves", "hooks", "input", "next batch", "twice", "repeats"]

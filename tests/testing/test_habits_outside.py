@@ -1,5 +1,6 @@
 """What a layer does to its process, and what becomes of it compiled, vectorised and trained."""
 
+import logging
 import os
 import threading
 import warnings
@@ -143,6 +144,7 @@ BROKEN = [
     ("surroundings", built(lambda self: torch.set_default_dtype(torch.float64)), "building it changed torch's default"),
     ("surroundings", built(lambda self: HOOKS.register_module_forward_hook(print)), "_global_forward_hooks"),
     ("surroundings", built(lambda self: os.environ.update(MINE="1")), "changed the environment variable MINE"),
+    ("surroundings", built(lambda self: logging.getLogger().setLevel(10)), "changed the level of the root logger"),
     ("surroundings", called(lambda *_: torch.set_num_threads(3)), "a training step changed torch's number of threads"),
     ("surroundings", called(lambda *_: warnings.simplefilter("ignore")), "the filters of warnings"),
     ("surroundings", called(lambda *_: threading.Timer(0.5, int).start()), "the threads"),

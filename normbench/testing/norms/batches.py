@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,6 +22,7 @@ from normbench.testing.steps import (
     state,
     step,
     tell,
+    with_state_of,
 )
 from normbench.testing.subject import Subject
 
@@ -65,8 +65,8 @@ def next_batch(subject: Subject) -> None:
     events: dict[str, Callable[[nn.Module], object]] = {
         "a larger batch": nn.Module.train,  # the first step has one
         "an evaluation of a larger batch": lambda layer: _evaluated(subject, layer, subject.input(12, draw=2)),
-        "a batch that raised": lambda layer: _raised(subject, layer),
-        "a batch of nan that was skipped": lambda layer: gradients(subject, layer, subject.input(8) * torch.nan),
+        "a batch that raised": lambda layer: _skipped(subject, layer, subject.input(8, subject.channels + 1)),
+        "a batch of nan that was skipped": lambda layer: _skipped(subject, layer, subject.input(8) * torch.nan),
     }
     x = subject.input(4)
     for name, event in events.items():
@@ -74,16 +74,21 @@ def next_batch(subject: Subject) -> None:
         step(subject, layer, subject.input(8, draw=1))
         event(layer)
         layer.train()
-        fresh = _with_state_of(subject, layer)
+        fresh = with_state_of(subject, layer)
         came, wanted = (step(subject, one, x, 1) for one in (layer, fresh))
         check_same(f"in the step after {name}", came, wanted, input=shown(x))
     for training in (True, False):
         layer = made(subject).train(training)
+        modes = [module.training for module in layer.modules()]
         with torch.no_grad():
             output = subject.run(layer, x)
             before = {"the output of the batch before": output.clone()}
             subject.run(layer, subject.input(4, draw=1))
         check_same("after the next batch", {"the output of the batch before": output}, before, input=shown(x))
+        if modes != [module.training for module in layer.modules()]:
+            raise Failed(
+                f"a forward in {'training' if training else 'evaluation'} ends in the other mode", input=shown(x)
+            )
 
 
 def _evaluated(subject: Subject, layer: nn.Module, x: Tensor) -> None:
@@ -91,19 +96,9 @@ def _evaluated(subject: Subject, layer: nn.Module, x: Tensor) -> None:
         subject.run(layer.eval(), x)
 
 
-def _raised(subject: Subject, layer: nn.Module) -> None:
+def _skipped(subject: Subject, layer: nn.Module, x: Tensor) -> None:
     with suppress(Exception):
-        gradients(subject, layer, subject.input(8, subject.channels + 1))
-
-
-def _with_state_of(subject: Subject, layer: nn.Module) -> nn.Module:
-    """Return a fresh layer with another's parameters and buffers, those that are not persistent too."""
-    fresh = made(subject)
-    fresh.load_state_dict(copy.deepcopy(layer.state_dict()))
-    with torch.no_grad():
-        for name, value in layer.named_buffers():
-            fresh.get_buffer(name).copy_(value)
-    return fresh
+        gradients(subject, layer, x)
 
 
 @check("twice")

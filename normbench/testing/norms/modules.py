@@ -6,14 +6,26 @@ import copy
 import functools
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed
-from normbench.testing.steps import attributes, check_same, gradients, held, made, memory_of, shown, state, step
+from normbench.testing.steps import (
+    attributes,
+    check_same,
+    gradients,
+    held,
+    made,
+    memory_of,
+    shown,
+    state,
+    step,
+    with_state_of,
+)
 from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
@@ -46,10 +58,10 @@ def copies(subject: Subject) -> None:
     came = step(subject, copied, following, 1)
     check_same("after a step of its deep copy", state(layer), before, input=shown(x))
     wanted = step(subject, layer, following, 1)
-    lost = "what it computes with is in no state_dict: make it a buffer"
+    lost = "something that it computes with is in no state_dict; make it a buffer"
     check_same("in the step after a deep copy", came, wanted, input=shown(x))
     came = step(subject, fresh, following, 1)
-    check_same("in the step after load_state_dict into a fresh layer", came, wanted, input=shown(x), declare=lost)
+    check_same("in the step after load_state_dict into a fresh layer", came, wanted, input=shown(x), cause=lost)
     if pickled is None:
         raise Advice(f"it can't be pickled: {in_a_line(refused)}")
     check_same("in the step after pickle", step(subject, pickled, following, 1), wanted, input=shown(x))
@@ -78,7 +90,7 @@ def two_layers(subject: Subject) -> None:
         step(subject, other, x),
         first,
         input=shown(x),
-        declare="keep what a step changes in buffers of the layer, not in its class, its module or a default argument",
+        cause="they keep something in one place, as in their class, their module or a default argument",
     )
 
 
@@ -113,7 +125,7 @@ def parameters(subject: Subject) -> None:
             raise Failed(
                 f"its parameter {name!r} gets no gradient in a training step",
                 input=shown(x),
-                declare='expected={"parameters": "..."}, and train it with ddp_find_unused_parameters_true',
+                declare='expected={"parameters": "why"}; on several devices it needs ddp_find_unused_parameters_true',
             )
     _check_assigned(subject)
     _check_frozen(subject)
@@ -148,12 +160,12 @@ def moves(subject: Subject) -> None:
     A network is built on the CPU, and moved to where it is trained.
     """
     x, following = subject.input(4), subject.input(4, draw=1, dtype=torch.float64)
-    used, fresh = (subject.moved(made(subject)) for _ in range(2))
+    used = subject.moved(made(subject))
     step(subject, used, x)
-    fresh.load_state_dict(copy.deepcopy(used.state_dict()))
+    fresh = with_state_of(subject, used)
     wanted, came = (step(subject, layer.double(), following, 1) for layer in (fresh, used))
-    again = "it keeps something of another type: make it a buffer, or key what is cached by type and device"
-    check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), declare=again)
+    cached = "it keeps something of the other type; make it a buffer"
+    check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), cause=cached)
     layer = made(subject)
     step(subject, layer, x)
     layer.to("meta")
@@ -164,9 +176,8 @@ def moves(subject: Subject) -> None:
         subject.run(layer, x.to("meta"))
     except Exception as error:
         raise Failed(
-            f"to('meta') leaves {behind[0]} behind, and a forward there raises {in_a_line(error)}",
+            f"to('meta') leaves {behind[0]} behind, and a forward there raises {in_a_line(error)}; make it a buffer",
             input=shown(x),
-            declare="register_buffer(name, tensor, persistent=False)",
         ) from None
     raise Advice(f"to(device) leaves {behind[0]} behind, so that each forward moves it: make it a buffer")
 
@@ -195,7 +206,7 @@ def hooks(subject: Subject) -> None:
             raise Advice(f"it calls the forward of its module {name!r} and not the module: hooks there see nothing")
 
 
-def _counted(forward, called, name, *inputs, **named):  # type: ignore[no-untyped-def]
+def _counted(forward: Callable[..., Any], called: Counter[str], name: str, *inputs: Any, **named: Any) -> Any:
     called[name] += 1
     return forward(*inputs, **named)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import sys
 import threading
 import warnings
@@ -24,6 +25,15 @@ from normbench.testing.subject import Subject
 
 #: The steps after which living tensors are counted.
 EARLY, LATE = 5, 20
+_ROOT = logging.getLogger()
+#: What the host does not keep: how it is read, and put back.
+_OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "torch's detection of anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "Python's garbage collector": (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    "the limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
+    "the level of the root logger": (lambda: _ROOT.level, _ROOT.setLevel),
+    "the handlers of the root logger": (lambda: tuple(_ROOT.handlers), lambda own: setattr(_ROOT, "handlers", [*own])),
+}
 
 
 @check("surroundings")
@@ -43,26 +53,20 @@ def leaves_surroundings(subject: Subject) -> None:
 def _check_unmoved(what: str, act: Callable[[], object], again: bool) -> None:
     printed, threads = io.StringIO(), set(threading.enumerate())
     with surroundings.kept() as changed:
-        before, filters = _others(), list(warnings.filters)
+        before, filters = [get() for get, _ in _OTHERS.values()], list(warnings.filters)
         with redirect_stdout(printed):
             act()
-        changed += [name for name, value in _others().items() if value != before[name]]
+        for (name, (get, put_back)), value in zip(_OTHERS.items(), before, strict=True):
+            if get() != value:
+                put_back(value)
+                changed.append(name)
         if again:  # what is imported late may filter warnings and start threads too, but once
             changed += ["the filters of warnings"] * (filters != warnings.filters)
             changed += ["the threads that run"] * bool(set(threading.enumerate()) - threads)
     if changed:
         raise Failed(f"{what} changed {surroundings.listed(changed)}")
     if text := printed.getvalue().strip():
-        raise Failed(f"{what} printed {text.splitlines()[0][:60]!r}", declare="warnings.warn, or the module logging")
-
-
-def _others() -> dict[str, Any]:
-    """Return what the host does not keep."""
-    return {
-        "torch's detection of anomalies": torch.is_anomaly_enabled(),
-        "Python's garbage collector": gc.isenabled(),
-        "the limit of recursion": sys.getrecursionlimit(),
-    }
+        raise Failed(f"{what} printed {text.splitlines()[0][:60]!r}; use warnings.warn, or the module logging")
 
 
 @check("memory")
@@ -106,7 +110,7 @@ def _check_let_go(subject: Subject, layer: nn.Module, training: bool) -> None:
     weak: Any = StorageWeakRef  # it has no types
 
     def called() -> dict[str, Any]:
-        x = subject.input(4).requires_grad_(training)
+        x = subject.input(4).requires_grad_(training).clone()
         with torch.set_grad_enabled(training):
             output = subject.run(layer, x)
         backward(subject, output)
