@@ -46,16 +46,16 @@ def forget():
         read.cache_clear()
 
 
-#: Prints of what is built in, as of commit 2000f99, of all but the files.
+#: Prints of what is built in, of all but the files.
 BUILTIN = {
     "batch-renorm": "735d173c7f8d4229",
-    "batchnorm": "8fbe718a9a198a35",
-    "batchnorm-no-affine": "ed8b87e4b0ff2edc",
-    "batchnorm-after": "2632a4dfac66da2c",
-    "layer-norm": "f2c8cd6ad6f9eab4",
-    "layer-scaling": "f0a30a5a104ae73f",
-    "none": "cd6fadc32a09d64e",
-    "online-norm": "43eec4f60be70da1",
+    "batchnorm": "de1a0ab3731b8fbb",
+    "batchnorm-no-affine": "c2e8dfcccb2ec4e9",
+    "batchnorm-after": "c468a1abe71549db",
+    "layer-norm": "c6538ee989633c7c",
+    "layer-scaling": "6c8f2401c2a83787",
+    "none": "89120a79179136c2",
+    "online-norm": "8e3f12a6adfe67bc",
     "sync-batchnorm": "8a19beaf96ce5c62",
 }
 

@@ -31,7 +31,7 @@ from normbench.train.streams import generators, global_stream, set_generators
 from normbench.trials import Trial
 
 #: The order in which they run.
-ORDER: Final = ("watches", "moves nothing", "repeats", "names", "resumes", "parameters", "cost")
+ORDER: Final = ("watches", "moves nothing", "watched again", "names", "resumes", "settings", "cost")
 #: The norms of the trainings that are watched, as far as they are there.
 NORMS: Final = ("batchnorm", "online-norm", "none", "layer-norm")
 #: After this many of the 20 steps a training goes on from a checkpoint: within an epoch, which has 5.
@@ -257,8 +257,8 @@ def moves_nothing(subject: ProbeSubject) -> None:
                 raise Failed(f"after 20 steps {name} {_off(before, after)}", input=where)
 
 
-@check("repeats", "probe")
-def repeats(subject: ProbeSubject) -> None:
+@check("watched again", "probe")
+def watched_again(subject: ProbeSubject) -> None:
     """It gives the same numbers when the same training is watched again.
 
     A trial stands for every repetition of it, and so does what was seen of it.
@@ -298,8 +298,8 @@ def resumes(subject: ProbeSubject) -> None:
     _check_same(first, subject.trained(norm, resumes=True), f"resumed after {SAVED_AFTER} steps", norm)
 
 
-@check("parameters", "probe")
-def parameters(subject: ProbeSubject) -> None:
+@check("settings", "probe")
+def settings(subject: ProbeSubject) -> None:
     """It takes every parameter that it declares at its default, and another `every` where it has one.
 
     A parameter that is declared and not taken would fail an hour later.

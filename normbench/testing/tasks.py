@@ -27,7 +27,7 @@ from normbench.train.streams import generator, global_stream
 from normbench.trials import Measure, Trial
 
 #: The order in which they run.
-ORDER = ("shapes", "split", "repeats")
+ORDER = ("shapes", "split", "seeded")
 #: Samples that outputs are compared on; optimizer steps of the short training; networks whose guesses are averaged.
 FEW, STEPS, GUESSES = 8, 200, 5
 
@@ -192,8 +192,8 @@ def placements(subject: TaskSubject) -> None:
             raise Failed(str(error), input=f"a norm of placement {NORMS[norm].placement}") from None
 
 
-@check("repeats", "task")
-def repeats(subject: TaskSubject) -> None:
+@check("seeded", "task")
+def seeded(subject: TaskSubject) -> None:
     """The splits and the network are the same each time, whatever the random generators are at.
 
     A trial is identified by its seed; comparisons are paired by samples, their order, and initial weights.

@@ -135,11 +135,11 @@ def found():
         ),
         (Moving, "moves nothing", "probe 'mine' moved the buffer"),
         (Drawing, "moves nothing", "after 20 steps the generator of python is another"),
-        (Erratic, "repeats", "watched again it gives other numbers of 'time'"),
+        (Erratic, "watched again", "watched again it gives other numbers of 'time'"),
         (Sometimes, "names", "after_step gives 'even' some of the times only"),
         (Ragged, "names", "ValueError: 'ragged' has 2 numbers at step 1, and 1 before"),
         (Forgetful, "resumes", "resumed after 7 steps it gives other numbers of 'total'"),
-        (Rigid, "parameters", "given another value(every=3): watch raised ValueError: every is 4"),
+        (Rigid, "settings", "given another value(every=3): watch raised ValueError: every is 4"),
     ],
     ids=lambda given: given.__name__ if isinstance(given, type) else "",
 )
@@ -156,7 +156,7 @@ def test_a_sound_probe_passes(found, watch):
     """All that may be left is what it costs, and what it has none of."""
     others = found(watch, *NORMS)
 
-    assert set(others) - {"cost"} == ({"parameters"} if watch is Length else set())
+    assert set(others) - {"cost"} == ({"settings"} if watch is Length else set())
 
 
 def test_a_probe_that_applies_to_some_networks_passes(found):
@@ -168,5 +168,5 @@ def test_a_probe_that_applies_to_some_networks_passes(found):
 
     assert set(found(Choosy, "layer-norm", "batchnorm")) <= {"cost"}
     reasons = found(Nowhere, "none")
-    assert ("not-applicable", "nowhere") == reasons["repeats"]
+    assert ("not-applicable", "nowhere") == reasons["watched again"]
     assert {"not-applicable"} == {status for status, _ in reasons.values()}

@@ -106,7 +106,7 @@ BROKEN = {
     "split": ({"data": overlapping}, "100 samples of train are in test as well (100.00% of the smaller)"),
     "shapes": ({"score": lambda outputs, targets: outputs}, "score returned the shape (8, 2); it is (8,)"),
     "placements": ({"network": wrong_layout}, "the network says NC with 9 channels"),
-    "repeats": ({"data": drawn}, "data() gives other splits"),
+    "seeded": ({"data": drawn}, "data() gives other splits"),
     "paired": ({"network": lambda place, recipe: Learns(place)}, "linear begins with other weights"),
     "batch mates": ({"network": mixing}, "the output of a sample alone is another than in its batch"),
     "example": ({"example": lambda recipe: torch.zeros(2, 5)}, "example is (5,) of torch.float32; data has (4,)"),
@@ -141,7 +141,7 @@ def test_a_check_finds_what_breaks_it_and_passes_what_is_sound(check):
 
 def test_the_same_weights_at_every_seed_are_found():
     """Seeds would repeat one run."""
-    broken = checked(dataclasses.replace(SOUND, network=seedless), "repeats")
+    broken = checked(dataclasses.replace(SOUND, network=seedless), "seeded")
 
     assert "its network has the same weights at every seed: seeds would repeat one run" == broken.said
 
