@@ -246,7 +246,7 @@ def _by_number(subject: Subject) -> Verdict | None:
     first, *others = found
     for way in others:
         for name, value in found[way].items():
-            if seen := claims.differs(value.double(), found[first][name].double(), "", value):
+            if seen := claims.differs(value.float(), found[first][name].float(), "", value):
                 words = f"on_step({half}, {STEPS}) after {first} and after {way} leaves {name} at another value"
                 return Failed(words, off=seen.off, allowed=seen.allowed)
     return None
@@ -280,7 +280,7 @@ def converges(subject: Subject) -> None:
         x = subject.input(claims.LAST_SIZE, mean=3.0, std=5.0, draw=MANY_STEPS)
         wanted = subject.run(layer, x)
         found = subject.run(training.evaluating(layer), x)
-    gap, allowed = float((found - wanted).std()), 0.45 * float(wanted.std())
+    gap, allowed = float((found - wanted).square().mean().sqrt()), 0.45 * float(wanted.std())
     if not gap <= allowed:
         said = f"after {MANY_STEPS} steps evaluation and training still differ: the state does not follow the data"
         raise Advice(said, input=f"{claims.shown(x)}, mean 3, std 5", off=gap, allowed=allowed)
