@@ -101,7 +101,7 @@ def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         return None  # those of a batch of another size are others
     first = stepped(subject, warm(subject, steps, samples), x[: samples // 2], subject.gradient(x)[: samples // 2])
     words = "without the other half of the batch, a sample's {} differs"
-    return _compared(first, Step(*(one[: samples // 2] for one in whole)), words, x)
+    return compared(first, Step(*(one[: samples // 2] for one in whole)), words, x)
 
 
 def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
@@ -133,7 +133,7 @@ def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         wanted = stepped(subject, straight, x)
         found = stepped(subject, permuted, x[order], subject.gradient(x)[order])
         words = f"with the samples permuted, a sample's {{}} differs{when}"
-        seen = _compared(found, Step(*(one[order] for one in wanted)), words, x)
+        seen = compared(found, Step(*(one[order] for one in wanted)), words, x)
         if seen:
             return seen
     return None
@@ -156,7 +156,7 @@ def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
     gradient[:, early:] = 0
     one, two = (stepped(subject, warm(subject, steps, samples), given, gradient) for given in (x, other))
     early_one, early_two = (Step(*(tensor[:, :early] for tensor in step)) for step in (one, two))
-    seen = _compared(early_two, early_one, "a later token changed, and an earlier one's {} moved", x)
+    seen = compared(early_two, early_one, "a later token changed, and an earlier one's {} moved", x)
     if seen:
         return seen
     late = one.gradient[:, early:]
@@ -312,10 +312,10 @@ def _moved_by(subject: Subject, layer: nn.Module, x: Tensor, changed: int, whole
     gradient[changed] *= -2
     step = stepped(subject, layer, _with_other(subject, x, changed), gradient)
     words = "one sample changed, and another's {} moved"
-    return _compared(Step(*(one[others] for one in step)), Step(*(one[others] for one in whole)), words, x)
+    return compared(Step(*(one[others] for one in step)), Step(*(one[others] for one in whole)), words, x)
 
 
-def _compared(found: Step, wanted: Step, words: str, x: Tensor) -> Seen | None:
+def compared(found: Step, wanted: Step, words: str, x: Tensor) -> Seen | None:
     """Return what differs of two steps, in words that name it."""
     return differs(found.output, wanted.output, words.format("output"), x) or differs(
         found.gradient, wanted.gradient, words.format("gradient"), x

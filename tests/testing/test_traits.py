@@ -346,6 +346,19 @@ class LastStepIsOne(Clocked):
         self.share.fill_(step / (steps - 1))
 
 
+class AfterCounted(Clocked):
+    """Counts steps in an attribute, for its buffer."""
+
+    done = 0
+
+    def on_step(self, step, steps):
+        pass
+
+    def after_step(self, step, steps):
+        self.done += 1
+        self.share.fill_(self.done / steps)
+
+
 class MovesWeights(Clocked):
     def on_step(self, step, steps):
         with torch.no_grad():
@@ -418,6 +431,7 @@ BROKEN = [
     ("state", claiming(Averaging), ("NC",), "moves the buffer scale", "", "state=('scale',)"),
     ("state", claiming(InAttribute), ("NC",), "self.scale", "(8, 8)", ""),
     ("state", claiming(DataInitialized, state=("scale",)), ("NC",), "self.ready", "(8, 8)", ""),
+    ("state", claiming(AfterCounted, state=("share",)), ("NC",), "self.done", "(8, 8)", ""),
     ("state", claiming(MovesParameter), ("NC",), "the parameter gain", "(8, 8)", ""),
     ("randomness", claiming(Noisy), ("NC",), "draws from torch's generator", "(2, 8)", "draws=True"),
     ("randomness", claiming(NoisyByNumpy), ("NC",), "draws from NumPy's generator", "(2, 8)", "draws=True"),
