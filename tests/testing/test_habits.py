@@ -8,18 +8,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import normbench
-from normbench.registry import Offered, Plugin, Registry
-from normbench.testing.kit import checks
-from normbench.testing.run import Asked, run_check
-
-
-def checked(norm, check_id, layouts=("NC",)):
-    """Return the result of one check of a norm, or of a module class that takes channels."""
-    if not isinstance(norm, normbench.Norm):
-        module = norm
-        norm = normbench.Norm("mine", lambda site: module(site.channels), summary="M")
-    registry = Registry(norms={norm.name: Offered(norm, Plugin("t", "t"))})
-    return run_check(checks("norm")[check_id], Asked(kind="norm", name=norm.name, layouts=layouts), registry)
 
 
 class Sound(nn.Module):
@@ -389,7 +377,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("check_id", "layer", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_layer_is_caught(check_id, layer, said):
+def test_a_broken_layer_is_caught(checked, check_id, layer, said):
     """Each classic mistake fails the check of what it breaks, in words that say what was seen."""
     result = checked(layer, check_id)
 
@@ -405,7 +393,7 @@ def test_a_broken_layer_is_caught(check_id, layer, said):
         ("copies", type("Local", (Sound,), {"__module__": "nowhere"}), "it can't be pickled"),
     ],
 )
-def test_what_costs_little_is_advice(check_id, layer, said):
+def test_what_costs_little_is_advice(checked, check_id, layer, said):
     """What works, and serves its user badly, is no failure."""
     result = checked(layer, check_id)
 
@@ -413,7 +401,7 @@ def test_what_costs_little_is_advice(check_id, layer, said):
     assert said in result.said
 
 
-def test_a_failure_says_the_smallest_input_and_how_to_mend_it():
+def test_a_failure_says_the_smallest_input_and_how_to_mend_it(checked):
     """Of state that is in no state_dict, the report says where it belongs; of an unused weight, what to declare."""
     lost, unused = checked(StateInAttribute, "copies"), checked(Unused, "parameters")
 
@@ -439,7 +427,7 @@ HABITS = ["copies", "two layers", "parameters", "moves", "hooks", "input", "next
 
 
 @pytest.mark.parametrize("norm", SOUND, ids=lambda norm: norm.name)
-def test_sound_layers_pass(norm):
+def test_sound_layers_pass(checked, norm):
     """Layers of torch's, of every placement and kind of state, have these habits."""
     layouts = ("NC",) if norm.name == "sound" else ("NCHW",)
 

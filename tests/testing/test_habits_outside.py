@@ -11,18 +11,8 @@ from torch import nn
 
 import normbench
 from normbench import plugins
-from normbench.registry import Offered, Plugin, Registry
 from normbench.testing.kit import checks
 from normbench.testing.run import Asked, run_check
-
-
-def checked(norm, check_id, layouts=("NC",)):
-    """Return the result of one check of a norm, or of a module class that takes channels."""
-    if not isinstance(norm, normbench.Norm):
-        module = norm
-        norm = normbench.Norm("mine", lambda site: module(site.channels), summary="M")
-    registry = Registry(norms={norm.name: Offered(norm, Plugin("t", "t"))})
-    return run_check(checks("norm")[check_id], Asked(kind="norm", name=norm.name, layouts=layouts), registry)
 
 
 class Layer(nn.Module):
@@ -163,7 +153,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("check_id", "layer", "said"), BROKEN)
-def test_a_broken_layer_is_caught(check_id, layer, said):
+def test_a_broken_layer_is_caught(checked, check_id, layer, said):
     """Each classic mistake fails the check of what it breaks, in words that say what was seen."""
     result = checked(layer, check_id)
 
@@ -181,7 +171,7 @@ def test_a_broken_layer_is_caught(check_id, layer, said):
         ("memory", type("Circle", (Layer,), {"forward": lambda self, x: CopiesWithContext.apply(x)}), "garbage"),
     ],
 )
-def test_what_a_layer_need_not_be_able_to_do_is_advice(check_id, layer, said):
+def test_what_a_layer_need_not_be_able_to_do_is_advice(checked, check_id, layer, said):
     """A layer that can't be compiled or vectorised is told why, and passes."""
     result = checked(layer, check_id)
 
@@ -190,14 +180,14 @@ def test_what_a_layer_need_not_be_able_to_do_is_advice(check_id, layer, said):
 
 
 @pytest.mark.parametrize("check_id", ["surroundings", "memory", "compile", "vectorised", "trains"])
-def test_a_sound_layer_passes(check_id):
+def test_a_sound_layer_passes(checked, check_id):
     """Batch norm, which has state and refuses a batch of one, passes them all."""
     batch_norm = normbench.Norm("batch", lambda site: nn.BatchNorm1d(site.channels), summary="B")
 
     assert ("passed", "") == ((result := checked(batch_norm, check_id)).status, result.said)
 
 
-def test_a_norm_that_the_small_network_has_no_place_for_is_not_applicable():
+def test_a_norm_that_the_small_network_has_no_place_for_is_not_applicable(checked):
     """Where a trial ends as unsupported, the check says nothing of the norm."""
 
     def layer(site):
