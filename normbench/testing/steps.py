@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from normbench.contract import Unsupported
 from normbench.testing.results import Failed, Verdict
 from normbench.testing.subject import Subject, off, tolerance
 
@@ -22,17 +20,9 @@ RATE, STEPS = 0.01, 100
 _MODULES_OWN = frozenset(vars(nn.Module()))
 
 
-def made(subject: Subject) -> nn.Module:
-    """Return a new layer as networks have it, one of placement "fused" with an activation. Raises Unsupported."""
-    if subject.norm.placement == "fused":
-        with suppress(Unsupported):
-            return subject.layer(activation="relu")
-    return subject.layer()
-
-
 def with_state_of(subject: Subject, layer: nn.Module) -> nn.Module:
     """Return a new layer with another's parameters and buffers, those that are not persistent too."""
-    fresh = made(subject)
+    fresh = subject.layer()
     fresh.load_state_dict(copy.deepcopy(layer.state_dict()))
     others = dict(layer.named_buffers())
     with torch.no_grad():

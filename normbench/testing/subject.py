@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -73,6 +75,15 @@ class Subject:
             return channels
         raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {self.layout}: {last}")
 
+    @cached_property
+    def activation(self) -> str | None:
+        """The activation that a fused layer includes, unless a check asks for another: a smooth one where it can."""
+        for activation in ("silu", "relu") if self.norm.placement == "fused" else ():
+            with suppress(Unsupported):
+                self._built(self._site(self.channels, self.spatial, activation))
+                return activation
+        return None
+
     def with_params(self, **params: Any) -> Subject:
         """Return the same norm with other values of some parameters."""
         return replace(self, params={**self.params, **params})
@@ -82,12 +93,16 @@ class Subject:
         channels: int | None = None,
         *,
         spatial: tuple[int, ...] | None = None,
-        activation: str | None = None,
+        activation: str | EllipsisType | None = ...,
         dtype: torch.dtype = torch.float32,
         steps: int | None = None,
     ) -> nn.Module:
-        """Return a new layer, in training mode; two of the same arguments begin alike. Raises Unsupported."""
-        site = self._site(channels or self.channels, self.spatial if spatial is None else spatial, activation, steps)
+        """Return a new layer, in training mode; two of the same arguments begin alike. Raises Unsupported.
+
+        What is left out is as in all checks: `channels`, `spatial` and `activation`.
+        """
+        chosen = self.activation if isinstance(activation, EllipsisType) else activation
+        site = self._site(channels or self.channels, self.spatial if spatial is None else spatial, chosen, steps)
         return self._built(site).to(dtype).train()
 
     def moved(self, layer: nn.Module) -> nn.Module:
@@ -154,7 +169,7 @@ class Subject:
         define = function(self.norm.reference)  # type: ignore[arg-type]
         state = {name: value.detach().clone() for name, value in [*layer.named_parameters(), *layer.named_buffers()]}
         named = {**self.every_param, "training": layer.training, "module": module}
-        site = self._site(channels, self.spatial if spatial is None else spatial, None)
+        site = self._site(channels, self.spatial if spatial is None else spatial, self.activation)
         defined: Tensor = define(x, site, state, **named_by(define, named))
         return defined
 

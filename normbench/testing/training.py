@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normbench.contract import Unsupported
 from normbench.testing.subject import Subject
 
 #: The methods of a layer's own clock.
@@ -52,8 +51,7 @@ class Altered(Subject):
     def built_bare(self) -> nn.Module:
         """Return a layer that was built with the global generators as they are, and left as it leaves them."""
         wrapped = [self.linear(self.channels)] if self.wraps else []
-        activation = "relu" if self.norm.placement == "fused" else None
-        return self.norm.build(self._site(self.channels, self.spatial, activation), self.params, *wrapped)
+        return self.norm.build(self._site(self.channels, self.spatial, self.activation), self.params, *wrapped)
 
     @classmethod
     def of(cls, subject: Subject, **changes: Any) -> Altered:
@@ -62,15 +60,7 @@ class Altered(Subject):
 
 
 def made(subject: Subject, **named: Any) -> nn.Module:
-    """Return a new layer, a fused one with an activation, as its claims are about it whole.
-
-    Its parameters are not those it begins with; weights that it wraps are random as they are.
-    """
-    for activation in ("silu", "relu") if subject.norm.placement == "fused" else ():
-        try:
-            return subject.moved(subject.layer(activation=activation, **named))
-        except Unsupported:
-            continue
+    """Return a new layer with parameters that it does not begin with; weights that it wraps are random as they are."""
     layer = subject.layer(**named)
     return layer if subject.wraps else subject.moved(layer)
 

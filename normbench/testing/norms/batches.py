@@ -15,7 +15,6 @@ from normbench.testing.steps import (
     check_same,
     different,
     gradients,
-    made,
     memory_of,
     of_step,
     shown,
@@ -37,7 +36,7 @@ def input_(subject: Subject) -> None:
     What came before needs its output for its backward, and so does a shortcut around the layer.
     """
     for training, with_graph in ((True, True), (True, False), (False, False)):
-        layer, x = subject.moved(made(subject)), subject.input(4)
+        layer, x = subject.moved(subject.layer()), subject.input(4)
         step(subject, layer, subject.input(4, draw=1))  # statistics may be 0 and 1 at first
         layer.train(training)
         given = x.clone().requires_grad_(with_graph)
@@ -70,7 +69,7 @@ def next_batch(subject: Subject) -> None:
     }
     x = subject.input(4)
     for name, event in events.items():
-        layer = subject.moved(made(subject))
+        layer = subject.moved(subject.layer())
         step(subject, layer, subject.input(8, draw=1))
         event(layer)
         layer.train()
@@ -78,7 +77,7 @@ def next_batch(subject: Subject) -> None:
         came, wanted = (step(subject, one, x, 1) for one in (layer, fresh))
         check_same(f"in the step after {name}", came, wanted, input=shown(x))
     for training in (True, False):
-        layer = made(subject).train(training)
+        layer = subject.layer().train(training)
         modes = [module.training for module in layer.modules()]
         with torch.no_grad():
             output = subject.run(layer, x)
@@ -108,7 +107,7 @@ def twice(subject: Subject) -> None:
     A network may be given two batches before its loss is known, and weights that are shared see several inputs.
     """
     inputs = [subject.input(4, draw=draw) for draw in (0, 1)]
-    after_another, together = made(subject), made(subject)
+    after_another, together = subject.layer(), subject.layer()
     wanted = [gradients(subject, after_another, x) for x in inputs]
     tell(together, "on_step", 0)
     given = [x.clone().requires_grad_() for x in inputs]
@@ -127,7 +126,7 @@ def _check_moved_once(subject: Subject, before: dict[str, Tensor], after: dict[s
     """Raise Failed where a backward moves what a forward has moved, or a forward without a graph moves it otherwise."""
     x, came = subject.input(4), []
     for graph in (False, True):
-        layer = made(subject)
+        layer = subject.layer()
         tell(layer, "on_step", 0)
         begun = state(layer)
         with torch.set_grad_enabled(graph):
@@ -147,7 +146,7 @@ def repeats(subject: Subject) -> None:
     A trial is repeated from its seed, and two norms are compared on the same draws.
     """
     x = subject.input(4)
-    came, again = (step(subject, subject.moved(made(subject)), x) for _ in range(2))
+    came, again = (step(subject, subject.moved(subject.layer()), x) for _ in range(2))
     check_same("in a second try", again, came, input=shown(x))
 
 
@@ -161,5 +160,5 @@ def threads(subject: Subject) -> None:
     came = []
     for number in (1, 2):
         torch.set_num_threads(number)
-        came.append(step(subject, subject.moved(made(subject)), x))
+        came.append(step(subject, subject.moved(subject.layer()), x))
     check_same("in two threads", came[1], came[0], times=OF_SUMS, input=shown(x))

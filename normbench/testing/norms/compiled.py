@@ -19,7 +19,6 @@ from normbench.testing.steps import (
     check_same,
     gradients,
     held,
-    made,
     of_step,
     shown,
     state,
@@ -42,7 +41,7 @@ def compiles(subject: Subject) -> None:
     `compile = true` in a recipe compiles the network whole.
     """
     torch._dynamo.reset()
-    layer, eager = made(subject), made(subject)
+    layer, eager = subject.layer(), subject.layer()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     try:
         layouts = subject.norm.layouts
@@ -79,8 +78,8 @@ def vectorised(subject: Subject) -> None:
     Trials of one norm that differ in their seed alone can be trained as the lanes of one.
     """
     x = torch.stack([subject.input(4, draw=draw) for draw in range(LANES)])
-    base, *lanes = (made(subject) for _ in range(LANES + 1))
-    alone = [made(subject) for _ in range(LANES)]
+    base, *lanes = (subject.layer() for _ in range(LANES + 1))
+    alone = [subject.layer() for _ in range(LANES)]
     for layers in (lanes, alone):
         for factor, layer in enumerate(layers, 1):
             subject.moved(layer)

@@ -19,7 +19,6 @@ from normbench.testing.steps import (
     check_same,
     gradients,
     held,
-    made,
     memory_of,
     shown,
     state,
@@ -39,7 +38,7 @@ def copies(subject: Subject) -> None:
 
     Checkpoints, averaged weights and a network that is tried before it is trained are made of copies.
     """
-    layer = subject.moved(made(subject))
+    layer = subject.moved(subject.layer())
     x, following = subject.input(4), subject.input(4, draw=1)
     names = list(layer.state_dict())
     untouched = copy.deepcopy(layer)
@@ -48,7 +47,7 @@ def copies(subject: Subject) -> None:
     if changed := set(names) ^ set(layer.state_dict()):
         raise Failed(f"its first forward changed the names in its state_dict: {', '.join(sorted(changed))}")
     copied = copy.deepcopy(layer)
-    fresh = made(subject)
+    fresh = subject.layer()
     fresh.load_state_dict(copy.deepcopy(layer.state_dict()))
     try:
         pickled = pickle.loads(pickle.dumps(layer))
@@ -73,7 +72,7 @@ def two_layers(subject: Subject) -> None:
 
     A network has one layer at each site, and a process trains one network after another.
     """
-    one, other = made(subject), made(subject)
+    one, other = subject.layer(), subject.layer()
     check_same("of two that are built from one seed,", state(other), state(one))
     shared = {memory_of(tensor): name for name, tensor in _own(one)}
     for name, tensor in _own(other):
@@ -100,7 +99,7 @@ def parameters(subject: Subject) -> None:
 
     The optimizer is made before the first step, and training on several devices waits for the gradient of each.
     """
-    layer = subject.moved(made(subject))
+    layer = subject.moved(subject.layer())
     before = dict(layer.named_parameters())
     for name, parameter in before.items():
         if isinstance(parameter, nn.UninitializedParameter):
@@ -119,7 +118,7 @@ def parameters(subject: Subject) -> None:
     gradients(subject, layer, x)
     after = dict(layer.named_parameters())
     if changed := [name for name in {**before, **after} if before.get(name) is not after.get(name)]:
-        raise Failed(f"its parameter {changed[0]!r} was made, replaced or removed in a forward", input=shown(x))
+        raise Failed(f"its parameter {changed[0]!r} was replaced or removed in a forward", input=shown(x))
     for name, parameter in before.items():
         if parameter.requires_grad and parameter.grad is None:
             raise Failed(
@@ -132,10 +131,10 @@ def parameters(subject: Subject) -> None:
 
 
 def _check_assigned(subject: Subject) -> None:
-    saved, x = subject.moved(made(subject)).state_dict(), subject.input(4)
+    saved, x = subject.moved(subject.layer()).state_dict(), subject.input(4)
     came = []
     for assign in (False, True):
-        layer = made(subject)
+        layer = subject.layer()
         layer.load_state_dict(copy.deepcopy(saved), assign=assign)
         came.append(step(subject, layer, x))
     check_same("after load_state_dict(..., assign=True)", came[1], came[0], input=shown(x))
@@ -143,7 +142,7 @@ def _check_assigned(subject: Subject) -> None:
 
 def _check_frozen(subject: Subject) -> None:
     x = subject.input(4)
-    usual, frozen, first = (subject.moved(made(subject)) for _ in range(3))
+    usual, frozen, first = (subject.moved(subject.layer()) for _ in range(3))
     wanted = gradients(subject, usual, x)
     of_input = {name: value for name, value in wanted.items() if "parameter" not in name}
     came = gradients(subject, frozen.requires_grad_(False), x)
@@ -160,13 +159,13 @@ def moves(subject: Subject) -> None:
     A network is built on the CPU, and moved to where it is trained.
     """
     x, following = subject.input(4), subject.input(4, draw=1, dtype=torch.float64)
-    used = subject.moved(made(subject))
+    used = subject.moved(subject.layer())
     step(subject, used, x)
     fresh = with_state_of(subject, used)
     wanted, came = (step(subject, layer.double(), following, 1) for layer in (fresh, used))
     cached = "it keeps something of the other type; make it a buffer"
     check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), cause=cached)
-    layer = made(subject)
+    layer = subject.layer()
     step(subject, layer, x)
     layer.to("meta")
     behind = [name for name, tensor in _own(layer) if tensor.device.type != "meta" and tensor.dim()]
@@ -189,8 +188,8 @@ def hooks(subject: Subject) -> None:
     Probes, profilers, pruning and quantization work through them.
     """
     x = subject.input(4)
-    wanted = gradients(subject, made(subject), x)
-    layer = made(subject)
+    wanted = gradients(subject, subject.layer(), x)
+    layer = subject.layer()
     called: Counter[str] = Counter()
     for name, module in layer.named_modules():
         module.register_forward_hook(lambda *_, name=name: called.update([name]))

@@ -20,7 +20,7 @@ from normbench import surroundings
 from normbench.registry import SESSION
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.steps import attributes, backward, held, made, shown, step
+from normbench.testing.steps import attributes, backward, held, shown, step
 from normbench.testing.subject import Subject
 
 #: The steps after which living tensors are counted.
@@ -44,7 +44,7 @@ def leaves_surroundings(subject: Subject) -> None:
     """
     layers: list[nn.Module] = []
     for again in (False, True):
-        _check_unmoved("building it", lambda: layers.append(made(subject)), again)
+        _check_unmoved("building it", lambda: layers.append(subject.layer()), again)
         _check_unmoved("a training step", lambda: step(subject, layers[-1], subject.input(4)), again)
         with torch.no_grad():
             _check_unmoved("an evaluation", lambda: subject.run(layers[-1].eval(), subject.input(4)), again)
@@ -75,7 +75,7 @@ def memory(subject: Subject) -> None:
 
     What is kept of every step fills the memory of a long training, and what is kept of the last one halves its batch.
     """
-    layer, x = made(subject), subject.input(4)
+    layer, x = subject.layer(), subject.input(4)
     with _new_objects() as count:
         for number in range(LATE):
             if number == EARLY:
