@@ -9,6 +9,7 @@ from normbench.contract import Unsupported
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject, off
+from normbench.texts import in_a_line
 
 #: The numbers of channels that are tried.
 CHANNELS = (1, 3, 8, 64)
@@ -40,6 +41,9 @@ def _check_output(subject: Subject, channels: int, activation: str | None) -> bo
         layer = subject.layer(channels, activation=activation)
     except Unsupported:
         return False
+    except Exception as error:
+        said = f"with {channels} channels it raises {type(error).__name__}: {in_a_line(error)}"
+        raise Failed(said, declare='raise normbench.Unsupported("why") as such a layer is built') from error
     x = subject.input(8, channels)
     for training in (True, False):
         output = subject.run(layer.train(training), x)
