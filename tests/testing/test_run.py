@@ -58,16 +58,17 @@ def test_what_a_layer_raises_is_a_failure_with_its_line():
     assert result.said.startswith(r"raised ArithmeticError: no way (test_run.py:")
 
 
-def test_unsupported_is_no_failure():
-    """The norm says what it can't."""
+def test_a_norm_that_supports_nothing_fails():
+    """Unsupported at every number of channels is a claim that does not hold; elsewhere a check does not apply."""
 
     def layer(site):
         raise normbench.Unsupported("not here")
 
     result = checked(made(layer))
 
-    assert "not-applicable" == result.status
-    assert "it supports none of " in result.said
+    assert ("failed", "layouts without 'NC'") == (result.status, result.declare)
+    assert "it supports none of 1, 3, 8, 64 channels, so that nothing can be checked" == result.said
+    assert "not-applicable" == checked(made(layer), "copies").status
 
 
 def test_an_expected_failure_has_the_authors_reason():
