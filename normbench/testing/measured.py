@@ -12,11 +12,12 @@ import torch
 from normbench.contract import ALL, Layout, Traits, Unsupported
 from normbench.registry import Registry
 from normbench.testing import claims, ranks
-from normbench.testing.claims import LAST_STEPS, ORDER_SIZES, Seen, at_last
+from normbench.testing.claims import LAST_STEPS, ORDER_SIZES, at_last
+from normbench.testing.comparing import Seen
 from normbench.testing.results import NotApplicable, Verdict
 from normbench.testing.run import Asked
+from normbench.testing.steps import phases, stepped, warm
 from normbench.testing.subject import Subject
-from normbench.testing.training import phases, stepped, warm
 from normbench.texts import in_a_line
 
 #: What a trait was measured to be at one layout, and what showed it, where something did.

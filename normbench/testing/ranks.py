@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from normbench.testing.claims import Seen, shown
+from normbench.testing.comparing import Seen, largest, off, shown
 from normbench.testing.results import Failed, NotApplicable
-from normbench.testing.subject import Subject, off
-from normbench.testing.training import WARM, Altered, Step, made, stepped
+from normbench.testing.steps import WARM, Step, made, stepped
+from normbench.testing.subject import Altered, Subject
 from normbench.texts import in_a_line
 
 RANKS = 2
@@ -89,7 +89,7 @@ def _first(found: Trained, wanted: Trained, words: str, where: str) -> Seen | No
     kinds = ("output", "gradient", *("gradient of a parameter" for _ in wanted.weights))
     pairs = zip((*found[:2], *found.weights), (*wanted[:2], *wanted.weights), strict=True)
     for kind, (one, other) in zip(kinds, pairs, strict=True):
-        distance, allowed = off(one, other), ALLOWED * max(1.0, float(other.abs().max()))
+        distance, allowed = off(one, other), ALLOWED * max(1.0, largest(other))
         if distance > allowed:
             return Seen(words.format(kind), where, distance, allowed)
     return None

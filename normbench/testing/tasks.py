@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from normbench.contract import Norm, Task, Traits, Unsupported, function, named_by
 from normbench.errors import UsageError
-from normbench.registry import GROUP, Offered, Plugin, Registry
+from normbench.registry import Registry
+from normbench.testing.comparing import largest, off, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import CPU, off, tolerance
+from normbench.testing.subject import CPU, registry_of
 from normbench.train import assemble
 from normbench.train.data import InMemory, Loaded, load
 from normbench.train.dry_run import try_trial
@@ -119,9 +120,7 @@ class TaskSubject:
     @cached_property
     def registry(self) -> Registry:
         """The task with the norms above."""
-        ours = Plugin("checks", "checks", GROUP)
-        norms = {name: Offered(norm, ours) for name, norm in NORMS.items()}
-        return Registry(norms=norms, tasks={self.task.name: Offered(self.task, ours)})
+        return registry_of(self.task, *NORMS.values())
 
     def network(self, norm: str, seed: int = 0) -> nn.Module:
         """Return a network with one of the norms above."""
@@ -249,8 +248,7 @@ def batch_mates(subject: TaskSubject) -> None:
     network, inputs = subject.network("before").eval(), subject.few()
     with torch.no_grad():
         together, alone = network(inputs), torch.cat([network(sample[None]) for sample in inputs])
-    largest = float(together.abs().max())
-    if (far := off(alone, together)) > (allowed := tolerance(together.dtype, largest, 100)):
+    if (far := off(alone, together)) > (allowed := tolerance(together.dtype, largest(together), 100)):
         raise Failed(
             "the output of a sample alone is another than in its batch",
             input=f"{len(inputs)} samples",

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from normbench.testing.comparing import largest, off, shown
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shown, shrunk
+from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -119,7 +120,7 @@ def running_statistics(subject: Subject) -> None:
     if not moved:
         raise NotApplicable("no buffer moves in training")
     for name in moved:
-        difference, size = off(found[name], truth[name]), float(truth[name].abs().max())
+        difference, size = off(found[name], truth[name]), largest(truth[name])
         if difference > SHARE * size:
             raise Failed(
                 f"in bfloat16 {name} is off after {STEPS} steps",

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from normbench.testing.comparing import largest, off, shown
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import INPUT, largest, shown, shrunk
+from normbench.testing.norms.numbers import INPUT, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off
+from normbench.testing.subject import Subject
 
 Moves = Mapping[str, Tensor]
 

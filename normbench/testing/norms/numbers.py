@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from normbench.contract import Layout, function
+from normbench.testing.comparing import largest, off, shown, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off, tolerance
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
@@ -41,11 +42,6 @@ def _failure(test: Callable[[int], None], samples: int) -> Failed | None:
     except Exception:  # a layer may refuse fewer samples
         return None
     return None
-
-
-def shown(x: Tensor, said: str = "") -> str:
-    """Return an input in words: its shape, and what else there is to say."""
-    return f"{tuple(x.shape)}, {said}" if said else f"{tuple(x.shape)}"
 
 
 def drawn(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None = None) -> dict[str, Tensor]:
@@ -130,11 +126,6 @@ class Exact:
                     off=difference,
                     allowed=self.allowed[name],
                 )
-
-
-def largest(x: Tensor) -> float:
-    """Return the largest size of a number."""
-    return float(x.detach().double().abs().max()) if x.numel() else 0.0
 
 
 @check("definition")
