@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 
-from normbench.contract import ALL, Layout, Traits, Unsupported
+from normbench.contract import Layout, Traits, Unsupported
 from normbench.registry import Registry
 from normbench.testing import claims, ranks
 from normbench.testing.claims import LAST_STEPS, ORDER_SIZES, at_last
 from normbench.testing.comparing import Seen
 from normbench.testing.results import NotApplicable, Verdict
-from normbench.testing.run import Asked
+from normbench.testing.run import Asked, norm_subjects
 from normbench.testing.steps import phases, stepped, warm
 from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
@@ -24,22 +23,15 @@ from normbench.texts import in_a_line
 Found: TypeAlias = tuple[Any, Seen | None]
 
 
-def suggested(
-    asked: Asked,
-    *,
-    registry: Registry,
-    device: str,  # noqa: ARG001 - as every function that is called in a worker
-    data_dir: Path,  # noqa: ARG001
-) -> Iterator[str]:
+def suggested(one: Asked, *, registry: Registry, **_: Any) -> Iterator[str]:
     """Yield the `Traits(...)` that were measured over a norm's layouts, then what differs from its claims, and why.
 
     A line each also says what could not be measured: there the norm's own claim is in what is suggested.
     """
-    torch.set_num_threads(1)
-    norm = registry.norms[asked.name].thing
-    layouts = [layout for layout in sorted(ALL) if layout in (asked.layouts or norm.layouts)]
-    subjects = [Subject(norm, asked.params, cast(Layout, layout), asked.seed) for layout in layouts]
-    claimed, named, lines = norm.traits_with(asked.params), {}, []
+    torch.set_num_threads(one.threads)
+    offered = registry.norms[one.name]
+    subjects = norm_subjects(one, offered)
+    claimed, named, lines = offered.thing.traits_with(one.params), {}, []
     failed: dict[str, list[str]] = {}
     for trait, (measure, agreed) in MEASURES.items():
         declared, found = getattr(claimed, trait), {}

@@ -173,6 +173,23 @@ def backward(subject: Subject, output: Tensor, gradient: Tensor | None = None) -
         subject.called(lambda: torch.autograd.backward(output, given))
 
 
+def toward(
+    output: Tensor, leaves: Mapping[str, Tensor], gradient: Tensor | None = None, *, again: bool = False
+) -> dict[str, Tensor]:
+    """Return the gradients of an output, or a scalar, by leaf, 0 where there is none.
+
+    They can be differentiated `again`.
+    """
+    if not output.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    given = None if gradient is None else gradient.to(output.dtype)
+    found = torch.autograd.grad(output, list(leaves.values()), given, create_graph=again, allow_unused=True)
+    return {
+        name: torch.zeros_like(leaf) if one is None else one
+        for (name, leaf), one in zip(leaves.items(), found, strict=True)
+    }
+
+
 def of_step(output: Tensor, x: Tensor, parameters: Mapping[str, Tensor]) -> Came:
     """Return copies of an output and of the gradients that its backward has given."""
     named = {"its output": output, "the gradient of its input": x.grad}
@@ -180,11 +197,15 @@ def of_step(output: Tensor, x: Tensor, parameters: Mapping[str, Tensor]) -> Came
     return {name: value.detach().clone() for name, value in named.items() if value is not None}
 
 
+def registered(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield a layer's parameters and buffers, by what they are."""
+    yield from ((f"its parameter {name!r}", value) for name, value in layer.named_parameters())
+    yield from ((f"its buffer {name!r}", value) for name, value in layer.named_buffers())
+
+
 def state(layer: nn.Module) -> Came:
     """Return copies of a layer's parameters and buffers."""
-    named: list[tuple[str, Tensor]] = [(f"its parameter {name!r}", value) for name, value in layer.named_parameters()]
-    named += [(f"its buffer {name!r}", value) for name, value in layer.named_buffers()]
-    return {name: value.detach().clone() for name, value in named}
+    return {name: value.detach().clone() for name, value in registered(layer)}
 
 
 def contents(layer: nn.Module) -> dict[str, Tensor]:
@@ -192,21 +213,23 @@ def contents(layer: nn.Module) -> dict[str, Tensor]:
     return {name: buffer.detach().clone() for name, buffer in layer.named_buffers()}
 
 
-def attributes(layer: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield what a layer and its modules hold that is no parameter, buffer or module, by its name."""
+def attributes(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that are no parameters or buffers, by the attribute of a layer or its modules that holds them.
+
+    It may hold them in lists, tuples, sets and dictionaries.
+    """
     for at, module in layer.named_modules():
         for name, value in vars(module).items():
             if name not in _MODULES_OWN:
-                yield f"{at}.{name}" if at else name, value
+                yield from ((f"{at}.{name}" if at else name, tensor) for tensor in _held(value))
 
 
-def held(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors that an attribute holds, in lists, tuples and dictionaries too."""
+def _held(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple | set | dict):
         for one in value.values() if isinstance(value, dict) else value:
-            yield from held(one)
+            yield from _held(one)
 
 
 def memory_of(tensor: Tensor) -> int:

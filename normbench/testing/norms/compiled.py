@@ -19,7 +19,6 @@ from normbench.testing.steps import (
     attributes,
     backward,
     gradients,
-    held,
     of_step,
     state,
     step,
@@ -91,8 +90,8 @@ def vectorised(subject: Subject) -> None:
             came = _together(subject, base, lanes, x)
     except Exception as error:
         raise Advice(f"torch.func.vmap refuses it: {_first_line(error)}", input=normal(x[0])) from None
-    for name, value in attributes(base):
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in held(value)):
+    for name, tensor in attributes(base):
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             raise Advice(f"its attribute {name!r} is lost under torch.func.vmap: make it a buffer", input=normal(x[0]))
     for number, layer in enumerate(alone):
         wanted = gradients(subject, layer, x[number]) | state(layer)

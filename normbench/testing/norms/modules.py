@@ -18,8 +18,8 @@ from normbench.testing.results import Advice, Failed
 from normbench.testing.steps import (
     attributes,
     gradients,
-    held,
     memory_of,
+    registered,
     state,
     step,
     with_state_of,
@@ -208,10 +208,8 @@ def _counted(forward: Callable[..., Any], called: Counter[str], name: str, *inpu
 
 def _own(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor that a layer holds, by what it is."""
-    yield from ((f"its parameter {name!r}", value) for name, value in layer.named_parameters())
-    yield from ((f"its buffer {name!r}", value) for name, value in layer.named_buffers())
-    for name, value in attributes(layer):
-        yield from ((f"its attribute {name!r}", tensor) for tensor in held(value))
+    yield from registered(layer)
+    yield from ((f"its attribute {name!r}", tensor) for name, tensor in attributes(layer))
 
 
 def _leaves(output: Tensor) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from normbench.contract import Layout, function
 from normbench.testing.comparing import largest, off, shown, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
+from normbench.testing.steps import toward
 from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
@@ -75,8 +76,7 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
     found |= {name: one.detach().clone() for name, one in layer.named_buffers() if one.is_floating_point()}
     if output.requires_grad:
         leaves = {INPUT: x, **{name: one for name, one in layer.named_parameters() if one.requires_grad}}
-        toward = torch.autograd.grad(output, list(leaves.values()), gradient.to(output.dtype), allow_unused=True)
-        found |= {f"the gradient of {name}": one for name, one in zip(leaves, toward, strict=True) if one is not None}
+        found |= {f"the gradient of {name}": one for name, one in toward(output, leaves, gradient).items()}
     with torch.no_grad():
         found[EVALUATED] = subject.run(layer.eval(), x)
     return found
@@ -179,7 +179,7 @@ def _compare(
     gradient = subject.gradient(output)
     pairs = [(OUTPUT, output, wanted, 0.0)]
     if subject.traits.gradient == "exact" and output.requires_grad and wanted.shape == output.shape:
-        ours, theirs = (_toward(one, x, gradient) for one in (output, wanted))
+        ours, theirs = (toward(one, {INPUT: x}, gradient)[INPUT] for one in (output, wanted))
         pairs.append((GRADIENT, ours, theirs, largest(gradient) / std))
     for name, ours, theirs, least in pairs:
         # In float32's digits, as a layer may compute in float32 whatever it is given.
@@ -193,13 +193,6 @@ def _compare(
                 off=difference,
                 allowed=allowed,
             )
-
-
-def _toward(output: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-    if not output.requires_grad:
-        return torch.zeros_like(x)
-    (toward,) = torch.autograd.grad(output, x, gradient.to(output.dtype), allow_unused=True)
-    return torch.zeros_like(x) if toward is None else toward
 
 
 @check("moments")

@@ -21,7 +21,7 @@ from normbench.registry import SESSION
 from normbench.testing.comparing import normal
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.steps import attributes, backward, held, step
+from normbench.testing.steps import attributes, backward, step
 from normbench.testing.subject import Subject
 
 #: The steps after which living tensors are counted.
@@ -84,7 +84,7 @@ def memory(subject: Subject) -> None:
             step(subject, layer, subject.input(4, draw=number), number)
         if (more := count() - early) >= LATE - EARLY:
             raise Failed(f"after {LATE} steps {more} tensors more are alive than after {EARLY}", input=normal(x))
-    kept = [*layer.named_buffers(), *((name, one) for name, value in attributes(layer) for one in held(value))]
+    kept = [*layer.named_buffers(), *attributes(layer)]
     if graphs := [name for name, tensor in kept if tensor.grad_fn is not None]:
         raise Failed(f"its {graphs[0]!r} keeps the graph of a step: detach what is kept", input=normal(x))
     for training in (True, False):
