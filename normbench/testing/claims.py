@@ -6,6 +6,7 @@ A function that looks for a dependence, or for what breaks an invariance, return
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -26,11 +27,12 @@ from normbench.testing.steps import (
     trained,
     warm,
 )
-from normbench.testing.subject import Altered, Subject
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 from normbench.train.streams import generator
 
-#: The batch sizes at which a dependence is looked for, and the size and the steps at which one that is claimed is last.
+#: The batch sizes at which a dependence is looked for; and the batch size at which one that is claimed is looked for
+#: last, after so many steps.
 SIZES, LAST_SIZE, LAST_STEPS = (2, 8, 64), 256, 20
 #: The same for the order of samples: of two or three samples a batch norm's gradient is little but rounding.
 ORDER_SIZES = (4, 8, 64)
@@ -162,7 +164,7 @@ def not_scale_invariant(subject: Subject, std: float, allowed: float, factor: fl
     """What a rescaled input changes by more than the share `allowed`, and of placement "weight" rescaled weights."""
     x = subject.input(std=1.0 if subject.wraps else std)
     if subject.wraps:
-        one, two = (warm(Altered.of(subject, factor=std * times)) for times in (1.0, factor))
+        one, two = (warm(replace(subject, factor=std * times)) for times in (1.0, factor))
         outputs, what = (subject.run(two, x), subject.run(one, x)), "the wrapped weights"
     else:
         one, two = (warm(subject, SETTLED) for _ in range(2))
@@ -207,7 +209,7 @@ def not_centred(subject: Subject) -> Seen | None:
 def _not_centred(subject: Subject, shift: float = 4.0) -> Seen | None:
     x, channel = subject.input(), (slice(None),) * subject.axis + (0,)
     if subject.wraps:
-        one, two = (warm(Altered.of(subject, shift=by)) for by in (0.0, shift))
+        one, two = (warm(replace(subject, shift=by)) for by in (0.0, shift))
         outputs = subject.run(two, x), subject.run(one, x)
         return _changed(*outputs, f"{shift:g} added to the weights of an output channel changes it", shown(x))
     other = x.clone()

@@ -19,7 +19,7 @@ IN_ANOTHER_ORDER = 1000
 
 @dataclass(frozen=True)
 class Seen:
-    """What shows a dependence: in words, at which input, how far a number moved, and how far rounding moves it."""
+    """What shows a difference: in words, at which input, how far a number is off, and how far it may be."""
 
     said: str
     input: str = ""
@@ -62,6 +62,12 @@ def shown(x: Tensor, said: str = "") -> str:
 def normal(x: Tensor) -> str:
     """Return an input of normal numbers in words."""
     return shown(x, "normal numbers")
+
+
+def check_near(found: Tensor, wanted: Tensor, allowed: float, said: str, where: str, **fields: Any) -> None:
+    """Raise Failed where two tensors are further apart than is allowed."""
+    if (distance := off(found, wanted)) > allowed:
+        raise Failed(said, input=where, off=distance, allowed=allowed, **fields)
 
 
 def differs(found: Tensor, wanted: Tensor, said: str, where: str = "", times: float = 100.0) -> Seen | None:

@@ -94,7 +94,7 @@ def _rank_dependent(subject: Subject) -> Found:
 
 
 def _batch_size_1(subject: Subject) -> Found:
-    """Where one value a channel does not train, and there are no maps to have more, others may."""
+    """Return what trains at batch size 1; a layout without maps does not contradict one whose maps have more values."""
     how, why = claims.trains_on(subject, 1, claims.ones(subject))
     if how == "trains":
         return "yes", None
@@ -124,11 +124,6 @@ def _from_finite_differences(subject: Subject) -> float:
         found = ((one - other) * subject.gradient(one)).sum() / (2 * size)
         shares.append(float(((step.gradient * along).sum() - found).abs() / step.gradient.norm()))
     return min(shares)
-
-
-def _identity(subject: Subject) -> Found:
-    seen = claims.not_identity(subject)
-    return seen is None, seen
 
 
 def _state(subject: Subject) -> Found:
@@ -161,6 +156,6 @@ MEASURES: dict[str, tuple[Callable[[Subject], Found], Callable[[list[Any]], Any]
     "eval_batch_dependent": (_dependence(claims.eval_batch_dependent), any),
     "gradient": (_gradient, _worst),
     "draws": (_dependence(claims.draws), any),
-    "identity": (_identity, all),
+    "identity": (_invariance(claims.not_identity), all),
     "mixes_positions": (_mixes_positions, any),
 }

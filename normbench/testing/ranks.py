@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from torch import distributed as dist
 from normbench.testing.comparing import Seen, largest, off, shown
 from normbench.testing.results import Failed, NotApplicable
 from normbench.testing.steps import WARM, Step, made, stepped
-from normbench.testing.subject import Altered, Subject
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 RANKS = 2
@@ -57,7 +58,7 @@ def on_two_ranks(subject: Subject) -> Shared:
     alone = _joined([_trained(subject, channels, part) for part in parts])
 
     def on_a_rank(rank: int) -> Trained:
-        return _trained(Altered.of(subject, group=dist.group.WORLD), channels, parts[rank])
+        return _trained(replace(subject, group=dist.group.WORLD), channels, parts[rank])
 
     together = _joined(_forked(on_a_rank))
     where = f"{shown(subject.input(SAMPLES))} on {RANKS} ranks"

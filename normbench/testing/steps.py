@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from normbench.testing.comparing import Seen, compared, generators, shown
-from normbench.testing.subject import Altered, Subject
+from normbench.testing.subject import Subject
 from normbench.train.methods import Methods, having
 
 #: What came of a step, by what it is.
@@ -65,8 +66,7 @@ def passed(subject: Subject, layer: Callable[[Tensor], Tensor], x: Tensor, gradi
     What is drawn comes from the global generators as they are.
     """
     output = layer(x.clone())  # no leaf, as in a network: of that torch would refuse any change in place
-    if output.requires_grad:
-        torch.autograd.backward(output, subject.gradient(output) if gradient is None else gradient)
+    _backward(subject, output, gradient)
     return output.detach()
 
 
@@ -125,7 +125,7 @@ def warm(subject: Subject, steps: int = WARM, samples: int = 8, **named: Any) ->
     """Return a layer that has seen some steps, and is told of the next: two of the same arguments are alike."""
     layer = made(subject, **named)
     dtype = named.get("dtype", torch.float32)
-    first = STEPS - 1 - steps if isinstance(subject, Altered) and subject.late else 0
+    first = STEPS - 1 - steps if subject.late else 0
     for number in range(steps):
         gradients(
             subject, layer, subject.input(samples, mean=0.5, std=1.5, draw=100 + number, dtype=dtype), first + number
@@ -155,7 +155,7 @@ def has_clock(layer: nn.Module) -> bool:
 
 def phases(subject: Subject) -> list[Subject]:
     """Return a subject early and late in its training, if its layers have a clock; else as it is."""
-    return [subject, Altered.of(subject, late=True)] if has_clock(made(subject)) else [subject]
+    return [subject, replace(subject, late=True)] if has_clock(made(subject)) else [subject]
 
 
 def drawn(call: Callable[[], Any]) -> list[str]:
@@ -168,9 +168,12 @@ def drawn(call: Callable[[], Any]) -> list[str]:
 
 def backward(subject: Subject, output: Tensor, gradient: Tensor | None = None) -> None:
     """Compute the backward of an output, where it has one, from a random gradient unless one is given."""
+    subject.called(lambda: _backward(subject, output, gradient))
+
+
+def _backward(subject: Subject, output: Tensor, gradient: Tensor | None) -> None:
     if output.requires_grad:
-        given = subject.gradient(output) if gradient is None else gradient
-        subject.called(lambda: torch.autograd.backward(output, given))
+        torch.autograd.backward(output, subject.gradient(output) if gradient is None else gradient)
 
 
 def toward(

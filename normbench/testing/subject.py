@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import EllipsisType
 from typing import Any
@@ -45,7 +45,9 @@ def registry_of(task: Task, *norms: Norm) -> Registry:
 class Subject:
     """A norm with its parameters at one layout. What is drawn depends on `seed` alone.
 
-    With placement "weight" a layer is a wrapped linear, or a 3 x 3 convolution, from C channels to as many.
+    With placement "weight" a layer is a wrapped linear, or a 3 x 3 convolution, from C channels to as many: its weights
+    are multiplied by `factor`, and to those of the first output channel `shift` is added. `group` are the ranks that a
+    layer computes on. If `late`, steps are the last of a training.
     """
 
     norm: Norm
@@ -53,6 +55,10 @@ class Subject:
     layout: Layout
     seed: int = 0
     plugin: Plugin | None = None
+    group: Any = None
+    late: bool = False
+    factor: float = 1.0
+    shift: float = 0.0
 
     @cached_property
     def traits(self) -> Traits:
@@ -197,39 +203,18 @@ class Subject:
     def linear(self, channels: int) -> nn.Module:
         """Return the linear, or convolution, that a layer of placement "weight" wraps."""
         with global_stream(CPU, self.seed, "check", "linear"):
-            return linear(self.layout, channels, channels)
+            wrapped = linear(self.layout, channels, channels)
+        assert isinstance(wrapped.weight, Tensor)
+        with torch.no_grad():
+            wrapped.weight *= self.factor
+            wrapped.weight[0] += self.shift
+        return wrapped
 
     def _site(self, channels: int, spatial: tuple[int, ...], activation: str | None, steps: int | None = None) -> Site:
-        return Site(channels, self.layout, activation, spatial=spatial, sites=1, blocks=0, steps=steps or 100)
+        known = {"group": self.group, "spatial": spatial, "sites": 1, "blocks": 0, "steps": steps or 100}
+        return Site(channels, self.layout, activation, **known)
 
     def _built(self, site: Site) -> nn.Module:
         wrapped = [self.linear(site.channels)] if self.wraps else []
         with global_stream(CPU, self.seed, "check", "layer-init"):
             return built(self.norm, site, self.params, *wrapped)
-
-
-@dataclass(frozen=True)
-class Altered(Subject):
-    """The same norm as one of a group of ranks, late in its training, or around weights that are scaled and shifted."""
-
-    group: Any = None
-    late: bool = False
-    factor: float = 1.0
-    shift: float = 0.0
-
-    def linear(self, channels: int) -> nn.Module:
-        """Return the linear with its weights rescaled, and those of the first output channel shifted."""
-        linear = super().linear(channels)
-        assert isinstance(linear.weight, Tensor)
-        with torch.no_grad():
-            linear.weight *= self.factor
-            linear.weight[0] += self.shift
-        return linear
-
-    def _site(self, *args: Any, **named: Any) -> Any:
-        return replace(super()._site(*args, **named), group=self.group)
-
-    @classmethod
-    def of(cls, subject: Subject, **changes: Any) -> Altered:
-        """Return a subject with such changes."""
-        return cls(**{field.name: getattr(subject, field.name) for field in fields(subject)} | changes)

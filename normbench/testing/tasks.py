@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from normbench.contract import Norm, Task, Traits, Unsupported, function, named_by
 from normbench.errors import UsageError
 from normbench.registry import Registry
-from normbench.testing.comparing import largest, off, tolerance
+from normbench.testing.comparing import check_near, largest, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import CPU, registry_of
@@ -248,14 +248,9 @@ def batch_mates(subject: TaskSubject) -> None:
     network, inputs = subject.network("before").eval(), subject.few()
     with torch.no_grad():
         together, alone = network(inputs), torch.cat([network(sample[None]) for sample in inputs])
-    if (far := off(alone, together)) > (allowed := tolerance(together.dtype, largest(together), 100)):
-        raise Failed(
-            "the output of a sample alone is another than in its batch",
-            input=f"{len(inputs)} samples",
-            off=far,
-            allowed=allowed,
-            declare="Task(eval_batch_dependent=True)",
-        )
+    said, where = "the output of a sample alone is another than in its batch", f"{len(inputs)} samples"
+    allowed = tolerance(together.dtype, largest(together), 100)
+    check_near(alone, together, allowed, said, where, declare="Task(eval_batch_dependent=True)")
 
 
 @check("example", "task")

@@ -13,6 +13,7 @@ from normbench.testing.kit import check
 from normbench.testing.results import Failed
 from normbench.testing.steps import (
     STEPS,
+    Came,
     backward,
     gradients,
     memory_of,
@@ -105,19 +106,26 @@ def twice(subject: Subject) -> None:
 
     A network may be given two batches before its loss is known, and weights that are shared see several inputs.
     """
+
+    def forward(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        given = x.clone().requires_grad_()
+        return subject.run(layer, given), given
+
+    def gradients_of(layer: nn.Module, output: Tensor, x: Tensor) -> Came:
+        layer.zero_grad()
+        backward(subject, output)
+        return of_step(output, x, dict(layer.named_parameters()))
+
     inputs = [subject.input(4, draw=draw) for draw in (0, 1)]
     after_another, together = subject.layer(), subject.layer()
-    wanted = [gradients(subject, after_another, x) for x in inputs]
-    Methods(together).on_step(0, STEPS)
-    given = [x.clone().requires_grad_() for x in inputs]
-    outputs = [subject.run(together, x) for x in given]
+    for layer in (after_another, together):
+        Methods(layer).on_step(0, STEPS)
+    wanted = [gradients_of(after_another, *forward(after_another, x)) for x in inputs]
+    both = [forward(together, x) for x in inputs]
     moved = state(together)
-    for number, (x, output) in enumerate(zip(given, outputs, strict=True)):
-        together.zero_grad()
-        backward(subject, output)
-        came = of_step(output, x, dict(together.named_parameters()))
-        which = "first" if number == 0 else "second"
-        check_same(f"of two forwards before two backwards, in the {which}", came, wanted[number], x)
+    for which, one, alone in zip(("first", "second"), both, wanted, strict=True):
+        came = gradients_of(together, *one)
+        check_same(f"of two forwards before two backwards, in the {which}", came, alone, inputs[0])
     _check_moved_once(subject, moved, state(together))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from normbench.testing.comparing import largest, off, shown
+from normbench.testing.comparing import check_near, largest, off, shown
 from normbench.testing.kit import check
 from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
@@ -120,14 +120,8 @@ def running_statistics(subject: Subject) -> None:
     if not moved:
         raise NotApplicable("no buffer moves in training")
     for name in moved:
-        difference, size = off(found[name], truth[name]), largest(truth[name])
-        if difference > SHARE * size:
-            raise Failed(
-                f"in bfloat16 {name} is off after {STEPS} steps",
-                input=f"{STEPS} times {tuple(pool[0].shape)}, mean 3, std 2",
-                off=difference,
-                allowed=SHARE * size,
-            )
+        said, where = f"in bfloat16 {name} is off after {STEPS} steps", f"{STEPS} times {shown(pool[0])}, mean 3, std 2"
+        check_near(found[name], truth[name], SHARE * largest(truth[name]), said, where)
 
 
 def _after(subject: Subject, dtype: torch.dtype, pool: Sequence[Tensor]) -> dict[str, Tensor]:

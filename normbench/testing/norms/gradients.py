@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from normbench.testing.comparing import largest, off, shown
+from normbench.testing.comparing import check_near, largest, shown
 from normbench.testing.kit import check
 from normbench.testing.norms.numbers import INPUT, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
@@ -20,10 +20,10 @@ Moves = Mapping[str, Tensor]
 
 
 class _Steps(NamedTuple):
-    """How finite differences are taken; all but the step in relation to the size of what they concern.
+    """The step of finite differences, and what is asked of them, each a share of the size of what it is about.
 
-    Those of two steps that differ by more than `settled` say nothing; a derivative may be off by `allowed`, and what is
-    differentiated by `rounding`.
+    Where those of two steps are more than `settled` apart, they say nothing. A derivative may be off by `allowed`, and
+    what is differentiated by `rounding`.
     """
 
     step: float
@@ -348,7 +348,4 @@ def accumulated_gradients(subject: Subject) -> None:
 
 def _compare(found: Tensor, wanted: Tensor, said: str, x: Tensor, least: float = 1.0) -> None:
     """Raise `Failed` where two gradients, of a gradient about as large as `least` at the output, are not the same."""
-    difference = off(found, wanted)
-    allowed = 1e-4 * max(least, largest(wanted))
-    if difference > allowed:
-        raise Failed(said, input=shown(x), off=difference, allowed=allowed)
+    check_near(found, wanted, 1e-4 * max(least, largest(wanted)), said, shown(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.contract import Layout, function
-from normbench.testing.comparing import largest, off, shown, tolerance
+from normbench.testing.comparing import check_near, largest, off, shown, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.steps import toward
@@ -85,10 +85,10 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
 class Exact:
     """What a layer in float64 gives for an input, and how far one that computes in another type may be off.
 
-    Twenty units in the last place are allowed, of a mean too that is taken from each value, and ten times what
-    rounding the input moves. The gradient of two values that a layer normalizes is a difference of numbers that are
-    nearly equal, and nothing of that is seen in how it moves: where the mean is 0 a thousandth of what the
-    output's gradient could become is allowed beside, and elsewhere all that is finite.
+    Twenty units in the last place are allowed, of the mean too that is subtracted from each value, and ten times what
+    rounding the input changes. That does not show how far the gradient of two values that a layer normalizes may be
+    off, which is a difference of numbers that are nearly equal: where the mean is 0 a thousandth of what the gradient
+    of the output could become is allowed as well, and elsewhere all that is finite.
     """
 
     def __init__(
@@ -118,14 +118,8 @@ class Exact:
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
         for name in (name for name in self.wanted if name in found):
-            difference = off(found[name], self.wanted[name])
-            if difference > self.allowed[name]:
-                raise Failed(
-                    f"{what} {name} is not what it gives in float64",
-                    input=shown(x, said),
-                    off=difference,
-                    allowed=self.allowed[name],
-                )
+            words = f"{what} {name} is not what it gives in float64"
+            check_near(found[name], self.wanted[name], self.allowed[name], words, shown(x, said))
 
 
 @check("definition")
@@ -184,15 +178,8 @@ def _compare(
     for name, ours, theirs, least in pairs:
         # In float32's digits, as a layer may compute in float32 whatever it is given.
         allowed = tolerance(torch.float32, max(largest(theirs), least) * (1 + abs(mean) / std))
-        difference = off(ours, theirs)
-        if difference > allowed:
-            mode = "training" if training else "evaluation"
-            raise Failed(
-                f"in {mode} {name} is not what its reference gives",
-                input=shown(x, f"mean {mean:g}, std {std:g}"),
-                off=difference,
-                allowed=allowed,
-            )
+        said = f"in {'training' if training else 'evaluation'} {name} is not what its reference gives"
+        check_near(ours, theirs, allowed, said, shown(x, f"mean {mean:g}, std {std:g}"))
 
 
 @check("moments")

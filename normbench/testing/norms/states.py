@@ -15,6 +15,7 @@ from normbench.testing.kit import check
 from normbench.testing.norms.traits import dependence, judged, moved_by
 from normbench.testing.results import Advice, Failed, NotApplicable, Verdict
 from normbench.testing.subject import CPU, Subject
+from normbench.texts import in_a_line
 from normbench.train import state as attributes
 from normbench.train.methods import Methods
 from normbench.train.streams import global_stream
@@ -258,7 +259,9 @@ def _single(subject: Subject) -> Verdict | None:
         [*steps.trained(subject, layer, 1)]
         output = subject.run(steps.evaluating(layer), subject.input())
     except Exception as error:
-        return Failed(f"a training of one step raises {type(error).__name__}: {error}", input="on_step(0, 1)")
+        return Failed(
+            f"a training of one step raises {type(error).__name__}: {in_a_line(error)}", input="on_step(0, 1)"
+        )
     return None if output.isfinite().all() else Failed("a training of one step ends not finite", input="on_step(0, 1)")
 
 
