@@ -307,16 +307,18 @@ def settings(subject: ProbeSubject) -> None:
     if not declared:
         raise NotApplicable("it has none")
     norm = next(iter(subject.whole()))
-    every = {"every": 3 if declared.get("every") != 3 else 2} if "every" in declared else {}
-    for what, given in (("its defaults", {}), (spelled("another value", every), every)):
-        if given or what == "its defaults":
-            try:
-                heard = subject.trained(norm, params=given, explicit=True)
-            except UsageError as error:
-                raise Failed(f"given {what}: {error}") from None
-            wrong = heard.raised or heard.refused or heard.moved or ("" if any(heard.given) else "it gave nothing")
-            if wrong:
-                raise Failed(f"given {what}: {wrong}", input=f"a network with {norm}")
+    tried: dict[str, dict[str, Any]] = {"its defaults": {}}
+    if "every" in declared:
+        every = {"every": 3 if declared["every"] != 3 else 2}
+        tried[spelled("another value", every)] = every
+    for what, given in tried.items():
+        try:
+            heard = subject.trained(norm, params=given, explicit=True)
+        except UsageError as error:
+            raise Failed(f"given {what}: {error}") from None
+        wrong = heard.raised or heard.refused or heard.moved or ("" if any(heard.given) else "it gave nothing")
+        if wrong:
+            raise Failed(f"given {what}: {wrong}", input=f"a network with {norm}")
 
 
 @check("cost", "probe")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -140,6 +140,17 @@ def trained(subject: Subject, layer: nn.Module, steps: int) -> Iterator[None]:
     for number in range(steps):
         step(subject, layer, subject.input(mean=0.5, std=1.5, draw=200 + number), number, steps=steps)
         yield
+
+
+def fed(layer: nn.Module, inputs: Iterable[Tensor], steps: int) -> nn.Module:
+    """Give a layer one batch after another as in training, with its clock, but without a backward; return it."""
+    clock = Methods(layer)
+    with torch.no_grad():
+        for number, x in enumerate(inputs):
+            clock.on_step(number, steps)
+            layer(x)
+            clock.after_step(number, steps)
+    return layer
 
 
 def evaluating(layer: nn.Module) -> nn.Module:

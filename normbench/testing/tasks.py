@@ -197,16 +197,13 @@ def seeded(subject: TaskSubject) -> None:
 
     A trial is identified by its seed; comparisons are paired by samples, their order, and initial weights.
     """
-    digests = set()
-    for draw in (1, 2):
-        with global_stream(CPU, draw, "check", "task"):
-            digests.add(subject.load().digest)
-    if len(digests) > 1:
-        raise Failed("data() gives other splits when it is called again: it draws from the global generators")
-    weights = []
+    digests, weights = set(), []
     for draw in (1, 2):
         with global_stream(CPU, draw, "check", "task"):
             weights.append(subject.network("before").state_dict())
+            digests.add(subject.load().digest)
+    if len(digests) > 1:
+        raise Failed("data() gives other splits when it is called again: it draws from the global generators")
     for name, value in weights[0].items():
         if not torch.equal(value, weights[1][name]):
             raise Failed(f"built twice from one seed, {name} differs")

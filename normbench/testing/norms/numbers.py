@@ -45,13 +45,13 @@ def _failure(test: Callable[[int], None], samples: int) -> Failed | None:
     return None
 
 
-def drawn(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None = None) -> dict[str, Tensor]:
+def drawn_parameters(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None = None) -> dict[str, Tensor]:
     """Return values for a layer's parameters that are not those it begins with, as a type has them."""
     layer = subject.moved(subject.layer(spatial=spatial, dtype=dtype))
     return {name: value.detach() for name, value in layer.named_parameters()}
 
 
-def made(
+def with_parameters(
     subject: Subject, dtype: torch.dtype, parameters: Parameters, spatial: tuple[int, ...] | None = None
 ) -> nn.Module:
     """Return a new layer of a type, with these values of its parameters.
@@ -104,7 +104,7 @@ class Exact:
         rounding, exact = torch.finfo(x.dtype).eps, x.double().contiguous()
         rounded = [exact * (1 + rounding * subject.gradient(exact, draw)) for draw in (1, 2)]
         self.wanted, *moved = (
-            computed(subject, made(subject, torch.float64, parameters), one, gradient.double().contiguous())
+            computed(subject, with_parameters(subject, torch.float64, parameters), one, gradient.double().contiguous())
             for one in (exact, *rounded)
         )
         self.allowed = {
@@ -189,7 +189,7 @@ def moments(subject: Subject) -> None:
     E[x^2] - E[x]^2 has lost them where the mean is 30 times the standard deviation, and a kernel that takes every input
     for contiguous computes on other numbers. Only rounding may part a layer from itself in float64.
     """
-    parameters = drawn(subject, torch.float32)
+    parameters = drawn_parameters(subject, torch.float32)
 
     def test(samples: int) -> None:
         for mean, std in itertools.product((0.0, 30.0, 1e3), (1.0, 0.1)):
@@ -231,7 +231,7 @@ def _check_moments(
         gradient = torch.empty_strided(x.shape, x.stride()) if 0 not in x.stride() else torch.empty_like(x)
         gradient.copy_(subject.gradient(x))
         exact = exact or Exact(subject, x, gradient, parameters, mean=mean, std=std)
-        found = computed(subject, made(subject, torch.float32, parameters), x, gradient)
+        found = computed(subject, with_parameters(subject, torch.float32, parameters), x, gradient)
         exact.check(found, "in float32", x, ", ".join(filter(None, [f"mean {mean:g}, std {std:g}", name])))
 
 
@@ -245,11 +245,11 @@ def many_values(subject: Subject) -> None:
         raise NotApplicable("a sample has as many values as channels")
     spatial = SPACIOUS[subject.layout]
     x = subject.input(MANY // math.prod(spatial), spatial=spatial, mean=1.0, dtype=torch.float16)
-    parameters = drawn(subject, x.dtype, spatial)
+    parameters = drawn_parameters(subject, x.dtype, spatial)
     with torch.no_grad():
-        wanted = subject.run(made(subject, torch.float32, parameters, spatial), x.float())
+        wanted = subject.run(with_parameters(subject, torch.float32, parameters, spatial), x.float())
         try:
-            output = subject.run(made(subject, x.dtype, parameters, spatial), x)
+            output = subject.run(with_parameters(subject, x.dtype, parameters, spatial), x)
         except Exception as error:
             raise NotApplicable(f"in float16 it raises {type(error).__name__}: {in_a_line(error)}") from None
     if off(output, wanted) > 0.1 * (1 + largest(wanted)):

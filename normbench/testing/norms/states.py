@@ -275,12 +275,9 @@ def converges(subject: Subject) -> None:
     if not (subject.traits.state and subject.traits.eval_differs) or claims.draws(subject, 2, 1):
         raise NotApplicable("it has no state of which evaluation would compute something else")
     layer = steps.made(subject, steps=MANY_STEPS)
-    clock = Methods(layer)
+    inputs = (subject.input(BATCH, mean=3.0, std=5.0, draw=number) for number in range(MANY_STEPS))
+    steps.fed(layer, inputs, MANY_STEPS)
     with torch.no_grad():
-        for step in range(MANY_STEPS):
-            clock.on_step(step, MANY_STEPS)
-            layer(subject.input(BATCH, mean=3.0, std=5.0, draw=step))
-            clock.after_step(step, MANY_STEPS)
         x = subject.input(claims.LAST_SIZE, mean=3.0, std=5.0, draw=MANY_STEPS)
         wanted = subject.run(layer, x)
         found = subject.run(steps.evaluating(layer), x)
