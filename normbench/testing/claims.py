@@ -6,67 +6,40 @@ A function that looks for a dependence, or for what breaks an invariance, return
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from normbench.testing.subject import Subject, off, tolerance
-from normbench.testing.training import (
+from normbench.testing.comparing import Seen, differs, off, shown, tolerance
+from normbench.testing.steps import (
     WARM,
-    Altered,
     Step,
     contents,
     drawn,
     evaluating,
     made,
+    passed,
     phases,
     stepped,
-    stepped_here,
+    steps_differ,
     trained,
     warm,
 )
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 from normbench.train.streams import generator
 
-#: The batch sizes at which a dependence is looked for, and the size and the steps at which one that is claimed is last.
+#: The batch sizes at which a dependence is looked for; and the batch size at which one that is claimed is looked for
+#: last, after so many steps.
 SIZES, LAST_SIZE, LAST_STEPS = (2, 8, 64), 256, 20
 #: The same for the order of samples: of two or three samples a batch norm's gradient is little but rounding.
 ORDER_SIZES = (4, 8, 64)
 #: The steps after which running averages that do not follow an input's scale show that.
 SETTLED = 8
 
-
-@dataclass(frozen=True)
-class Seen:
-    """What shows a dependence: in words, at which input, how far a number moved, and how far rounding moves it."""
-
-    said: str
-    input: str = ""
-    off: float | None = None
-    allowed: float | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What a verdict says beside the words."""
-        return {"input": self.input, "off": self.off, "allowed": self.allowed}
-
-
 Measure: TypeAlias = Callable[[Subject, int, int], Seen | None]
-
-
-def differs(found: Tensor, wanted: Tensor, what: str, x: Tensor) -> Seen | None:
-    """Return by how much two tensors differ beyond rounding, of the sums that made them."""
-    # Gradients at the output are of size 1: what is left of them where all cancels is rounding of that size.
-    scale = max(1.0, float(wanted.abs().max())) if wanted.numel() else 1.0
-    distance, allowed = off(found, wanted), tolerance(wanted.dtype, scale, times=100)
-    return Seen(what, shown(x), distance, allowed) if distance > allowed else None
-
-
-def shown(x: Tensor) -> str:
-    """Return an input in words."""
-    return str(tuple(x.shape))
 
 
 def smallest(subject: Subject, measure: Measure, sizes: Sequence[int] = SIZES) -> Seen | None:
@@ -101,7 +74,7 @@ def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         return None  # those of a batch of another size are others
     first = stepped(subject, warm(subject, steps, samples), x[: samples // 2], subject.gradient(x)[: samples // 2])
     words = "without the other half of the batch, a sample's {} differs"
-    return compared(first, Step(*(one[: samples // 2] for one in whole)), words, x)
+    return steps_differ(first, whole.at(slice(samples // 2)), words, x)
 
 
 def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
@@ -114,11 +87,11 @@ def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | N
             others = [i for i in range(samples) if i != changed]
             output = subject.run(layer, _with_other(subject, x, changed))
             words = "one sample changed, and in evaluation another's output moved"
-            seen = differs(output[others], whole[others], words, x)
+            seen = differs(output[others], whole[others], words, shown(x))
             if seen:
                 return seen
         alone = subject.run(layer, x[:1])
-    return differs(alone, whole[:1], "in evaluation a sample alone gives another output than in a batch", x)
+    return differs(alone, whole[:1], "in evaluation a sample alone gives another output than in a batch", shown(x))
 
 
 def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
@@ -133,7 +106,7 @@ def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         wanted = stepped(subject, straight, x)
         found = stepped(subject, permuted, x[order], subject.gradient(x)[order])
         words = f"with the samples permuted, a sample's {{}} differs{when}"
-        seen = compared(found, Step(*(one[order] for one in wanted)), words, x)
+        seen = steps_differ(found, wanted.at(order), words, x)
         if seen:
             return seen
     return None
@@ -144,7 +117,7 @@ def eval_differs(subject: Subject, samples: int, steps: int) -> Seen | None:
     x = subject.input(samples)
     output = subject.run(evaluating(warm(subject, steps, samples)), x)
     wanted = subject.run(warm(subject, steps, samples), x)
-    return differs(output, wanted, "evaluation gives another output than training, from the same state", x)
+    return differs(output, wanted, "evaluation gives another output than training, from the same state", shown(x))
 
 
 def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
@@ -155,8 +128,8 @@ def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
     gradient = subject.gradient(x)
     gradient[:, early:] = 0
     one, two = (stepped(subject, warm(subject, steps, samples), given, gradient) for given in (x, other))
-    early_one, early_two = (Step(*(tensor[:, :early] for tensor in step)) for step in (one, two))
-    seen = compared(early_two, early_one, "a later token changed, and an earlier one's {} moved", x)
+    firsts = (slice(None), slice(early))
+    seen = steps_differ(two.at(firsts), one.at(firsts), "a later token changed, and an earlier one's {} moved", x)
     if seen:
         return seen
     late = one.gradient[:, early:]
@@ -170,7 +143,7 @@ def draws(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether a step of training draws from the global generators."""
     layer, x = made(subject), subject.input(samples)
     for _ in range(steps):
-        moved = subject.called(lambda: drawn(lambda: stepped_here(layer, x)))
+        moved = subject.called(lambda: drawn(lambda: passed(subject, layer, x.requires_grad_())))
         if moved:
             return Seen(f"a step of training draws from {' and '.join(moved)}", shown(x))
     return None
@@ -181,7 +154,7 @@ def not_identity(subject: Subject) -> Seen | None:
     x = subject.input()
     for mode, layer in (("training", made(subject)), ("evaluation", evaluating(made(subject)))):
         plain = subject.linear(subject.channels) if subject.wraps else nn.Identity()
-        seen = differs(subject.run(layer, x), plain(x), f"its output in {mode} is not its input", x)
+        seen = differs(subject.run(layer, x), plain(x), f"its output in {mode} is not its input", shown(x))
         if seen:
             return seen
     return None
@@ -191,14 +164,16 @@ def not_scale_invariant(subject: Subject, std: float, allowed: float, factor: fl
     """What a rescaled input changes by more than the share `allowed`, and of placement "weight" rescaled weights."""
     x = subject.input(std=1.0 if subject.wraps else std)
     if subject.wraps:
-        one, two = (warm(Altered.of(subject, factor=std * times)) for times in (1.0, factor))
+        one, two = (warm(replace(subject, factor=std * times)) for times in (1.0, factor))
         outputs, what = (subject.run(two, x), subject.run(one, x)), "the wrapped weights"
     else:
         one, two = (warm(subject, SETTLED) for _ in range(2))
         outputs, what = (subject.run(two, factor * x), subject.run(one, x)), "the input"
     # By chance some values are so near their mean that eps counts, and these alone.
     average = torch.mean if std > 1 else torch.median
-    return _changed(*outputs, f"{what} times {factor:g}, and the output differs", _sized(x, std), allowed, average)
+    return _changed(
+        *outputs, f"{what} times {factor:g}, and the output differs", shown(x, f"std {std:g}"), allowed, average
+    )
 
 
 def not_scale_invariant_up_to_eps(subject: Subject) -> Seen | None:
@@ -223,7 +198,7 @@ def _not_orthogonal(subject: Subject, draw: int) -> Seen | None:
     # What it is where the scale takes no gradient is of this size, divided by the root of the number of values.
     allowed = 1e-3 * float(output.norm() * subject.gradient(output).norm())
     said = "rescaling the weights before it changes nothing, but their gradient is not orthogonal to them"
-    return Seen(said, _sized(x, 1e3), along, allowed) if along > allowed else None
+    return Seen(said, shown(x, "std 1000"), along, allowed) if along > allowed else None
 
 
 def not_centred(subject: Subject) -> Seen | None:
@@ -234,7 +209,7 @@ def not_centred(subject: Subject) -> Seen | None:
 def _not_centred(subject: Subject, shift: float = 4.0) -> Seen | None:
     x, channel = subject.input(), (slice(None),) * subject.axis + (0,)
     if subject.wraps:
-        one, two = (warm(Altered.of(subject, shift=by)) for by in (0.0, shift))
+        one, two = (warm(replace(subject, shift=by)) for by in (0.0, shift))
         outputs = subject.run(two, x), subject.run(one, x)
         return _changed(*outputs, f"{shift:g} added to the weights of an output channel changes it", shown(x))
     other = x.clone()
@@ -261,10 +236,6 @@ def _changed(
     allowed = share * float(average(wanted.detach().abs()))
     distance = float(average((found - wanted).detach().abs()))
     return None if distance <= allowed else Seen(what, where, distance, allowed)
-
-
-def _sized(x: Tensor, std: float) -> str:
-    return f"{shown(x)}, std {std:g}"
 
 
 def moved_state(subject: Subject) -> tuple[str, ...]:
@@ -312,11 +283,4 @@ def _moved_by(subject: Subject, layer: nn.Module, x: Tensor, changed: int, whole
     gradient[changed] *= -2
     step = stepped(subject, layer, _with_other(subject, x, changed), gradient)
     words = "one sample changed, and another's {} moved"
-    return compared(Step(*(one[others] for one in step)), Step(*(one[others] for one in whole)), words, x)
-
-
-def compared(found: Step, wanted: Step, words: str, x: Tensor) -> Seen | None:
-    """Return what differs of two steps, in words that name it."""
-    return differs(found.output, wanted.output, words.format("output"), x) or differs(
-        found.gradient, wanted.gradient, words.format("gradient"), x
-    )
+    return steps_differ(step.at(others), whole.at(others), words, x)

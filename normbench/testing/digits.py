@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from normbench.contract import Layout, Place, Splits, Task
 from normbench.recipe import Recipe
+from normbench.testing.subject import linear
 
 #: Channels of every layer: many norms have groups that divide them.
 WIDTH = 32
@@ -20,11 +21,11 @@ RECIPE = Recipe(rate=0.05, batch_size=64, epochs=2, momentum=0.9)
 class Residual(nn.Module):
     """A block of two linears, whose output is added to its input."""
 
-    def __init__(self, place: Place, linear: Callable[[int], nn.Module], layout: Layout) -> None:
+    def __init__(self, place: Place, layout: Layout) -> None:
         super().__init__()
         with place.block():
-            self.first = place(linear(WIDTH), "relu", layout)
-            self.last = place.sum(linear(WIDTH), activation="relu", layout=layout)
+            self.first = place(linear(layout, WIDTH, WIDTH), "relu", layout)
+            self.last = place.sum(linear(layout, WIDTH, WIDTH), activation="relu", layout=layout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, of its input's shape."""
@@ -44,23 +45,22 @@ class Mean(nn.Module):
         return x.mean(self.axes)
 
 
+@cache
 def task(layout: Layout) -> Task:
-    """Return the task whose norms have a layout: pixels, rows as channels, images, or rows as tokens."""
+    """Return the task whose norms have a layout: pixels, rows as channels, images, or rows as tokens.
+
+    It is one each time, so that its data is kept from one training to the next.
+    """
 
     def data(folder: Path, recipe: Recipe) -> Splits:  # noqa: ARG001 - a task's data takes both
         return _digits(layout)
 
     def network(place: Place, recipe: Recipe) -> nn.Module:  # noqa: ARG001 - a network takes both
-        kinds: dict[Layout, tuple[int, Callable[[int], nn.Module], tuple[int, ...]]] = {
-            "NC": (64, lambda width: nn.Linear(width, WIDTH), ()),
-            "NCL": (8, lambda width: nn.Conv1d(width, WIDTH, 3, padding=1), (2,)),
-            "NCHW": (1, lambda width: nn.Conv2d(width, WIDTH, 3, stride=2 if width == 1 else 1, padding=1), (2, 3)),
-            "NLC": (8, lambda width: nn.Linear(width, WIDTH), (1,)),
-        }
-        width, linear, axes = kinds[layout]
+        width = {"NC": 64, "NCL": 8, "NCHW": 1, "NLC": 8}[layout]
+        first = place(linear(layout, width, WIDTH, stride=2 if layout == "NCHW" else 1), "relu", layout)
+        axes = [axis for axis, name in enumerate(layout) if name not in "NC"]
         mean = [Mean(*axes)] if axes else []
-        blocks = [place(linear(width), "relu", layout), Residual(place, linear, layout)]
-        return nn.Sequential(*blocks, *mean, nn.Linear(WIDTH, 10))
+        return nn.Sequential(first, Residual(place, layout), *mean, nn.Linear(WIDTH, 10))
 
     return Task(
         f"digits-{layout.lower()}",

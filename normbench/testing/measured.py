@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 
-from normbench.contract import ALL, Layout, Traits, Unsupported
+from normbench.contract import Layout, Traits, Unsupported
 from normbench.registry import Registry
 from normbench.testing import claims, ranks
-from normbench.testing.claims import LAST_STEPS, ORDER_SIZES, Seen, at_last
+from normbench.testing.claims import LAST_STEPS, ORDER_SIZES, at_last
+from normbench.testing.comparing import Seen
 from normbench.testing.results import NotApplicable, Verdict
-from normbench.testing.run import Asked
+from normbench.testing.run import Asked, norm_subjects
+from normbench.testing.steps import phases, stepped, warm
 from normbench.testing.subject import Subject
-from normbench.testing.training import phases, stepped, warm
 from normbench.texts import in_a_line
 
 #: What a trait was measured to be at one layout, and what showed it, where something did.
 Found: TypeAlias = tuple[Any, Seen | None]
 
 
-def suggested(
-    asked: Asked,
-    *,
-    registry: Registry,
-    device: str,  # noqa: ARG001 - as every function that is called in a worker
-    data_dir: Path,  # noqa: ARG001
-) -> Iterator[str]:
+def suggested(one: Asked, *, registry: Registry, **_: Any) -> Iterator[str]:
     """Yield the `Traits(...)` that were measured over a norm's layouts, then what differs from its claims, and why.
 
     A line each also says what could not be measured: there the norm's own claim is in what is suggested.
     """
-    torch.set_num_threads(1)
-    norm = registry.norms[asked.name].thing
-    layouts = [layout for layout in sorted(ALL) if layout in (asked.layouts or norm.layouts)]
-    subjects = [Subject(norm, asked.params, cast(Layout, layout), asked.seed) for layout in layouts]
-    claimed, named, lines = norm.traits_with(asked.params), {}, []
+    torch.set_num_threads(one.threads)
+    offered = registry.norms[one.name]
+    subjects = norm_subjects(one, offered)
+    claimed, named, lines = offered.thing.traits_with(one.params), {}, []
     failed: dict[str, list[str]] = {}
     for trait, (measure, agreed) in MEASURES.items():
         declared, found = getattr(claimed, trait), {}
@@ -101,7 +94,7 @@ def _rank_dependent(subject: Subject) -> Found:
 
 
 def _batch_size_1(subject: Subject) -> Found:
-    """Where one value a channel does not train, and there are no maps to have more, others may."""
+    """Return what trains at batch size 1; a layout without maps does not contradict one whose maps have more values."""
     how, why = claims.trains_on(subject, 1, claims.ones(subject))
     if how == "trains":
         return "yes", None
@@ -131,11 +124,6 @@ def _from_finite_differences(subject: Subject) -> float:
         found = ((one - other) * subject.gradient(one)).sum() / (2 * size)
         shares.append(float(((step.gradient * along).sum() - found).abs() / step.gradient.norm()))
     return min(shares)
-
-
-def _identity(subject: Subject) -> Found:
-    seen = claims.not_identity(subject)
-    return seen is None, seen
 
 
 def _state(subject: Subject) -> Found:
@@ -168,6 +156,6 @@ MEASURES: dict[str, tuple[Callable[[Subject], Found], Callable[[list[Any]], Any]
     "eval_batch_dependent": (_dependence(claims.eval_batch_dependent), any),
     "gradient": (_gradient, _worst),
     "draws": (_dependence(claims.draws), any),
-    "identity": (_identity, all),
+    "identity": (_invariance(claims.not_identity), all),
     "mixes_positions": (_mixes_positions, any),
 }

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from normbench.contract import Probe, Recipe, Splits, Task, Unsupported, function
 from normbench.errors import UsageError
-from normbench.registry import GROUP, Offered, Plugin, Registry
+from normbench.registry import Offered, Registry
 from normbench.spelling import spelled
+from normbench.testing.comparing import off
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
+from normbench.testing.subject import CPU, registry_of
 from normbench.texts import in_a_line
 from normbench.train import assemble
 from normbench.train.data import load
@@ -40,7 +42,6 @@ _METHODS = frozenset({"on_step", "after_step", "on_epoch"})
 _RECIPE = Recipe(
     rate=0.1, batch_size=8, epochs=4, momentum=0.9, dropout=0.3, accumulate=2, schedule="cosine", hold_out=True
 )
-_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -72,10 +73,8 @@ class ProbeSubject:
         self.probe, self.params, self.seed = probe.thing, params, seed
         self.norms: list[str] = [norm for norm in NORMS if norm in registry.norms]
         self._offered = probe
-        self._registry = dataclasses.replace(
-            registry, tasks={_TASK.name: Offered(_TASK, Plugin("checks", "checks", GROUP))}
-        )
-        self._data = load(_TASK, {}, _RECIPE, Path(), _CPU)
+        self._registry = dataclasses.replace(registry, tasks=registry_of(_TASK).tasks)
+        self._data = load(_TASK, {}, _RECIPE, Path(), CPU)
 
     @cached_property
     def plain(self) -> dict[str, Heard]:
@@ -115,7 +114,7 @@ class ProbeSubject:
         registry = dataclasses.replace(self._registry, probes={self.probe.name: offered})
         probes = [spelled(self.probe.name, {**self.params, **(params or {})})] if watched else []
         begun = time.perf_counter()
-        with global_stream(_CPU, trial.seed, "layer"):
+        with global_stream(CPU, trial.seed, "layer"):
             try:
                 self._train(lambda: assemble.training(trial, registry, self._data, probes=probes), heard, resumes)
             except Exception as error:
@@ -152,7 +151,7 @@ class ProbeSubject:
 def _resumed(module: Training, network: Mapping[str, Any], start: Callable[[], Training]) -> Training:
     """Return a new training that goes on where another is, from what a checkpoint of that would hold."""
     content = io.BytesIO()
-    torch.save({"network": network, "progress": module.progress(), "generators": generators(_CPU)}, content)
+    torch.save({"network": network, "progress": module.progress(), "generators": generators(CPU)}, content)
     content.seek(0)
     state = torch.load(content, weights_only=True)
     resumed = start()
@@ -160,7 +159,7 @@ def _resumed(module: Training, network: Mapping[str, Any], start: Callable[[], T
     resumed.go_on(state["progress"])
     for weight, before in zip(resumed.network.parameters(), module.network.parameters(), strict=True):
         weight.grad = before.grad
-    set_generators(state["generators"], _CPU)
+    set_generators(state["generators"], CPU)
     return resumed
 
 
@@ -176,7 +175,7 @@ def _end(module: Training) -> dict[str, Any]:
         **{_attribute(at): mark for at, mark in marks(network).items()},
         **{f"the mode of {name!r}": own.training for name, own in network.named_modules()},
         **{f"the optimizer's {key} {i}": value for i, own in states.items() for key, value in own.items()},
-        **{f"the generator of {name}": state for name, state in generators(_CPU).items()},
+        **{f"the generator of {name}": state for name, state in generators(CPU).items()},
     }
 
 
@@ -308,16 +307,18 @@ def settings(subject: ProbeSubject) -> None:
     if not declared:
         raise NotApplicable("it has none")
     norm = next(iter(subject.whole()))
-    every = {"every": 3 if declared.get("every") != 3 else 2} if "every" in declared else {}
-    for what, given in (("its defaults", {}), (spelled("another value", every), every)):
-        if given or what == "its defaults":
-            try:
-                heard = subject.trained(norm, params=given, explicit=True)
-            except UsageError as error:
-                raise Failed(f"given {what}: {error}") from None
-            wrong = heard.raised or heard.refused or heard.moved or ("" if any(heard.given) else "it gave nothing")
-            if wrong:
-                raise Failed(f"given {what}: {wrong}", input=f"a network with {norm}")
+    tried: dict[str, dict[str, Any]] = {"its defaults": {}}
+    if "every" in declared:
+        every = {"every": 3 if declared["every"] != 3 else 2}
+        tried[spelled("another value", every)] = every
+    for what, given in tried.items():
+        try:
+            heard = subject.trained(norm, params=given, explicit=True)
+        except UsageError as error:
+            raise Failed(f"given {what}: {error}") from None
+        wrong = heard.raised or heard.refused or heard.moved or ("" if any(heard.given) else "it gave nothing")
+        if wrong:
+            raise Failed(f"given {what}: {wrong}", input=f"a network with {norm}")
 
 
 @check("cost", "probe")
@@ -353,7 +354,7 @@ def _equal(before: Any, after: Any) -> bool:
 def _off(before: Any, after: Any) -> str:
     """Return how far two values are apart, in words."""
     if isinstance(before, Tensor) and isinstance(after, Tensor) and before.shape == after.shape:
-        return f"is off by {(before.double() - after.double()).abs().max().item():.3g} at most"
+        return f"is off by {off(after, before):.3g} at most"
     return "is another"
 
 

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -19,10 +20,10 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from normbench.testing.claims import Seen, shown
+from normbench.testing.comparing import Seen, largest, off, shown
 from normbench.testing.results import Failed, NotApplicable
-from normbench.testing.subject import Subject, off
-from normbench.testing.training import WARM, Altered, Step, made, stepped
+from normbench.testing.steps import WARM, Step, made, stepped
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 RANKS = 2
@@ -57,7 +58,7 @@ def on_two_ranks(subject: Subject) -> Shared:
     alone = _joined([_trained(subject, channels, part) for part in parts])
 
     def on_a_rank(rank: int) -> Trained:
-        return _trained(Altered.of(subject, group=dist.group.WORLD), channels, parts[rank])
+        return _trained(replace(subject, group=dist.group.WORLD), channels, parts[rank])
 
     together = _joined(_forked(on_a_rank))
     where = f"{shown(subject.input(SAMPLES))} on {RANKS} ranks"
@@ -89,7 +90,7 @@ def _first(found: Trained, wanted: Trained, words: str, where: str) -> Seen | No
     kinds = ("output", "gradient", *("gradient of a parameter" for _ in wanted.weights))
     pairs = zip((*found[:2], *found.weights), (*wanted[:2], *wanted.weights), strict=True)
     for kind, (one, other) in zip(kinds, pairs, strict=True):
-        distance, allowed = off(one, other), ALLOWED * max(1.0, float(other.abs().max()))
+        distance, allowed = off(one, other), ALLOWED * max(1.0, largest(other))
         if distance > allowed:
             return Seen(words.format(kind), where, distance, allowed)
     return None

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,9 @@ from normbench.spelling import Choice, checked, choice, spelled
 from normbench.testing.kit import Check, Kind, checks
 from normbench.testing.results import NotApplicable, Result, Status, Verdict
 from normbench.texts import in_a_line
+
+if TYPE_CHECKING:
+    from normbench.testing.subject import Subject
 
 #: The kinds of things that have checks here; those of executors are a class for pytest.
 KINDS: tuple[Kind, ...] = ("norm", "task", "probe")
@@ -111,7 +114,7 @@ def results(every: Iterable[Asked], at: Workplace) -> Iterator[Result]:
         begun, todo = time.monotonic(), one
         while True:
             try:
-                with closing(at.stream("normbench.testing.run:in_a_worker", todo, bool(ids))) as stream:
+                with closing(at.stream("normbench.testing.run:checked_here", todo, bool(ids))) as stream:
                     for said in stream:
                         if isinstance(said, Result):
                             ids.popleft()
@@ -141,15 +144,10 @@ def suggestions(every: Iterable[Asked], at: Workplace) -> Iterator[str]:
                 raise UsageError(f"norm {one.shown} can't be measured: {lost.reason}") from None
 
 
-def in_a_worker(
-    one: Asked,
-    again: bool,
-    *,
-    registry: Registry,
-    device: str,  # noqa: ARG001 - as every function that is called in a worker
-    data_dir: Path,
+def checked_here(
+    one: Asked, again: bool, *, registry: Registry, data_dir: Path, **_: Any
 ) -> Iterator[list[str] | Result]:
-    """Yield the ids of the checks that will run, unless `again`, and then the result of each."""
+    """Yield, in a worker, the ids of the checks that will run, unless `again`, and then the result of each."""
     from tqdm import tqdm
 
     # torch's compiler has tqdm make a lock between processes, which this one, killed at its end, would leave behind.
@@ -197,16 +195,21 @@ def run_check(check: Check, one: Asked, registry: Registry, data_dir: Path = Pat
     return _result(one, check, status, time.perf_counter() - begun, where=where, **fields)
 
 
+def norm_subjects(one: Asked, offered: Offered[Any]) -> list[Subject]:
+    """Return a norm at each of the layouts that are asked for."""
+    from normbench.testing.subject import Subject
+
+    layouts: list[Any] = [layout for layout in sorted(ALL) if layout in (one.layouts or offered.thing.layouts)]
+    return [Subject(offered.thing, one.params, layout, one.seed, offered.plugin) for layout in layouts]
+
+
 def _subjects(
     check: Check, one: Asked, offered: Offered[Any], registry: Registry, data_dir: Path
 ) -> Iterator[tuple[str, Any]]:
     """Yield what a check is called with: of a norm a subject for each layout, or the first alone."""
     if one.kind == "norm":
-        from normbench.testing.subject import Subject
-
-        layouts = [layout for layout in sorted(ALL) if layout in (one.layouts or offered.thing.layouts)]
-        for layout in layouts[:1] if check.once else layouts:
-            yield layout, Subject(offered.thing, one.params, layout, one.seed, offered.plugin)  # type: ignore[arg-type]
+        every = norm_subjects(one, offered)
+        yield from ((subject.layout, subject) for subject in (every[:1] if check.once else every))
     elif one.kind == "task":
         from normbench.testing.tasks import TaskSubject
 

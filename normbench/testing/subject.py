@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normbench.contract import Layout, Norm, Site, Traits, Unsupported, function, named_by
-from normbench.registry import Plugin
+from normbench.contract import Layout, Norm, Site, Task, Traits, Unsupported, function, named_by
+from normbench.registry import GROUP, Offered, Plugin, Registry
 from normbench.testing.results import NotApplicable
 from normbench.train.place import built
 from normbench.train.streams import generator, global_stream
@@ -25,11 +25,29 @@ CHANNELS = (8, 16, 32, 64, 3, 1)
 CPU = torch.device("cpu")
 
 
+def linear(layout: Layout, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """Return a linear, or for maps a convolution of size 3."""
+    if layout in ("NC", "NLC"):
+        return nn.Linear(inputs, outputs)
+    kind = nn.Conv1d if layout == "NCL" else nn.Conv2d
+    return kind(inputs, outputs, 3, stride, padding=1)
+
+
+def registry_of(task: Task, *norms: Norm) -> Registry:
+    """Return a registry of a task and norms alone."""
+    checks = Plugin("checks", "checks", GROUP)
+    return Registry(
+        norms={norm.name: Offered(norm, checks) for norm in norms}, tasks={task.name: Offered(task, checks)}
+    )
+
+
 @dataclass(frozen=True)
 class Subject:
     """A norm with its parameters at one layout. What is drawn depends on `seed` alone.
 
-    With placement "weight" a layer is a wrapped linear, or a 3 x 3 convolution, from C channels to as many.
+    With placement "weight" a layer is a wrapped linear, or a 3 x 3 convolution, from C channels to as many: its weights
+    are multiplied by `factor`, and to those of the first output channel `shift` is added. `group` are the ranks that a
+    layer computes on. If `late`, steps are the last of a training.
     """
 
     norm: Norm
@@ -37,6 +55,10 @@ class Subject:
     layout: Layout
     seed: int = 0
     plugin: Plugin | None = None
+    group: Any = None
+    late: bool = False
+    factor: float = 1.0
+    shift: float = 0.0
 
     @cached_property
     def traits(self) -> Traits:
@@ -115,6 +137,11 @@ class Subject:
         site = self._site(channels or self.channels, self.spatial if spatial is None else spatial, chosen, steps)
         return self._built(site).to(dtype).train()
 
+    def built_bare(self) -> nn.Module:
+        """Return a layer that was built with the global generators as they are, and left as it leaves them."""
+        wrapped = [self.linear(self.channels)] if self.wraps else []
+        return self.norm.build(self._site(self.channels, self.spatial, self.activation), self.params, *wrapped)
+
     def moved(self, layer: nn.Module) -> nn.Module:
         """Give a layer's parameters and none of its buffers values that are not those it began with; return it.
 
@@ -185,36 +212,19 @@ class Subject:
 
     def linear(self, channels: int) -> nn.Module:
         """Return the linear, or convolution, that a layer of placement "weight" wraps."""
-        kinds: dict[Layout, Callable[[], nn.Module]] = {
-            "NC": lambda: nn.Linear(channels, channels),
-            "NLC": lambda: nn.Linear(channels, channels),
-            "NCL": lambda: nn.Conv1d(channels, channels, 3, padding=1),
-            "NCHW": lambda: nn.Conv2d(channels, channels, 3, padding=1),
-        }
         with global_stream(CPU, self.seed, "check", "linear"):
-            return kinds[self.layout]()
+            wrapped = linear(self.layout, channels, channels)
+        assert isinstance(wrapped.weight, Tensor)
+        with torch.no_grad():
+            wrapped.weight *= self.factor
+            wrapped.weight[0] += self.shift
+        return wrapped
 
     def _site(self, channels: int, spatial: tuple[int, ...], activation: str | None, steps: int | None = None) -> Site:
-        return Site(channels, self.layout, activation, spatial=spatial, sites=1, blocks=0, steps=steps or 100)
+        known = {"group": self.group, "spatial": spatial, "sites": 1, "blocks": 0, "steps": steps or 100}
+        return Site(channels, self.layout, activation, **known)
 
     def _built(self, site: Site) -> nn.Module:
         wrapped = [self.linear(site.channels)] if self.wraps else []
         with global_stream(CPU, self.seed, "check", "layer-init"):
             return built(self.norm, site, self.params, *wrapped)
-
-
-def tolerance(dtype: torch.dtype, scale: float = 1.0, times: float = 10.0) -> float:
-    """Return how far numbers of a size may be off by rounding: `times` as many units in the last place of `scale`."""
-    return times * torch.finfo(dtype).eps * scale
-
-
-def off(found: Tensor, wanted: Tensor) -> float:
-    """Return the largest difference; infinite where one is not finite and the other is, 0 where neither is."""
-    if found.shape != wanted.shape:
-        return float("inf")
-    if not found.numel():
-        return 0.0
-    found, wanted = found.detach().double(), wanted.detach().double()
-    same = (found == wanted) | (found.isnan() & wanted.isnan())
-    difference = torch.where(same, 0.0, (found - wanted).abs()).nan_to_num(nan=float("inf"))
-    return float(difference.max())

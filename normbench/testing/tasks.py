@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from normbench.contract import Norm, Task, Traits, Unsupported, function, named_by
 from normbench.errors import UsageError
-from normbench.registry import GROUP, Offered, Plugin, Registry
+from normbench.registry import Registry
+from normbench.testing.comparing import check_near, largest, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import CPU, off, tolerance
+from normbench.testing.subject import CPU, registry_of
 from normbench.train import assemble
 from normbench.train.data import InMemory, Loaded, load
 from normbench.train.dry_run import try_trial
@@ -119,9 +120,7 @@ class TaskSubject:
     @cached_property
     def registry(self) -> Registry:
         """The task with the norms above."""
-        ours = Plugin("checks", "checks", GROUP)
-        norms = {name: Offered(norm, ours) for name, norm in NORMS.items()}
-        return Registry(norms=norms, tasks={self.task.name: Offered(self.task, ours)})
+        return registry_of(self.task, *NORMS.values())
 
     def network(self, norm: str, seed: int = 0) -> nn.Module:
         """Return a network with one of the norms above."""
@@ -198,16 +197,13 @@ def seeded(subject: TaskSubject) -> None:
 
     A trial is identified by its seed; comparisons are paired by samples, their order, and initial weights.
     """
-    digests = set()
-    for draw in (1, 2):
-        with global_stream(CPU, draw, "check", "task"):
-            digests.add(subject.load().digest)
-    if len(digests) > 1:
-        raise Failed("data() gives other splits when it is called again: it draws from the global generators")
-    weights = []
+    digests, weights = set(), []
     for draw in (1, 2):
         with global_stream(CPU, draw, "check", "task"):
             weights.append(subject.network("before").state_dict())
+            digests.add(subject.load().digest)
+    if len(digests) > 1:
+        raise Failed("data() gives other splits when it is called again: it draws from the global generators")
     for name, value in weights[0].items():
         if not torch.equal(value, weights[1][name]):
             raise Failed(f"built twice from one seed, {name} differs")
@@ -249,15 +245,9 @@ def batch_mates(subject: TaskSubject) -> None:
     network, inputs = subject.network("before").eval(), subject.few()
     with torch.no_grad():
         together, alone = network(inputs), torch.cat([network(sample[None]) for sample in inputs])
-    largest = float(together.abs().max())
-    if (far := off(alone, together)) > (allowed := tolerance(together.dtype, largest, 100)):
-        raise Failed(
-            "the output of a sample alone is another than in its batch",
-            input=f"{len(inputs)} samples",
-            off=far,
-            allowed=allowed,
-            declare="Task(eval_batch_dependent=True)",
-        )
+    said, where = "the output of a sample alone is another than in its batch", f"{len(inputs)} samples"
+    allowed = tolerance(together.dtype, largest(together), 100)
+    check_near(alone, together, allowed, said, where, declare="Task(eval_batch_dependent=True)")
 
 
 @check("example", "task")

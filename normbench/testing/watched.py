@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
-import pickle
-import random
 import tempfile
 import threading
 import time
@@ -17,6 +15,7 @@ from multiprocessing import util
 from pathlib import Path
 
 from normbench import surroundings
+from normbench.testing.comparing import generators
 from normbench.testing.misbehaving import PROCESSES
 
 #: Seconds that what was started is usually given to be gone.
@@ -47,12 +46,12 @@ def watching(seen: Watched, patience: float) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="normbench-") as name, _temporary_files_in(Path(name) / "files") as files:
         folder = Path(name)
         with surroundings.kept() as changed:
-            drawn = _generators()
+            drawn = generators()
             try:
                 yield folder
             except (Exception, Interruption) as error:
                 seen.raised = error
-            if drawn != _generators():
+            if drawn != generators():
                 seen.changed.append("the random generators")
         seen.changed += changed
         deadline = time.monotonic() + patience
@@ -75,13 +74,6 @@ def _temporary_files_in(folder: Path) -> Iterator[Path]:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = variable
-
-
-def _generators() -> bytes:
-    import numpy as np
-    import torch
-
-    return pickle.dumps((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist()))
 
 
 def _alive() -> set[str]:

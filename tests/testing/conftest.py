@@ -1,4 +1,4 @@
-"""One check of a norm, or of a module class."""
+"""One check of a norm, of a module class, or of a task."""
 
 import pytest
 
@@ -12,11 +12,22 @@ from normbench.testing.run import Asked, run_check
 def checked():
     """Return a function that returns the result of one check of a norm, or of a module class that takes channels."""
 
-    def check(norm, check_id, layouts=("NC",)):
+    def check(norm, check_id, layouts=("NC",), contract=None):
         if not isinstance(norm, Norm):
             module = norm
             norm = Norm("mine", lambda site: module(site.channels), summary="Mine")
-        registry = Registry(norms={norm.name: Offered(norm, Plugin("mine", "mine"))})
+        registry = Registry(norms={norm.name: Offered(norm, Plugin("mine", "mine", contract=contract))})
         return run_check(checks("norm")[check_id], Asked(kind="norm", name=norm.name, layouts=layouts), registry)
+
+    return check
+
+
+@pytest.fixture
+def checked_task():
+    """Return a function that returns the result of one check of a task."""
+
+    def check(task, check_id):
+        registry = Registry(tasks={task.name: Offered(task, Plugin("mine", "mine"))})
+        return run_check(checks("task")[check_id], Asked(kind="task", name=task.name), registry)
 
     return check

@@ -298,17 +298,10 @@ def test_a_gradient_that_is_clipped(checked):
     assert checked(norm(by(Clipped), gradient="own"), "linear gradient").status == "not-applicable"
 
 
-@pytest.mark.parametrize(
-    ("module", "status", "said"),
-    [
-        (by(AllOrNone), "failed", "where its input needs none, the gradient of weight is another"),
-        (by(ByHand), "passed", ""),
-        (nn.BatchNorm1d, "passed", ""),
-    ],
-)
-def test_each_gradient_alone(checked, module, status, said):
-    result = checked(module, "each gradient alone")
-    assert (result.status, result.said) == (status, said)
+def test_each_gradient_alone(checked):
+    result = checked(by(AllOrNone), "each gradient alone")
+    assert (result.status, result.said) == ("failed", "where its input needs none, the gradient of weight is another")
+    assert checked(by(ByHand), "each gradient alone").status == "passed"
 
 
 class Clearing(nn.LayerNorm):

@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from normbench import Norm, Traits
-from normbench.testing.kit import checks
 
 BATCH_NORM = Traits(batch_dependent=True, centres=True, state=("running_mean", "running_var"), batch_size_1="spatial")
 
@@ -401,7 +400,7 @@ class Noisy(Scaled):
         return x + torch.randn_like(x) if self.training else x
 
 
-@pytest.mark.parametrize("check", ["moments", "dtypes", "extremes", "not finite", "gradient", "linear gradient"])
+@pytest.mark.parametrize("check", ["moments", "dtypes", "extremes", "not finite"])
 def test_a_layer_that_draws(checked, check):
     noisy = Norm("mine", lambda site: Noisy(site.channels), summary="M", traits=Traits(draws=True))
     assert checked(noisy, check).status in ("passed", "advice")
@@ -430,9 +429,3 @@ def test_running_statistics_in_bfloat16(checked, module, status, said):
     result = checked(module, "running statistics")
     assert result.status == status
     assert said in result.said
-
-
-def test_each_check_says_what_it_means_and_why():
-    for one in checks("norm").values():
-        assert one.property.endswith(".")
-        assert one.reason

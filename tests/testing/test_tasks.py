@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 import normbench
-from normbench.registry import Offered, Plugin, Registry
 from normbench.testing.kit import checks
-from normbench.testing.run import Asked, run_check
 
 COUNTER = itertools.count()
 
@@ -117,43 +115,37 @@ BROKEN = {
 }
 
 
-def checked(task, check):
-    plugin = Plugin("mine", "mine")
-    registry = Registry(tasks={task.name: Offered(task, plugin)})
-    return run_check(checks("task")[check], Asked(kind="task", name=task.name), registry)
-
-
 def test_there_is_a_broken_task_for_each_check():
     """No check is left out below."""
     assert set(checks("task")) == set(BROKEN)
 
 
 @pytest.mark.parametrize("check", BROKEN)
-def test_a_check_finds_what_breaks_it_and_passes_what_is_sound(check):
+def test_a_check_finds_what_breaks_it_and_passes_what_is_sound(checked_task, check):
     """The report says what was seen."""
     changes, words = BROKEN[check]
 
-    assert "passed" == checked(SOUND, check).status
-    broken = checked(dataclasses.replace(SOUND, **changes), check)
+    assert "passed" == checked_task(SOUND, check).status
+    broken = checked_task(dataclasses.replace(SOUND, **changes), check)
     assert "failed" == broken.status
     assert words in broken.said
 
 
-def test_the_same_weights_at_every_seed_are_found():
+def test_the_same_weights_at_every_seed_are_found(checked_task):
     """Seeds would repeat one run."""
-    broken = checked(dataclasses.replace(SOUND, network=seedless), "seeded")
+    broken = checked_task(dataclasses.replace(SOUND, network=seedless), "seeded")
 
     assert "its network has the same weights at every seed: seeds would repeat one run" == broken.said
 
 
-def test_a_task_may_say_that_evaluation_depends_on_the_batch():
+def test_a_task_may_say_that_evaluation_depends_on_the_batch(checked_task):
     """Then the check does not apply."""
     mixed = dataclasses.replace(SOUND, network=mixing, eval_batch_dependent=True)
 
-    assert "not-applicable" == checked(mixed, "batch mates").status
+    assert "not-applicable" == checked_task(mixed, "batch mates").status
 
 
-def test_without_data_what_needs_none_is_checked():
+def test_without_data_what_needs_none_is_checked(checked_task):
     """A folder without the data is no fault of the task's."""
 
     def missing(folder, recipe):
@@ -161,6 +153,6 @@ def test_without_data_what_needs_none_is_checked():
 
     lacking = dataclasses.replace(SOUND, data=missing)
 
-    assert "passed" == checked(lacking, "batch mates").status
-    split = checked(lacking, "split")
+    assert "passed" == checked_task(lacking, "batch mates").status
+    split = checked_task(lacking, "split")
     assert ("not-applicable", "there is no data: points.bin is not there") == (split.status, split.said)

@@ -8,25 +8,25 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
+from normbench.testing.comparing import IN_ANOTHER_ORDER, check_same, differs, normal
 from normbench.testing.kit import check
 from normbench.testing.results import Failed
 from normbench.testing.steps import (
+    STEPS,
+    Came,
     backward,
-    check_same,
-    different,
     gradients,
     memory_of,
     of_step,
-    shown,
     state,
     step,
-    tell,
     with_state_of,
 )
 from normbench.testing.subject import Subject
+from normbench.train.methods import Methods
 
-#: What makes torch compute a batch in two threads, in numbers; and rounding of sums of so many of them.
-LARGE, OF_SUMS = 2**16, 1000
+#: How many numbers make torch compute a batch in two threads.
+LARGE = 2**16
 
 
 @check("input")
@@ -45,14 +45,14 @@ def input_(subject: Subject) -> None:
             # Not the leaf itself, of which torch would refuse any change.
             between = given.clone()
             output = subject.run(layer, between)
-        check_same(f"{when},", {"the input": between}, {"the input": x}, input=shown(x))
-        if memory_of(output) == memory_of(between) and different({"it": output}, {"it": x}):
-            raise Failed(f"{when}, its output lies in the memory of its input and is not the same", input=shown(x))
+        check_same(f"{when},", {"the input": between}, {"the input": x}, x)
+        if memory_of(output) == memory_of(between) and differs(output, x, "", times=0):
+            raise Failed(f"{when}, its output lies in the memory of its input and is not the same", input=normal(x))
         if with_graph:
             gradient = subject.gradient(output)
             before = {"the gradient of its output": gradient.clone()}
             backward(subject, output, gradient)
-            check_same("in its backward,", {"the gradient of its output": gradient}, before, input=shown(x))
+            check_same("in its backward,", {"the gradient of its output": gradient}, before, x)
 
 
 @check("next batch")
@@ -75,7 +75,7 @@ def next_batch(subject: Subject) -> None:
         layer.train()
         fresh = with_state_of(subject, layer)
         came, wanted = (step(subject, one, x, 1) for one in (layer, fresh))
-        check_same(f"in the step after {name}", came, wanted, input=shown(x))
+        check_same(f"in the step after {name}", came, wanted, x)
     for training in (True, False):
         layer = subject.layer().train(training)
         modes = [module.training for module in layer.modules()]
@@ -83,10 +83,10 @@ def next_batch(subject: Subject) -> None:
             output = subject.run(layer, x)
             before = {"the output of the batch before": output.clone()}
             subject.run(layer, subject.input(4, draw=1))
-        check_same("after the next batch", {"the output of the batch before": output}, before, input=shown(x))
+        check_same("after the next batch", {"the output of the batch before": output}, before, x)
         if modes != [module.training for module in layer.modules()]:
             raise Failed(
-                f"a forward in {'training' if training else 'evaluation'} ends in the other mode", input=shown(x)
+                f"a forward in {'training' if training else 'evaluation'} ends in the other mode", input=normal(x)
             )
 
 
@@ -106,19 +106,26 @@ def twice(subject: Subject) -> None:
 
     A network may be given two batches before its loss is known, and weights that are shared see several inputs.
     """
+
+    def forward(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        given = x.clone().requires_grad_()
+        return subject.run(layer, given), given
+
+    def gradients_of(layer: nn.Module, output: Tensor, x: Tensor) -> Came:
+        layer.zero_grad()
+        backward(subject, output)
+        return of_step(output, x, dict(layer.named_parameters()))
+
     inputs = [subject.input(4, draw=draw) for draw in (0, 1)]
     after_another, together = subject.layer(), subject.layer()
-    wanted = [gradients(subject, after_another, x) for x in inputs]
-    tell(together, "on_step", 0)
-    given = [x.clone().requires_grad_() for x in inputs]
-    outputs = [subject.run(together, x) for x in given]
+    for layer in (after_another, together):
+        Methods(layer).on_step(0, STEPS)
+    wanted = [gradients_of(after_another, *forward(after_another, x)) for x in inputs]
+    both = [forward(together, x) for x in inputs]
     moved = state(together)
-    for number, (x, output) in enumerate(zip(given, outputs, strict=True)):
-        together.zero_grad()
-        backward(subject, output)
-        came = of_step(output, x, dict(together.named_parameters()))
-        which = "first" if number == 0 else "second"
-        check_same(f"of two forwards before two backwards, in the {which}", came, wanted[number], input=shown(x))
+    for which, one, alone in zip(("first", "second"), both, wanted, strict=True):
+        came = gradients_of(together, *one)
+        check_same(f"of two forwards before two backwards, in the {which}", came, alone, inputs[0])
     _check_moved_once(subject, moved, state(together))
 
 
@@ -127,16 +134,16 @@ def _check_moved_once(subject: Subject, before: dict[str, Tensor], after: dict[s
     x, came = subject.input(4), []
     for graph in (False, True):
         layer = subject.layer()
-        tell(layer, "on_step", 0)
+        Methods(layer).on_step(0, STEPS)
         begun = state(layer)
         with torch.set_grad_enabled(graph):
             came.append({"its output": subject.run(layer, x).detach(), **state(layer)})
     without, with_graph = came
-    check_same("in a forward under no_grad in training", without, with_graph, times=100, input=shown(x))
+    check_same("in a forward under no_grad in training", without, with_graph, x, times=100)
     for name, value in begun.items():
-        by_forward = different({name: with_graph[name]}, {name: value})
-        if by_forward and different({name: after[name]}, {name: before[name]}):
-            raise Failed(f"{name} moves in a forward, and once more in its backward", input=shown(x))
+        by_forward = differs(with_graph[name], value, "", times=0)
+        if by_forward and differs(after[name], before[name], "", times=0):
+            raise Failed(f"{name} moves in a forward, and once more in its backward", input=normal(x))
 
 
 @check("repeats")
@@ -147,7 +154,7 @@ def repeats(subject: Subject) -> None:
     """
     x = subject.input(4)
     came, again = (step(subject, subject.moved(subject.layer()), x) for _ in range(2))
-    check_same("in a second try", again, came, input=shown(x))
+    check_same("in a second try", again, came, x)
 
 
 @check("threads", slow=True)
@@ -161,4 +168,4 @@ def threads(subject: Subject) -> None:
     for number in (1, 2):
         torch.set_num_threads(number)
         came.append(step(subject, subject.moved(subject.layer()), x))
-    check_same("in two threads", came[1], came[0], times=OF_SUMS, input=shown(x))
+    check_same("in two threads", came[1], came[0], x, times=IN_ANOTHER_ORDER)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from normbench.contract import Unsupported
+from normbench.testing.comparing import off, shown
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 #: The numbers of channels that are tried.
@@ -34,7 +35,7 @@ def builds(subject: Subject) -> None:
     x = subject.input()
     left_out, given = (one.run(one.layer(), x) for one in (subject, subject.with_params(**subject.every_param)))
     if off(left_out, given):
-        raise Failed("with every parameter given at its default it computes something else", input=f"{tuple(x.shape)}")
+        raise Failed("with every parameter given at its default it computes something else", input=shown(x))
 
 
 def _check_output(subject: Subject, channels: int, activation: str | None) -> bool:
@@ -76,13 +77,13 @@ def wrong_shape(subject: Subject) -> None:
     if _output(subject, x) is not None:
         said = f"a layer for {channels} channels takes {channels + 1}"
         if channels > 1 and any(channels in one.shape for one in [*layer.parameters(), *layer.buffers()]):
-            raise Failed(said, input=f"{tuple(x.shape)}")
-        raise Advice(f"{said}: it has nothing of the size of its channels", input=f"{tuple(x.shape)}")
+            raise Failed(said, input=shown(x))
+        raise Advice(f"{said}: it has nothing of the size of its channels", input=shown(x))
     single, space = subject.input(channels=1), 1 if subject.layout == "NLC" else -1
     for x in (single, subject.input().select(space, 0) if subject.spatial else single):
         output = _output(subject, x)
         if output is not None and output.shape != x.shape:
-            raise Advice(f"it takes a wrong shape, and makes {tuple(output.shape)} of it", input=f"{tuple(x.shape)}")
+            raise Advice(f"it takes a wrong shape, and makes {tuple(output.shape)} of it", input=shown(x))
 
 
 def _output(subject: Subject, x: Tensor) -> Tensor | None:
@@ -104,4 +105,4 @@ def memory_format(subject: Subject) -> None:
     for form, name in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels last")):
         x = subject.input().contiguous(memory_format=form)
         if not subject.run(subject.layer(), x).is_contiguous(memory_format=form):
-            raise Advice(f"of an input that is {name} the output is not", input=f"{tuple(x.shape)}, {name}")
+            raise Advice(f"of an input that is {name} the output is not", input=shown(x, name))

@@ -10,25 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normbench.testing.comparing import IN_ANOTHER_ORDER, check_same, normal
 from normbench.testing.kit import check
 from normbench.testing.results import Advice
 from normbench.testing.steps import (
+    STEPS,
     Came,
     attributes,
     backward,
-    check_same,
     gradients,
-    held,
     of_step,
-    shown,
     state,
     step,
-    tell,
 )
 from normbench.testing.subject import Subject
+from normbench.train.methods import Methods
 
-#: Units in the last place by which sums of a few hundred numbers may differ in another order.
-ORDER = 1000
 LANES = 2
 #: The batch sizes that a compiled layer is given; all at one layout: each is compiled anew, which takes long.
 SIZES = (4, 5, 1)
@@ -66,9 +63,9 @@ def _check_compiled(
             with warnings.catch_warnings(action="ignore"):
                 came = step(subject, layer, x, 2 * number + again, call=compiled)
         except Exception as error:
-            raise Advice(f"torch.compile(fullgraph=True) refuses it: {_first_line(error)}", input=shown(x)) from None
+            raise Advice(f"torch.compile(fullgraph=True) refuses it: {_first_line(error)}", input=normal(x)) from None
         if not subject.traits.draws:  # the compiler draws in an order of its own
-            check_same("compiled,", came, wanted, times=ORDER, input=shown(x))
+            check_same("compiled,", came, wanted, x, times=IN_ANOTHER_ORDER)
 
 
 @check("vectorised", slow=True)
@@ -87,21 +84,21 @@ def vectorised(subject: Subject) -> None:
                 for parameter in layer.parameters():
                     parameter.mul_(factor)  # lanes that are alike would show nothing
     for layer in (base, *lanes):
-        tell(layer, "on_step", 0)
+        Methods(layer).on_step(0, STEPS)
     try:
         with warnings.catch_warnings(action="ignore"):  # of what it is slow in
             came = _together(subject, base, lanes, x)
     except Exception as error:
-        raise Advice(f"torch.func.vmap refuses it: {_first_line(error)}", input=shown(x[0])) from None
-    for name, value in attributes(base):
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in held(value)):
-            raise Advice(f"its attribute {name!r} is lost under torch.func.vmap: make it a buffer", input=shown(x[0]))
+        raise Advice(f"torch.func.vmap refuses it: {_first_line(error)}", input=normal(x[0])) from None
+    for name, tensor in attributes(base):
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            raise Advice(f"its attribute {name!r} is lost under torch.func.vmap: make it a buffer", input=normal(x[0]))
     for number, layer in enumerate(alone):
         wanted = gradients(subject, layer, x[number]) | state(layer)
         lane = {name: value[number] for name, value in came.items()}
         if not subject.traits.draws:  # each lane draws in its turn
             when = "as one of two lanes under torch.func.vmap"
-            check_same(when, lane, wanted, times=ORDER, input=shown(x[0]), verdict=Advice)
+            check_same(when, lane, wanted, x[0], times=IN_ANOTHER_ORDER, verdict=Advice)
 
 
 def _together(subject: Subject, base: nn.Module, lanes: Sequence[nn.Module], x: Tensor) -> Came:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
 
+from normbench.testing.comparing import check_near, largest, off, shown
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import EVALUATED, GRADIENT, OUTPUT, Exact, computed, drawn, made, shown, shrunk
+from normbench.testing.norms.numbers import (
+    EVALUATED,
+    GRADIENT,
+    OUTPUT,
+    Exact,
+    computed,
+    drawn_parameters,
+    shrunk,
+    with_parameters,
+)
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off
+from normbench.testing.steps import fed
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -40,9 +52,9 @@ def _named(dtype: torch.dtype) -> str:
 
 def _check_module(subject: Subject, dtype: torch.dtype, samples: int) -> None:
     """Raise `Failed` where a layer of a type gives another type, or numbers that are not near."""
-    parameters, x = drawn(subject, dtype), subject.input(samples, dtype=dtype)
+    parameters, x = drawn_parameters(subject, dtype), subject.input(samples, dtype=dtype)
     gradient = subject.gradient(x)
-    found = computed(subject, made(subject, dtype, parameters), x, gradient)
+    found = computed(subject, with_parameters(subject, dtype, parameters), x, gradient)
     for name in (name for name in (OUTPUT, EVALUATED, GRADIENT) if name in found):
         if found[name].dtype != dtype:
             given = shown(x, f"layer and input in {_named(dtype)}")
@@ -56,12 +68,12 @@ def _exact(subject: Subject, x: Tensor, gradient: Tensor, parameters: dict[str, 
 
 
 def _check_autocast(subject: Subject, samples: int) -> None:
-    parameters = drawn(subject, torch.float32)
+    parameters = drawn_parameters(subject, torch.float32)
     x = subject.input(samples, dtype=torch.bfloat16)
     gradient = subject.gradient(x)
     exact = _exact(subject, x, gradient, parameters)
     for given in (x, x.float()):
-        layer = made(subject, torch.float32, parameters)
+        layer = with_parameters(subject, torch.float32, parameters)
         with torch.autocast("cpu", torch.bfloat16):
             found = computed(subject, layer, given, gradient)
         said = f"autocast to bfloat16, input in {_named(given.dtype)}"
@@ -78,9 +90,9 @@ def _mixed(subject: Subject, dtype: torch.dtype) -> str:
     """
     if subject.wraps:
         return ""
-    parameters, x = drawn(subject, torch.float32), subject.input(dtype=dtype)
+    parameters, x = drawn_parameters(subject, torch.float32), subject.input(dtype=dtype)
     try:
-        output = subject.run(made(subject, torch.float32, parameters), x).detach()
+        output = subject.run(with_parameters(subject, torch.float32, parameters), x).detach()
     except Exception as error:
         return f"in float32 it refuses an input in {_named(dtype)}: {in_a_line(error)}"
     given = shown(x, f"layer in float32, input in {_named(dtype)}")
@@ -92,10 +104,10 @@ def _mixed(subject: Subject, dtype: torch.dtype) -> str:
 
 def _large(subject: Subject) -> str:
     """Return what is to be said of numbers whose squares half precision can't hold."""
-    parameters, x = drawn(subject, torch.float16), subject.input(std=300.0, dtype=torch.float16)
+    parameters, x = drawn_parameters(subject, torch.float16), subject.input(std=300.0, dtype=torch.float16)
     gradient = subject.gradient(x)
     try:
-        found = computed(subject, made(subject, torch.float16, parameters), x, gradient)
+        found = computed(subject, with_parameters(subject, torch.float16, parameters), x, gradient)
         exact = Exact(subject, x, gradient, parameters, std=300.0)
         exact.check({OUTPUT: found[OUTPUT]}, "in float16", x, "")
     except Failed:
@@ -119,24 +131,12 @@ def running_statistics(subject: Subject) -> None:
     if not moved:
         raise NotApplicable("no buffer moves in training")
     for name in moved:
-        difference, size = off(found[name], truth[name]), float(truth[name].abs().max())
-        if difference > SHARE * size:
-            raise Failed(
-                f"in bfloat16 {name} is off after {STEPS} steps",
-                input=f"{STEPS} times {tuple(pool[0].shape)}, mean 3, std 2",
-                off=difference,
-                allowed=SHARE * size,
-            )
+        said, where = f"in bfloat16 {name} is off after {STEPS} steps", f"{STEPS} times {shown(pool[0])}, mean 3, std 2"
+        check_near(found[name], truth[name], SHARE * largest(truth[name]), said, where)
 
 
 def _after(subject: Subject, dtype: torch.dtype, pool: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return the buffers of a layer of a type after the steps."""
-    layer, inputs = subject.layer(dtype=dtype), [x.to(dtype) for x in pool]
-
-    def train() -> None:
-        for step in range(STEPS):
-            layer(inputs[step % len(inputs)])
-
-    with torch.no_grad():
-        subject.called(train)
+    layer, inputs = subject.layer(dtype=dtype, steps=STEPS), [x.to(dtype) for x in pool]
+    subject.called(lambda: fed(layer, islice(cycle(inputs), STEPS), STEPS))
     return dict(layer.named_buffers())

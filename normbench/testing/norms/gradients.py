@@ -9,19 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from normbench.testing.comparing import check_near, largest, shown
 from normbench.testing.kit import check
-from normbench.testing.norms.numbers import INPUT, largest, shown, shrunk
+from normbench.testing.norms.numbers import INPUT, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off
+from normbench.testing.steps import toward
+from normbench.testing.subject import Subject
 
 Moves = Mapping[str, Tensor]
 
 
 class _Steps(NamedTuple):
-    """How finite differences are taken; all but the step in relation to the size of what they concern.
+    """The step of finite differences, and what is asked of them, each a share of the size of what it is about.
 
-    Those of two steps that differ by more than `settled` say nothing; a derivative may be off by `allowed`, and what is
-    differentiated by `rounding`.
+    Where those of two steps are more than `settled` apart, they say nothing. A derivative may be off by `allowed`, and
+    what is differentiated by `rounding`.
     """
 
     step: float
@@ -68,17 +70,6 @@ def _point(
         return output
 
     return _Point(subject.called(call), leaves)
-
-
-def _gradients(scalar: Tensor, leaves: Mapping[str, Tensor], *, again: bool = False) -> dict[str, Tensor]:
-    """Return the gradients of a scalar, 0 where there is none; such that can be differentiated `again`."""
-    if not scalar.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    found = torch.autograd.grad(scalar, list(leaves.values()), create_graph=again, allow_unused=True)
-    return {
-        name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
-    }
 
 
 class _Difference(NamedTuple):
@@ -159,7 +150,7 @@ def _first(subject: Subject, name: str, samples: int, *, training: bool) -> _Ver
             def value(moves: Moves, x: Tensor = x, weights: Tensor = weights) -> tuple[float, float]:
                 return _total(_point(subject, x, moves, training=training).output * weights)
 
-            gradients = _gradients((output * weights).sum(), leaves)
+            gradients = toward((output * weights).sum(), leaves)
             yield _difference(value, gradients, {name: _direction(subject, leaves[name], draw)}), x
 
     return _verdict(tries())
@@ -224,7 +215,7 @@ def _check_own(subject: Subject) -> None:
 def _check_none(subject: Subject) -> None:
     x = _input(subject, 8, 0)
     output, leaves = _point(subject, x, {})
-    if _gradients((output * subject.gradient(output)).sum(), leaves)[INPUT].any():
+    if toward((output * subject.gradient(output)).sum(), leaves)[INPUT].any():
         said = 'it says gradient="none", and a gradient reaches its input'
         raise Failed(said, input=shown(x), declare='Traits(gradient="exact"), or "own"')
 
@@ -262,8 +253,8 @@ def _second(subject: Subject, samples: int, of_input: bool) -> _Verdict:
                 # It needs a gradient itself, as one that comes through weights does: without, and without `backward`,
                 # torch's `once_differentiable` would not be heard.
                 scalar = (output * subject.gradient(output, draw).requires_grad_()).sum()
-                toward = _gradients(scalar, {INPUT: leaves[INPUT]}, again=again)[INPUT]
-                return _Point(toward * subject.gradient(x, 10 + draw), leaves)
+                first = toward(scalar, {INPUT: leaves[INPUT]}, again=again)[INPUT]
+                return _Point(first * subject.gradient(x, 10 + draw), leaves)
 
             def value(moves: Moves, projected: Callable[..., _Point] = projected) -> tuple[float, float]:
                 return _total(projected(moves, again=False).output)
@@ -297,7 +288,7 @@ def linear_gradient(subject: Subject) -> None:
         def found(*factors: float) -> dict[str, Tensor]:
             output, leaves = _point(subject, x, {})
             terms = (factor * (output * subject.gradient(output, draw)).sum() for draw, factor in enumerate(factors))
-            return _gradients(sum(terms, torch.zeros(())), leaves)
+            return toward(sum(terms, torch.zeros(())), leaves)
 
         first, second = found(1.0), found(0.0, 1.0)
         for large, other, what in ((1e3, 0.0, "a thousand times another"), (1.0, 1.0, "the sum of two")):
@@ -319,12 +310,12 @@ def each_gradient_alone(subject: Subject) -> None:
     x = _input(subject, 8, 0)
     output, leaves = _point(subject, x, {})
     weights = subject.gradient(output)
-    wanted = _gradients((output * weights).sum(), leaves)
+    wanted = toward((output * weights).sum(), leaves)
     names = [name for name in leaves if name != INPUT]
     for only, said in (([INPUT], "where its parameters are frozen"), (names, f"where {INPUT} needs none")):
         if only:
             output, leaves = _point(subject, x, {}, only=only)
-            found = _gradients((output * weights).sum(), {name: leaves[name] for name in only})
+            found = toward((output * weights).sum(), {name: leaves[name] for name in only})
             for name in only:
                 _compare(found[name], wanted[name], f"{said}, the gradient of {name} is another", x)
 
@@ -347,7 +338,7 @@ def accumulated_gradients(subject: Subject) -> None:
                 torch.autograd.backward(scalar) if scalar.requires_grad else None
                 continue
             leaves = {name: one for name, one in layer.named_parameters() if one.requires_grad}
-            for name, gradient in _gradients(scalar, leaves).items():
+            for name, gradient in toward(scalar, leaves).items():
                 wanted[name] = wanted[name] + gradient if name in wanted else gradient
     for name, parameter in added.named_parameters():
         if name in wanted:
@@ -357,7 +348,4 @@ def accumulated_gradients(subject: Subject) -> None:
 
 def _compare(found: Tensor, wanted: Tensor, said: str, x: Tensor, least: float = 1.0) -> None:
     """Raise `Failed` where two gradients, of a gradient about as large as `least` at the output, are not the same."""
-    difference = off(found, wanted)
-    allowed = 1e-4 * max(least, largest(wanted))
-    if difference > allowed:
-        raise Failed(said, input=shown(x), off=difference, allowed=allowed)
+    check_near(found, wanted, 1e-4 * max(least, largest(wanted)), said, shown(x))

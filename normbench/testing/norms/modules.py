@@ -12,24 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normbench.testing.comparing import IN_ANOTHER_ORDER, check_same, normal
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed
 from normbench.testing.steps import (
     attributes,
-    check_same,
     gradients,
-    held,
     memory_of,
-    shown,
+    registered,
     state,
     step,
     with_state_of,
 )
 from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
-
-#: Units in the last place by which two ways to compute the same may differ in a sum of so few numbers.
-SAME_KERNEL = 1000
 
 
 @check("copies")
@@ -43,7 +39,7 @@ def copies(subject: Subject) -> None:
     names = list(layer.state_dict())
     untouched = copy.deepcopy(layer)
     wanted = step(subject, layer, x)
-    check_same("in a step of a deep copy", step(subject, untouched, x), wanted, input=shown(x))
+    check_same("in a step of a deep copy", step(subject, untouched, x), wanted, x)
     if changed := set(names) ^ set(layer.state_dict()):
         raise Failed(f"its first forward changed the names in its state_dict: {', '.join(sorted(changed))}")
     copied = copy.deepcopy(layer)
@@ -55,15 +51,15 @@ def copies(subject: Subject) -> None:
         pickled, refused = None, error
     before = state(layer)
     came = step(subject, copied, following, 1)
-    check_same("after a step of its deep copy", state(layer), before, input=shown(x))
+    check_same("after a step of its deep copy", state(layer), before, x)
     wanted = step(subject, layer, following, 1)
     lost = "something that it computes with is in no state_dict; make it a buffer"
-    check_same("in the step after a deep copy", came, wanted, input=shown(x))
+    check_same("in the step after a deep copy", came, wanted, x)
     came = step(subject, fresh, following, 1)
-    check_same("in the step after load_state_dict into a fresh layer", came, wanted, input=shown(x), cause=lost)
+    check_same("in the step after load_state_dict into a fresh layer", came, wanted, x, cause=lost)
     if pickled is None:
         raise Advice(f"it can't be pickled: {in_a_line(refused)}")
-    check_same("in the step after pickle", step(subject, pickled, following, 1), wanted, input=shown(x))
+    check_same("in the step after pickle", step(subject, pickled, following, 1), wanted, x)
 
 
 @check("two layers")
@@ -83,12 +79,12 @@ def two_layers(subject: Subject) -> None:
     before = state(other)
     for number in (1, 2):
         step(subject, one, subject.input(4, draw=number), number)
-    check_same("after steps of another layer,", state(other), before, input=shown(x))
+    check_same("after steps of another layer,", state(other), before, x)
     check_same(
         "in a first step that follows those of another layer,",
         step(subject, other, x),
         first,
-        input=shown(x),
+        x,
         cause="they keep something in one place, as in their class, their module or a default argument",
     )
 
@@ -113,17 +109,17 @@ def parameters(subject: Subject) -> None:
         raise Failed(
             f"it computes with a weight of shape {tuple(strangers[0].shape)} that is not among its parameters as it "
             "was built: nothing trains it",
-            input=shown(x),
+            input=normal(x),
         )
     gradients(subject, layer, x)
     after = dict(layer.named_parameters())
     if changed := [name for name in {**before, **after} if before.get(name) is not after.get(name)]:
-        raise Failed(f"its parameter {changed[0]!r} was replaced or removed in a forward", input=shown(x))
+        raise Failed(f"its parameter {changed[0]!r} was replaced or removed in a forward", input=normal(x))
     for name, parameter in before.items():
         if parameter.requires_grad and parameter.grad is None:
             raise Failed(
                 f"its parameter {name!r} gets no gradient in a training step",
-                input=shown(x),
+                input=normal(x),
                 declare='expected={"parameters": "why"}; on several devices it needs ddp_find_unused_parameters_true',
             )
     _check_assigned(subject)
@@ -137,7 +133,7 @@ def _check_assigned(subject: Subject) -> None:
         layer = subject.layer()
         layer.load_state_dict(copy.deepcopy(saved), assign=assign)
         came.append(step(subject, layer, x))
-    check_same("after load_state_dict(..., assign=True)", came[1], came[0], input=shown(x))
+    check_same("after load_state_dict(..., assign=True)", came[1], came[0], x)
 
 
 def _check_frozen(subject: Subject) -> None:
@@ -146,10 +142,10 @@ def _check_frozen(subject: Subject) -> None:
     wanted = gradients(subject, usual, x)
     of_input = {name: value for name, value in wanted.items() if "parameter" not in name}
     came = gradients(subject, frozen.requires_grad_(False), x)
-    check_same("with frozen parameters", came, of_input, times=SAME_KERNEL, input=shown(x))
+    check_same("with frozen parameters", came, of_input, x, times=IN_ANOTHER_ORDER)
     wanted.pop("the gradient of its input", None)
     came = gradients(subject, first, x, of_input=False)
-    check_same("with an input that needs no gradient", came, wanted, times=SAME_KERNEL, input=shown(x))
+    check_same("with an input that needs no gradient", came, wanted, x, times=IN_ANOTHER_ORDER)
 
 
 @check("moves")
@@ -164,7 +160,7 @@ def moves(subject: Subject) -> None:
     fresh = with_state_of(subject, used)
     wanted, came = (step(subject, layer.double(), following, 1) for layer in (fresh, used))
     cached = "it keeps something of the other type; make it a buffer"
-    check_same("in a step after double(), which followed one in float32,", came, wanted, input=shown(x), cause=cached)
+    check_same("in a step after double(), which followed one in float32,", came, wanted, x, cause=cached)
     layer = subject.layer()
     step(subject, layer, x)
     layer.to("meta")
@@ -176,7 +172,7 @@ def moves(subject: Subject) -> None:
     except Exception as error:
         raise Failed(
             f"to('meta') leaves {behind[0]} behind, and a forward there raises {in_a_line(error)}; make it a buffer",
-            input=shown(x),
+            input=normal(x),
         ) from None
     raise Advice(f"to(device) leaves {behind[0]} behind, so that each forward moves it: make it a buffer")
 
@@ -195,11 +191,11 @@ def hooks(subject: Subject) -> None:
         module.register_forward_hook(lambda *_, name=name: called.update([name]))
         module.forward = functools.partial(_counted, module.forward, called, f"{name}()")
     layer.register_full_backward_hook(lambda *_: called.update(["backward"]))
-    check_same("with hooks on it", gradients(subject, layer, x), wanted, input=shown(x))
+    check_same("with hooks on it", gradients(subject, layer, x), wanted, x)
     if called[""] != 1:
-        raise Failed(f"a forward hook of the layer was called {called['']} times in a forward", input=shown(x))
+        raise Failed(f"a forward hook of the layer was called {called['']} times in a forward", input=normal(x))
     if "the gradient of its input" in wanted and called["backward"] != 1:
-        raise Failed(f"a backward hook of the layer was called {called['backward']} times", input=shown(x))
+        raise Failed(f"a backward hook of the layer was called {called['backward']} times", input=normal(x))
     for name, _ in layer.named_modules():
         if called[name] < called[f"{name}()"]:
             raise Advice(f"it calls the forward of its module {name!r} and not the module: hooks there see nothing")
@@ -212,10 +208,8 @@ def _counted(forward: Callable[..., Any], called: Counter[str], name: str, *inpu
 
 def _own(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor that a layer holds, by what it is."""
-    yield from ((f"its parameter {name!r}", value) for name, value in layer.named_parameters())
-    yield from ((f"its buffer {name!r}", value) for name, value in layer.named_buffers())
-    for name, value in attributes(layer):
-        yield from ((f"its attribute {name!r}", tensor) for tensor in held(value))
+    yield from registered(layer)
+    yield from ((f"its attribute {name!r}", tensor) for name, tensor in attributes(layer))
 
 
 def _leaves(output: Tensor) -> Iterator[Tensor]:

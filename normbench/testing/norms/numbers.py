@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from normbench.contract import Layout, function
+from normbench.testing.comparing import check_near, largest, off, shown, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.subject import Subject, off, tolerance
+from normbench.testing.steps import toward
+from normbench.testing.subject import Subject
 from normbench.texts import in_a_line
 
 Parameters = Mapping[str, Tensor]
@@ -43,18 +45,13 @@ def _failure(test: Callable[[int], None], samples: int) -> Failed | None:
     return None
 
 
-def shown(x: Tensor, said: str = "") -> str:
-    """Return an input in words: its shape, and what else there is to say."""
-    return f"{tuple(x.shape)}, {said}" if said else f"{tuple(x.shape)}"
-
-
-def drawn(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None = None) -> dict[str, Tensor]:
+def drawn_parameters(subject: Subject, dtype: torch.dtype, spatial: tuple[int, ...] | None = None) -> dict[str, Tensor]:
     """Return values for a layer's parameters that are not those it begins with, as a type has them."""
     layer = subject.moved(subject.layer(spatial=spatial, dtype=dtype))
     return {name: value.detach() for name, value in layer.named_parameters()}
 
 
-def made(
+def with_parameters(
     subject: Subject, dtype: torch.dtype, parameters: Parameters, spatial: tuple[int, ...] | None = None
 ) -> nn.Module:
     """Return a new layer of a type, with these values of its parameters.
@@ -79,8 +76,7 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
     found |= {name: one.detach().clone() for name, one in layer.named_buffers() if one.is_floating_point()}
     if output.requires_grad:
         leaves = {INPUT: x, **{name: one for name, one in layer.named_parameters() if one.requires_grad}}
-        toward = torch.autograd.grad(output, list(leaves.values()), gradient.to(output.dtype), allow_unused=True)
-        found |= {f"the gradient of {name}": one for name, one in zip(leaves, toward, strict=True) if one is not None}
+        found |= {f"the gradient of {name}": one for name, one in toward(output, leaves, gradient).items()}
     with torch.no_grad():
         found[EVALUATED] = subject.run(layer.eval(), x)
     return found
@@ -89,10 +85,10 @@ def computed(subject: Subject, layer: nn.Module, x: Tensor, gradient: Tensor) ->
 class Exact:
     """What a layer in float64 gives for an input, and how far one that computes in another type may be off.
 
-    Twenty units in the last place are allowed, of a mean too that is taken from each value, and ten times what
-    rounding the input moves. The gradient of two values that a layer normalizes is a difference of numbers that are
-    nearly equal, and nothing of that is seen in how it moves: where the mean is 0 a thousandth of what the
-    output's gradient could become is allowed beside, and elsewhere all that is finite.
+    Twenty units in the last place are allowed, of the mean too that is subtracted from each value, and ten times what
+    rounding the input changes. That does not show how far the gradient of two values that a layer normalizes may be
+    off, which is a difference of numbers that are nearly equal: where the mean is 0 a thousandth of what the gradient
+    of the output could become is allowed as well, and elsewhere all that is finite.
     """
 
     def __init__(
@@ -108,7 +104,7 @@ class Exact:
         rounding, exact = torch.finfo(x.dtype).eps, x.double().contiguous()
         rounded = [exact * (1 + rounding * subject.gradient(exact, draw)) for draw in (1, 2)]
         self.wanted, *moved = (
-            computed(subject, made(subject, torch.float64, parameters), one, gradient.double().contiguous())
+            computed(subject, with_parameters(subject, torch.float64, parameters), one, gradient.double().contiguous())
             for one in (exact, *rounded)
         )
         self.allowed = {
@@ -122,19 +118,8 @@ class Exact:
     def check(self, found: Mapping[str, Tensor], what: str, x: Tensor, said: str) -> None:
         """Raise `Failed` where something found is further off than is allowed."""
         for name in (name for name in self.wanted if name in found):
-            difference = off(found[name], self.wanted[name])
-            if difference > self.allowed[name]:
-                raise Failed(
-                    f"{what} {name} is not what it gives in float64",
-                    input=shown(x, said),
-                    off=difference,
-                    allowed=self.allowed[name],
-                )
-
-
-def largest(x: Tensor) -> float:
-    """Return the largest size of a number."""
-    return float(x.detach().double().abs().max()) if x.numel() else 0.0
+            words = f"{what} {name} is not what it gives in float64"
+            check_near(found[name], self.wanted[name], self.allowed[name], words, shown(x, said))
 
 
 @check("definition")
@@ -188,27 +173,13 @@ def _compare(
     gradient = subject.gradient(output)
     pairs = [(OUTPUT, output, wanted, 0.0)]
     if subject.traits.gradient == "exact" and output.requires_grad and wanted.shape == output.shape:
-        ours, theirs = (_toward(one, x, gradient) for one in (output, wanted))
+        ours, theirs = (toward(one, {INPUT: x}, gradient)[INPUT] for one in (output, wanted))
         pairs.append((GRADIENT, ours, theirs, largest(gradient) / std))
     for name, ours, theirs, least in pairs:
         # In float32's digits, as a layer may compute in float32 whatever it is given.
         allowed = tolerance(torch.float32, max(largest(theirs), least) * (1 + abs(mean) / std))
-        difference = off(ours, theirs)
-        if difference > allowed:
-            mode = "training" if training else "evaluation"
-            raise Failed(
-                f"in {mode} {name} is not what its reference gives",
-                input=shown(x, f"mean {mean:g}, std {std:g}"),
-                off=difference,
-                allowed=allowed,
-            )
-
-
-def _toward(output: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-    if not output.requires_grad:
-        return torch.zeros_like(x)
-    (toward,) = torch.autograd.grad(output, x, gradient.to(output.dtype), allow_unused=True)
-    return torch.zeros_like(x) if toward is None else toward
+        said = f"in {'training' if training else 'evaluation'} {name} is not what its reference gives"
+        check_near(ours, theirs, allowed, said, shown(x, f"mean {mean:g}, std {std:g}"))
 
 
 @check("moments")
@@ -218,7 +189,7 @@ def moments(subject: Subject) -> None:
     E[x^2] - E[x]^2 has lost them where the mean is 30 times the standard deviation, and a kernel that takes every input
     for contiguous computes on other numbers. Only rounding may part a layer from itself in float64.
     """
-    parameters = drawn(subject, torch.float32)
+    parameters = drawn_parameters(subject, torch.float32)
 
     def test(samples: int) -> None:
         for mean, std in itertools.product((0.0, 30.0, 1e3), (1.0, 0.1)):
@@ -260,7 +231,7 @@ def _check_moments(
         gradient = torch.empty_strided(x.shape, x.stride()) if 0 not in x.stride() else torch.empty_like(x)
         gradient.copy_(subject.gradient(x))
         exact = exact or Exact(subject, x, gradient, parameters, mean=mean, std=std)
-        found = computed(subject, made(subject, torch.float32, parameters), x, gradient)
+        found = computed(subject, with_parameters(subject, torch.float32, parameters), x, gradient)
         exact.check(found, "in float32", x, ", ".join(filter(None, [f"mean {mean:g}, std {std:g}", name])))
 
 
@@ -274,11 +245,11 @@ def many_values(subject: Subject) -> None:
         raise NotApplicable("a sample has as many values as channels")
     spatial = SPACIOUS[subject.layout]
     x = subject.input(MANY // math.prod(spatial), spatial=spatial, mean=1.0, dtype=torch.float16)
-    parameters = drawn(subject, x.dtype, spatial)
+    parameters = drawn_parameters(subject, x.dtype, spatial)
     with torch.no_grad():
-        wanted = subject.run(made(subject, torch.float32, parameters, spatial), x.float())
+        wanted = subject.run(with_parameters(subject, torch.float32, parameters, spatial), x.float())
         try:
-            output = subject.run(made(subject, x.dtype, parameters, spatial), x)
+            output = subject.run(with_parameters(subject, x.dtype, parameters, spatial), x)
         except Exception as error:
             raise NotApplicable(f"in float16 it raises {type(error).__name__}: {in_a_line(error)}") from None
     if off(output, wanted) > 0.1 * (1 + largest(wanted)):

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normbench.testing import claims, training
-from normbench.testing.claims import Seen
+from normbench.testing import claims, steps
+from normbench.testing.comparing import Seen, differs, generators, shown
 from normbench.testing.kit import check
 from normbench.testing.norms.traits import dependence, judged, moved_by
 from normbench.testing.results import Advice, Failed, NotApplicable, Verdict
-from normbench.testing.subject import Subject
-from normbench.testing.training import Altered
+from normbench.testing.subject import CPU, Subject
+from normbench.texts import in_a_line
 from normbench.train import state as attributes
+from normbench.train.methods import Methods
 from normbench.train.streams import global_stream
 
 #: The steps of a training that is to be told by a clock, those of a long one, and its batch size.
@@ -42,25 +43,24 @@ def modes(subject: Subject) -> None:
 def _evaluated(subject: Subject) -> Verdict | None:
     """Return what evaluation changes: a buffer, a mode, its next output, or the next step of training."""
     x, wild = subject.input(), subject.input(mean=30.0, std=5.0, draw=1)
-    layer, other = training.warm(subject), training.warm(subject)
+    layer, other = steps.warm(subject), steps.warm(subject)
     for one in (layer, other):
-        training.told(one, "before_evaluation")
-    before, flags = training.contents(layer), [module.training for module in layer.eval().modules()]
+        Methods(one).before_evaluation()
+    before, flags = steps.contents(layer), [module.training for module in layer.eval().modules()]
     first = subject.run(layer, x)
     subject.run(layer, wild)
     again = subject.run(layer, x)
-    if seen := claims.differs(again, first, "in evaluation an output depends on what was evaluated before", x):
+    if seen := differs(again, first, "in evaluation an output depends on what was evaluated before", shown(x)):
         return Failed(seen.said, **seen.fields)
     for name, buffer in layer.named_buffers():
         if name not in before or not torch.equal(buffer.nan_to_num(), before[name].nan_to_num()):
-            return Failed(f"evaluation moves the buffer {name}", input=claims.shown(x))
+            return Failed(f"evaluation moves the buffer {name}", input=shown(x))
     if [module.training for module in layer.modules()] != flags:
-        return Failed("a forward changes whether a module is in training", input=claims.shown(x))
-    steps = [training.stepped(subject, one.train(), x) for one in (layer, other)]
-    seen = claims.differs(steps[0].output, steps[1].output, "after an evaluation a step of training differs", x)
-    if seen:
+        return Failed("a forward changes whether a module is in training", input=shown(x))
+    found, wanted = (steps.stepped(subject, one.train(), x).output for one in (layer, other))
+    if seen := differs(found, wanted, "after an evaluation a step of training differs", shown(x)):
         return Failed(seen.said, **seen.fields)
-    return moved_by(layer, training.contents(other), "an evaluation before a step of training", claims.shown(x))
+    return moved_by(layer, steps.contents(other), "an evaluation before a step of training", shown(x))
 
 
 @check("state")
@@ -84,21 +84,21 @@ def state(subject: Subject) -> None:
 
 def _own_parameters(subject: Subject) -> Verdict | None:
     """Return which parameter a forward in training moves: that is for the optimizer, or for `after_step`."""
-    layer, x = training.made(subject), subject.input()
+    layer, x = steps.made(subject), subject.input()
     before = {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}
-    training.stepped(subject, layer, x)
+    steps.stepped(subject, layer, x)
     for name, parameter in layer.named_parameters():
         if name not in before or not torch.equal(parameter, before[name]):
             words = f"a forward moves the parameter {name}, which the optimizer moves: let after_step do it"
-            return Failed(words, input=claims.shown(x))
+            return Failed(words, input=shown(x))
     return None
 
 
 def _elsewhere(subject: Subject) -> Verdict | None:
     """Return what training keeps in attributes: read, if a new layer with the same buffers goes on differently."""
-    layer = training.made(subject, steps=STEPS)
+    layer = steps.made(subject, steps=STEPS)
     start = attributes.marks(layer)
-    for _ in itertools.islice(training.trained(subject, layer, STEPS), DONE):
+    for _ in itertools.islice(steps.trained(subject, layer, STEPS), DONE):
         pass
     return kept_outside(subject, layer, start, "training")
 
@@ -107,7 +107,7 @@ def kept_outside(subject: Subject, layer: nn.Module, start: attributes.Marks, wh
     """Return which attributes of a layer changed, and whether it computes anything else for that."""
     now = attributes.marks(layer)
     names = [f"self.{'.'.join(filter(None, at))}" for at, mark in now.items() if start.get(at) != mark]
-    fresh = training.made(subject, steps=STEPS)
+    fresh = steps.made(subject, steps=STEPS)
     missing = _filled(fresh, layer)
     if missing:
         return Failed(f"a new layer has no {missing}, which {what} made: make it as the layer is built")
@@ -139,18 +139,19 @@ def _goes_on_as(subject: Subject, layer: nn.Module, fresh: nn.Module, x: Tensor)
     First as they are, then in two more steps that the clock is told.
     """
     words = "a new layer with the same parameters and buffers gives another {}"
-    for step in (None, DONE, DONE + 1):
-        steps = []
+    for number in (None, DONE, DONE + 1):
+        took = []
         for each in (fresh, layer):
-            if step is not None:
-                training.told(each, "on_step", step, STEPS)
-            steps.append(training.stepped(subject, each, x))
-            if step is not None:
-                training.told(each, "after_step", step, STEPS)
-        if seen := claims.compared(*steps, words, x):
+            if number is not None:
+                Methods(each).on_step(number, STEPS)
+            took.append(steps.stepped(subject, each, x))
+            if number is not None:
+                Methods(each).after_step(number, STEPS)
+        found, wanted = took
+        if seen := steps.steps_differ(found, wanted, words, x):
             return seen
-    found, wanted = (subject.run(training.evaluating(each), x) for each in (fresh, layer))
-    return claims.differs(found, wanted, words.format("output in evaluation"), x)
+    one, other = (subject.run(steps.evaluating(each), x) for each in (fresh, layer))
+    return differs(one, other, words.format("output in evaluation"), shown(x))
 
 
 @check("randomness")
@@ -160,10 +161,10 @@ def randomness(subject: Subject) -> None:
     A layer that draws in silence changes what comes after it, so that no comparison is paired; one that seeds a
     generator gives every layer, every trial and every seed of a suite the same draws.
     """
-    layer, x = training.made(subject), subject.input()
+    layer, x = steps.made(subject), subject.input()
     judged(
-        _seeding("building it", Altered.of(subject).built_bare),
-        _seeding("a step of training", lambda: training.stepped_here(layer, x)),
+        _seeding("building it", subject.built_bare),
+        _seeding("a step of training", lambda: steps.passed(subject, layer, x.requires_grad_())),
         _evaluation_draws(subject, x),
         _unlike(subject, x),
         dependence(subject, "draws", claims.draws),
@@ -174,23 +175,23 @@ def _seeding(what: str, call: Callable[[], Any]) -> Verdict | None:
     """Return which generator stands at the same place after a call from two different ones."""
     after = []
     for seed in (1, 2):
-        with global_stream(torch.device("cpu"), seed, "check", "seeding"):
+        with global_stream(CPU, seed, "check", "seeding"):
             call()
-            after.append(training.generators())
+            after.append(generators())
     same = [name for name, generator in after[0].items() if generator == after[1][name]]
     return Failed(f"{what} seeds {same[0]}: give it a torch.Generator of its own") if same else None
 
 
 def _evaluation_draws(subject: Subject, x: Tensor) -> Verdict | None:
-    layer = training.evaluating(training.made(subject))
-    moved = training.drawn(lambda: layer(x))
-    return Failed(f"evaluation draws from {moved[0]}", input=claims.shown(x)) if moved else None
+    layer = steps.evaluating(steps.made(subject))
+    moved = steps.drawn(lambda: layer(x))
+    return Failed(f"evaluation draws from {moved[0]}", input=shown(x)) if moved else None
 
 
 def _unlike(subject: Subject, x: Tensor) -> Verdict | None:
-    one, two = (training.stepped(subject, training.warm(subject), x) for _ in range(2))
+    one, two = (steps.stepped(subject, steps.warm(subject), x) for _ in range(2))
     words = "two layers that were built and called alike, with the generators at one start, give different outputs"
-    seen = claims.differs(one.output, two.output, words, x)
+    seen = differs(one.output, two.output, words, shown(x))
     return Failed(seen.said, **seen.fields) if seen else None
 
 
@@ -201,22 +202,22 @@ def clock(subject: Subject) -> None:
     Buffers move with the layer, are kept by checkpoints, and need no compiling anew. A training that goes on from a
     checkpoint calls on_step with the next number, and not with those before it.
     """
-    layer = training.made(subject, steps=STEPS)
-    if not training.has_clock(layer):
-        raise NotApplicable(f"it has none of {', '.join(training.CLOCK)}")
+    layer = steps.made(subject, steps=STEPS)
+    if not steps.has_clock(layer):
+        raise NotApplicable(f"it has none of {', '.join(steps.CLOCK)}")
     judged(_touched(subject, layer), _by_number(subject), _single(subject))
 
 
 def _touched(subject: Subject, layer: nn.Module) -> Verdict | None:
     """Return what a method of the clock changes that it must not, or how."""
     for step in range(STEPS):
-        for method in training.CLOCK:
+        for method in steps.CLOCK:
             if method == "after_step":
-                training.stepped(subject, layer, subject.input(draw=step))
+                steps.stepped(subject, layer, subject.input(draw=step))
             start, flags = attributes.marks(layer), [module.training for module in layer.modules()]
             tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
             weights = [parameter.detach().clone() for parameter in layer.parameters()]
-            training.told(layer, method, *((step, STEPS) if method != "before_evaluation" else ()))
+            getattr(Methods(layer), method)(*((step, STEPS) if method != "before_evaluation" else ()))
             now = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
             replaced = [name for name in now if now[name] is not tensors.get(name)]
             if replaced:
@@ -238,27 +239,29 @@ def _by_number(subject: Subject) -> Verdict | None:
     half = STEPS // 2
     ways = {"the steps before it": range(half + 1), "no step before it": (half,), "the same number twice": (half, half)}
     found = {}
-    for way, steps in ways.items():
-        layer = training.made(subject, steps=STEPS)
-        for step in steps:
-            training.told(layer, "on_step", step, STEPS)
-        found[way] = training.contents(layer)
+    for way, numbers in ways.items():
+        layer = steps.made(subject, steps=STEPS)
+        for step in numbers:
+            Methods(layer).on_step(step, STEPS)
+        found[way] = steps.contents(layer)
     first, *others = found
     for way in others:
         for name, value in found[way].items():
-            if seen := claims.differs(value.float(), found[first][name].float(), "", value):
+            if seen := differs(value.float(), found[first][name].float(), ""):
                 words = f"on_step({half}, {STEPS}) after {first} and after {way} leaves {name} at another value"
                 return Failed(words, off=seen.off, allowed=seen.allowed)
     return None
 
 
 def _single(subject: Subject) -> Verdict | None:
-    layer = training.made(subject, steps=1)
+    layer = steps.made(subject, steps=1)
     try:
-        [*training.trained(subject, layer, 1)]
-        output = subject.run(training.evaluating(layer), subject.input())
+        [*steps.trained(subject, layer, 1)]
+        output = subject.run(steps.evaluating(layer), subject.input())
     except Exception as error:
-        return Failed(f"a training of one step raises {type(error).__name__}: {error}", input="on_step(0, 1)")
+        return Failed(
+            f"a training of one step raises {type(error).__name__}: {in_a_line(error)}", input="on_step(0, 1)"
+        )
     return None if output.isfinite().all() else Failed("a training of one step ends not finite", input="on_step(0, 1)")
 
 
@@ -271,16 +274,14 @@ def converges(subject: Subject) -> None:
     """
     if not (subject.traits.state and subject.traits.eval_differs) or claims.draws(subject, 2, 1):
         raise NotApplicable("it has no state of which evaluation would compute something else")
-    layer = training.made(subject, steps=MANY_STEPS)
+    layer = steps.made(subject, steps=MANY_STEPS)
+    inputs = (subject.input(BATCH, mean=3.0, std=5.0, draw=number) for number in range(MANY_STEPS))
+    steps.fed(layer, inputs, MANY_STEPS)
     with torch.no_grad():
-        for step in range(MANY_STEPS):
-            training.told(layer, "on_step", step, MANY_STEPS)
-            layer(subject.input(BATCH, mean=3.0, std=5.0, draw=step))
-            training.told(layer, "after_step", step, MANY_STEPS)
         x = subject.input(claims.LAST_SIZE, mean=3.0, std=5.0, draw=MANY_STEPS)
         wanted = subject.run(layer, x)
-        found = subject.run(training.evaluating(layer), x)
+        found = subject.run(steps.evaluating(layer), x)
     gap, allowed = float((found - wanted).square().mean().sqrt()), 0.45 * float(wanted.std())
     if not gap <= allowed:
         said = f"after {MANY_STEPS} steps evaluation and training still differ: the state does not follow the data"
-        raise Advice(said, input=f"{claims.shown(x)}, mean 3, std 5", off=gap, allowed=allowed)
+        raise Advice(said, input=shown(x, "mean 3, std 5"), off=gap, allowed=allowed)

@@ -18,9 +18,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from normbench import surroundings
 from normbench.registry import SESSION
+from normbench.testing.comparing import normal
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.steps import attributes, backward, held, shown, step
+from normbench.testing.steps import attributes, backward, step
 from normbench.testing.subject import Subject
 
 #: The steps after which living tensors are counted.
@@ -82,10 +83,10 @@ def memory(subject: Subject) -> None:
                 early = count()
             step(subject, layer, subject.input(4, draw=number), number)
         if (more := count() - early) >= LATE - EARLY:
-            raise Failed(f"after {LATE} steps {more} tensors more are alive than after {EARLY}", input=shown(x))
-    kept = [*layer.named_buffers(), *((name, one) for name, value in attributes(layer) for one in held(value))]
+            raise Failed(f"after {LATE} steps {more} tensors more are alive than after {EARLY}", input=normal(x))
+    kept = [*layer.named_buffers(), *attributes(layer)]
     if graphs := [name for name, tensor in kept if tensor.grad_fn is not None]:
-        raise Failed(f"its {graphs[0]!r} keeps the graph of a step: detach what is kept", input=shown(x))
+        raise Failed(f"its {graphs[0]!r} keeps the graph of a step: detach what is kept", input=normal(x))
     for training in (True, False):
         _check_let_go(subject, layer.train(training), training)
 
@@ -126,7 +127,7 @@ def _check_let_go(subject: Subject, layer: nn.Module, training: bool) -> None:
     gc.collect()
     when = "a training step" if training else "an evaluation under no_grad"
     if still := alive():
-        raise Failed(f"after {when} it holds its {still}", input=shown(subject.input(4)))
+        raise Failed(f"after {when} it holds its {still}", input=normal(subject.input(4)))
     raise Advice(
         f"after {when} its {name} is alive until Python's garbage collector runs: a reference goes in a circle, as of "
         "a tensor that is an attribute of the context of an autograd.Function: ctx.save_for_backward"

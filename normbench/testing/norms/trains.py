@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from normbench.contract import Layout, Task
-from normbench.registry import GROUP, Offered, Plugin, Registry
 from normbench.testing.digits import task
 from normbench.testing.kit import check
 from normbench.testing.results import Failed, NotApplicable
-from normbench.testing.subject import Subject
+from normbench.testing.subject import Subject, registry_of
 from normbench.train.fit import fit
 from normbench.trials import Trial
 
@@ -20,8 +16,7 @@ def trains(subject: Subject) -> None:
 
     What holds of a layer by itself may still fail among linears, in an optimizer, or in the training that we have.
     """
-    plugin = Plugin("check", "normbench check", GROUP)
-    one = _task(subject.layout)
+    one = task(subject.layout)
     trial = Trial(
         task=one.name,
         task_version=one.version,
@@ -30,10 +25,7 @@ def trains(subject: Subject) -> None:
         recipe=one.recipe,
         seed=subject.seed,
     )
-    registry = Registry(
-        norms={subject.norm.name: Offered(subject.norm, plugin)}, tasks={one.name: Offered(one, plugin)}
-    )
-    [outcome] = fit([trial], registry=registry)
+    [outcome] = fit([trial], registry=registry_of(one, subject.norm))
     losses = outcome.series.get("loss", [])
     if outcome.outcome == "unsupported":
         raise NotApplicable(f"unsupported in that network: {outcome.reason}")
@@ -42,9 +34,3 @@ def trains(subject: Subject) -> None:
     if losses[-1] >= losses[0]:
         said = ", then ".join(f"{loss:.3g}" for loss in losses)
         raise Failed(f"the loss did not fall: {said}", input=f"{one.name}, batches of {one.recipe.batch_size}")
-
-
-@cache
-def _task(layout: Layout) -> Task:
-    """Return the one task of a layout, whose data is kept from one training to the next."""
-    return task(layout)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from normbench.testing import claims, ranks, training
-from normbench.testing.claims import LAST_SIZE, LAST_STEPS, ORDER_SIZES, SIZES, Measure, Seen
+from normbench.testing import claims, ranks
+from normbench.testing.claims import LAST_SIZE, LAST_STEPS, ORDER_SIZES, SIZES, Measure
+from normbench.testing.comparing import Seen, off, shown
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable, Verdict
-from normbench.testing.subject import Subject, off
+from normbench.testing.steps import contents, made, stepped, warm
+from normbench.testing.subject import Subject
 
 
 def judged(*verdicts: Verdict | None) -> None:
@@ -98,7 +100,7 @@ def identity(subject: Subject) -> None:
         raise Advice("it returns its input, and does not claim to be the identity", declare="Traits(identity=True)")
     if seen:
         raise Failed(seen.said, declare="Traits(identity=False)", **seen.fields)
-    layer = training.made(subject)
+    layer = made(subject)
     if not subject.wraps and (own := [name for name, _ in [*layer.named_parameters(), *layer.named_buffers()]]):
         raise Failed(f"it has {', '.join(own)}", declare="Traits(identity=False)")
 
@@ -175,18 +177,18 @@ def _alone(subject: Subject, spatial: tuple[int, ...], may: bool, less: str, mor
 
 def _empty(subject: Subject) -> Verdict | None:
     """Return what an empty batch moves: counts of batches, which are whole numbers, may."""
-    layer = training.warm(subject)
-    before = training.contents(layer)
+    layer = warm(subject)
+    before = contents(layer)
     x = subject.input(0)
     try:
-        shape = tuple(training.stepped(subject, layer, x).output.shape)
+        shape = tuple(stepped(subject, layer, x).output.shape)
     except Exception:
         shape = tuple(x.shape)  # refused
     if shape != tuple(x.shape):
-        return Failed(f"an empty batch gives the shape {shape}", input=claims.shown(x))
+        return Failed(f"an empty batch gives the shape {shape}", input=shown(x))
     if subject.wraps:
         return None  # its statistics are of weights
-    return moved_by(layer, before, "an empty batch", claims.shown(x))
+    return moved_by(layer, before, "an empty batch", shown(x))
 
 
 def moved_by(layer: torch.nn.Module, before: dict[str, torch.Tensor], what: str, where: str) -> Verdict | None:
