@@ -1,4 +1,4 @@
-"""No check fails a sound layer of other people, of torch, timm or x-transformers; benchmarks/checks.py has more seeds."""
+"""No check fails a sound layer of other people: of torch, timm, x-transformers. benchmarks/checks.py has more seeds."""
 
 from pathlib import Path
 
