@@ -1,4 +1,4 @@
-"""The built-in norms are held to the checks, a fast half of them here; and to what no check of a norm knows."""
+"""The built-in norms are held to the checks, the fast half of them here, and to what no check of a norm knows."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import normbench
 from normbench import plugins, testing
 from normbench.testing.kit import checks
 
-#: With the lanes, which for most norms are fast, though not for all of other people.
+#: The fast half, and that of lanes, which counts as slow because some norms of other people take long in it.
 CHECKS = [*(check.id for check in checks("norm").values() if not check.slow), "vectorised"]
 
 BUILT_IN = {"import": "not-applicable"}
