@@ -224,25 +224,6 @@ def test_lanes_are_computed_at_once():
         vmap(lambda *state: functional_call(layers[0], state, (x,)))(*stack_module_state(layers))
 
 
-@pytest.mark.slow
-def test_one_compilation_for_every_step():
-    """It compiles as one graph, which no step of the schedule compiles anew, and gives what it gives uncompiled."""
-    torch.compiler.reset()
-    layer, _ = build()
-    twin = copy.deepcopy(layer)
-    compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
-    compiled(draw(0))
-    layer(draw(0))
-
-    with torch.compiler.set_stance("fail_on_recompile"):
-        for step, (x, _) in enumerate(training()):
-            layer.on_step(4 * step, 16)
-            twin.on_step(4 * step, 16)
-            torch.testing.assert_close(compiled(x), layer(x), rtol=1e-10, atol=1e-10)
-
-    torch.testing.assert_close(twin.state_dict(), layer.state_dict(), rtol=1e-10, atol=1e-10)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_computes_the_same_and_is_never_waited_for():

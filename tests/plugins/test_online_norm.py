@@ -4,8 +4,6 @@ The definition is Chiley et al. 2019, equations 8 to 12.
 """
 
 import copy
-import shutil
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,10 +17,6 @@ STATE = ("running_mean", "running_var", "u", "v")
 SHAPES = {"NC": (6, 4), "NCL": (6, 4, 5), "NCHW": (6, 4, 5, 3), "NLC": (6, 5, 4)}
 # Decays at which a batch matters, and a bound that some values reach.
 PARAMS = {"alpha_forward": 0.9, "alpha_backward": 0.8, "clamp": 1.0}
-NEEDS_COMPILER = pytest.mark.skipif(
-    not shutil.which("c++") or find_spec("setuptools") is None,
-    reason="needs a C++ compiler, and setuptools, by which older torch finds it",
-)
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
@@ -376,26 +370,6 @@ def test_lanes_need_a_state_each():
 
     with pytest.raises(ValueError, match="has to be stacked"):
         vmap(layer)(draw(3, 5, 4, 2))
-
-
-@pytest.mark.slow
-@NEEDS_COMPILER
-def test_compiled():
-    """Compiled to machine code, once, the layer does what it does eagerly, and keeps the order in memory."""
-    torch.compiler.reset()
-    layer = build(layout="NCHW")
-    other = copy.deepcopy(layer)
-    compiled = torch.compile(layer, fullgraph=True)
-    for batch in range(4):
-        seeds = (batch, 10 + batch)
-        x, gradient = (draw(7, 4, 3, 5, seed=seed).contiguous(memory_format=torch.channels_last) for seed in seeds)
-
-        with torch.compiler.set_stance("default" if batch == 0 else "fail_on_recompile"):
-            found = step(compiled, x, gradient)
-
-        assert_agree(found, step(other, x, gradient))
-        assert_agree(state(layer), state(other))
-        assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in found[:2])
 
 
 @pytest.mark.gpu
