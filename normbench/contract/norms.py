@@ -41,7 +41,8 @@ class Norm:
     parameters that returns one. `paper` cites where the norm comes from, `source` the code that it follows, under
     `licence`, an SPDX name. What else a layer may have, like a method `on_step(step, steps)`: see docs/plugins.md.
 
-    `expected` says of checks of `normbench check`, by id, why they are expected to fail. `reference(x, site, state,
+    `expected` says of checks of `normbench check`, by id, why they are expected to fail; it may be a function, too.
+    `reference(x, site, state,
     **named) -> Tensor` is the definition, in float64: `x` the input, `state` the layer's parameters and buffers by
     name as they are before the forward. Of `named` it is given what it names: the norm's parameters, `training`, and
     with placement "weight" `module`, the linear before it was wrapped. Without `training` it defines training alone.
@@ -66,7 +67,7 @@ class Norm:
     paper: str | None = None
     source: str | None = None
     licence: str | None = None
-    expected: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, str] | Callable[..., Mapping[str, str]] = field(default_factory=dict)
     reference: Callable[..., Tensor] | str | None = None
 
     def __post_init__(self) -> None:
@@ -85,29 +86,49 @@ class Norm:
         check_types(self.types, self.params)
         if self.reference is not None:
             check_function("reference", self.reference)
-        for check, why in self.expected.items():
-            check_line(f"expected: {check!r}", why, "it is one line that says why the check is expected to fail")
+        if not callable(self.expected):
+            _check_expected(self.expected)
 
     def traits_with(self, params: Mapping[str, Any]) -> Traits:
         """Return the traits that the norm claims with these parameters, the others at their defaults.
 
         Raises UsageError where its function of the parameters raises, or returns something else.
         """
-        if isinstance(self.traits, Traits):
-            return self.traits
-        own = {name: value for name, value in params.items() if name in self.params}
-        try:
-            claimed = self.traits(**{**self.params, **own})
-        except Exception as error:
-            what = f"{type(error).__name__}: {in_a_line(error)}"
-            raise UsageError(
-                f"norm {self.name}: its traits, a function of all its parameters, raised {what}"
-            ) from error
+        claimed = self._with("traits", params)
         if not isinstance(claimed, Traits):
             raise UsageError(f"norm {self.name}: its traits returned {claimed!r}; they return normbench.Traits")
         return claimed
+
+    def expected_with(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the checks that are expected to fail with these parameters, with reasons. Raises UsageError alike."""
+        expected = self._with("expected", params)
+        try:
+            _check_expected(expected)
+        except (ValueError, AttributeError) as error:
+            raise UsageError(f"norm {self.name}: its expected returned {expected!r}: {error}") from None
+        declared: Mapping[str, str] = expected
+        return declared
+
+    def _with(self, field_name: str, params: Mapping[str, Any]) -> Any:
+        """Return a field that may be a function of all parameters, with these, the others at their defaults."""
+        value = getattr(self, field_name)
+        if not callable(value):
+            return value
+        own = {name: given for name, given in params.items() if name in self.params}
+        try:
+            return value(**{**self.params, **own})
+        except Exception as error:
+            what = f"{type(error).__name__}: {in_a_line(error)}"
+            raise UsageError(
+                f"norm {self.name}: its {field_name}, a function of all its parameters, raised {what}"
+            ) from error
 
     def build(self, site: Site, params: Mapping[str, Any], *wrapped: nn.Module) -> nn.Module:
         """Return the layer at a site; with placement "weight", the linear or convolution `wrapped` by it."""
         layer: nn.Module = function(self.layer)(site, *wrapped, **params)
         return layer
+
+
+def _check_expected(expected: Mapping[str, str]) -> None:
+    for check, why in expected.items():
+        check_line(f"expected: {check!r}", why, "it is one line that says why the check is expected to fail")

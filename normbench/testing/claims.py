@@ -124,15 +124,16 @@ def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether a later token of a sample reaches an earlier one's output, or takes a gradient from it."""
     x = subject.input(samples)
     early = x.shape[1] // 2 + 1
-    other = torch.cat([x[:, :early], subject.input(samples, std=3.0, draw=1)[:, early:]], 1)
-    gradient = subject.gradient(x)
-    gradient[:, early:] = 0
+    # Of one sample alone: its tokens may well reach other samples.
+    firsts, lasts = (slice(1), slice(early)), (slice(1), slice(early, None))
+    other, gradient = x.clone(), torch.zeros_like(x)
+    other[lasts] = subject.input(samples, std=3.0, draw=1)[lasts]
+    gradient[firsts] = subject.gradient(x)[firsts]
     one, two = (stepped(subject, warm(subject, steps, samples), given, gradient) for given in (x, other))
-    firsts = (slice(None), slice(early))
     seen = steps_differ(two.at(firsts), one.at(firsts), "a later token changed, and an earlier one's {} moved", x)
     if seen:
         return seen
-    late = one.gradient[:, early:]
+    late = one.gradient[lasts]
     allowed = tolerance(x.dtype, float(one.gradient.abs().max()))
     distance = off(late, torch.zeros_like(late))
     said = "the gradient of an earlier token's output reaches a later token"

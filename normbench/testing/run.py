@@ -170,7 +170,7 @@ def chosen(one: Asked) -> list[Check]:
 def run_check(check: Check, one: Asked, registry: Registry, data_dir: Path = Path()) -> Result:
     """Return the result of one check: at a norm's layouts the worst of theirs."""
     offered: Offered[Any] = getattr(registry, f"{one.kind}s")[one.name]
-    expected = getattr(offered.thing, "expected", {})
+    expected = offered.thing.expected_with(one.params) if one.kind == "norm" else {}
     strange = [name for name in expected if name not in checks(one.kind)]
     if strange:
         raise unknown("check", strange[0], checks(one.kind), f"{one.kind} {one.name}: expected")
