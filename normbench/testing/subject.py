@@ -87,15 +87,25 @@ class Subject:
 
     @cached_property
     def channels(self) -> int:
-        """The number of channels, unless a check asks for another: the first of `CHANNELS` that the norm can have."""
+        """The number of channels, unless a check asks for another: the first of `CHANNELS` that the norm can have.
+
+        Twice as many where it can't have half of them: as many groups as channels would be another norm.
+        """
         for channels in CHANNELS:
             try:
                 self._built(self._site(channels, self.spatial, None))
             except Unsupported as error:
                 last = str(error)
                 continue
-            return channels
+            return channels if self._can_have(channels // 2) or not self._can_have(2 * channels) else 2 * channels
         raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {self.layout}: {last}")
+
+    def _can_have(self, channels: int) -> bool:
+        try:
+            self._built(self._site(channels, self.spatial, None))
+        except Exception:  # whatever says that these channels don't divide
+            return False
+        return True
 
     @cached_property
     def activation(self) -> str | None:

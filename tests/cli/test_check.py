@@ -60,7 +60,7 @@ def test_a_failure_says_what_where_and_how_far(normbench):
 
     assert 1 == ran.status
     assert "FAILED builds (NC): " in ran.out
-    assert "seen: its output is " in ran.out
+    assert "seen: in training its output is " in ran.out
     assert "torch.float16" in ran.out
     assert "smallest input: " in ran.out
     assert "more: docs/check.md#builds" in ran.out
@@ -72,7 +72,7 @@ def test_what_is_declared_with_a_reason_is_no_failure(normbench):
     ran = normbench("check", "meant", "--plugin", "mine.py", "-k", "builds")
 
     assert 0 == ran.status
-    assert "expected to fail builds (NC): half is meant; its output is" in " ".join(ran.out.split())
+    assert "expected to fail builds (NC): half is meant; in training its output is" in " ".join(ran.out.split())
 
 
 def test_a_layer_that_ends_or_hangs_costs_that_check(normbench):

@@ -162,7 +162,7 @@ def test_a_record_is_a_line(exported):
     """A file is JSON with one record a line, which a diff shows one by one."""
     text = exported.read_text(encoding="utf-8")
     document = json.loads(text)
-    names = ["runs", "trials", "sessions", "environments", "sources", "fingerprints"]
+    names = ["runs", "trials", "sessions", "environments", "sources", "traces", "fingerprints"]
     records = [record for name in names for record in document[name]]
 
     lines = [

@@ -33,6 +33,7 @@ WHOLE = {
     "list": ("list", "norms"),
     "plugins": ("plugins",),
     "new-plugin": ("new-plugin", "my-norm"),
+    "check": ("check", "none"),
 }
 
 

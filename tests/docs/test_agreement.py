@@ -24,6 +24,8 @@ from normbench.store.kinds import KINDS, QUARANTINE
 from normbench.store.records import SCHEMA, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.suites import Published, Suite
 from normbench.tables.text import as_csv, as_json, written
+from normbench.testing.kit import checks
+from normbench.testing.run import KINDS as KINDS_CHECKED
 from normbench.trials import Cell, Measure
 
 ROOT = Path(__file__).parents[2]
@@ -363,3 +365,10 @@ def test_exit_statuses_are_those_of_the_code():
     section = (DOCS / "cli.md").read_text(encoding="utf-8").partition("## Exit statuses")[2]
 
     assert [int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)] == list(Status)
+
+
+def test_every_check_has_a_section():
+    """docs/check.md says of each check what it means, and of no other."""
+    titles = re.findall(r"^### (.+)$", (DOCS / "check.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted(titles) == sorted(["--suggest", *(name for kind in KINDS_CHECKED for name in checks(kind))])

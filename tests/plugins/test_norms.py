@@ -1,175 +1,133 @@
-"""The built-in norms against their definitions, in float64 and in every layout."""
-
-import copy
+"""The built-in norms are held to the checks, a fast half of them here; and to what no check of a norm knows."""
 
 import pytest
 import torch
+from torch import nn
 
 import normbench
+from normbench import plugins, testing
+from normbench.testing.kit import checks
 
-FOR_IMAGES = ["batchnorm", "batch-renorm", "layer-norm", "layer-scaling", "online-norm", "sync-batchnorm"]
-SHAPES = {"NC": (6, 4), "NCL": (6, 4, 5), "NCHW": (6, 4, 5, 3), "NLC": (6, 5, 4)}
+#: With the lanes, which for most norms are fast, though not for all of other people.
+CHECKS = [*(check.id for check in checks("norm").values() if not check.slow), "vectorised"]
 
+BUILT_IN = {"import": "not-applicable"}
+OF_NORMS = {**BUILT_IN, "identity": "not-applicable"}
+WITHOUT_A_CLOCK = {**OF_NORMS, "clock": "not-applicable"}
+# At 1e30 squares overflow, and a NaN stays in running averages.
+AVERAGES = {"extremes": "advice", "not finite": "advice"}
+OWN_GRADIENT = dict.fromkeys(["gradient", "second derivative", "linear gradient"], "not-applicable")
+BATCH_NORM = {**WITHOUT_A_CLOCK, **AVERAGES}
+BATCH_RENORM = {**OF_NORMS, **AVERAGES, **OWN_GRADIENT, "invariance": "expected"}
+ONLINE_NORM = {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT}
 
-def sample(layout, offset=0.0):
-    generator = torch.Generator().manual_seed(3)
-    return offset + torch.randn(SHAPES[layout], dtype=torch.float64, generator=generator)
-
-
-def channels_first(x, layout):
-    return x.movedim(-1, 1) if layout == "NLC" else x
-
-
-def per_channel(values, like):
-    return values.view(1, -1, *[1] * (like.dim() - 2))
-
-
-def batch_statistics(x, layout):
-    """Return x with channels second, and each channel's mean and biased variance, from the definition."""
-    x = channels_first(x, layout)
-    values = x.movedim(1, 0).flatten(1)
-    mean = values.sum(1) / values.shape[1]
-    return x, mean, ((values - mean[:, None]) ** 2).sum(1) / values.shape[1]
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-@pytest.mark.parametrize("layout", SHAPES)
-@pytest.mark.parametrize("name", ["batchnorm", "batchnorm-no-affine", "batchnorm-after"])
-def test_batch_norm_in_training(name, layout, offset):
-    """Training normalizes each channel by the batch's mean and biased variance, eps inside the root."""
-    layer = normbench.layer(name, channels=4, layout=layout, eps=1e-3).double()
-    x = sample(layout, offset)
-
-    found = channels_first(layer(x), layout)
-
-    first, mean, var = batch_statistics(x, layout)
-    expected = (first - per_channel(mean, first)) / per_channel((var + 1e-3).sqrt(), first)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+#: What a check of a norm comes to, where the norm does not pass it.
+STATUSES = {
+    "none": {**BUILT_IN, "wrong shape": "not-applicable", "clock": "not-applicable"},
+    "batchnorm": BATCH_NORM,
+    "batchnorm-no-affine": BATCH_NORM,
+    "batchnorm-after": BATCH_NORM,
+    "sync-batchnorm": BATCH_NORM,
+    # torch's layer returns it as it computes it, channels first.
+    "layer-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice"},
+    "layer-scaling": WITHOUT_A_CLOCK,
+    "layer-scaling(affine=false)": WITHOUT_A_CLOCK,
+    "batch-renorm": BATCH_RENORM,
+    # Before its first step, with its clips open, it is the identity.
+    "batch-renorm(affine=false)": {**BATCH_RENORM, "identity": "advice"},
+    "online-norm": ONLINE_NORM,
+    'online-norm(compensation="clamp")': ONLINE_NORM,
+    'online-norm(compensation="none")': ONLINE_NORM,
+}
 
 
-@pytest.mark.parametrize("layout", SHAPES)
-def test_batch_norm_in_evaluation(layout):
-    """Evaluation uses running averages of the mean and the unbiased variance, where momentum weighs the new batch."""
-    layer = normbench.layer("batchnorm", channels=4, layout=layout, momentum=0.3).double()
-    x = sample(layout)
-    layer(x)
-    layer.eval()
+@pytest.mark.parametrize("norm", STATUSES)
+def test_the_checks_hold(norm):
+    """Each is passed, or ends as it is known to."""
+    results = testing.check(norm, only=CHECKS)
 
-    found = channels_first(layer(x), layout)
-
-    first, mean, var = batch_statistics(x, layout)
-    count = first.numel() // 4
-    running_mean, running_var = 0.3 * mean, 0.7 + 0.3 * var * count / (count - 1)
-    expected = (first - per_channel(running_mean, first)) / per_channel((running_var + 1e-5).sqrt(), first)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert {check: STATUSES[norm].get(check, "passed") for check in CHECKS} == {
+        result.check: result.status for result in results
+    }, [result for result in results if result.status == "failed"]
 
 
-@pytest.mark.parametrize("layout", SHAPES)
-def test_batch_norms_gradient(layout):
-    """The input gradient is gamma r (g - mean(g) - x_hat mean(g x_hat)): Ioffe & Szegedy 2015, worked out."""
-    layer = normbench.layer("batchnorm", channels=4, layout=layout).double()
-    for name, parameter in layer.named_parameters():
-        torch.nn.init.uniform_(parameter, 0.5, 1.5, generator=torch.Generator().manual_seed(len(name)))
-    gamma = next(parameter for name, parameter in layer.named_parameters() if name.endswith("weight"))
-    x = sample(layout).requires_grad_()
-    gradient = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+def test_no_norm_is_left_out():
+    """Every norm that is built in is checked."""
+    built_in = {name for name, norm in plugins.load().norms.items() if norm.plugin.name == "builtin"}
 
-    layer(x).backward(gradient)
-
-    first, mean, var = batch_statistics(x.detach(), layout)
-    g = channels_first(gradient, layout)
-    over = [axis for axis in range(first.dim()) if axis != 1]
-    r = per_channel((var + 1e-5).rsqrt(), first)
-    hat = (first - per_channel(mean, first)) * r
-    expected = per_channel(gamma.detach(), first) * r
-    expected = expected * (g - g.mean(over, keepdim=True) - hat * (g * hat).mean(over, keepdim=True))
-    torch.testing.assert_close(channels_first(x.grad, layout), expected, rtol=1e-9, atol=1e-9)
+    assert built_in == {norm.partition("(")[0] for norm in STATUSES}
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "expected"),
+    "norm",
     [
-        ("batchnorm", {}, 8),
-        ("batchnorm-no-affine", {}, 0),
-        ("batchnorm-after", {}, 8),
-        ("batchnorm-after", {"affine": False}, 0),
-        ("layer-norm", {}, 8),
-        ("none", {}, 0),
+        "batchnorm(eps=0.1)",
+        "batchnorm-no-affine(eps=0.1)",
+        "batchnorm-after(eps=0.1)",
+        "sync-batchnorm(eps=0.1)",
+        "layer-norm(eps=0.1)",
+        "layer-scaling(eps=0.1)",
+        "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
+        'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
     ],
 )
-def test_gamma_and_beta_are_one_a_channel_where_there_are_any(name, params, expected):
-    """With gamma and beta a layer has two parameters a channel, without none."""
+def test_parameters_are_the_definitions(norm):
+    """A value that is not the default is what the layer computes with."""
+    (result,) = testing.check(norm, only=["definition"])
+
+    assert "passed" == result.status, result
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "batchnorm-no-affine", "batchnorm-after"])
+def test_batch_norms_running_averages(name):
+    """They are of the mean and the unbiased variance, and momentum weighs the new batch."""
+    layer = normbench.layer(name, channels=4, layout="NCHW", momentum=0.3).double()
+    x = torch.randn(6, 4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    layer(x)
+
+    values = x.movedim(1, 0).flatten(1)
+    mean = values.sum(1) / 90
+    torch.testing.assert_close(layer.running_mean, 0.3 * mean)
+    torch.testing.assert_close(layer.running_var, 0.7 + 0.3 * (values - mean[:, None]).square().sum(1) / 89)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "affine"),
+    [
+        ("batchnorm", {}, True),
+        ("batchnorm-no-affine", {}, False),
+        ("batchnorm-after", {}, True),
+        ("batchnorm-after", {"affine": False}, False),
+        ("sync-batchnorm", {}, True),
+        ("batch-renorm", {}, True),
+        ("batch-renorm", {"affine": False}, False),
+        ("online-norm", {}, True),
+        ("online-norm", {"affine": False}, False),
+        ("layer-scaling", {}, True),
+        ("layer-scaling", {"affine": False}, False),
+        ("layer-norm", {}, True),
+        ("none", {}, False),
+    ],
+)
+def test_gamma_and_beta_are_one_a_channel_where_there_are_any(name, params, affine):
+    """They start at 1 and 0."""
     layer = normbench.layer(name, channels=4, layout="NCHW", **params)
 
-    assert expected == sum(parameter.numel() for parameter in layer.parameters())
+    expected = {"weight": [1.0] * 4, "bias": [0.0] * 4} if affine else {}
+    assert expected == {name: parameter.tolist() for name, parameter in layer.named_parameters()}
 
 
-@pytest.mark.parametrize("layout", SHAPES)
-def test_layer_norm(layout):
-    """One sample is normalized over channels and space together; for tokens, each token over its channels."""
-    layer = normbench.layer("layer-norm", channels=4, layout=layout, eps=1e-3).double()
-    x = sample(layout, offset=10.0)
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16])
+@pytest.mark.parametrize("name", ["batch-renorm", "online-norm"])
+def test_a_module_in_half_precision_keeps_its_state_in_float32(name, cast):
+    """Statistics that move by a thousandth of a step would stand still in half precision."""
+    layer = cast(normbench.layer(name, channels=4, layout="NC"))
 
-    found = layer(x)
-
-    over = (-1,) if layout == "NLC" else tuple(range(1, x.dim()))
-    mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
-    torch.testing.assert_close(found, (x - mean) / (var + 1e-3).sqrt(), rtol=1e-9, atol=1e-9)
+    assert {torch.float32} == {buffer.dtype for buffer in layer.buffers()}
 
 
-@pytest.mark.parametrize("layout", SHAPES)
-@pytest.mark.parametrize("name", ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"])
-def test_traits_are_true(name, layout):
-    """What a built-in norm claims of centring, scale and dependence on the batch is what it does."""
-    from normbench import plugins
-
-    traits = plugins.load().norm(name).traits_with({})
-    layer = normbench.layer(name, channels=4, layout=layout, eps=1e-12) if name != "none" else torch.nn.Identity()
-    layer, x = layer.double(), sample(layout)
-    shift = torch.zeros_like(x)
-    channels_first(shift, layout)[:, 1] = 3.0
-    other = x.clone()
-    other[1:] *= 2
-
-    def same(changed):
-        return torch.allclose(layer(x), layer(changed), rtol=1e-6, atol=1e-6)
-
-    assert traits.centres == same(x + shift)
-    assert traits.scale_invariant == same(5 * x)
-    assert traits.batch_dependent != torch.allclose(layer(x)[0], layer(other)[0], rtol=1e-6, atol=1e-6)
-    trained = layer(x)
-    assert traits.eval_differs != torch.allclose(trained, layer.eval()(x), rtol=1e-6, atol=1e-6)
-    assert set(traits.state) == {buffer.rpartition(".")[2] for buffer, _ in layer.named_buffers()}
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-@pytest.mark.parametrize("name", FOR_IMAGES)
-def test_no_memory_format_changes_a_result_by_more_than_rounding(name, offset, training):
-    """In float32, far from zero too, an image norm gives what it gives in float64, however the input lies in memory."""
-    layer = normbench.layer(name, channels=16, layout="NCHW").train(training)
-    generator = torch.Generator().manual_seed(3)
-    x = offset + 0.1 * torch.randn(8, 16, 24, 24, dtype=torch.float64, generator=generator)
-    expected = copy.deepcopy(layer).double()(x)
-
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        found = copy.deepcopy(layer)(x.float().contiguous(memory_format=memory_format))
-        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("layout", SHAPES)
-@pytest.mark.parametrize("name", FOR_IMAGES)
-def test_a_batch_without_a_sample_changes_nothing(name, layout, training):
-    """As of torch's batch norm, the output is as empty as the input, no state moves, and gamma's gradient is 0."""
-    layer = normbench.layer(name, channels=4, layout=layout).train(training)
-    empty = torch.zeros(0, *SHAPES[layout][1:], requires_grad=True)
-    before = {key: value.clone() for key, value in layer.named_buffers() if "num_batches" not in key}
-
-    found = layer(empty)
-    found.sum().backward()
-
-    assert empty.shape == found.shape == empty.grad.shape
-    for key, value in before.items():
-        assert torch.equal(value, layer.get_buffer(key))
-    assert all(not parameter.grad.any() for parameter in layer.parameters() if parameter.grad is not None)
+def test_layer_scaling_refuses_an_eps_that_is_not_above_0():
+    """And says what is allowed."""
+    with pytest.raises(ValueError, match=r"^eps is 0\.0; it is above 0$"):
+        normbench.layer("layer-scaling", channels=4, eps=0.0)

@@ -32,10 +32,10 @@ NORM = normbench.Norm("mine", lambda site: nn.Identity(), summary="Nothing", lay
 
 @pytest.fixture
 def built(checked):
-    """Return a function that returns the result of the check `builds` of a layer, at both layouts of its norm."""
+    """Return a function that returns the result of a check, `builds`, of a layer, at both layouts of its norm."""
 
-    def check(layer, layouts=(), contract=None, **changes):
-        return checked(dataclasses.replace(NORM, layer=layer, params={}, **changes), "builds", layouts, contract)
+    def check(layer, layouts=(), contract=None, check_id="builds", **changes):
+        return checked(dataclasses.replace(NORM, layer=layer, params={}, **changes), check_id, layouts, contract)
 
     return check
 
@@ -56,16 +56,17 @@ def test_what_a_layer_raises_is_a_failure_with_its_line(built):
     assert result.said.startswith(r"raised ArithmeticError: no way (test_run.py:")
 
 
-def test_unsupported_is_no_failure(built):
-    """The norm says what it can't."""
+def test_a_norm_that_supports_nothing_fails(built):
+    """Unsupported at every number of channels is a claim that does not hold; elsewhere a check does not apply."""
 
     def layer(site):
         raise normbench.Unsupported("not here")
 
     result = built(layer)
 
-    assert "not-applicable" == result.status
-    assert "it supports none of " in result.said
+    assert ("failed", "layouts without 'NC'") == (result.status, result.declare)
+    assert "it supports none of 1, 3, 8, 64 channels, so that nothing can be checked" == result.said
+    assert "not-applicable" == built(layer, check_id="copies").status
 
 
 def test_an_expected_failure_has_the_authors_reason(built):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,9 @@ from normbench.execute import Request
 from normbench.execute.request import seconds
 from normbench.spelling import Choice
 from normbench.texts import as_json, visible
+
+if TYPE_CHECKING:
+    from normbench.testing.results import Result
 
 #: The seconds after which a check that gives no result is given up.
 PATIENCE = "60s"
@@ -63,7 +67,7 @@ def command(
         output.put_lines(run.suggestions(every, at))
         return Status.DONE
     results = []
-    for _, group in groupby(run.results(every, at), key=lambda result: (result.kind, result.name)):
+    for _, group in groupby(_shown(run.results(every, at)), key=lambda result: (result.kind, result.name)):
         own = list(group)
         results += own
         if not json:
@@ -74,3 +78,13 @@ def command(
         output.put(as_json({"schema": 1, "results": results}))
     failed = [result for result in results if result.status == "failed"]
     return Status.REGRESSED if failed else Status.DONE
+
+
+def _shown(results: Iterator[Result]) -> Iterator[Result]:
+    """Pass results on, and say on a terminal which check has ended."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("the first worker starts") as status:
+        for count, result in enumerate(results, start=1):
+            status.update(f"{count} done, the last {result.check} of {result.name}")
+            yield result

@@ -49,6 +49,7 @@ def _entry(thing: Any) -> dict[str, Any]:
         case Norm():
             layouts = sorted(thing.layouts)
             entry |= {"placement": thing.placement, "layouts": layouts, "paper": thing.paper}
+            entry |= {"source": thing.source, "licence": thing.licence, "expected": dict(thing.expected)}
         case Task():
             entry |= {"version": thing.version, "recipe": msgspec.to_builtins(thing.recipe), **_scores(thing)}
             entry |= {"better": thing.direction}

@@ -10,6 +10,7 @@ from normbench.testing.comparing import off, shown
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
 from normbench.testing.subject import Subject
+from normbench.texts import in_a_line
 
 #: The numbers of channels that are tried.
 CHANNELS = (1, 3, 8, 64)
@@ -28,7 +29,9 @@ def builds(subject: Subject) -> None:
         for activation in ((None, "relu") if subject.norm.placement == "fused" else (None,))
     ]
     if not any(built):
-        raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {subject.layout}")
+        # All other checks of this layout would not apply, and a norm that was checked for nothing would pass.
+        said = f"it supports none of {', '.join(map(str, CHANNELS))} channels, so that nothing can be checked"
+        raise Failed(said, declare=f"layouts without {subject.layout!r}")
     x = subject.input()
     left_out, given = (one.run(one.layer(), x) for one in (subject, subject.with_params(**subject.every_param)))
     if off(left_out, given):
@@ -41,6 +44,9 @@ def _check_output(subject: Subject, channels: int, activation: str | None) -> bo
         layer = subject.layer(channels, activation=activation)
     except Unsupported:
         return False
+    except Exception as error:
+        said = f"with {channels} channels it raises {type(error).__name__}: {in_a_line(error)}"
+        raise Failed(said, declare='raise normbench.Unsupported("why") as such a layer is built') from error
     x = subject.input(8, channels)
     for training in (True, False):
         output = subject.run(layer.train(training), x)

@@ -17,7 +17,7 @@ NORMS = [
         "batch-renorm",
         "normbench_plugins.layers.batch_renorm:layer",
         summary="Batch renorm: batch norm corrected towards its running statistics, within clips that open",
-        # centres: no gradient passes a bias before it, and running_mean takes the bias up; until it has, d shows some.
+        # centres: see `expected`; a bias before the layer would get no gradient, so that it is dropped.
         # Not scale_invariant: r measures the input's scale against running_std.
         traits=normbench.Traits(
             batch_dependent=True,
@@ -29,6 +29,10 @@ NORMS = [
             mixes_positions=True,
             gradient="own",
         ),
+        expected={
+            "invariance": "no gradient passes a bias before it; but once the clips are open, "
+            "d shows a bias until running_mean has followed it"
+        },
         paper="Ioffe 2017, arXiv 1702.03275",
         reference="normbench_plugins.definitions.batchnorm:batch_renorm",
     )
