@@ -1,6 +1,7 @@
 """One check of a norm, of a module class, or of a task."""
 
 import pytest
+from norms import claiming
 
 from normbench.contract import Norm
 from normbench.registry import Offered, Plugin, Registry
@@ -13,9 +14,7 @@ def checked():
     """Return a function that returns the result of one check of a norm, or of a module class that takes channels."""
 
     def check(norm, check_id, layouts=("NC",), contract=None):
-        if not isinstance(norm, Norm):
-            module = norm
-            norm = Norm("mine", lambda site: module(site.channels), summary="Mine")
+        norm = norm if isinstance(norm, Norm) else claiming(norm)
         registry = Registry(norms={norm.name: Offered(norm, Plugin("mine", "mine", contract=contract))})
         return run_check(checks("norm")[check_id], Asked(kind="norm", name=norm.name, layouts=layouts), registry)
 

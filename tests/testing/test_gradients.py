@@ -2,16 +2,12 @@
 
 import pytest
 import torch
+from norms import claiming
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrizations
 
-from normbench import Norm, Traits
-
-
-def norm(module, **traits):
-    """Return a norm whose layer takes channels, with these traits."""
-    return Norm("mine", lambda site: module(site.channels), summary="M", traits=Traits(**traits))
+from normbench import Norm
 
 
 class Normed(nn.Module):
@@ -184,11 +180,11 @@ def test_a_switch_is_tried_both_ways(checked):
 @pytest.mark.parametrize(
     ("norm", "status", "said"),
     [
-        (norm(Rounded, gradient="own"), "not-applicable", "those of its parameters are exact"),
-        (norm(nn.LayerNorm, gradient="own"), "advice", "that of its input is exact"),
-        (norm(by(MeanOverTheBatch), gradient="own"), "advice", "the gradient of weight is not that"),
-        (norm(nn.LayerNorm, gradient="none"), "failed", "a gradient reaches its input"),
-        (norm(by(MeanOverTheBatch), gradient="none"), "failed", "a gradient reaches its input"),
+        (claiming(Rounded, gradient="own"), "not-applicable", "those of its parameters are exact"),
+        (claiming(nn.LayerNorm, gradient="own"), "advice", "that of its input is exact"),
+        (claiming(by(MeanOverTheBatch), gradient="own"), "advice", "the gradient of weight is not that"),
+        (claiming(nn.LayerNorm, gradient="none"), "failed", "a gradient reaches its input"),
+        (claiming(by(MeanOverTheBatch), gradient="none"), "failed", "a gradient reaches its input"),
     ],
 )
 def test_what_a_norm_says_of_its_gradient(checked, norm, status, said):
@@ -272,13 +268,13 @@ def test_sound_gradients(checked, check, module):
 
 
 def test_a_wrapped_weight_has_its_gradients(checked):
-    wrapped = Norm("mine", lambda site, module: parametrizations.weight_norm(module), summary="M", placement="weight")
+    wrapped = claiming(parametrizations.weight_norm, wraps=True)
     assert checked(wrapped, "gradient").status == checked(wrapped, "second derivative").status == "passed"
 
 
 def test_a_norm_without_a_gradient_to_its_input(checked):
-    assert checked(norm(Counted, gradient="none"), "gradient").status == "passed"
-    assert checked(norm(Counted, gradient="none"), "second derivative").status == "not-applicable"
+    assert checked(claiming(Counted, gradient="none"), "gradient").status == "passed"
+    assert checked(claiming(Counted, gradient="none"), "second derivative").status == "not-applicable"
     assert checked(Counted, "gradient").declare == 'Traits(gradient="own")'
 
 
@@ -295,7 +291,7 @@ def test_a_gradient_that_is_clipped(checked):
     result = checked(by(Clipped), "linear gradient")
     assert result.status == "failed"
     assert result.said == "where the gradient of the output is a thousand times another, that of its input is not"
-    assert checked(norm(by(Clipped), gradient="own"), "linear gradient").status == "not-applicable"
+    assert checked(claiming(by(Clipped), gradient="own"), "linear gradient").status == "not-applicable"
 
 
 def test_each_gradient_alone(checked):

@@ -4,12 +4,13 @@ import sys
 
 import pytest
 import torch
+from norms import claiming
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from normbench import Norm, Traits
 
-BATCH_NORM = Traits(batch_dependent=True, centres=True, state=("running_mean", "running_var"), batch_size_1="spatial")
+BATCH_NORM = {"batch_dependent": True, "centres": True, "batch_size_1": "spatial"}
 
 
 class Scaled(nn.Module):
@@ -107,8 +108,7 @@ def test_a_wrong_number_of_channels(checked, module, status, said):
 
 
 def test_a_norm_that_normalizes_nothing_takes_every_shape(checked):
-    none = Norm("none", lambda site: nn.Identity(), summary="N", traits=Traits(identity=True))
-    assert checked(none, "wrong shape").status == "not-applicable"
+    assert checked(claiming(lambda channels: nn.Identity(), identity=True), "wrong shape").status == "not-applicable"
 
 
 def test_an_output_in_another_memory_format_is_advice(checked):
@@ -284,11 +284,9 @@ def test_a_dead_channel_that_ends_a_training(checked, module, said):
 
 
 def test_a_norm_that_says_it_centres_gives_the_same_for_ones_as_for_zeros(checked):
-    scaling = Norm("mine", lambda site: Scaled(site.channels), summary="M", traits=Traits(centres=True))
-    result = checked(scaling, "extremes")
+    result = checked(claiming(Scaled, centres=True), "extremes")
     assert (result.status, result.declare) == ("failed", "Traits(centres=False)")
-    centring = Norm("mine", lambda site: BatchNormed(site.channels), summary="M", traits=BATCH_NORM)
-    assert checked(centring, "extremes").status == "passed"
+    assert checked(claiming(BatchNormed, **BATCH_NORM), "extremes").status == "passed"
 
 
 def test_numbers_that_float32_cannot_square_are_advice(checked):
@@ -298,8 +296,7 @@ def test_numbers_that_float32_cannot_square_are_advice(checked):
 
 
 def test_a_weight_of_zeros_that_is_normalized_is_advice(checked):
-    wrapped = Norm("mine", lambda site, module: parametrizations.weight_norm(module), summary="M", placement="weight")
-    result = checked(wrapped, "extremes")
+    result = checked(claiming(parametrizations.weight_norm, wraps=True), "extremes")
     assert result.status == "advice"
     assert result.said.endswith("where all parameters are 0")
 
@@ -338,8 +335,7 @@ def test_a_nan_reaches_what_it_may(checked, module, status, said, declare):
 
 
 def test_buffers_that_keep_a_nan_are_advice(checked):
-    norm = Norm("mine", lambda site: nn.BatchNorm1d(site.channels), summary="M", traits=BATCH_NORM)
-    result = checked(norm, "not finite")
+    result = checked(claiming(nn.BatchNorm1d, **BATCH_NORM), "not finite")
     assert (result.status, result.said) == ("advice", "after a NaN running_mean, running_var stay so for good")
 
 
@@ -402,8 +398,7 @@ class Noisy(Scaled):
 
 @pytest.mark.parametrize("check", ["moments", "dtypes", "extremes", "not finite"])
 def test_a_layer_that_draws(checked, check):
-    noisy = Norm("mine", lambda site: Noisy(site.channels), summary="M", traits=Traits(draws=True))
-    assert checked(noisy, check).status in ("passed", "advice")
+    assert checked(claiming(Noisy, draws=True), check).status in ("passed", "advice")
 
 
 class Counting(BatchNormed):

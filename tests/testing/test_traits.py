@@ -3,11 +3,11 @@
 import os
 import random
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from norms import claiming
 from torch import nn
 from torch.nn import functional
 
@@ -27,12 +27,6 @@ BATCH_NORM = {
     "eval_differs": True,
 }
 LAYER_NORM = {"scale_invariant": True}
-
-
-def claiming(layer, wraps=False, **claims):
-    """Return a norm of a module class that takes channels, or the linear that it wraps, with these traits."""
-    made = (lambda site, module: layer(module)) if wraps else (lambda site: layer(site.channels))
-    return Norm("mine", made, summary="Mine", placement="weight" if wraps else "before", traits=Traits(**claims))
 
 
 class Layer(nn.Module):
@@ -594,7 +588,7 @@ def suggestion():
     def suggest(norm):
         registry = Registry(norms={"mine": Offered(norm, Plugin("mine", "mine"))})
         asked = Asked(kind="norm", name="mine", layouts=("NC",))
-        written, *lines = suggested(asked, registry=registry, device="cpu", data_dir=Path())
+        written, *lines = suggested(asked, registry=registry)
         return eval(written), lines
 
     return suggest
