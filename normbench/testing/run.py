@@ -17,7 +17,7 @@ from normbench.calls import Workplace
 from normbench.contract import ALL, CONTRACT, Unsupported
 from normbench.errors import Lost, UsageError, unknown
 from normbench.registry import Offered, Registry
-from normbench.spelling import Choice, checked, choice, spelled
+from normbench.spelling import WITH, Choice, checked, choice, spelled
 from normbench.testing.kit import Check, Kind, checks
 from normbench.testing.results import NotApplicable, Result, Status, Verdict
 from normbench.texts import in_a_line
@@ -72,6 +72,8 @@ def asked(
     every = []
     for name in names:
         one = choice(name, where)
+        if WITH in one.params:
+            raise UsageError(f"{where}: {one.shown} is made of two norms; check each by itself")
         kinds = [kind for kind in KINDS if one.name in getattr(registry, f"{kind}s")]
         if not kinds:
             raise _not_there(one, registry, where)

@@ -105,6 +105,7 @@ MISTAKES = {
         "check: half does not claim layout NCL; it claims NC",
     ),
     "no such parameter": (["layer-norm(esp=1)"], "no parameter 'esp'; did you mean 'eps'?"),
+    "a norm made of two": (["none(with='mine')"], 'none(with="mine") is made of two norms; check each by itself'),
     "an executor": (["serial"], "serial is an executor; its rules are tests"),
     "no such plugin": (["none", "--plugin", "yours.py"], "plugin yours.py: there is no such file"),
     "no time": (["none", "--timeout", "never"], "--timeout never: a time is a number of seconds"),
