@@ -14,19 +14,30 @@ from normbench.execute import Request, prepare, run
 from normbench.store import Store
 
 TRIALS = 10_000
+RATES = [0.01, 0.03, 0.1, 0.3, 1.0]
+
+
+def asked(seeds: int, rates: list[float], out: Path) -> Request:
+    """Return a run of the grid of one norm."""
+    settings = {"rates": rates}
+    return Request(
+        "quick",
+        norms=["batchnorm"],
+        seeds=seeds,
+        settings=settings,
+        out=out,
+        device="cpu",
+        fresh=False,
+        throughput=False,
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Return a store of 10,000 trials: one real one, copied under other seeds' keys."""
     out: Path = tmp_path_factory.mktemp("many")
-    seeds = TRIALS // 5
-    request = Request("quick", norms=["batchnorm"], seeds=seeds, out=out, device="cpu", throughput=False)
-    prepared = prepare(request)
-    first = Request(
-        "quick", norms=["batchnorm"], seeds=1, settings={"rates": [0.1]}, out=out, device="cpu", throughput=False
-    )
-    run(prepare(first))
+    prepared = prepare(asked(TRIALS // len(RATES), RATES, out))
+    run(prepare(asked(1, [0.1], out)))
     store = Store(out)
     record = next(store.trials())
     with store.writer() as writer:
@@ -47,7 +58,7 @@ def test_boards_of_10000_trials(benchmark, folder):
 
 def test_a_plan_of_10000_stored_trials(benchmark, folder):
     """Hold a plan against the store."""
-    request = Request("quick", norms=["batchnorm"], seeds=TRIALS // 5, out=folder, device="cpu", throughput=False)
+    request = asked(TRIALS // len(RATES), RATES, folder)
 
     found = benchmark.pedantic(lambda: prepare(request), rounds=5, warmup_rounds=1)
 

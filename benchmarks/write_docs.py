@@ -37,6 +37,9 @@ def main(sources: list[Path], page: Path) -> None:
         lines.append(f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |")
     lines += [
         "",
+        "Checks of a norm are those of `normbench check`, in one process and on one thread, at every layout that it",
+        "claims: all of them, and the fast half. How often they fail a sound layer stands in [check.md](check.md).",
+        "",
         "A trial, in brackets its task and norm, stands beside the same training written as a plain loop, each round",
         "timing both, one after the other; what it takes more, and the ratio, are medians over the rounds. Threads are",
         "a recipe value; the default is one: two are no faster on a task this small, and one leaves a core to another",
