@@ -144,6 +144,7 @@ def _fork(work: Callable[[int], Trained], folder: str) -> dict[int, tuple[str, A
 def _be(rank: int, work: Callable[[int], Trained], folder: str, writer: int) -> int:
     """Be a rank: join the group, work, send the result, and end, whatever comes."""
     try:
+        torch.set_num_threads(1)  # what is forked has none of the threads that OpenMP began before
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(2 * PATIENCE) + 1)  # where the process that forked it is gone
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
