@@ -189,7 +189,7 @@ def asked_probe(asked: Choice, registry: Registry) -> tuple[Probe, Choice]:
     Raises UsageError for no probe.
     """
     probe = registry.probe(asked.name, asked.where)
-    params = checked(probe.params, asked.params, f"{asked.where}: {asked.name}")
+    params = checked(probe.params, asked.params, f"{asked.where}: {asked.name}", probe.types)
     own = {name: value for name, value in params.items() if value != probe.params[name]}
     return probe, msgspec.structs.replace(asked, params=own)
 

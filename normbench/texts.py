@@ -36,7 +36,10 @@ def as_json(document: Any) -> str:
 
 def in_a_line(text: object) -> str:
     """Return what an error, or another text, says in one line."""
-    return " ".join(str(text).split())
+    try:
+        return " ".join(str(text).split())
+    except Exception:  # of an error whose own words fail
+        return f"a {type(text).__name__} that can't be shown"
 
 
 def _escaped(character: str) -> str:

@@ -56,6 +56,10 @@ class Probe:
         check_function("watch", self.watch)
         if not isinstance(self.watch, str) and self.by_step:
             object.__setattr__(self, "params", parameters("watch", self.watch, self.params, ("training",)))
+        elif not isinstance(self.watch, str) and self.params:
+            raise ValueError(
+                "params: the first parameter of watch is not called training, so that it is given no other"
+            )
         check_types(self.types, self.params)
 
     @property

@@ -70,7 +70,7 @@ def batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
         seen = _moved_by(subject, warm(subject, steps, samples), x, changed, whole)
         if seen:
             return seen
-    if draws(subject, 2, 1):
+    if draws(subject, 8, 1):
         return None  # those of a batch of another size are others
     first = stepped(subject, warm(subject, steps, samples), x[: samples // 2], subject.gradient(x)[: samples // 2])
     words = "without the other half of the batch, a sample's {} differs"
@@ -96,7 +96,7 @@ def eval_batch_dependent(subject: Subject, samples: int, steps: int) -> Seen | N
 
 def order_dependent(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether in training the order of the samples reaches an output or a gradient: of this step, or of the next."""
-    if draws(subject, 2, 1):
+    if draws(subject, 8, 1):
         return None  # what is drawn belongs to places in the batch
     order = torch.randperm(samples, generator=generator(subject.seed, "check", "order"))
     order = order.flip(0) if bool((order == torch.arange(samples)).all()) else order
@@ -122,8 +122,16 @@ def eval_differs(subject: Subject, samples: int, steps: int) -> Seen | None:
 
 def mixes_positions(subject: Subject, samples: int, steps: int) -> Seen | None:
     """Whether a later token of a sample reaches an earlier one's output, or takes a gradient from it."""
+    for early in range(1, subject.spatial[0]):
+        seen = _reaches_back(subject, samples, steps, early)
+        if seen:
+            return seen
+    return None
+
+
+def _reaches_back(subject: Subject, samples: int, steps: int, early: int) -> Seen | None:
+    """Whether tokens from the one with number `early` on reach those before it."""
     x = subject.input(samples)
-    early = x.shape[1] // 2 + 1
     # Of one sample alone: its tokens may well reach other samples.
     firsts, lasts = (slice(1), slice(early)), (slice(1), slice(early, None))
     other, gradient = x.clone(), torch.zeros_like(x)

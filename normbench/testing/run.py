@@ -64,7 +64,7 @@ def asked(
 ) -> list[Asked]:
     """Return what `names` ask for, each a name or name(param=value), of every kind that has it.
 
-    Raises UsageError for what is not there, and for a layout that a norm does not claim.
+    Raises UsageError for what is not there, checks too, and for a layout that a norm does not claim.
     """
     for layout in layouts:
         if layout not in ALL:
@@ -94,7 +94,17 @@ def asked(
                     seed=seed,
                 )
             )
-    return every
+    return _only(every, only, where) if only else every
+
+
+def _only(every: list[Asked], only: Sequence[str], where: str) -> list[Asked]:
+    """Return what has one of these checks, each with its own. Raises UsageError for one that nothing asked for has."""
+    known = {name for one in every for name in checks(one.kind)}
+    for name in only:
+        if name not in known:
+            raise unknown("check", name, known, where)
+    own = [msgspec.structs.replace(one, only=tuple(name for name in only if name in checks(one.kind))) for one in every]
+    return [one for one in own if one.only]
 
 
 def _not_there(one: Choice, registry: Registry, where: str) -> UsageError:
@@ -161,12 +171,9 @@ def checked_here(
 
 
 def chosen(one: Asked) -> list[Check]:
-    """Return the checks that are asked for. Raises UsageError for an id that is none, with the nearest."""
-    every = checks(one.kind)
-    for name in one.only:
-        if name not in every:
-            raise unknown("check", name, every, f"check {one.shown}")
-    return [check for check in every.values() if (check.id in one.only if one.only else not (one.fast and check.slow))]
+    """Return the checks that are asked for."""
+    every = checks(one.kind).values()
+    return [check for check in every if (check.id in one.only if one.only else not (one.fast and check.slow))]
 
 
 def run_check(check: Check, one: Asked, registry: Registry, data_dir: Path = Path()) -> Result:
@@ -249,7 +256,9 @@ def _run(check: Check, subject: Any, offered: Offered[Any], threads: int) -> tup
         return verdict.status, verdict.fields
     except Unsupported as error:
         return NotApplicable.status, {"said": f"the norm says it is unsupported: {in_a_line(error)}"}
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a layer raises is its own
         return "failed", {"said": f"raised {raised(error, [offered])}"}
     finally:
         torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from normbench.train.streams import generator, global_stream
 
 #: Sizes of the axes that are neither N nor C, in the inputs of checks: small, and no two alike.
 SPATIAL: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (6,), "NCHW": (4, 3), "NLC": (5,)}
+#: Those for a norm that can't have these: even, and powers of two.
+EVEN: Mapping[Layout, tuple[int, ...]] = {"NC": (), "NCL": (8,), "NCHW": (4, 4), "NLC": (8,)}
 #: The numbers of channels that are tried for a norm, the first that it has a form for counts.
 CHANNELS = (8, 16, 32, 64, 3, 1)
 CPU = torch.device("cpu")
@@ -83,7 +86,7 @@ class Subject:
     @property
     def spatial(self) -> tuple[int, ...]:
         """The sizes of the axes that are neither N nor C, unless a check asks for others."""
-        return SPATIAL[self.layout]
+        return self._sizes[1] if self._sizes else SPATIAL[self.layout]
 
     @cached_property
     def channels(self) -> int:
@@ -91,14 +94,23 @@ class Subject:
 
         Twice as many where it can't have half of them: as many groups as channels would be another norm.
         """
-        for channels in CHANNELS:
+        if self._sizes is None:
+            raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {self.layout}")
+        channels = self._sizes[0]
+        return channels if self._can_have(channels // 2) or not self._can_have(2 * channels) else 2 * channels
+
+    @cached_property
+    def _sizes(self) -> tuple[int, tuple[int, ...]] | None:
+        """The first number of channels, and sizes of the other axes, that the norm can have; None where it has none."""
+        for spatial, channels in itertools.product((SPATIAL[self.layout], EVEN[self.layout]), CHANNELS):
             try:
-                self._built(self._site(channels, self.spatial, None))
-            except Unsupported as error:
-                last = str(error)
+                self._built(self._site(channels, spatial, None))
+            except Unsupported:
                 continue
-            return channels if self._can_have(channels // 2) or not self._can_have(2 * channels) else 2 * channels
-        raise NotApplicable(f"it supports none of {', '.join(map(str, CHANNELS))} channels in {self.layout}: {last}")
+            except Exception:  # for a check to say
+                return channels, spatial
+            return channels, spatial
+        return None
 
     def _can_have(self, channels: int) -> bool:
         try:
@@ -135,7 +147,11 @@ class Subject:
         """
         chosen = self.activation if isinstance(activation, EllipsisType) else activation
         site = self._site(channels or self.channels, self.spatial if spatial is None else spatial, chosen, steps)
-        return self._built(site).to(dtype).train()
+        layer = self._built(site)
+        if dtype != torch.float32:  # what it is in float32 is the layer's own
+            cast: Any = layer._apply
+            cast(lambda value: value.to(dtype) if value.is_floating_point() else value)
+        return layer.train()
 
     def built_bare(self) -> nn.Module:
         """Return a layer that was built with the global generators as they are, and left as it leaves them."""

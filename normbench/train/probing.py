@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normbench.contract import Probe, Unsupported, function
+from normbench.errors import UsageError
 from normbench.surroundings import listed
 from normbench.texts import in_a_line
 from normbench.train.looking import View
@@ -42,6 +43,8 @@ class Probing:
             if probe.by_step:
                 self._traces[spelled] = Trace(probe=probe.name, probe_params=dict(params))
                 self._watchers[spelled] = self._looked(spelled, "watch", functools.partial(watch, view, **params))
+            elif probe.params:
+                raise UsageError(f"probe {probe.name}: its watch has parameters, and its first is not called training")
             else:
                 self._by_epoch[spelled] = watch(view.network)
         self._drop_failed()
@@ -67,6 +70,8 @@ class Probing:
         `taken` steps were taken, and `series` are there. Raises ValueError for a name that is taken, and where the
         names are others than in the epochs before.
         """
+        if self._view is not None:
+            self._view.step = max(taken - 1, 0)  # also where the training has gone on after its last step
         self._look("on_epoch", epoch, taken)
         said: dict[str, float] = {}
         for probe, watcher in self._by_epoch.items():

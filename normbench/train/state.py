@@ -118,7 +118,8 @@ class Kept:
             else:
                 own[kind] = held
         for tensor, content in self._contents:
-            tensor.copy_(content)
+            if _is_written(tensor):
+                tensor.copy_(content)
 
 
 @contextmanager
@@ -149,17 +150,20 @@ def untouched(network: nn.Module) -> Iterator[list[str]]:
         for at in [at for at in {**now, **start} if now.get(at) != start.get(at)]:
             name, key = at
             own = modules[name].__dict__
-            if at in contents:
-                with torch.no_grad():
-                    own[key] = _filled(values[at], contents[at])
-            elif at in states:
-                own[key] = values[at]
-                own[key].set_state(states[at])
-            elif at not in start:
-                del own[key]
-            elif name in extra:
-                modules[name].set_extra_state(extra[name])
-            else:
+            try:
+                if at in contents:
+                    with torch.no_grad():
+                        own[key] = _filled(values[at], contents[at])
+                elif at in states:
+                    own[key] = values[at]
+                    own[key].set_state(states[at])
+                elif at not in start:
+                    del own[key]
+                elif name in extra:
+                    modules[name].set_extra_state(extra[name])
+                else:
+                    lost.append(f"the attribute {name}.{key}")
+            except Exception:  # what comes of one attribute must not keep the others from being put back
                 lost.append(f"the attribute {name}.{key}")
 
 
@@ -172,10 +176,16 @@ def _extra_states(network: nn.Module) -> dict[str, Any]:
     """Return the extra states of the modules that have one, by their names."""
     none = nn.Module.get_extra_state
     return {
-        name: copy.deepcopy(module.get_extra_state())
+        name: _detached(state) if _is_plain(state) else copy.deepcopy(state)
         for name, module in network.named_modules()
         if type(module).get_extra_state is not none
+        for state in [module.get_extra_state()]
     }
+
+
+def _is_written(tensor: Tensor) -> bool:
+    """Whether a tensor can be written to: one that was expanded has several places for one number."""
+    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 class _Marker(pickle.Pickler):
@@ -230,7 +240,7 @@ def _detached(value: Any) -> Any:
 def _filled(own: Any, saved: Any) -> Any:
     """Return what was saved: in the tensor, list or dict that is there, which others may refer to, where that fits."""
     if isinstance(own, Tensor) and isinstance(saved, Tensor) and (own.shape, own.dtype) == (saved.shape, saved.dtype):
-        return own.copy_(saved)
+        return own.copy_(saved) if _is_written(own) else saved.to(own.device)
     if type(own) is type(saved) is list:
         own[:] = [_filled(*pair) for pair in zip(own, saved, strict=False)] + saved[len(own) :]
         return own

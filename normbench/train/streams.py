@@ -34,7 +34,9 @@ def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterato
     start = derive(seed, *names)
     with generators_kept(device):
         # torch.manual_seed also seeds devices that are not there, which costs more than a small layer does.
-        seed_torch = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
+        cuda: Any = torch.cuda
+        alone = device.type == "cpu" and not cuda.is_initialized()
+        seed_torch = torch.default_generator.manual_seed if alone else torch.manual_seed
         seed_torch(start)
         random.seed(start)
         np.random.seed(start % 2**32)

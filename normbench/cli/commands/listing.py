@@ -49,7 +49,7 @@ def _entry(thing: Any) -> dict[str, Any]:
         case Norm():
             layouts = sorted(thing.layouts)
             entry |= {"placement": thing.placement, "layouts": layouts, "paper": thing.paper}
-            entry |= {"source": thing.source, "licence": thing.licence, "expected": dict(thing.expected_with({}))}
+            entry |= {"source": thing.source, "licence": thing.licence, "expected": _expected(thing)}
         case Task():
             entry |= {"version": thing.version, "recipe": msgspec.to_builtins(thing.recipe), **_scores(thing)}
             entry |= {"better": thing.direction}
@@ -60,6 +60,15 @@ def _entry(thing: Any) -> dict[str, Any]:
             entry |= {"sources": list(thing.sources), "suites": list(thing.suites), "rule": thing.rule}
             entry |= {"margin": thing.margin, "unit": thing.unit}
     return entry
+
+
+def _expected(norm: Norm) -> dict[str, str]:
+    """Return what a norm declares to fail, at the defaults of its parameters."""
+    try:
+        return dict(norm.expected_with({}))
+    except UsageError as error:
+        output.say(f"normbench: {error}")
+        return {}
 
 
 def _scores(task: Task) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normbench.contract import Unsupported
 from normbench.testing.comparing import off, shown
@@ -30,8 +30,10 @@ def builds(subject: Subject) -> None:
     ]
     if not any(built):
         # All other checks of this layout would not apply, and a norm that was checked for nothing would pass.
-        said = f"it supports none of {', '.join(map(str, CHANNELS))} channels, so that nothing can be checked"
+        numbers = ", ".join(map(str, CHANNELS))
+        said = f"it supports none of {numbers} channels, so that nothing can be checked"
         raise Failed(said, declare=f"layouts without {subject.layout!r}")
+    _check_activation(subject)
     x = subject.input()
     left_out, given = (one.run(one.layer(), x) for one in (subject, subject.with_params(**subject.every_param)))
     if off(left_out, given):
@@ -49,13 +51,32 @@ def _check_output(subject: Subject, channels: int, activation: str | None) -> bo
         raise Failed(said, declare='raise normbench.Unsupported("why") as such a layer is built') from error
     x = subject.input(8, channels)
     for training in (True, False):
-        output = subject.run(layer.train(training), x)
         mode = "training" if training else "evaluation"
+        try:
+            output = subject.run(layer.train(training), x)
+        except Unsupported as error:
+            # A forward comes after hours of other trials; and a check that meets it would say nothing.
+            said = f"in {mode} its forward raises Unsupported: {in_a_line(error)}"
+            raise Failed(said, input=_described(x), declare="raise it as the layer is built, from its site") from None
         if not isinstance(output, Tensor):
             raise Failed(f"in {mode} its output is a {type(output).__name__}", input=_described(x))
         if _described(output) != _described(x):
             raise Failed(f"in {mode} its output is {_described(output)}", input=_described(x))
     return True
+
+
+def _check_activation(subject: Subject) -> None:
+    """Raise `Failed` where a fused layer gives the same with an activation and without."""
+    if subject.activation is None:
+        return
+    x = subject.input()
+    try:
+        without = subject.run(subject.layer(activation=None), x)
+    except Unsupported:
+        return
+    if not off(subject.run(subject.layer(), x), without):
+        said = f"it gives the same with the activation {subject.activation} and without: it is to include it"
+        raise Failed(said, input=shown(x), declare='placement="before"')
 
 
 def _described(x: Tensor) -> str:
@@ -76,7 +97,7 @@ def wrong_shape(subject: Subject) -> None:
     x = subject.input(channels=channels + 1)
     if _output(subject, x) is not None:
         said = f"a layer for {channels} channels takes {channels + 1}"
-        if channels > 1 and any(channels in one.shape for one in [*layer.parameters(), *layer.buffers()]):
+        if _shapes(layer) != _shapes(subject.layer(2 * channels)):
             raise Failed(said, input=shown(x))
         raise Advice(f"{said}: it has nothing of the size of its channels", input=shown(x))
     single, space = subject.input(channels=1), 1 if subject.layout == "NLC" else -1
@@ -84,6 +105,11 @@ def wrong_shape(subject: Subject) -> None:
         output = _output(subject, x)
         if output is not None and output.shape != x.shape:
             raise Advice(f"it takes a wrong shape, and makes {tuple(output.shape)} of it", input=shown(x))
+
+
+def _shapes(layer: nn.Module) -> list[torch.Size]:
+    """Return the shapes of a layer's parameters and buffers: those per channel are others at another number of them."""
+    return [value.shape for value in [*layer.parameters(), *layer.buffers()]]
 
 
 def _output(subject: Subject, x: Tensor) -> Tensor | None:

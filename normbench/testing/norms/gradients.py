@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -13,8 +14,10 @@ from normbench.testing.comparing import check_near, largest, shown
 from normbench.testing.kit import check
 from normbench.testing.norms.numbers import INPUT, shrunk
 from normbench.testing.results import Advice, Failed, NotApplicable
-from normbench.testing.steps import toward
+from normbench.testing.steps import STEPS as RUN
+from normbench.testing.steps import phases, toward
 from normbench.testing.subject import Subject
+from normbench.train.methods import Methods
 
 Moves = Mapping[str, Tensor]
 
@@ -34,6 +37,8 @@ class _Steps(NamedTuple):
 
 #: In float64, and for what computes in float32 whatever it is given.
 STEPS = (_Steps(1e-6, 1e-6, 1e-5, 1e-14), _Steps(1e-4, 3e-3, 3e-2, 1e-7))
+#: The last step of a training.
+LAST = RUN - 1
 #: How many inputs are tried until finite differences settle.
 TRIES = 4
 
@@ -59,6 +64,7 @@ def _point(
     leaves = {INPUT: moved.requires_grad_(), **parameters}
 
     def call() -> Tensor:
+        Methods(layer).on_step(LAST if subject.late else 0, LAST + 1)
         layer(subject.input(8, mean=-0.5, dtype=x.dtype, draw=100))
         subject.moved(layer).train(training)
         with torch.no_grad():
@@ -163,13 +169,13 @@ def gradient(subject: Subject) -> None:
     A backward that is written by hand goes wrong in ways that training hides: it gets a little worse. Finite
     differences in float64, with the state as it was, show it. A part that is kept out of the gradient shows too.
     """
-    for one in _affine_too(subject):
+    for one in itertools.chain.from_iterable(map(phases, _affine_too(subject))):
         if one.traits.gradient == "none":
             _check_none(one)
         for training in (True, False) if one.traits.gradient == "exact" else (True,):
             _check_gradients(one, training=training)
     if subject.traits.gradient == "own":
-        _check_own(subject)
+        _check_own(phases(subject)[-1])  # late: a layer may begin as another
 
 
 def _affine_too(subject: Subject) -> list[Subject]:

@@ -352,6 +352,6 @@ def _check_spread(subject: Subject, training: bool) -> None:
 
 
 def _with_nan(subject: Subject) -> Tensor:
-    x = subject.input(3)
+    x = subject.input()
     x[1].view(-1)[0] = torch.nan
     return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -217,7 +218,10 @@ def _touched(subject: Subject, layer: nn.Module) -> Verdict | None:
             start, flags = attributes.marks(layer), [module.training for module in layer.modules()]
             tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
             weights = [parameter.detach().clone() for parameter in layer.parameters()]
-            getattr(Methods(layer), method)(*((step, STEPS) if method != "before_evaluation" else ()))
+            arguments = (step, STEPS) if method != "before_evaluation" else ()
+            drawn = steps.drawn(functools.partial(getattr(Methods(layer), method), *arguments))
+            if drawn and not subject.traits.draws:
+                return Failed(f"{method} draws from {drawn[0]}, or seeds it", declare="Traits(draws=True)")
             now = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
             replaced = [name for name in now if now[name] is not tensors.get(name)]
             if replaced:
@@ -272,7 +276,7 @@ def converges(subject: Subject) -> None:
     Running statistics that take in something else than what training divides by, as a standard deviation for a
     variance, or that never forget where they began, show in no training loss: the scores alone are bad.
     """
-    if not (subject.traits.state and subject.traits.eval_differs) or claims.draws(subject, 2, 1):
+    if not (subject.traits.state and subject.traits.eval_differs) or claims.draws(subject, 8, 1):
         raise NotApplicable("it has no state of which evaluation would compute something else")
     layer = steps.made(subject, steps=MANY_STEPS)
     inputs = (subject.input(BATCH, mean=3.0, std=5.0, draw=number) for number in range(MANY_STEPS))

@@ -126,7 +126,7 @@ def on_ranks(subject: Subject) -> None:
     traits = subject.traits
     if not (traits.batch_dependent or traits.rank_dependent):
         raise NotApplicable("it computes each sample by itself")
-    if claims.draws(subject, 2, 1):
+    if claims.draws(subject, 8, 1):
         raise NotApplicable("each rank has draws of its own")
     shared = ranks.on_two_ranks(subject)
     if shared.not_whole and not traits.rank_dependent:
