@@ -90,8 +90,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         msgspec.convert(self.suite, _Words)
 
 
-class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of trials.jsonl: a trial, what it gave, and what it ran with. What is not finite is null, and named."""
+class _OfTrial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a line says of the trial that it is about: which it was, and the code that it was made from."""
 
     schema: int
     key: str
@@ -107,6 +107,11 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     norm_print: str | None = None
     task_print: str | None = None
     sources: str = ""
+
+
+class TrialRecord(_OfTrial, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of trials.jsonl: a trial, what it gave, and what it ran with. What is not finite is null, and named."""
+
     data: str = ""
     device: str
     environment: str
@@ -200,27 +205,13 @@ class Series(msgspec.Struct, frozen=True):
         )
 
 
-class TraceRecord(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
+class TraceRecord(_OfTrial, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """A line of traces.jsonl: what one probe saw of one trial, step by step. A trial may have several; the last counts.
 
     `probe` and `probe_params`, those that are not at their defaults, say which probe it was. `series` is empty, and
     `reason` says why, where the probe does not apply to the trial.
     """
 
-    schema: int
-    key: str
-    run: str
-    finished: str
-    task: str
-    task_version: int
-    task_params: dict[str, Any] = {}
-    norm: str
-    params: dict[str, Any] = {}
-    recipe: dict[str, Any]
-    seed: int
-    norm_print: str | None = None
-    task_print: str | None = None
-    sources: str = ""
     device: str
     environment: str
     probe: str

@@ -64,8 +64,8 @@ def command(
     executor = Choice("processes", {"timeout": seconds(timeout, "--timeout")})
     at = Workplace(registry, "cpu", request.data_folder(), executor, files)
     if suggest:
-        lines = run.suggestions(every, at)
-        output.put(as_json({"schema": 1, "suggestions": list(lines)})) if json else output.put_lines(lines)
+        lines = list(run.suggestions(every, at))
+        output.put(as_json({"schema": 1, "suggestions": lines}) if json else "\n".join(map(visible, lines)))
         return Status.DONE
     results = []
     for _, group in groupby(_shown(run.results(every, at)), key=lambda result: (result.kind, result.name)):
