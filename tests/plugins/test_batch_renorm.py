@@ -197,19 +197,11 @@ def test_the_schedule_clips():
 @pytest.mark.parametrize(
     ("params", "rule"),
     [
-        ({"r_max": 0.5}, r"r_max is 0\.5; it is 1 or more"),
-        ({"d_max": -1.0}, r"d_max is -1\.0; it is 0 or more"),
-        ({"momentum": 0.0}, r"momentum is 0\.0; it is above 0"),
-        ({"momentum": 1.5}, r"momentum is 1\.5; it is above 0"),
-        ({"eps": 0.0}, r"eps is 0\.0; it is above 0"),
-        ({"warmup": -0.1}, r"warmup is -0\.1; it is a share of the run"),
-        ({"warmup": 1.5}, r"warmup is 1\.5; it is a share of the run"),
-        ({"r_ramp": 1.5}, r"r_ramp is 1\.5; it is a share of the run, from warmup \(0\.125\) to 1"),
         ({"r_ramp": 0.1}, r"r_ramp is 0\.1; it is a share of the run, from warmup \(0\.125\) to 1"),
         ({"d_ramp": 0.1}, r"d_ramp is 0\.1; it is a share of the run, from warmup \(0\.125\) to 1"),
     ],
 )
-def test_a_value_out_of_range_is_refused(params, rule):
+def test_a_ramp_that_ends_before_the_warmup_is_refused(params, rule):
     """The message has the parameter, its value and the rule."""
     with pytest.raises(ValueError, match=rule):
         build(**params)

@@ -1,11 +1,14 @@
 """The built-in norms are held to the checks, the fast half of them here, and to what no check of a norm knows."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 import normbench
 from normbench import plugins, testing
+from normbench.errors import UsageError
 from normbench.testing.kit import checks
 
 #: The fast half, and that of lanes, which counts as slow because some norms of other people take long in it.
@@ -31,6 +34,10 @@ STATUSES = {
     "layer-scaling": WITHOUT_A_CLOCK,
     "batch-renorm": {**OF_NORMS, **AVERAGES, **OWN_GRADIENT, "invariance": "expected"},
     "online-norm": {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT},
+    # Forms of batch norm.
+    # Noise, streaming, switchable.
+    # Norms of a sample.
+    # With an activation in them; without statistics; of weights.
 }
 
 #: Other forms of them.
@@ -138,7 +145,16 @@ def test_a_module_in_half_precision_keeps_its_state_in_float32(name, cast):
     assert {torch.float32} == {buffer.dtype for buffer in layer.buffers()}
 
 
-def test_layer_scaling_refuses_an_eps_that_is_not_above_0():
-    """And says what is allowed."""
-    with pytest.raises(ValueError, match=r"^eps is 0\.0; it is above 0$"):
-        normbench.layer("layer-scaling", channels=4, eps=0.0)
+@pytest.mark.parametrize(
+    ("norm", "params", "refused"),
+    [
+        ("layer-scaling", {"eps": 0.0}, "eps is 0.0; it takes a number above 0"),
+        ("batchnorm", {"momentum": 1.5}, "momentum is 1.5; it takes a number above 0 and up to 1"),
+        ("batch-renorm", {"r_max": 0.5}, "r_max is 0.5; it takes a number from 1"),
+        ("batch-renorm", {"warmup": 1.5}, "warmup is 1.5; it takes a number from 0 and up to 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(norm, params, refused):
+    """The line has the parameter, its value and what is allowed."""
+    with pytest.raises(UsageError, match=f"^layer: {norm}: {re.escape(refused)}$"):
+        normbench.layer(norm, channels=4, **params)

@@ -22,7 +22,9 @@ class State:
 
     def affine(self, x: Tensor) -> Tensor:
         """Return gamma x + beta, where there are any."""
-        return x * self["weight"] + self["bias"] if "weight" in self._state else x
+        if "weight" in self._state:
+            x = x * self["weight"]
+        return x + self["bias"] if "bias" in self._state else x
 
 
 def over_batch(site: normbench.Site) -> list[int]:

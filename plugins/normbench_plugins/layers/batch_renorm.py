@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import normbench
-from normbench_plugins.layers.state import Float32State
+from normbench_plugins.layers.moments import moments
+from normbench_plugins.layers.state import Float32State, move
 from normbench_plugins.layers.tokens import OverTokens
 
 
@@ -51,13 +50,9 @@ class BatchRenorm(Float32State):
         d_ramp: float,
     ) -> None:
         super().__init__()
-        _check("r_max", r_max, 1 <= r_max < math.inf, "1 or more, and finite")
-        _check("d_max", d_max, 0 <= d_max < math.inf, "0 or more, and finite")
-        _check("momentum", momentum, 0 < momentum <= 1, "above 0 and at most 1")
-        _check("eps", eps, eps > 0, "above 0")
-        _check("warmup", warmup, 0 <= warmup <= 1, "a share of the run, from 0 to 1")
-        _check("r_ramp", r_ramp, warmup <= r_ramp <= 1, f"a share of the run, from warmup ({warmup}) to 1")
-        _check("d_ramp", d_ramp, warmup <= d_ramp <= 1, f"a share of the run, from warmup ({warmup}) to 1")
+        for name, end in {"r_ramp": r_ramp, "d_ramp": d_ramp}.items():
+            if end < warmup:
+                raise ValueError(f"{name} is {end}; it is a share of the run, from warmup ({warmup}) to 1")
         self.r_max, self.d_max = r_max, d_max
         self.momentum, self.eps = momentum, eps
         self.warmup, self.r_ramp, self.d_ramp = warmup, r_ramp, d_ramp
@@ -89,13 +84,12 @@ class BatchRenorm(Float32State):
         if x.numel() == x.shape[1]:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
         with torch.no_grad():
-            mean, var = _moments(x)
+            mean, var = (one.flatten() for one in moments(x, [0, *range(2, x.dim())]))
             std = (var + self.eps).sqrt()
             r = (std / self.running_std).clamp(1 / self.r_limit, self.r_limit)
             d = ((mean - self.running_mean) / self.running_std).clamp(-self.d_limit, self.d_limit)
-            # Not lerp_, which vmap would compute lane by lane.
-            self.running_mean.add_(mean - self.running_mean, alpha=self.momentum)
-            self.running_std.add_(std - self.running_std, alpha=self.momentum)
+            move(self.running_mean, mean, self.momentum)
+            move(self.running_std, std, self.momentum)
         weight, bias = self._affine(x)
         if weight is None or bias is None:
             weight, bias = r, d
@@ -139,23 +133,6 @@ def layer(
         d_ramp=d_ramp,
     )
     return OverTokens(built) if site.layout == "NLC" else built
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each channel's mean and biased variance."""
-    over = [0, *range(2, x.dim())]
-    if x.is_cuda:
-        var, mean = torch.var_mean(x, over, correction=0)
-        return mean, var
-    # var_mean reads x once, but on a CPU takes several times as long as this.
-    mean = x.mean(over, keepdim=True)
-    centred = x - mean
-    return mean.flatten(), centred.mul_(centred).mean(over)
-
-
-def _check(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value}; it is {rule}")
 
 
 def _ramp(at: float, start: float, end: float) -> float:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import normbench
-from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
+from normbench_plugins.layers.affine import add_affine, scaled_and_shifted
+from normbench_plugins.layers.rows import at_least_float32, check_shape
 
 
 def layer_scaled(p: Tensor, eps: float) -> Tensor:
@@ -20,23 +21,21 @@ class LayerScaling(nn.Module):
     Input and output have the shape that `layout` says: (N, C), (N, C, L), (N, C, H, W) or (N, L, C). The mean square is
     over everything that belongs to a sample, in NLC over all its tokens.
 
-    Raises ValueError for an `eps` that is not above 0, and for an input of another shape than the layout's.
+    Raises ValueError for an input of another shape than the layout's.
     """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, channels: int, layout: str = "NCHW", *, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"eps is {eps}; it is above 0")
         self.channels, self.layout, self.eps = channels, layout, eps
-        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        add_affine(self, channels, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled input, in its shape and dtype."""
         check_shape(x, self.layout, self.channels)
-        p = at_least_float32(x)
-        if self.weight is not None and self.bias is not None:
-            p = p * per_channel(self.weight, self.layout) + per_channel(self.bias, self.layout)
+        p = scaled_and_shifted(at_least_float32(x), self.weight, self.bias, self.layout)
         return layer_scaled(p, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -9,6 +9,12 @@ import torch
 from torch import Tensor, nn
 
 
+def move(average: Tensor, new: Tensor, momentum: float) -> None:
+    """Move a running average, a buffer, towards a new value of its shape, by the share `momentum`."""
+    # Not lerp_, which vmap would compute lane by lane.
+    average.add_(new.detach() - average, alpha=momentum)
+
+
 class Float32State(nn.Module):
     """A module whose own buffers stay in float32 when it is cast to half precision, where their steps would be lost."""
 

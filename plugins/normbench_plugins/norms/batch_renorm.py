@@ -11,6 +11,7 @@ hundreds of steps to forget where they started, which is most of a short run; cl
 from __future__ import annotations
 
 import normbench
+from normbench_plugins.limits import AtLeastOne, Momentum, NotNegative, Positive, Share
 
 
 def expected(d_max: float, **others: object) -> dict[str, str]:  # noqa: ARG001 - it takes every parameter
@@ -39,6 +40,15 @@ NORMS = [
             mixes_positions=True,
             gradient="own",
         ),
+        types={
+            "r_max": AtLeastOne,
+            "d_max": NotNegative,
+            "momentum": Momentum,
+            "eps": Positive,
+            "warmup": Share,
+            "r_ramp": Share,
+            "d_ramp": Share,
+        },
         expected=expected,
         paper="Ioffe 2017, arXiv 1702.03275",
         reference="normbench_plugins.definitions.batchnorm:batch_renorm",

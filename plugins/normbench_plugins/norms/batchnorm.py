@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import normbench
+from normbench_plugins.limits import Momentum, Positive
 
 PAPER = "Ioffe & Szegedy 2015, arXiv 1502.03167"
+TYPES = {"eps": Positive, "momentum": Momentum}
 REFERENCE = "normbench_plugins.definitions.batchnorm:batchnorm"
 TRAITS = normbench.Traits(
     batch_dependent=True,
@@ -22,6 +24,7 @@ NORMS = [
         "batchnorm",
         "normbench_plugins.layers.batchnorm:layer",
         summary="Batch norm before the activation, with gamma and beta",
+        types=TYPES,
         traits=TRAITS,
         paper=PAPER,
         reference=REFERENCE,
@@ -30,6 +33,7 @@ NORMS = [
         "batchnorm-no-affine",
         "normbench_plugins.layers.batchnorm:no_affine",
         summary="Batch norm without gamma and beta",
+        types=TYPES,
         traits=TRAITS,
         paper=PAPER,
         reference=REFERENCE,
@@ -39,6 +43,7 @@ NORMS = [
         "normbench_plugins.layers.batchnorm:after",
         summary="Batch norm after the activation",
         placement="after",
+        types=TYPES,
         traits=TRAITS,
         paper=PAPER,
         reference=REFERENCE,

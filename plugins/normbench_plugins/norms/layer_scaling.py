@@ -6,6 +6,7 @@ gamma x + beta, divided by its root mean square over all features of a sample (C
 from __future__ import annotations
 
 import normbench
+from normbench_plugins.limits import Positive
 
 
 def traits(eps: float, affine: bool) -> normbench.Traits:  # noqa: ARG001 - traits take every parameter
@@ -18,6 +19,7 @@ NORMS = [
         "layer-scaling",
         "normbench_plugins.layers.layer_scaling:layer",
         summary="A sample by its root mean square over all features: the control of online norm's compensation",
+        types={"eps": Positive},
         traits=traits,
         reference="normbench_plugins.definitions.online_norm:layer_scaling",
         paper="Chiley et al. 2019, arXiv 1905.05894",

@@ -6,12 +6,14 @@ The numerics are in `normbench_plugins.layers.sync_batch_norm`; this file only d
 from __future__ import annotations
 
 import normbench
+from normbench_plugins.limits import Momentum, Positive
 
 NORMS = [
     normbench.Norm(
         "sync-batchnorm",
         "normbench_plugins.layers.sync_batch_norm:layer",
         summary="Batch norm whose statistics are those of the batches of all devices together",
+        types={"eps": Positive, "momentum": Momentum},
         traits=normbench.Traits(
             batch_dependent=True,
             state=("running_mean", "running_var", "num_batches_tracked"),
