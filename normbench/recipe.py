@@ -28,6 +28,8 @@ _RANGES: dict[str, tuple[float, bool, str]] = {
     "num_nodes": (1, True, "it is 1 or more"),
     "accumulate": (1, True, "it is 1 or more"),
     "sync_ranks": (0, True, "it is 1 or more, or 0 for all ranks"),
+    "eval_batch": (2, True, "it is 2 or more"),
+    "recalibrate": (0, True, "it is a number of training batches, or 0 for none"),
 }
 #: Values that stay below 1.
 _SHARES = frozenset({"momentum", "dropout"})
@@ -55,6 +57,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
       Lightning's name of how. A step's `batch_size` samples are split evenly over the ranks, and each rank's part over
       `accumulate` passes, whose gradients add up: `device_batch` is what a layer sees at once. `sync_ranks` ranks share
       the statistics of a norm that synchronizes them; 0 is all.
+    - `eval_batch`: samples that are evaluated at once. Where a norm's evaluation depends on the batch, each sample is
+      evaluated among exactly this many of its split.
+    - `recalibrate`: for each evaluation, running averages are taken anew, as plain means over so many training batches;
+      training goes on with its own. With 0 they are as training left them.
     - with `hold_out` off, training takes the validation split as well, and there is no validation score.
     """
 
@@ -82,6 +88,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
     accumulate: int = 1
     sync_ranks: int = 0
+    eval_batch: int = 1024
+    recalibrate: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.

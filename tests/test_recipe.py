@@ -40,6 +40,8 @@ VALUES = {
     "strategy": (["ddp_find_unused_parameters_true"], {"devices": 2}),
     "accumulate": ([2, 4], {}),
     "sync_ranks": ([1, 2], {"devices": 4}),
+    "eval_batch": ([2, 64], {}),
+    "recalibrate": ([1, 50], {}),
 }
 
 
@@ -76,6 +78,8 @@ OUT_OF_RANGE = [
     ({"devices": 0}, "devices is 0; it is 1 or more"),
     ({"num_nodes": 0}, "num_nodes is 0; it is 1 or more"),
     ({"accumulate": 0}, "accumulate is 0; it is 1 or more"),
+    ({"eval_batch": 1}, "eval_batch is 1; it is 2 or more"),
+    ({"recalibrate": -1}, "recalibrate is -1; it is a number of training batches, or 0 for none"),
     ({"sync_ranks": -1}, "sync_ranks is -1; it is 1 or more, or 0 for all ranks"),
     ({"devices": 4, "sync_ranks": 3}, "sync_ranks is 3, which does not divide the 4 ranks"),
     ({"devices": 3}, "batch_size is 64, which 3 ranks don't divide evenly"),

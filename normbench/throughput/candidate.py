@@ -11,7 +11,6 @@ import torch
 from normbench.registry import Registry
 from normbench.train import assemble
 from normbench.train.data import Loaded
-from normbench.train.module import EVALUATION_BATCH
 from normbench.train.streams import global_stream
 from normbench.trials import Trial
 
@@ -27,7 +26,7 @@ class Candidate:
         self._device = device
         self._module = assemble.training(trial, registry, data)
         self._batches = itertools.chain.from_iterable(itertools.repeat(self._module.batches))
-        self.evaluation_batch = min(EVALUATION_BATCH, len(data.test))
+        self.evaluation_batch = min(trial.recipe.eval_batch, len(data.test))
         whole = len(data.test) // self.evaluation_batch
         self._evaluated = itertools.cycle(itertools.islice(data.test.slices(self.evaluation_batch), whole))
         self._seed = trial.seed

@@ -92,8 +92,17 @@ def training(
         raise UsageError(f"task {task.name}: channels_last is a memory format of images, (N, C, H, W)")
     place = place or place_of(trial, registry, ranks)
     augment = _own(trial, task, task.augment) or per_sample(_own(trial, task, task.transform))
-    batches = Batches(
-        data.train, recipe.batch_size, trial.seed, task.augment_draws, accumulate=recipe.accumulate, ranks=ranks
+    batches, calibrates = (
+        Batches(
+            data.train,
+            recipe.batch_size,
+            trial.seed,
+            task.augment_draws,
+            accumulate=recipe.accumulate,
+            ranks=ranks,
+            stream=stream,
+        )
+        for stream in ("order", "recalibrate")
     )
     place.steps = recipe.total_steps(len(batches))
     place.survey = _survey(trial, registry, data.train, augment)
@@ -108,6 +117,8 @@ def training(
         data=data.train,
         validation=data.validation if recipe.hold_out else None,
         batches=batches,
+        calibrates=calibrates,
+        eval_by_batch=_evaluates_by_batch(trial, registry),
         ranks=ranks,
     )
     asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
@@ -120,6 +131,12 @@ def training(
         alone=ranks.size == 1,
     )
     return module
+
+
+def _evaluates_by_batch(trial: Trial, registry: Registry) -> bool:
+    """Whether a task or a norm says that the evaluation of a sample depends on the others of its batch."""
+    claimed = [norm.thing.traits_with(params) for norm, params in registry.parts(trial.norm, trial.params)]
+    return registry.task(trial.task).eval_batch_dependent or any(traits.eval_batch_dependent for traits in claimed)
 
 
 def _survey(

@@ -36,8 +36,11 @@ class Split(Protocol):
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs and targets of the samples with these indices, shape (N,), which are on the device."""
 
-    def slices(self, size: int, ranks: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets of all samples in order, `size` at a time; of several ranks each has its share."""
+    def slices(self, size: int, ranks: Ranks = ALONE, *, whole: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets of all samples in order, `size` at a time; of several ranks each has its share.
+
+        The last slice may be shorter. If it is to be `whole`, it begins with samples of the slice before.
+        """
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,14 @@ class InMemory:
         """Return copies of the samples with these indices."""
         return self.inputs[indices], self.targets[indices]
 
-    def slices(self, size: int, ranks: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+    def slices(self, size: int, ranks: Ranks = ALONE, *, whole: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield views of the samples in order; of several ranks each has every `ranks.size`-th."""
         inputs, targets = (part[ranks.rank :: ranks.size] for part in (self.inputs, self.targets))
         for begin in range(0, len(inputs), size):
-            yield inputs[begin : begin + size], targets[begin : begin + size]
+            end = begin + size
+            if whole and end > len(inputs):
+                begin = max(0, len(inputs) - size)
+            yield inputs[begin:end], targets[begin:end]
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,22 @@ class Batches:
     So the samples of a step are the same on any number of ranks, and in any number of batches.
 
     The last incomplete step is dropped: norms of the batch would see another batch size there. What augmentation draws
-    belongs to the sample and the epoch.
+    belongs to the sample and the epoch. `stream` names another order.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seed: int, draws: int = 0, *, accumulate: int = 1, ranks: Ranks = ALONE
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        draws: int = 0,
+        *,
+        accumulate: int = 1,
+        ranks: Ranks = ALONE,
+        stream: str = "order",
     ) -> None:
         self._split = split
+        self._stream = stream
         self._batch_size = batch_size
         self._accumulate = accumulate
         self._ranks = ranks
@@ -135,7 +150,7 @@ class Batches:
     def __iter__(self) -> Iterator[list[Part]]:
         """Yield the `accumulate` parts of each step of the next epoch."""
         samples, device = len(self._split), self._split.device
-        order = torch.randperm(samples, generator=generator(self._seed, "order", self.epoch)).to(device)
+        order = torch.randperm(samples, generator=generator(self._seed, self._stream, self.epoch)).to(device)
         draws = torch.rand(samples, self._draws, generator=generator(self._seed, "augment", self.epoch)).to(device)
         first, self._begin, self.epoch = self._begin, 0, self.epoch + 1
         whole = self._batch_size // self._accumulate

@@ -20,7 +20,7 @@ from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.guard import Guard, guarded
 from normbench.train.made import Code, made, registry_of
-from normbench.train.module import EVALUATION_BATCH, Training, not_finite, train
+from normbench.train.module import Training, not_finite, train
 from normbench.train.ranks import parent
 from normbench.train.ranks.place import joined
 from normbench.train.streams import global_stream
@@ -115,11 +115,9 @@ def _fit_one(
         train(module, [saved] if saved else [])
         module.to(device)
         kind, details = _judged(module, Measure.of(task, trial.task_params), data, infinite_at_start)
-        if kind in ("trained", "not-trained"):
-            parts = registry.parts(trial.norm, trial.params)
-            claimed = any(norm.thing.traits_with(params).eval_batch_dependent for norm, params in parts)
-            if task.eval_batch_dependent or claimed or module.depends_on_batch(data.test):
-                details["eval_batch"] = min(EVALUATION_BATCH, len(data.test))
+        judged = kind in ("trained", "not-trained")
+        if judged and (module.eval_by_batch or module.depends_on_batch(data.test)):
+            details["eval_batch"] = min(trial.recipe.eval_batch, len(data.test))
         return kind, {**details, "traces": module.probing.traces()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import math
 import os
@@ -25,9 +27,8 @@ from normbench.train.data import Batches, Part, Split
 from normbench.train.methods import Methods
 from normbench.train.probing import Probing
 from normbench.train.ranks.place import ALONE, Ranks
+from normbench.train.recalibrate import recalibrated
 
-#: Samples that are evaluated at once. The score of a norm whose evaluation depends on the batch depends on this.
-EVALUATION_BATCH = 1024
 #: How many samples are evaluated together, and how few, to see whether the evaluation of one depends on the others.
 TOGETHER, FEW = 32, 2
 #: How far the same output may be off by rounding, relative to the largest.
@@ -56,6 +57,8 @@ class Training(pl.LightningModule):
         data: Split,
         validation: Split | None,
         batches: Batches,
+        calibrates: Batches,
+        eval_by_batch: bool,
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
@@ -69,6 +72,8 @@ class Training(pl.LightningModule):
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
+        self.eval_by_batch = eval_by_batch
+        self._calibrates = calibrates
         self._process = os.getpid()
         self._norms = list(norms)
         self._methods = Methods(network)
@@ -208,25 +213,42 @@ class Training(pl.LightningModule):
         """Have the network in evaluation mode, for which its layers may prepare; then in training mode again."""
         self._methods.before_evaluation()
         self.network.eval()
-        yield
+        with recalibrated(self.network, self._calibration()):
+            yield
         self.network.train()
+
+    def _calibration(self) -> Iterator[Callable[[], object]]:
+        """Yield the forwards over training batches from which running averages are taken anew; the same each time."""
+        self._calibrates.go_on(0, 0)
+        steps = itertools.chain.from_iterable(itertools.repeat(self._calibrates))
+        for parts in itertools.islice(steps, self.recipe.recalibrate):
+            for part in parts:
+                yield functools.partial(self._plainly, self.batch(part)[0])
+
+    def _plainly(self, inputs: Tensor) -> object:
+        """Compute outputs, and compile nothing for it."""
+        with self._precision():
+            return self.network.forward(inputs)
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> float:
         """Return the mean score over a split, the network in evaluation mode; each rank evaluates its share of it."""
         total = torch.zeros((), dtype=torch.float64, device=split.device)
         with self.evaluating():
-            for inputs, targets in split.slices(EVALUATION_BATCH, self.ranks):
-                total += self.scores(inputs, targets)
+            left = len(range(self.ranks.rank, len(split), self.ranks.size))
+            for inputs, targets in split.slices(self.recipe.eval_batch, self.ranks, whole=self.eval_by_batch):
+                # A last slice that is whole begins with samples that are scored already.
+                total += self.scores(inputs, targets)[-left:].sum()
+                left -= len(targets)
         return self.ranks.sum(total).item() / len(split)
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the sum of the scores of a batch, in double precision. Raises ValueError where they are not (N,)."""
+        """Return the scores of a batch, (N,), in double precision. Raises ValueError where they are not (N,)."""
         with self._precision():
             scores = self._score(self._outputs(inputs), targets)
         if scores.shape != targets.shape[:1]:
             raise ValueError(f"score returned the shape {tuple(scores.shape)}; it is {tuple(targets.shape[:1])}")
-        return scores.double().sum()
+        return scores.double()
 
     @torch.no_grad()
     def depends_on_batch(self, split: Split) -> bool:
