@@ -67,13 +67,13 @@ def test_running_averages_are_those_of_training_batches(training):
     """For an evaluation they are the plain means over so many of them, with dropout off; then what they were."""
     run = training(lambda site: nn.BatchNorm1d(site.channels), recalibrate=4)
     before = {name: value.clone() for name, value in run.module.network.state_dict().items()}
-    linear, samples = run.module.network[0][0], []
+    linear = run.module.network[0][0]
 
     with run.module.evaluating():
         means, variances = run.layer.running_mean.clone(), run.layer.running_var.clone()
         run.module._calibrates.go_on(0, 0)
-        for parts in [*run.module._calibrates, *run.module._calibrates][:4]:
-            samples.append(linear(run.module.batch(parts[0])[0]))
+        batches = [*run.module._calibrates, *run.module._calibrates][:4]
+        samples = [linear(run.module.batch(parts[0])[0]) for parts in batches]
         assert not any(layer.training for layer in run.module.network.modules())
 
     torch.testing.assert_close(means, torch.stack([x.mean(0) for x in samples]).mean(0))
