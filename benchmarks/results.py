@@ -16,6 +16,7 @@ from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.stability import curves, trains_up_to
 from normbench.charts.rates import draw
 from normbench.plan import choose
+from normbench.spelling import assignments
 from normbench.stats.verdicts import holm
 from normbench.store import Store
 from normbench.suites import read
@@ -24,13 +25,28 @@ from normbench.tables.text import terminal
 WIDTH = 132
 #: The rates of mnist-lr that its first grid did not have.
 BETWEEN = (0.003, 0.03, 0.3)
-PAGE, PICTURE = ROOT / "docs" / "results.md", ROOT / "docs" / "mnist-lr.svg"
+PAGE = ROOT / "docs" / "results.md"
+#: The suites of many norms, each with the heading of its section.
+ZOO = {
+    "zoo": "zoo: every norm on images",
+    "zoo-mlp": "zoo-mlp: every norm on vectors",
+    "batch-size": "batch-size: which norms hold at small batches?",
+    "tokens": "tokens: the norms of transformers",
+}
 
 
 def main() -> None:
-    """Write the page and its picture."""
+    """Write the page and its pictures."""
     PAGE.write_text(page(), encoding="utf-8")
-    PICTURE.write_bytes(draw(gather(Store(ROOT / "results" / "mnist-lr.json")), "svg"))
+    for name, store in _stored("mnist-lr", *ZOO).items():
+        picture = ROOT / "docs" / f"{name}.svg"
+        picture.write_bytes(draw(gather(store), "svg"))
+
+
+def _stored(*names: str) -> dict[str, Store]:
+    """Return the records of suites, of those that there are some of."""
+    files = {name: ROOT / "results" / f"{name}.json" for name in names}
+    return {name: Store(file) for name, file in files.items() if file.exists()}
 
 
 def page() -> str:
@@ -47,6 +63,8 @@ def page() -> str:
         *_mnist(stores[0]),
         *_fashion(stores[1]),
     ]
+    for name, store in _stored(*ZOO).items():
+        lines += _many(name, store)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -103,6 +121,55 @@ def _fashion(store: Store) -> Iterator[str]:
     [grid] = gather(store)
     boards = [accuracy(replace(grid, published=suite.published[grid.task])), *tables(store, ["throughput"])]
     yield from ["```text", terminal(boards, WIDTH), "```", ""]
+
+
+def _many(name: str, store: Store) -> Iterator[str]:
+    """Yield the section of a suite of many norms: its boards, or with several conditions a table across them."""
+    yield from _head(ZOO[name], store)
+    yield from [f"![Score against learning rate, each norm of the suite {name}]({name}.svg)", ""]
+    grids = gather(store)
+    if len(grids) > 2:
+        yield from _across(grids)
+        return
+    yield from ["```text", terminal(tables(store), WIDTH), "```", ""]
+
+
+def _across(grids: list[Grid]) -> Iterator[str]:
+    """Yield a table of the norms' scores at their chosen rates, one column per condition."""
+    yield from [
+        f"Each cell is the mean {grids[0].measure.name} in % on fresh seeds with its standard deviation over them, at "
+        "the rate in brackets, which was chosen for that condition on the seeds of the grid; bold is the highest of a "
+        "column. *n failed*: seeds that did not train.",
+        "",
+        f"| norm | {' | '.join(assignments(grid.condition) for grid in grids)} |",
+        f"| --- |{' --- |' * len(grids)}",
+    ]
+    best = [max(statistics.fmean(row.scores().values()) for row in grid.rows) for grid in grids]
+    for label in dict.fromkeys(name for grid in grids for name in _named(grid)):
+        cells = [_cell(grid, label, highest) for grid, highest in zip(grids, best, strict=True)]
+        yield f"| {label} | {' | '.join(cells)} |"
+    yield ""
+    for label, reason in dict.fromkeys(apart for grid in grids for apart in grid.apart):
+        yield f"- {label}: {reason}"
+    yield ""
+
+
+def _named(grid: Grid) -> list[str]:
+    """Return the norms of a grid, those that stand apart as well."""
+    return [*(row.cell.label for row in grid.rows), *(label for label, _ in grid.apart)]
+
+
+def _cell(grid: Grid, label: str, highest: float) -> str:
+    row = next((row for row in grid.rows if row.label == label), None)
+    if row is None:
+        return "–"
+    scores = list(row.scores().values())
+    mean = statistics.fmean(scores)
+    shown = f"{100 * mean:.1f}"
+    text = f"**{shown}**" if mean == highest else shown
+    spread = f" ±{100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+    failed = sum(not result.trained for result in row.chosen().values())
+    return f"{text}{spread} ({row.rate:g})" + (f", {failed} failed" if failed else "")
 
 
 @dataclass(frozen=True)
