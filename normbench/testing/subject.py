@@ -237,7 +237,8 @@ class Subject:
         return wrapped
 
     def _site(self, channels: int, spatial: tuple[int, ...], activation: str | None, steps: int | None = None) -> Site:
-        known = {"group": self.group, "spatial": spatial, "sites": 1, "blocks": 0, "steps": steps or 100}
+        # Within a block, and not the first: a layer may be for blocks alone, or count them.
+        known = {"group": self.group, "spatial": spatial, "sites": 3, "steps": steps or 100, "block": 1, "blocks": 3}
         return Site(channels, self.layout, activation, **known)
 
     def _built(self, site: Site) -> nn.Module:

@@ -37,12 +37,24 @@ STATUSES = {
     # Forms of batch norm.
     # Noise, streaming, switchable.
     # Norms of a sample.
+    "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
+    "instance-norm": {**WITHOUT_A_CLOCK, "memory format": "advice"},
+    "rms-norm": WITHOUT_A_CLOCK,
+    "zero-centred-rms-norm": WITHOUT_A_CLOCK,
+    "layer-norm-scaling": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice"},
+    "grn": {**WITHOUT_A_CLOCK, "extremes": "advice"},
     # With an activation in them; without statistics; of weights.
 }
 
 #: Other forms of them.
 FORMS = [
     "batchnorm-after(affine=false)",
+    "group-norm(groups=3)",
+    'layer-norm(over="channels")',
+    'layer-norm(affine="element")',
+    "layer-norm(affine=false)",
+    'layer-norm-scaling(of="rms")',
+    'rms-norm(over="channels")',
     "layer-scaling(affine=false)",
     "batch-renorm(affine=false)",
     "online-norm(affine=false)",
@@ -90,6 +102,11 @@ def test_its_numbers_at_every_layout(norm):
         "batchnorm-after(eps=0.1)",
         "sync-batchnorm(eps=0.1)",
         "layer-norm(eps=0.1)",
+        "group-norm(eps=0.1)",
+        "instance-norm(eps=0.1)",
+        "rms-norm(eps=0.1)",
+        "zero-centred-rms-norm(eps=0.1)",
+        "grn(eps=0.1)",
         "layer-scaling(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
@@ -131,6 +148,9 @@ def test_batch_norms_running_averages(name):
         ("layer-scaling", {}, True),
         ("layer-scaling", {"affine": False}, False),
         ("layer-norm", {}, True),
+        ("layer-norm", {"affine": False}, False),
+        ("group-norm", {}, True),
+        ("instance-norm", {"affine": False}, False),
         ("none", {}, False),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from normbench.contract import Layout, function
+from normbench.contract import Layout, Unsupported, function
 from normbench.testing.comparing import check_near, largest, off, shown, tolerance
 from normbench.testing.kit import check
 from normbench.testing.results import Advice, Failed, NotApplicable
@@ -157,8 +157,13 @@ def _compare(
     std: float = 1.0,
 ) -> None:
     x = subject.input(samples, spatial=spatial, mean=mean, std=std, dtype=torch.float64, draw=1).requires_grad_()
-    layer = subject.layer(spatial=spatial, dtype=torch.float64)
-    subject.run(layer, subject.input(5, mean=0.5, dtype=torch.float64))
+    try:
+        layer = subject.layer(spatial=spatial, dtype=torch.float64)
+    except Unsupported:
+        if spatial is not None and set(spatial) <= {1}:
+            return
+        raise
+    subject.run(layer, subject.input(5, spatial=spatial, mean=0.5, dtype=torch.float64))
     subject.moved(layer).train(training)
     module = subject.linear(subject.channels).double() if subject.wraps else None
     wanted = subject.called(

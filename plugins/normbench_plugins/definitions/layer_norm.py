@@ -1,18 +1,37 @@
-"""Layer norm (Ba, Kiros & Hinton 2016, arXiv 1607.06450, equation 4): over a sample, or over a token."""
+"""Layer norm (Ba, Kiros & Hinton 2016, arXiv 1607.06450, equation 4): over a sample, or over a position's channels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
 import normbench
+from normbench_plugins.definitions.rms_norm import rms_norm
 from normbench_plugins.definitions.state import State
 
 
-def layer_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float) -> Tensor:
+def layer_norm(
+    x: Tensor,
+    site: normbench.Site,
+    state: Mapping[str, Tensor],
+    eps: float,
+    over: str = "sample",
+    affine: bool | str = True,
+) -> Tensor:
     """Return gamma (x - mean) / sqrt(var + eps) + beta, over channels and space; for tokens, over channels."""
-    over = [-1] if site.layout == "NLC" else list(range(1, x.dim()))
-    mean = x.mean(over, keepdim=True)
-    var = (x - mean).square().mean(over, keepdim=True)
-    return State(state, site).affine((x - mean) / (var + eps).sqrt())
+    axis = site.layout.index("C")
+    axes = [axis] if site.layout == "NLC" or over == "channels" else list(range(1, x.dim()))
+    mean = x.mean(axes, keepdim=True)
+    var = (x - mean).square().mean(axes, keepdim=True)
+    y = (x - mean) / (var + eps).sqrt()
+    if affine == "element":
+        return y * state["weight"].double() + state["bias"].double()
+    return State(state, site).affine(y)
+
+
+def layer_norm_scaling(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, of: str) -> Tensor:
+    """Return layer norm or RMS norm, divided by the square root of the block's number, counted from 1."""
+    y = rms_norm(x, site, state, eps, "sample") if of == "rms" else layer_norm(x, site, state, eps)
+    return y if site.block is None else y / math.sqrt(site.block + 1)

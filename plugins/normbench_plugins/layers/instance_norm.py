@@ -1,0 +1,31 @@
+"""Instance normalization (Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022), with torch's layers."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+import normbench
+
+
+class OverTheTokens(nn.Module):
+    """Applies a layer for (N, C, L) to tokens, (N, L, C)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized tokens, shape (N, L, C) as given."""
+        normalized: Tensor = self.layer(x.movedim(-1, 1)).movedim(1, -1)
+        return normalized.contiguous()
+
+
+def layer(site: normbench.Site, eps: float = 1e-5, affine: bool = True) -> nn.Module:
+    """Return instance norm: each channel of a sample over space. Raises Unsupported where that is one position."""
+    if site.spatial is not None and math.prod(site.spatial) == 1:
+        raise normbench.Unsupported("a channel of a sample has one value here, of which nothing is left")
+    kind = nn.InstanceNorm2d if site.layout == "NCHW" else nn.InstanceNorm1d
+    built = kind(site.channels, eps=eps, affine=affine)
+    return OverTheTokens(built) if site.layout == "NLC" else built
