@@ -194,9 +194,7 @@ class Place(contract.Place):
         check_site(norm, site)
         traits = norm.traits_with(params)
         if self._causal and site.layout == "NLC" and traits.mixes_positions:
-            raise Unsupported(
-                f"{norm.name} mixes positions: a token's output depends on later ones; the task is causal"
-            )
+            raise Unsupported(f"{norm.name} mixes positions: a token would see later ones, and the task is causal")
         allowed = traits.batch_size_1
         if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and site.layout == "NC")):
             raise Unsupported(f"{norm.name} can't train at batch size 1 where a channel has one value per sample")
