@@ -49,7 +49,8 @@ class Task:
     `measure` names the score, `unit` is "%" where a share is shown as per cent, else the unit itself; `direction` says
     which way is better. `chance` is the score of guessing, `reference` that of a good training: numbers, or functions
     of those of the parameters that they name. `eval_batch_dependent` says that its network evaluates a sample by the
-    others of its batch, whatever the norm.
+    others of its batch, whatever the norm. `causal` says that no output depends on a later token: norms that mix
+    positions are unsupported at sites of layout NLC.
 
     Raises ValueError or TypeError where the description contradicts itself.
     """
@@ -81,6 +82,7 @@ class Task:
     params: Mapping[str, Any] = field(default_factory=dict)
     types: Mapping[str, Any] = field(default_factory=dict)
     eval_batch_dependent: bool = False
+    causal: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a description that contradicts itself."""

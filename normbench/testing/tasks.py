@@ -250,6 +250,25 @@ def batch_mates(subject: TaskSubject) -> None:
     check_near(alone, together, allowed, said, where, declare="Task(eval_batch_dependent=True)")
 
 
+@check("later tokens", "task")
+def later_tokens(subject: TaskSubject) -> None:
+    """Where a task says `causal`, an output at one position does not depend on later tokens.
+
+    A network that sees the token that it is to predict scores well and has learned nothing.
+    """
+    if not subject.task.causal:
+        raise NotApplicable("the task doesn't say causal")
+    network, inputs = subject.network("before").eval(), subject.few()
+    with torch.no_grad():
+        outputs = network(inputs)
+        if outputs.dim() < 3 or outputs.shape[1:2] != inputs.shape[1:2]:
+            raise NotApplicable("its outputs have no axis of positions")
+        middle = inputs.shape[1] // 2
+        later = torch.cat([inputs[:, :middle], inputs.roll(1, dims=0)[:, middle:]], dim=1)
+        said, allowed = "later tokens changed, and an earlier output moved", tolerance(outputs.dtype, largest(outputs))
+        check_near(network(later)[:, :middle], outputs[:, :middle], allowed, said, f"{middle} positions, and later ones")
+
+
 @check("example", "task")
 def example(subject: TaskSubject) -> None:
     """The example input has the type and shape of the data's inputs, but for the number of samples.

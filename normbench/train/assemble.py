@@ -45,6 +45,7 @@ def place_of(trial: Trial, registry: Registry, ranks: Ranks = ALONE) -> Place:
         initializer=Initializer(recipe, trial.seed),
         group=ranks.group(recipe.sync_ranks),
         second=second[0] if second else None,
+        causal=registry.task(trial.task).causal,
     )
 
 

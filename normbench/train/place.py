@@ -32,7 +32,8 @@ class Place(contract.Place):
 
     The layers are constructed on a stream of their own, so that no norm moves the weights of the network. `batch_size`
     counts the samples that a layer has its statistics from, and `group` are the ranks that share them. `second` is the
-    norm of placement "weight" that wraps the linear before the norm, where that is made of two.
+    norm of placement "weight" that wraps the linear before the norm, where that is made of two. With `causal`, a norm
+    that mixes positions is unsupported at sites of tokens.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Place(contract.Place):
         initializer: Initializer,
         group: Any = None,
         second: tuple[Norm, Mapping[str, Any]] | None = None,
+        causal: bool = False,
     ) -> None:
         self._norm = norm
         self._params = params
@@ -53,6 +55,7 @@ class Place(contract.Place):
         self._seed = seed
         self._batch_size = batch_size
         self._group = group
+        self._causal = causal
         self.initializer = initializer
         #: What is known of the sites before they are built, and the number of optimizer steps.
         self.survey: Sequence[Site] = ()
@@ -189,7 +192,10 @@ class Place(contract.Place):
     ) -> nn.Module:
         """Return a norm's layer at a site; with placement "weight", around the linear `wrapped`."""
         check_site(norm, site)
-        allowed = norm.traits_with(params).batch_size_1
+        traits = norm.traits_with(params)
+        if self._causal and site.layout == "NLC" and traits.mixes_positions:
+            raise Unsupported(f"{norm.name} mixes positions: a token would see later ones, and the task is causal")
+        allowed = traits.batch_size_1
         if self._batch_size == 1 and (allowed == "no" or (allowed == "spatial" and site.layout == "NC")):
             raise Unsupported(f"{norm.name} can't train at batch size 1 where a channel has one value per sample")
         self.building = site

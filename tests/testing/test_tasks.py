@@ -42,6 +42,19 @@ SOUND = normbench.Task(
 )
 
 
+def tokens(folder, recipe):
+    drawn = torch.randint(4, (900, 6), generator=torch.Generator().manual_seed(0))
+    return normbench.Splits(*((part, part) for part in drawn.split((500, 200, 200))))
+
+
+def of_tokens(place, recipe):
+    return nn.Sequential(nn.Embedding(4, 8), place.norm(8, "NLC", "relu"), nn.Linear(8, 4))
+
+
+#: A task of tokens, each its own answer.
+CAUSAL = dataclasses.replace(SOUND, data=tokens, network=of_tokens, example=None, augment=None, causal=True)
+
+
 def overlapping(folder, recipe):
     splits = data(folder, recipe)
     return dataclasses.replace(splits, test=tuple(part[:100] for part in splits.train))
@@ -59,6 +72,15 @@ class Mean(nn.Module):
 
 def mixing(place, recipe):
     return nn.Sequential(Mean(), place(nn.Linear(4, 8), "relu"), nn.Linear(8, 2))
+
+
+class OverTokens(nn.Module):
+    def forward(self, x):
+        return x - x.mean(1, keepdim=True)
+
+
+def looking_ahead(place, recipe):
+    return nn.Sequential(nn.Embedding(4, 8), OverTokens(), place.norm(8, "NLC", "relu"), nn.Linear(8, 4))
 
 
 def seedless(place, recipe):
@@ -107,12 +129,15 @@ BROKEN = {
     "seeded": ({"data": drawn}, "data() gives other splits"),
     "paired": ({"network": lambda place, recipe: Learns(place)}, "linear begins with other weights"),
     "batch mates": ({"network": mixing}, "the output of a sample alone is another than in its batch"),
+    "later tokens": ({"network": looking_ahead}, "later tokens changed, and an earlier output moved"),
     "example": ({"example": lambda recipe: torch.zeros(2, 5)}, "example is (5,) of torch.float32; data has (4,)"),
     "augmentation": ({"augment": in_place}, "it draws for itself"),
     "chance": ({"chance": 0.1}, "chance is 0.1; 5 networks that are not trained score"),
     "reference": ({"recipe": SOUND.recipe.changed(epochs=0, steps=1)}, "after 1 of its 1 steps, with batch norm"),
     "trains alike": ({"network": counting}, "the losses of three steps are"),
 }
+#: The sound task that a check applies to, where that is another one.
+SOUND_FOR = {"later tokens": CAUSAL}
 
 
 def test_there_is_a_broken_task_for_each_check():
@@ -123,10 +148,10 @@ def test_there_is_a_broken_task_for_each_check():
 @pytest.mark.parametrize("check", BROKEN)
 def test_a_check_finds_what_breaks_it_and_passes_what_is_sound(checked_task, check):
     """The report says what was seen."""
-    changes, words = BROKEN[check]
+    (changes, words), sound = BROKEN[check], SOUND_FOR.get(check, SOUND)
 
-    assert "passed" == checked_task(SOUND, check).status
-    broken = checked_task(dataclasses.replace(SOUND, **changes), check)
+    assert "passed" == checked_task(sound, check).status
+    broken = checked_task(dataclasses.replace(sound, **changes), check)
     assert "failed" == broken.status
     assert words in broken.said
 
@@ -143,6 +168,20 @@ def test_a_task_may_say_that_evaluation_depends_on_the_batch(checked_task):
     mixed = dataclasses.replace(SOUND, network=mixing, eval_batch_dependent=True)
 
     assert "not-applicable" == checked_task(mixed, "batch mates").status
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        (SOUND, "the task doesn't say causal"),
+        (dataclasses.replace(SOUND, causal=True), "its outputs have no axis of positions"),
+    ],
+)
+def test_later_tokens_are_for_outputs_of_positions_in_a_causal_task(checked_task, task, why):
+    """Any other task has nothing to compare."""
+    found = checked_task(task, "later tokens")
+
+    assert ("not-applicable", why) == (found.status, found.said)
 
 
 def test_without_data_what_needs_none_is_checked(checked_task):

@@ -181,6 +181,25 @@ def test_a_norm_of_positions_trains_at_batch_size_1_where_there_are_some(layout,
         place.norm(4, layout)
 
 
+@pytest.mark.parametrize(
+    ("layout", "over_positions", "refused"),
+    [("NLC", "yes", True), ("NLC", "no", False), ("NCL", "yes", False)],
+)
+def test_a_causal_task_refuses_norms_that_mix_positions(layout, over_positions, refused):
+    """It goes by the trait with the norm's parameters, and tokens alone (NLC) come one after another."""
+    norm = normbench.Norm(
+        "mixing",
+        lambda site, over="no": nn.Identity(),
+        summary="M",
+        traits=lambda over: normbench.Traits(mixes_positions=over == "yes"),
+    )
+    params = {"over": over_positions}
+    place = Place(norm, params, seed=0, batch_size=8, initializer=Initializer(RECIPE, 0), causal=True)
+
+    with pytest.raises(normbench.Unsupported, match="mixing mixes positions") if refused else nullcontext():
+        place.norm(4, layout)
+
+
 def test_a_layout_the_norm_has_no_form_for_is_unsupported(place):
     """The reason names the norm, the layout and those it has."""
     with pytest.raises(normbench.Unsupported, match="no form for layout NC; it has NCHW"):

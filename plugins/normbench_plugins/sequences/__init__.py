@@ -1,0 +1,1 @@
+"""What tasks on sequences of tokens share: networks."""
