@@ -266,7 +266,9 @@ def later_tokens(subject: TaskSubject) -> None:
         middle = inputs.shape[1] // 2
         later = torch.cat([inputs[:, :middle], inputs.roll(1, dims=0)[:, middle:]], dim=1)
         said, allowed = "later tokens changed, and an earlier output moved", tolerance(outputs.dtype, largest(outputs))
-        check_near(network(later)[:, :middle], outputs[:, :middle], allowed, said, f"{middle} positions, and later ones")
+        check_near(
+            network(later)[:, :middle], outputs[:, :middle], allowed, said, f"{middle} positions, and later ones"
+        )
 
 
 @check("example", "task")
