@@ -38,6 +38,8 @@ STATUSES = {
     # Noise, streaming, switchable.
     # Norms of a sample.
     # With an activation in them; without statistics; of weights.
+    "dyt": WITHOUT_A_CLOCK,
+    "derf": WITHOUT_A_CLOCK,
 }
 
 #: Other forms of them.
