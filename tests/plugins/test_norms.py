@@ -44,6 +44,8 @@ STATUSES = {
     "layer-norm-scaling": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice"},
     "grn": {**WITHOUT_A_CLOCK, "extremes": "advice"},
     # With an activation in them; without statistics; of weights.
+    "dyt": WITHOUT_A_CLOCK,
+    "derf": WITHOUT_A_CLOCK,
 }
 
 #: Other forms of them.
