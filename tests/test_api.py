@@ -212,7 +212,7 @@ def test_a_layers_parameters_are_set():
     ("name", "options", "words"),
     [
         ("batchnorm", {"ep": 1.0}, "batchnorm: no parameter 'ep'; did you mean 'eps'?"),
-        ("batchnorm", {"eps": "tiny"}, "eps is 'tiny'; it takes a float"),
+        ("batchnorm", {"eps": "tiny"}, "eps is 'tiny'; it takes a number above 0"),
         ("none", {"eps": 1.0}, "none: no parameter 'eps'"),
         ("batch-norm", {}, "no norm 'batch-norm'; did you mean 'batchnorm'"),
         ("batchnorm", {"layout": "NHWC"}, "no layout 'NHWC'; did you mean 'NCHW'"),

@@ -52,7 +52,7 @@ BUILTIN = {
     "batchnorm": "de1a0ab3731b8fbb",
     "batchnorm-no-affine": "c2e8dfcccb2ec4e9",
     "batchnorm-after": "c468a1abe71549db",
-    "layer-norm": "c6538ee989633c7c",
+    "layer-norm": "fe408ccd0a98045b",
     "layer-scaling": "6c8f2401c2a83787",
     "none": "89120a79179136c2",
     "online-norm": "8e3f12a6adfe67bc",

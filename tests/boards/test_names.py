@@ -166,7 +166,7 @@ def test_trials_show_names_as_they_are(call, stored):
 def test_plans_show_names_as_they_are(call):
     """`plan` has a line a norm, and a line a trial, whatever the norm is labelled."""
     names = [name for name in NAMES if not any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in name)]
-    norms = [f"{{ norm = 'batchnorm', eps = {i}.0, label = {json.dumps(name)} }}" for i, name in enumerate(names)]
+    norms = [f"{{ norm = 'batchnorm', eps = {i + 1}.0, label = {json.dumps(name)} }}" for i, name in enumerate(names)]
     head = 'name = "mine"\nsummary = "x"\ntasks = ["digits-cnn"]\nrates = [0.1]\nseeds = 1\n'
     Path("mine.toml").write_text(head + f"norms = [{', '.join(norms)}]\nbaseline = 'none'", encoding="utf-8")
 

@@ -56,6 +56,8 @@ OTHER = {
     "strategy": "ddp_find_unused_parameters_true",
     "accumulate": 2,
     "sync_ranks": 1,
+    "eval_batch": 64,
+    "recalibrate": 5,
 }
 
 DEFAULTS = msgspec.structs.asdict(Recipe(rate=1, batch_size=1, epochs=1))

@@ -90,7 +90,10 @@ def test_batch_of_one_counts_who_shares_statistics(monkeypatch, norm, devices, s
     made = normbench.Norm(norm, lambda site: nn.Identity(), summary="x", traits=norms[norm])
     recipe = normbench.Recipe(rate=0.1, batch_size=8, epochs=1, devices=devices, sync_ranks=sync_ranks)
     one = Trial(task="t", task_version=1, norm=norm, recipe=recipe, seed=0)
-    place = place_of(one, Registry(norms={norm: Offered(made, Plugin("t", "t"))}), Ranks(0, devices))
+    task = normbench.Task("t", 1, summary="x", recipe=recipe, chance=0.5, reference=1.0, data=len, network=len)
+    plugin = Plugin("t", "t")
+    registry = Registry(norms={norm: Offered(made, plugin)}, tasks={"t": Offered(task, plugin)})
+    place = place_of(one, registry, Ranks(0, devices))
 
     try:
         place.norm(3, "NC")
