@@ -52,7 +52,7 @@ class Candidate:
     def evaluate(self, batches: int) -> float:
         """Evaluate batches; return the seconds they took."""
         with global_stream(self._device, self._seed, "layer"), self._module.evaluating():
-            return self._timed(lambda: self._module.scores(*next(self._evaluated)), batches)
+            return self._timed(lambda: self._module.scores(*next(self._evaluated)).sum(), batches)
 
     def _timed(self, block: Callable[[], object], times: int) -> float:
         self._synchronize()

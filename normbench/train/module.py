@@ -213,7 +213,7 @@ class Training(pl.LightningModule):
         """Have the network in evaluation mode, for which its layers may prepare; then in training mode again."""
         self._methods.before_evaluation()
         self.network.eval()
-        with recalibrated(self.network, self._calibration()):
+        with recalibrated(self.network, self._calibration()) if self.recipe.recalibrate else nullcontext():
             yield
         self.network.train()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,19 +16,18 @@ def recalibrated(network: nn.Module, forwards: Iterator[Callable[[], object]]) -
 
     `network` is in evaluation mode, and each of `forwards` computes its outputs on one batch. Layers with running
     averages are those that have `momentum`, the weight of a new batch in them, and a buffer running_*. Meanwhile these
-    alone are in training mode: no dropout, and no noise, of the training moves the averages. Without a forward, or such
-    a layer, nothing happens.
+    alone are in training mode: no dropout, and no noise, of the training moves the averages. Without such a layer
+    nothing happens.
     """
     layers: list[Any] = [module for module in network.modules() if _averages(module)]
-    first = next(forwards, None) if layers else None
-    if first is None:
+    if not layers:
         yield
         return
     kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.training = True
-    _average(layers, itertools.chain([first], forwards))
+    _average(layers, forwards)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum, layer.training = momentum, False
     yield

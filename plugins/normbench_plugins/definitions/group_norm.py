@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import normbench
-from normbench_plugins.definitions.state import State
+from normbench_plugins.definitions.state import State, over_sample, standardized
 
 
 def group_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, groups: int) -> Tensor:
@@ -16,17 +16,11 @@ def group_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps
     while site.channels % groups:
         groups -= 1
     axis = site.layout.index("C")
-    parts = []
-    for part in x.chunk(groups, axis):
-        over = [axis] if site.layout == "NLC" else list(range(1, x.dim()))
-        mean = part.mean(over, keepdim=True)
-        parts.append((part - mean) / ((part - mean).square().mean(over, keepdim=True) + eps).sqrt())
+    parts = [standardized(part, over_sample(site), eps) for part in x.chunk(groups, axis)]
     return State(state, site).affine(torch.cat(parts, axis))
 
 
 def instance_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float) -> Tensor:
     """Return gamma (x - mean) / sqrt(var + eps) + beta, over the positions of a sample."""
     over = [axis for axis, name in enumerate(site.layout) if name not in "NC"]
-    mean = x.mean(over, keepdim=True)
-    var = (x - mean).square().mean(over, keepdim=True)
-    return State(state, site).affine((x - mean) / (var + eps).sqrt())
+    return State(state, site).affine(standardized(x, over, eps))

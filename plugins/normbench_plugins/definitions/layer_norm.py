@@ -9,7 +9,7 @@ from torch import Tensor
 
 import normbench
 from normbench_plugins.definitions.rms_norm import rms_norm
-from normbench_plugins.definitions.state import State
+from normbench_plugins.definitions.state import State, over_sample, standardized
 
 
 def layer_norm(
@@ -21,11 +21,7 @@ def layer_norm(
     affine: bool | str = True,
 ) -> Tensor:
     """Return gamma (x - mean) / sqrt(var + eps) + beta, over channels and space; for tokens, over channels."""
-    axis = site.layout.index("C")
-    axes = [axis] if site.layout == "NLC" or over == "channels" else list(range(1, x.dim()))
-    mean = x.mean(axes, keepdim=True)
-    var = (x - mean).square().mean(axes, keepdim=True)
-    y = (x - mean) / (var + eps).sqrt()
+    y = standardized(x, over_sample(site, over), eps)
     if affine == "element":
         return y * state["weight"].double() + state["bias"].double()
     return State(state, site).affine(y)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 import normbench
-from normbench_plugins.definitions.state import State
+from normbench_plugins.definitions.state import State, over_sample
 
 
 def rms_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, over: str) -> Tensor:
@@ -21,6 +21,4 @@ def zero_centred(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], e
 
 
 def _by_its_square(x: Tensor, site: normbench.Site, eps: float, over: str) -> Tensor:
-    axis = site.layout.index("C")
-    axes = [axis] if site.layout == "NLC" or over == "channels" else list(range(1, x.dim()))
-    return x / (x.square().mean(axes, keepdim=True) + eps).sqrt()
+    return x / (x.square().mean(over_sample(site, over), keepdim=True) + eps).sqrt()

@@ -27,6 +27,19 @@ class State:
         return x + self["bias"] if "bias" in self._state else x
 
 
+def over_sample(site: normbench.Site, over: str = "sample") -> list[int]:
+    """Return the axes of all that belongs to a sample, or, over "channels" and of tokens, to one position."""
+    if site.layout == "NLC" or over == "channels":
+        return [site.layout.index("C")]
+    return list(range(1, len(site.layout)))
+
+
+def standardized(x: Tensor, over: list[int], eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(var + eps), with mean and biased variance over some axes."""
+    mean = x.mean(over, keepdim=True)
+    return (x - mean) / ((x - mean).square().mean(over, keepdim=True) + eps).sqrt()
+
+
 def over_batch(site: normbench.Site) -> list[int]:
     """Return the axes of all but the channels: the samples and their positions."""
     return [axis for axis, name in enumerate(site.layout) if name != "C"]

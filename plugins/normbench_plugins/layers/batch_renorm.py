@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import normbench
+from normbench_plugins.layers.affine import add_affine
 from normbench_plugins.layers.moments import moments
 from normbench_plugins.layers.state import Float32State, move
 from normbench_plugins.layers.tokens import OverTokens
@@ -31,6 +32,8 @@ class BatchRenorm(Float32State):
     training for a batch with one value a channel, where every gradient would be 0.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_std: Tensor
     r_limit: Tensor
@@ -56,8 +59,7 @@ class BatchRenorm(Float32State):
         self.r_max, self.d_max = r_max, d_max
         self.momentum, self.eps = momentum, eps
         self.warmup, self.r_ramp, self.d_ramp = warmup, r_ramp, d_ramp
-        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        add_affine(self, channels, affine)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_std", torch.ones(channels))
         self.register_buffer("r_limit", torch.tensor(float(r_max)))

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 import normbench
-
-
-class OverTheTokens(nn.Module):
-    """Applies a layer for (N, C, L) to tokens, (N, L, C)."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized tokens, shape (N, L, C) as given."""
-        normalized: Tensor = self.layer(x.movedim(-1, 1)).movedim(1, -1)
-        return normalized.contiguous()
+from normbench_plugins.layers.moved import Moved
 
 
 def layer(site: normbench.Site, eps: float = 1e-5, affine: bool = True) -> nn.Module:
@@ -28,4 +16,4 @@ def layer(site: normbench.Site, eps: float = 1e-5, affine: bool = True) -> nn.Mo
         raise normbench.Unsupported("a channel of a sample has one value here, of which nothing is left")
     kind = nn.InstanceNorm2d if site.layout == "NCHW" else nn.InstanceNorm1d
     built = kind(site.channels, eps=eps, affine=affine)
-    return OverTheTokens(built) if site.layout == "NLC" else built
+    return Moved(built, -1, 1) if site.layout == "NLC" else built

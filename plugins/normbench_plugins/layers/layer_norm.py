@@ -7,23 +7,11 @@ token's channels.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 import normbench
 from normbench_plugins.layers.group_norm import group_norm
-
-
-class OverChannels(nn.Module):
-    """Applies a layer for channels that come last to (N, C, ...): each position is normalized alone."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized input, in its shape."""
-        normalized: Tensor = self.layer(x.movedim(1, -1)).movedim(-1, 1)
-        return normalized.contiguous() if x.is_contiguous() else normalized
+from normbench_plugins.layers.moved import Moved
 
 
 def layer(site: normbench.Site, eps: float = 1e-5, over: str = "sample", affine: bool | str = True) -> nn.Module:
@@ -40,5 +28,5 @@ def layer(site: normbench.Site, eps: float = 1e-5, over: str = "sample", affine:
     if site.layout == "NLC":
         return nn.LayerNorm(site.channels, eps=eps, elementwise_affine=bool(affine))
     if over == "channels" and site.layout != "NC":
-        return OverChannels(nn.LayerNorm(site.channels, eps=eps, elementwise_affine=bool(affine)))
+        return Moved(nn.LayerNorm(site.channels, eps=eps, elementwise_affine=bool(affine)), 1, -1)
     return group_norm(1, site.channels, eps=eps, affine=bool(affine))
