@@ -51,6 +51,11 @@ STATUSES = {
 #: Other forms of them.
 FORMS = [
     "batchnorm-after(affine=false)",
+    'batchnorm(affine="gamma")',
+    'batchnorm(affine="beta",beta_init=1)',
+    "batchnorm(gamma_init=0,gamma_std=0.1)",
+    'batchnorm(evaluation="batch")',
+    "batchnorm(detach=true)",
     "group-norm(groups=3)",
     'layer-norm(over="channels")',
     'layer-norm(affine="element")',
@@ -151,6 +156,7 @@ def test_batch_norms_running_averages(name):
         ("layer-scaling", {"affine": False}, False),
         ("layer-norm", {}, True),
         ("layer-norm", {"affine": False}, False),
+        ("batchnorm", {"affine": False}, False),
         ("group-norm", {}, True),
         ("instance-norm", {"affine": False}, False),
         ("none", {}, False),
@@ -162,6 +168,31 @@ def test_gamma_and_beta_are_one_a_channel_where_there_are_any(name, params, affi
 
     expected = {"weight": [1.0] * 4, "bias": [0.0] * 4} if affine else {}
     assert expected == {name: parameter.tolist() for name, parameter in layer.named_parameters()}
+
+
+def test_batch_norm_has_gamma_or_beta_alone_and_begins_where_it_is_told():
+    """Of 2,000 channels, so that the standard deviation of gamma is seen."""
+    layer = normbench.layer("batchnorm", channels=2000, affine="gamma", gamma_init=2.0, gamma_std=0.5)
+    beta = normbench.layer("batchnorm", channels=3, affine="beta", beta_init=-1.0)
+
+    assert ["weight"] == [name for name, _ in layer.named_parameters()]
+    assert 2.0 == pytest.approx(layer.weight.mean().item(), abs=0.1)
+    assert 0.5 == pytest.approx(layer.weight.std().item(), abs=0.1)
+    assert {"bias": [-1.0] * 3} == {name: value.tolist() for name, value in beta.named_parameters()}
+
+
+def test_batch_norm_with_statistics_outside_the_graph():
+    """The output is batch norm's; the gradient takes the statistics for constants: gamma / sqrt(var + eps) of it."""
+    layer = normbench.layer("batchnorm", channels=4, detach=True).double()
+    x = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    gradient = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    output = layer(x)
+    output.backward(gradient)
+
+    torch.testing.assert_close(output, nn.functional.batch_norm(x, None, None, training=True))
+    torch.testing.assert_close(x.grad, gradient / (x.detach().var(0, correction=0) + 1e-5).sqrt())
+    assert layer.norm.running_mean.any()
 
 
 @pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16])

@@ -10,10 +10,17 @@ import normbench
 from normbench_plugins.definitions.state import State, over_batch
 
 
-def batchnorm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, training: bool) -> Tensor:
+def batchnorm(
+    x: Tensor,
+    site: normbench.Site,
+    state: Mapping[str, Tensor],
+    eps: float,
+    training: bool,
+    evaluation: str = "running",
+) -> Tensor:
     """Return gamma (x - mean) / sqrt(var + eps) + beta: of the batch in training, else of the running averages."""
     own = State(state, site)
-    if training:
+    if training or evaluation == "batch":
         mean = x.mean(over_batch(site), keepdim=True)
         var = (x - mean).square().mean(over_batch(site), keepdim=True)
     else:
