@@ -49,9 +49,9 @@ def forget():
 #: Prints of what is built in, of all but the files.
 BUILTIN = {
     "batch-renorm": "735d173c7f8d4229",
-    "batchnorm": "de1a0ab3731b8fbb",
+    "batchnorm": "7cc42f9aa4cf0da4",
     "batchnorm-no-affine": "c2e8dfcccb2ec4e9",
-    "batchnorm-after": "c468a1abe71549db",
+    "batchnorm-after": "5f1ffe0648501ae4",
     "layer-norm": "fe408ccd0a98045b",
     "layer-scaling": "6c8f2401c2a83787",
     "none": "89120a79179136c2",

@@ -16,7 +16,7 @@ NAMES = {
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_what_is_built_in_is_listed(normbench, kind):
-    """Each kind is listed by name, a summary beside it, and the rest below it."""
+    """Each kind is listed by name, a summary beside it."""
     ran = normbench("list", kind)
 
     assert (0, "") == (ran.status, ran.err)
@@ -36,10 +36,12 @@ def test_json_has_the_same(normbench, kind):
 
 
 def test_parameters_and_their_defaults(normbench):
-    """A norm's parameters are listed as a user would write them."""
-    ran = normbench("list", "norms")
+    """Of a norm that is named, parameters are listed as a user would write them, beside what each takes."""
+    ran = normbench("list", "norms", "group-norm", "none")
 
-    assert "parameters eps=1e-05, momentum=0.1, affine=true; eps" in ran.out
+    group, none = (line for line in ran.out.splitlines() if not line.startswith(" "))
+    assert ["group-norm", "none"] == [group.split()[0], none.split()[0]]
+    assert "  groups=8     a whole number from 1\n  eps=1e-05    a number above 0\n  affine=true\n" in ran.out
 
 
 def test_a_task_lists_its_recipe(normbench):
@@ -64,7 +66,7 @@ def test_lines_fit_the_terminal(normbench, monkeypatch):
     """At 60 columns everything is wrapped."""
     monkeypatch.setenv("COLUMNS", "60")
 
-    ran = normbench("list", "norms")
+    ran = normbench("list", "norms", "batch-renorm", "batchnorm")
 
     assert max(len(line) for line in ran.out.splitlines()) <= 60
 
@@ -101,13 +103,13 @@ def test_defaults_that_toml_or_json_has_not(normbench):
     """Classes and functions are listed by name, infinity by its word, a tuple as an array."""
     Path("odd_defaults.py").write_text(DEFAULTS)
 
-    text = normbench("list", "norms", "--plugin", "odd_defaults.py")
+    text = normbench("list", "norms", "odd", "--plugin", "odd_defaults.py")
     listed = normbench("list", "norms", "--plugin", "odd_defaults.py", "--json").json["norms"]
 
     [odd] = [norm for norm in listed if norm["name"] == "odd"]
     expected = {"act": "ReLU", "fn": "relu", "most": "inf", "shape": [1, 2], "clip": None, "both": ["ReLU", 1]}
     assert expected == odd["parameters"]
-    assert "parameters act=ReLU, fn=relu, most=inf, shape=[1, 2], clip=null, both=tuple" in " ".join(text.out.split())
+    assert "act=ReLU fn=relu most=inf shape=[1, 2] clip=null both=tuple" in " ".join(text.out.split())
 
 
 def test_a_norm_that_is_always_trained_anew_is_named(normbench):
@@ -222,10 +224,10 @@ def declared():
 
 def test_what_parameters_of_a_declared_type_take(normbench, declared):
     """What a declared type allows is listed in words, beside the defaults."""
-    text = normbench("list", "norms", *declared)
+    text = normbench("list", "norms", "p-norm", *declared)
     listed = {norm["name"]: norm for norm in normbench("list", "norms", *declared, "--json").json["norms"]}
 
-    words = 'parameters p="2", eps=1e-05; p takes one of "1", "2", "max"; eps takes a number above 0; placement before'
+    words = 'p="2" one of "1", "2", "max" eps=1e-05 a number above 0 placement before'
     assert words in " ".join(text.out.split())
     assert {"p": 'one of "1", "2", "max"', "eps": "a number above 0"} == listed["p-norm"]["allowed"]
     assert {} == listed["none"]["allowed"]
@@ -256,10 +258,10 @@ def test_a_value_of_no_declared_type_is_refused(normbench, declared, asked, word
 
 def test_a_chance_that_depends_on_parameters(normbench, declared):
     """A task is listed with its chance at the defaults, and that it depends on parameters."""
-    text = normbench("list", "tasks", *declared)
+    text = normbench("list", "tasks", "guessed", *declared)
     listed = {task["name"]: task for task in normbench("list", "tasks", *declared, "--json").json["tasks"]}
 
-    assert "chance 0.25; reference 1.0; chance depends on parameters; better up" in " ".join(text.out.split())
+    assert "chance 0.25 reference 1.0 by parameters chance better up" in " ".join(text.out.split())
     assert (0.25, 1.0, ["chance"]) == tuple(
         listed["guessed"][key] for key in ("chance", "reference", "depend_on_parameters")
     )
@@ -282,9 +284,10 @@ def test_a_chance_that_fails(normbench, declared):
 
 def test_claims_are_listed(normbench, declared):
     """A claim is listed with its statement; its effect is not looked at, and without one there is none."""
-    text, listed = normbench("list", "claims", *declared), normbench("list", "claims", *declared, "--json")
+    text = normbench("list", "claims", "it-helps", *declared)
+    listed = normbench("list", "claims", *declared, "--json")
 
-    said = "it-helps It helps sources Wu & He 2018; rule more; margin 0.0; unit points; plugin declared"
+    said = "it-helps It helps sources Wu & He 2018 rule more margin 0.0 unit points plugin declared"
     assert said == " ".join(text.out.split())
     [claim] = listed.json["claims"]
     assert ("It helps", ["Wu & He 2018"], "more") == (claim["summary"], claim["sources"], claim["rule"])

@@ -157,6 +157,7 @@ TABLE = {
     "trial's folder": (["show", "0123", "--in", "folder"], "folder: no results there"),
     "kind": (["list", "norm"], "list: no kind 'norm'; did you mean 'norms'?"),
     "kind empty": (["list", ""], "list: no kind ''"),
+    "name of a kind": (["list", "norms", "bachnorm"], "list: no norm 'bachnorm'; did you mean 'batchnorm'"),
     "package's name": (["new-plugin", "My_Norm"], "new-plugin 'My_Norm': a name is lower-case letters"),
     "package's dot": (["new-plugin", "my.norm"], "new-plugin 'my.norm'"),
     "package empty": (["new-plugin", ""], "new-plugin ''"),

@@ -1,4 +1,4 @@
-"""`normbench list`: what the plugins at hand offer, with parameters and their defaults."""
+"""`normbench list`: what the plugins at hand offer; of one that is named also parameters, defaults and all else."""
 
 from __future__ import annotations
 
@@ -19,21 +19,35 @@ from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
 from normbench.texts import as_json, visible
 
+#: A heading that is longer stands on a line of its own.
+LONGEST_HEAD = 26
+GAP = 2
+
 
 def command(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS), help="What to list.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Of which to list all there is to say.")
+    ] = None,
     plugin: options.Plugins = None,
     json: output.JsonOption = False,
 ) -> None:
-    """List norms, tasks, suites, probes, executors or claims, with their parameters and defaults."""
+    """List norms, tasks, suites, probes, executors or claims; those that are named with parameters and all else."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
-    entries = [{**_entry(offered.thing), "plugin": offered.plugin.name} for offered in getattr(registry, kind).values()]
+    offered = getattr(registry, kind)
+    for name in names or ():
+        if name not in offered:
+            raise unknown(kind.removesuffix("s"), name, offered, "list")
+    chosen = [offered[name] for name in dict.fromkeys(names or offered)]
+    entries = [{**_entry(one.thing), "plugin": one.plugin.name} for one in chosen]
     if json:
         output.put(as_json({"schema": 1, kind: _described(entries)}))
+    elif names:
+        output.put_lines(line for entry in entries for line in _whole(entry))
     else:
-        output.put_lines(_lines(entries) or [f"no {kind}"])
+        output.put_lines(_lines([(entry["name"], entry["summary"]) for entry in entries]) or [f"no {kind}"])
     output.warn_of_plugins(registry)
 
 
@@ -83,30 +97,37 @@ def _scores(task: Task) -> dict[str, Any]:
     return {**scores, "depend_on_parameters": varying}
 
 
-def _lines(entries: list[dict[str, Any]]) -> list[str]:
-    """Return for each entry its name and summary, and below, indented, all else that is not empty."""
+def _whole(entry: dict[str, Any]) -> list[str]:
+    """Return an entry's name and summary, and below, indented, all else that is not empty."""
+    return [*_lines([(entry["name"], entry["summary"])]), *_lines(list(_details(entry)), indent=2)]
+
+
+def _lines(rows: list[tuple[str, str]], indent: int = 0) -> list[str]:
+    """Return rows of a heading and a text as two columns, the second folded at the end of the terminal."""
     width = shutil.get_terminal_size((100, 24)).columns
-    name_width = max((len(entry["name"]) for entry in entries), default=0) + 2
+    # A long default stands on a line of its own rather than move all texts to the right.
+    column = max((len(head) for head, _ in rows if len(head) <= LONGEST_HEAD), default=0) + GAP + indent
     lines = []
-    for entry in entries:
-        details = visible("; ".join(_details(entry)))
-        indent = " " * name_width
-        lines += textwrap.wrap(
-            visible(entry["summary"]), width, initial_indent=entry["name"].ljust(name_width), subsequent_indent=indent
-        )
-        lines += textwrap.wrap(details, width, initial_indent=indent, subsequent_indent=indent)
-    return lines
+    for head, text in rows:
+        first = f"{' ' * indent}{head}".ljust(column)
+        if len(head) > LONGEST_HEAD:
+            lines += textwrap.wrap(first.rstrip(), width, subsequent_indent=" " * column)
+            first = " " * column
+        lines += textwrap.wrap(visible(text), width, initial_indent=first, subsequent_indent=" " * column) or [
+            first.rstrip()
+        ]
+    return [line for line in lines if line]
 
 
-def _details(entry: dict[str, Any]) -> Iterator[str]:
-    """Yield what is said of an entry beside its name and summary."""
+def _details(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is said of an entry beside its name and summary: each parameter with what it takes, then the rest."""
     for key, value in entry.items():
-        if key == "allowed":
-            yield from (f"{name} takes {words}" for name, words in value.items())
+        if key == "parameters":
+            yield from ((_assignment(name, default), entry["allowed"].get(name, "")) for name, default in value.items())
         elif key == "depend_on_parameters" and value:
-            yield f"{' and '.join(value)} depend{'s' * (len(value) == 1)} on parameters"
-        elif key not in ("name", "summary") and value not in (None, {}, [], ""):
-            yield f"{key} {_plain(value)}"
+            yield "by parameters", " and ".join(value)
+        elif key not in ("name", "summary", "allowed") and value not in (None, {}, [], ""):
+            yield key, _plain(value)
 
 
 def _assignment(name: str, value: Any) -> str:
