@@ -74,13 +74,15 @@ def mixing(place, recipe):
     return nn.Sequential(Mean(), place(nn.Linear(4, 8), "relu"), nn.Linear(8, 2))
 
 
-class OverTokens(nn.Module):
+class SeesTheLast(nn.Module):
+    """The token before the last sees the last; no other sees another."""
+
     def forward(self, x):
-        return x - x.mean(1, keepdim=True)
+        return torch.cat([x[:, :-2], x[:, -2:-1] + x[:, -1:], x[:, -1:]], dim=1)
 
 
 def looking_ahead(place, recipe):
-    return nn.Sequential(nn.Embedding(4, 8), OverTokens(), place.norm(8, "NLC", "relu"), nn.Linear(8, 4))
+    return nn.Sequential(nn.Embedding(4, 8), SeesTheLast(), place.norm(8, "NLC", "relu"), nn.Linear(8, 4))
 
 
 def seedless(place, recipe):
