@@ -97,7 +97,7 @@ def test_a_gain_has_one_axis_so_that_it_is_not_decayed_and_a_length_has_as_many_
         (None, 1.0, 1e-7),
         ("relu", math.sqrt(2 / (1 - 1 / math.pi)), 1e-7),
         ("selu", 1.0, 1e-7),
-        # timm's constants, estimated from random numbers.
+        # The authors' constants, which timm has too: estimated from random numbers.
         ("gelu", 1.7015043497085571, 2e-3),
         ("silu", 1.7881293296813965, 2e-3),
         ("tanh", 1.5939117670059204, 2e-3),

@@ -29,13 +29,13 @@ NORMS = [
     normbench.Norm(
         "scaled-weight-standardization",
         "normbench_plugins.layers.weights:scaled_standardization",
-        summary="Scaled weight standardization of NF-ResNets: outputs of variance 1, a learned gain for each",
+        summary="Scaled weight standardization: linear and activation keep the variance; a gain per output unit",
         placement="weight",
         types={"eps": Positive, "gamma": Positive | None},
         traits=normbench.Traits(centres=True, scale_invariant=True),
         reference="normbench_plugins.definitions.weights:scaled_standardization",
         paper="Brock, De & Smith 2021, arXiv 2101.08692",
-        source="huggingface/pytorch-image-models, timm/layers/std_conv.py",
+        source="google-deepmind/deepmind-research, nfnets/base.py",
         licence="Apache-2.0",
     ),
 ]
