@@ -126,6 +126,12 @@ def _from_finite_differences(subject: Subject) -> float:
     return min(shares)
 
 
+def _identity(subject: Subject) -> Found:
+    if subject.wraps and not subject.traits.identity:
+        raise NotApplicable("a weight norm, say, begins as the weights that it wraps")
+    return _invariance(claims.not_identity)(subject)
+
+
 def _state(subject: Subject) -> Found:
     moved = claims.moved_state(subject)
     return moved, Seen(f"training moves {', '.join(moved) or 'no buffer'}")
@@ -156,6 +162,6 @@ MEASURES: dict[str, tuple[Callable[[Subject], Found], Callable[[list[Any]], Any]
     "eval_batch_dependent": (_dependence(claims.eval_batch_dependent), any),
     "gradient": (_gradient, _worst),
     "draws": (_dependence(claims.draws), any),
-    "identity": (_invariance(claims.not_identity), all),
+    "identity": (_identity, all),
     "mixes_positions": (_mixes_positions, any),
 }

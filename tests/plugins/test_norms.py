@@ -17,6 +17,8 @@ CHECKS = [*(check.id for check in checks("norm").values() if not check.slow), "v
 BUILT_IN = {"import": "not-applicable"}
 OF_NORMS = {**BUILT_IN, "identity": "not-applicable"}
 WITHOUT_A_CLOCK = {**OF_NORMS, "clock": "not-applicable"}
+# torch's parametrizations can't be pickled.
+OF_WEIGHTS = {**WITHOUT_A_CLOCK, "copies": "advice"}
 # At 1e30 squares overflow, and a NaN stays in running averages.
 AVERAGES = {"extremes": "advice", "not finite": "advice"}
 OWN_GRADIENT = dict.fromkeys(["gradient", "second derivative", "linear gradient"], "not-applicable")
@@ -46,6 +48,10 @@ STATUSES = {
     # With an activation in them; without statistics; of weights.
     "dyt": WITHOUT_A_CLOCK,
     "derf": WITHOUT_A_CLOCK,
+    # Weights of 0 have no direction.
+    "weight-norm": {**OF_WEIGHTS, "extremes": "advice"},
+    "weight-standardization": OF_WEIGHTS,
+    "scaled-weight-standardization": OF_WEIGHTS,
 }
 
 #: Other forms of them.
@@ -67,6 +73,7 @@ FORMS = [
     "online-norm(affine=false)",
     'online-norm(compensation="clamp")',
     'online-norm(compensation="none")',
+    "scaled-weight-standardization(gamma=1.7)",
 ]
 
 
@@ -117,6 +124,8 @@ def test_its_numbers_at_every_layout(norm):
         "layer-scaling(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
+        "weight-standardization(eps=0.1)",
+        "scaled-weight-standardization(eps=0.1)",
     ],
 )
 def test_parameters_are_the_definitions(norm):

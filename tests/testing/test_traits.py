@@ -611,3 +611,7 @@ def test_what_can_not_be_measured_is_said_and_suggested_as_it_is_declared(sugges
         Traits(eval_differs=True),
         ["eval_differs, eval_batch_dependent could not be measured (NC): RuntimeError: not now"],
     )
+
+
+def test_a_weight_norm_that_begins_as_the_weights_that_it_wraps_is_not_suggested_to_be_the_identity(suggestion):
+    assert suggestion(claiming(nn.utils.parametrizations.weight_norm, wraps=True)) == (Traits(), [])
