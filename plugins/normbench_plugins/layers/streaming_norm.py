@@ -8,7 +8,8 @@ averages take in the short-term ones.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,15 @@ from normbench_plugins.layers.moments import moments
 from normbench_plugins.layers.state import Float32State
 from normbench_plugins.layers.tokens import OverTokens
 
+#: A scale that is divided by is at least this: below it float32 has no room for the quotient.
+TINY = 1e-20
+
 
 class Stream(Float32State):
     """The averages of two values per channel, (2, C): one since the last weight update, and a long-term one of these.
 
-    The first is sum / count. Until the first update, where `started` is False, it also stands for the long-term one.
+    The first is sum / count. Until the first update it also stands for the long-term one, and `started`, 1 from then
+    on, is 0.
     """
 
     sum: Tensor
@@ -36,9 +41,9 @@ class Stream(Float32State):
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.register_buffer("sum", torch.zeros_like(start))
-        self.register_buffer("count", torch.zeros(1, 1, dtype=torch.long))
+        self.register_buffer("count", torch.zeros(1, 1))
         self.register_buffer("long_term", start)
-        self.register_buffer("started", torch.zeros(1, 1, dtype=torch.bool))
+        self.register_buffer("started", torch.zeros(1, 1))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the state as `mixed` takes it."""
@@ -46,10 +51,11 @@ class Stream(Float32State):
 
     def update(self, kappa: float) -> None:
         """Move the long-term average to the other by the share `kappa`, and begin that anew; without values nothing."""
+        any_came = self.count > 0
         short = self.sum / self.count
-        moved = torch.where(self.started, torch.lerp(self.long_term, short, kappa), short)
-        self.long_term.copy_(torch.where(self.count > 0, moved, self.long_term))
-        self.started.logical_or_(self.count > 0)
+        moved = torch.where(self.started > 0, torch.lerp(self.long_term, short, kappa), short)
+        self.long_term.copy_(torch.where(any_came, moved, self.long_term))
+        self.started.masked_fill_(any_came, 1)
         self.sum.zero_()
         self.count.zero_()
 
@@ -64,61 +70,98 @@ def mixed(
     total.add_(new)
     count.add_(1)
     short = total / count
-    mix = short + of_long * started * (long_term - short)
-    return mix + of_new * (new - short) if of_new else mix
+    mix = torch.addcmul(short, long_term - short, started, value=of_long)
+    return torch.add(mix, new - short, alpha=of_new) if of_new else mix
 
 
-class Streamed(torch.autograd.Function):
-    """The streamed statistics (2, C), as a function of the input, whose gradient is streamed as well.
+class Constants(NamedTuple):
+    """The parameters of a layer, beside `affine`."""
 
-    It takes the input (N, C, ...), its own mean and scale and the streamed ones, (2, C) each, the gradient's stream, p,
-    the shares of the long-term and of the own gradient, and the number of the input's axes behind C. Each tensor may
-    have lanes as its first axis. The backward writes to the stream.
+    p: int
+    alpha: float
+    beta: float
+    own: float
+    kappa: float
+    eps: float
+
+
+class StreamingNormalization(torch.autograd.Function):
+    """What `StreamingNorm` does in training, once it has moved the statistics.
+
+    It takes the input (N, C, ...), gamma and beta or None, the batch's own mean and scale and the streamed ones, (2, C)
+    each, the stream of their gradients, which the backward writes to, and the constants. Where `vmap` calls it the
+    lanes lie side by side in the channels, but in the stream, (2, lanes, C).
     """
 
     @staticmethod
     def forward(
-        x: Tensor,  # noqa: ARG004 - the backward's, as all the others
-        measured: Tensor,  # noqa: ARG004
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        measured: Tensor,  # noqa: ARG004 - the backward's, as the stream
         statistics: Tensor,
-        *others: Any,  # noqa: ARG004
+        *others: Any,
     ) -> Tensor:
-        """Return the streamed statistics."""
-        return statistics.clone()
+        """Return gamma (x - mean) / (scale + eps) + beta by the streamed statistics."""
+        return _normalized(x, weight, bias, statistics, others[-1].eps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature
         """Keep what the backward needs; the stream on `ctx`, as a saved tensor may not change before its backward."""
-        x, measured, _, *ctx.stream, ctx.p, ctx.beta, ctx.own, ctx.space = inputs
-        ctx.save_for_backward(x, measured)
+        x, weight, bias, measured, statistics, *ctx.stream, ctx.constants = inputs
+        ctx.save_for_backward(x, weight, bias, measured, statistics)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the streamed gradient of mean and scale, times their derivatives by each value of the input."""
-        x, measured = ctx.saved_tensors
-        over = [-2 - ctx.space, *range(-ctx.space, 0)]
-        size = x.numel() // measured[..., 0, :].numel()
-        columns = (..., None, slice(None), *[None] * ctx.space)
-        streamed = mixed(grad, *ctx.stream, ctx.beta, ctx.own) / size
-        of_mean, of_scale = (streamed[..., row, :][columns] for row in (0, 1))
-        mean, scale = (measured[..., row, :][columns] for row in (0, 1))
-        if ctx.p == 1:
-            sign = (x - mean).sign()
-            dx = torch.addcmul(of_mean - of_scale * sign.mean(over, keepdim=True), sign, of_scale)
+        """Return the gradient of x, with that of the statistics streamed, and those of gamma and beta."""
+        x, weight, bias, measured, statistics = ctx.saved_tensors
+        p, constants = ctx.constants.p, ctx.constants
+        mean, scale = statistics.unbind()
+        inverse = 1 / (scale + constants.eps)
+        slope = inverse if weight is None else weight.to(x.dtype) * inverse
+        # With a deviation of 1, the sums are of grad (x - mean) and of grad.
+        one, mask = torch.ones_like(mean), [True, True, True]
+        dx, along, total = torch.ops.aten.native_batch_norm_backward(
+            grad, x, slope, mean, one, None, None, False, 0.0, mask
+        )
+        along = along * inverse
+        of_statistics = torch.stack([total, along]).mul_(-slope)
+        streamed = mixed(of_statistics.view_as(ctx.stream[0]), *ctx.stream, constants.beta, constants.own).flatten(1)
+        columns = [2, 1, -1, *[1] * (x.dim() - 2)]
+        of_mean, of_scale = (streamed * (mean.numel() / x.numel())).view(columns).unbind()
+        mean, scale = measured.view(columns).unbind()
+        if p == 1:
+            sign = (x - mean).sign_()
+            of_mean = of_mean - of_scale * sign.mean([0, *range(2, x.dim())], keepdim=True)
+            dx.addcmul_(sign, of_scale).add_(of_mean)
         else:
-            # Where all values are equal the scale has no derivative: 0, of those that it could have.
-            dx = torch.addcmul(of_mean, x - mean, torch.where(scale > 0, of_scale / scale, 0))
-        return dx, *[None] * 10
+            # Where all values are equal x - mean is 0, and so is this.
+            dx.add_(torch.addcmul(of_mean, x - mean, of_scale / scale.clamp(min=TINY)))
+        return (
+            dx,
+            None if weight is None else along.to(weight.dtype),
+            None if bias is None else total.to(bias.dtype),
+            *[None] * 7,
+        )
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        """Compute all lanes at once, with the lanes as the first axis."""
-        lanes_first = (
-            one if not isinstance(one, Tensor) else one.movedim(dim, 0) if dim is not None else one.expand(info.batch_size, *one.shape)
-            for one, dim in zip(inputs, in_dims, strict=True)
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """Compute all lanes at once, side by side in the channels."""
+        first, second = (partial(_lanes_at, axis, info.batch_size) for axis in (0, 1))
+        x, weight, bias, measured, statistics, *stream, constants = inputs
+        of_x, of_weight, of_bias, of_measured, of_statistics, *of_stream = in_dims[:-1]
+        y = StreamingNormalization.apply(
+            second(x, of_x).flatten(1, 2),
+            None if weight is None else first(weight, of_weight).flatten(),
+            None if bias is None else first(bias, of_bias).flatten(),
+            second(measured, of_measured).flatten(1),
+            second(statistics, of_statistics).flatten(1),
+            # Not flattened, which could copy: the backward writes to them.
+            *map(second, stream, of_stream),
+            constants,
         )
-        return Streamed.apply(*lanes_first), 0
+        return y.unflatten(1, (info.batch_size, -1)), 1
 
 
 class StreamingNorm(Float32State):
@@ -141,55 +184,40 @@ class StreamingNorm(Float32State):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        p: int,
-        alpha: float,
-        beta: float,
-        own: float,
-        kappa: float,
-        eps: float,
-        affine: bool,
-    ) -> None:
+    def __init__(self, channels: int, constants: Constants, *, affine: bool) -> None:
         super().__init__()
-        if beta + own > 1:
-            raise ValueError(f"beta is {beta} and own is {own}; they are shares of one mix, at most 1 together")
-        self.p, self.alpha, self.beta, self.own, self.kappa, self.eps = p, alpha, beta, own, kappa, eps
+        if constants.beta + constants.own > 1:
+            raise ValueError(
+                f"beta is {constants.beta} and own is {constants.own}; they are shares of one mix, at most 1 together"
+            )
+        self.constants = constants
         add_affine(self, channels, affine)
         self.statistics = Stream(torch.stack([torch.zeros(channels), torch.ones(channels)]))
         self.gradients = Stream(torch.zeros(2, channels))
 
     def after_step(self, step: int, steps: int) -> None:  # noqa: ARG002 - the contract's signature
         """Take in what has come since the last weight update."""
-        self.statistics.update(self.kappa)
-        self.gradients.update(self.kappa)
+        self.statistics.update(self.constants.kappa)
+        self.gradients.update(self.constants.kappa)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalized, with its shape, type and memory format."""
         values = x.to(self.statistics.long_term.dtype)
-        statistics = self._streamed(values) if self.training and x.numel() else self.statistics.long_term
-        mean, scale = statistics.unbind()
-        slope = 1 / (scale + self.eps) if self.weight is None else self.weight.to(values.dtype) / (scale + self.eps)
-        # batch_norm takes the mean for a constant: its gradient comes by the intercept.
-        intercept = (mean.detach() - mean) * slope
-        if self.bias is not None:
-            intercept = intercept + self.bias.to(values.dtype)
-        one = torch.ones_like(scale)
-        return functional.batch_norm(values, mean.detach(), one, slope, intercept, eps=0.0).to(x.dtype)
+        return (self._train(values) if self.training and x.numel() else self._evaluate(values)).to(x.dtype)
 
-    def _streamed(self, x: Tensor) -> Tensor:
-        """Return the statistics that normalize a batch in training, (2, C), after it has moved them."""
+    def _train(self, x: Tensor) -> Tensor:
         if x.numel() == x.shape[1]:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
         with torch.no_grad():
-            measured = _measured(x, self.p)
-            statistics = mixed(measured, *self.statistics.tensors(), self.alpha)
-        streamed: Tensor = Streamed.apply(
-            x, measured, statistics, *self.gradients.tensors(), self.p, self.beta, self.own, x.dim() - 2
+            measured = _measured(x, self.constants.p)
+            statistics = mixed(measured, *self.statistics.tensors(), self.constants.alpha)
+        y: Tensor = StreamingNormalization.apply(
+            x, self.weight, self.bias, measured, statistics, *self.gradients.tensors(), self.constants
         )
-        return streamed
+        return y
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        return _normalized(x, self.weight, self.bias, self.statistics.long_term, self.constants.eps)
 
 
 def _measured(x: Tensor, p: int) -> Tensor:
@@ -204,6 +232,20 @@ def _measured(x: Tensor, p: int) -> Tensor:
     return torch.stack([mean.flatten(), scale.flatten()])
 
 
+def _normalized(x: Tensor, weight: Tensor | None, bias: Tensor | None, statistics: Tensor, eps: float) -> Tensor:
+    """Return gamma (x - mean) / (scale + eps) + beta."""
+    mean, scale = statistics.unbind()
+    slope = 1 / (scale + eps) if weight is None else weight.to(x.dtype) / (scale + eps)
+    intercept = None if bias is None else bias.to(x.dtype)
+    # Not the scale as a deviation: squared, it could be 0.
+    return functional.batch_norm(x, mean, torch.ones_like(mean), slope, intercept, eps=0.0)
+
+
+def _lanes_at(axis: int, lanes: int, tensor: Tensor, dim: int | None) -> Tensor:
+    """Return a view with the lanes as the given axis; a tensor without lanes is repeated."""
+    return (tensor.expand(lanes, *tensor.shape) if dim is None else tensor.movedim(dim, 0)).movedim(0, axis)
+
+
 def layer(
     site: normbench.Site,
     p: int = 2,
@@ -215,7 +257,5 @@ def layer(
     affine: bool = True,
 ) -> nn.Module:
     """Return streaming norm; in NLC over all tokens of the batch."""
-    built = StreamingNorm(
-        site.channels, p=p, alpha=alpha, beta=beta, own=own, kappa=kappa, eps=eps, affine=affine
-    )
+    built = StreamingNorm(site.channels, Constants(p, alpha, beta, own, kappa, eps), affine=affine)
     return OverTokens(built) if site.layout == "NLC" else built
