@@ -45,7 +45,7 @@ class Stream(Float32State):
         self.register_buffer("long_term", start)
         self.register_buffer("started", torch.zeros(1, 1))
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the state as `mixed` takes it."""
         return self.sum, self.count, self.long_term, self.started
 
@@ -61,7 +61,14 @@ class Stream(Float32State):
 
 
 def mixed(
-    new: Tensor, total: Tensor, count: Tensor, long_term: Tensor, started: Tensor, of_long: float, of_new: float = 0.0
+    new: Tensor,
+    total: Tensor,
+    count: Tensor,
+    long_term: Tensor,
+    started: Tensor,
+    *,
+    of_long: float,
+    of_new: float = 0.0,
 ) -> Tensor:
     """Add new values to a stream; return the mix of its long-term average, the new values and, for the rest, the other.
 
@@ -116,9 +123,9 @@ class StreamingNormalization(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of x, with that of the statistics streamed, and those of gamma and beta."""
         x, weight, bias, measured, statistics = ctx.saved_tensors
-        p, constants = ctx.constants.p, ctx.constants
+        constants = ctx.constants
         mean, scale = statistics.unbind()
-        inverse = 1 / (scale + constants.eps)
+        inverse = (scale + constants.eps).reciprocal()
         slope = inverse if weight is None else weight.to(x.dtype) * inverse
         # With a deviation of 1, the sums are of grad (x - mean) and of grad.
         one, mask = torch.ones_like(mean), [True, True, True]
@@ -127,17 +134,19 @@ class StreamingNormalization(torch.autograd.Function):
         )
         along = along * inverse
         of_statistics = torch.stack([total, along]).mul_(-slope)
-        streamed = mixed(of_statistics.view_as(ctx.stream[0]), *ctx.stream, constants.beta, constants.own).flatten(1)
+        of_statistics = of_statistics.view_as(ctx.stream[0])
+        streamed = mixed(of_statistics, *ctx.stream, of_long=constants.beta, of_new=constants.own).flatten(1)
         columns = [2, 1, -1, *[1] * (x.dim() - 2)]
         of_mean, of_scale = (streamed * (mean.numel() / x.numel())).view(columns).unbind()
         mean, scale = measured.view(columns).unbind()
-        if p == 1:
-            sign = (x - mean).sign_()
-            of_mean = of_mean - of_scale * sign.mean([0, *range(2, x.dim())], keepdim=True)
-            dx.addcmul_(sign, of_scale).add_(of_mean)
+        deviation = x - mean
+        if constants.p == 1:
+            deviation.sign_()
+            of_mean = of_mean - of_scale * deviation.mean([0, *range(2, x.dim())], keepdim=True)
         else:
-            # Where all values are equal x - mean is 0, and so is this.
-            dx.add_(torch.addcmul(of_mean, x - mean, of_scale / scale.clamp(min=TINY)))
+            # Where all values are equal the deviation is 0, and so is the gradient.
+            of_scale = of_scale / scale.clamp(min=TINY)
+        dx.addcmul_(deviation, of_scale).add_(of_mean)
         return (
             dx,
             None if weight is None else along.to(weight.dtype),
@@ -210,7 +219,7 @@ class StreamingNorm(Float32State):
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
         with torch.no_grad():
             measured = _measured(x, self.constants.p)
-            statistics = mixed(measured, *self.statistics.tensors(), self.constants.alpha)
+            statistics = mixed(measured, *self.statistics.tensors(), of_long=self.constants.alpha)
         y: Tensor = StreamingNormalization.apply(
             x, self.weight, self.bias, measured, statistics, *self.gradients.tensors(), self.constants
         )
@@ -235,7 +244,8 @@ def _measured(x: Tensor, p: int) -> Tensor:
 def _normalized(x: Tensor, weight: Tensor | None, bias: Tensor | None, statistics: Tensor, eps: float) -> Tensor:
     """Return gamma (x - mean) / (scale + eps) + beta."""
     mean, scale = statistics.unbind()
-    slope = 1 / (scale + eps) if weight is None else weight.to(x.dtype) / (scale + eps)
+    scale = scale + eps
+    slope = scale.reciprocal() if weight is None else weight.to(x.dtype) / scale
     intercept = None if bias is None else bias.to(x.dtype)
     # Not the scale as a deviation: squared, it could be 0.
     return functional.batch_norm(x, mean, torch.ones_like(mean), slope, intercept, eps=0.0)

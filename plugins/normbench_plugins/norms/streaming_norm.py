@@ -20,9 +20,9 @@ TRAITS = normbench.Traits(
 
 
 def traits(alpha: float, own: float, **others: object) -> normbench.Traits:  # noqa: ARG001 - it takes every parameter
-    """Return the traits: without averages of earlier steps it is batch norm, and like that centres and divides."""
+    """Return the traits: without averages it is batch norm; with long-term ones alone training is as evaluation."""
     batch_norm = alpha == 0 and own == 1
-    return replace(TRAITS, centres=batch_norm, scale_invariant=batch_norm)
+    return replace(TRAITS, centres=batch_norm, scale_invariant=batch_norm, eval_differs=alpha < 1)
 
 
 NORMS = [
@@ -41,7 +41,7 @@ NORMS = [
         traits=traits,
         reference="normbench_plugins.definitions.streaming_norm:streaming_norm",
         paper="Liao, Kawaguchi & Poggio 2016, arXiv 1610.06160",
-        source="https://github.com/liaoq/StreamingNorm, the first author's later code",
+        source="https://github.com/liaoq/StreamingNorm (the first author's later code)",
         licence="none stated",
     )
 ]
