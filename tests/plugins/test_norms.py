@@ -38,6 +38,7 @@ STATUSES = {
     "online-norm": {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT},
     # Forms of batch norm.
     # Noise, streaming, switchable.
+    "streaming-norm": {**OF_NORMS, **AVERAGES, **OWN_GRADIENT},
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
     "instance-norm": {**WITHOUT_A_CLOCK, "memory format": "advice"},
@@ -70,6 +71,9 @@ FORMS = [
     'rms-norm(over="channels")',
     "layer-scaling(affine=false)",
     "batch-renorm(affine=false)",
+    "streaming-norm(p=1,affine=false)",
+    "streaming-norm(alpha=0,beta=0,own=1)",
+    "streaming-norm(alpha=1,beta=1)",
     "online-norm(affine=false)",
     'online-norm(compensation="clamp")',
     'online-norm(compensation="none")',
@@ -123,6 +127,7 @@ def test_its_numbers_at_every_layout(norm):
         "grn(eps=0.1)",
         "layer-scaling(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
+        "streaming-norm(eps=0.1,alpha=0.8,p=1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
         "weight-standardization(eps=0.1)",
         "scaled-weight-standardization(eps=0.1)",
