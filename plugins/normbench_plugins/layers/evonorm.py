@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import normbench
 from normbench_plugins.layers.affine import add_affine, scaled_and_shifted
@@ -69,7 +68,7 @@ class EvoNormB0(Affine, Float32State):
         mean, var = moments(values, list(range(2, x.dim())))
         left, right = (self._batch_var(mean, var) + self.eps).sqrt(), (var + self.eps).sqrt()
         # max(left, right + v x), without torch.maximum: on a CPU its backward takes several times as long as relu's.
-        above = functional.relu(torch.addcmul(right - left, values, per_channel(self.v, self.layout)))
+        above = torch.addcmul(right - left, values, per_channel(self.v, self.layout)).relu_()
         return scaled_and_shifted(values / (above + left), self.weight, self.bias, self.layout).to(x.dtype)
 
     def _batch_var(self, mean: Tensor, var: Tensor) -> Tensor:
@@ -103,10 +102,9 @@ class EvoNormS0(Affine):
         values = at_least_float32(x)
         grouped = torch.unflatten(values, 1, (self.groups, -1))
         _, var = moments(grouped, list(range(2, grouped.dim())))
-        size = self.channels // self.groups
-        gain = torch.rsqrt(var + self.eps).repeat_interleave(size, 2).flatten(1, 2)
+        gain = torch.rsqrt(var + self.eps).repeat_interleave(grouped.shape[2], 2).flatten(1, 2)
         weight, bias, v = (per_channel(one, self.layout) for one in (self.weight, self.bias, self.v))
-        return torch.addcmul(bias, values * torch.sigmoid(values * v), gain * weight).to(x.dtype)
+        return torch.addcmul(bias, values * (values * v).sigmoid_(), gain * weight).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return what the layer is made with."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import normbench
 from normbench_plugins.layers.affine import add_affine
@@ -51,7 +50,7 @@ class FilterResponseNorm(nn.Module):
         if self.tau is None:
             return torch.addcmul(per_channel(bias, self.layout), values, gain).to(x.dtype)
         # max(y, tau) = relu(y - tau) + tau: on a CPU the backward of torch.maximum takes several times as long.
-        above = functional.relu(torch.addcmul(per_channel(bias - self.tau, self.layout), values, gain))
+        above = torch.addcmul(per_channel(bias - self.tau, self.layout), values, gain).relu_()
         return (above + per_channel(self.tau, self.layout)).to(x.dtype)
 
     def extra_repr(self) -> str:
