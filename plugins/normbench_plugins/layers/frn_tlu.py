@@ -61,7 +61,7 @@ class FilterResponseNorm(nn.Module):
 def layer(site: normbench.Site, eps: float = 1e-6, learned_eps: bool = False) -> nn.Module:
     """Return FRN with TLU in the place of relu; at a site without an activation, FRN alone.
 
-    Where each channel of a sample has one value eps is learned in any case, as the paper demands.
+    Where each channel of a sample has one value eps is learned in any case, as in the paper.
     """
     threshold = has_activation(site, "relu")
     learned = learned_eps or has_one_position(site)
