@@ -47,6 +47,9 @@ STATUSES = {
     "layer-norm-scaling": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice"},
     "grn": {**WITHOUT_A_CLOCK, "extremes": "advice"},
     # With an activation in them; without statistics; of weights.
+    "frn-tlu": {**WITHOUT_A_CLOCK, "invariance": "advice"},
+    "evonorm-b0": {**BATCH_NORM, "causal": "not-applicable"},
+    "evonorm-s0": {**WITHOUT_A_CLOCK, "causal": "not-applicable"},
     "dyt": WITHOUT_A_CLOCK,
     "derf": WITHOUT_A_CLOCK,
     # Weights of 0 have no direction.
@@ -70,6 +73,8 @@ FORMS = [
     'layer-norm-scaling(of="rms")',
     'rms-norm(over="channels")',
     "layer-scaling(affine=false)",
+    "frn-tlu(learned_eps=true)",
+    "evonorm-s0(groups=2)",
     "batch-renorm(affine=false)",
     "streaming-norm(p=1,affine=false)",
     "streaming-norm(alpha=0,beta=0,own=1)",
@@ -126,6 +131,9 @@ def test_its_numbers_at_every_layout(norm):
         "zero-centred-rms-norm(eps=0.1)",
         "grn(eps=0.1)",
         "layer-scaling(eps=0.1)",
+        "frn-tlu(eps=0.1)",
+        "evonorm-b0(eps=0.1,momentum=0.3)",
+        "evonorm-s0(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         "streaming-norm(eps=0.1,alpha=0.8,p=1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
