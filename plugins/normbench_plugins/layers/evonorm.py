@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import normbench
 from normbench_plugins.layers.affine import add_affine, scaled_and_shifted
-from normbench_plugins.layers.group_norm import dividing
+from normbench_plugins.layers.group_norm import groups_at
 from normbench_plugins.layers.moments import moments
 from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
 from normbench_plugins.layers.sites import has_activation, has_one_position
@@ -122,9 +122,7 @@ def b0(site: normbench.Site, eps: float = 1e-5, momentum: float = 0.1) -> nn.Mod
 
 def s0(site: normbench.Site, groups: int = 8, eps: float = 1e-5) -> nn.Module:
     """Return EvoNorm-S0. Raises Unsupported where a group would have one value."""
-    groups = dividing(groups, site.channels)
-    if site.channels == groups and has_one_position(site):
-        raise normbench.Unsupported(f"a group has one value: {groups} groups of {site.channels} channels, one position")
+    groups = groups_at(site, groups)
     if not has_activation(site, "relu", "silu"):
         return Affine(site.channels, site.layout)
     return EvoNormS0(site.channels, site.layout, groups=groups, eps=eps)

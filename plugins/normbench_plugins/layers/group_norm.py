@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
 
 import normbench
+from normbench_plugins.layers.sites import has_one_position
 from normbench_plugins.layers.tokens import OverTokens
 
 
@@ -16,17 +16,19 @@ def layer(site: normbench.Site, groups: int = 8, eps: float = 1e-5, affine: bool
 
     Raises Unsupported where a group would have one value.
     """
-    groups = dividing(groups, site.channels)
-    positions = 1 if site.layout == "NLC" else None if site.spatial is None else math.prod(site.spatial)
-    if site.channels == groups and (positions == 1 or site.layout == "NC"):
-        raise normbench.Unsupported(f"a group has one value: {groups} groups of {site.channels} channels, one position")
-    built = group_norm(groups, site.channels, eps=eps, affine=affine)
+    built = group_norm(groups_at(site, groups), site.channels, eps=eps, affine=affine)
     return OverTokens(built) if site.layout == "NLC" else built
 
 
-def dividing(groups: int, channels: int) -> int:
-    """Return the largest number of groups, at most `groups`, that divides the channels."""
-    return next(number for number in range(min(groups, channels), 0, -1) if channels % number == 0)
+def groups_at(site: normbench.Site, groups: int) -> int:
+    """Return the largest number of groups, at most `groups`, that divides a site's channels; tokens are alone each.
+
+    Raises Unsupported where a group would have one value.
+    """
+    divide = next(number for number in range(min(groups, site.channels), 0, -1) if site.channels % number == 0)
+    if divide == site.channels and (site.layout == "NLC" or has_one_position(site)):
+        raise normbench.Unsupported(f"a group has one value: {divide} groups of {site.channels} channels, one position")
+    return divide
 
 
 def group_norm(groups: int, channels: int, *, eps: float, affine: bool) -> nn.Module:
