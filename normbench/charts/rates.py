@@ -135,7 +135,7 @@ class _Chart:
         panel.minorticks_off()
         highest = self.highest + 0.03 * (self.highest - self.lowest)
         panel.set_ylim(bottom, highest)
-        panel.locator_params(axis="y", nbins=6)
+        panel.locator_params(axis="y", nbins=8)
         panel.set_yticks([tick for tick in panel.get_yticks() if self.below(0.05) <= tick <= highest])
         panel.axhline(self.scale * self.grid.measure.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
 
@@ -152,7 +152,7 @@ def _together(chart: _Chart, part: SubFigure) -> None:
         if chart.failures(row, panel, height, shift, 7):
             beside: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "clip_on": False, "markersize": 4}
             panel.plot(1.02, height, **{**chart.look(row).style, "linestyle": ""}, **beside)
-    chart.axes(panel, chart.below(0.1 + 0.045 * len(chart.rows)), 46)
+    chart.axes(panel, chart.below(0.1 + 0.045 * len(chart.rows)), 48)
     panel.tick_params(labelsize=9)
     panel.set_xlabel("learning rate")
     panel.set_ylabel(chart.score)
