@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normbench.boards.grid import Grid, Row
-from normbench.boards.stability import split_of
+from normbench.boards.stability import split_of, stability
+from normbench.charts.looks import Look, looks
 from normbench.spelling import assignments
 from normbench.texts import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
     from matplotlib.lines import Line2D
 
-#: Colours that colour-blind readers tell apart (Okabe & Ito 2008), black first; a marker goes with each.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+#: As many norms share a panel; of more, each has one of its own.
+TOGETHER = 10
+#: Panels side by side, where each norm has one.
+ACROSS = 5
 
 
 def draw(grids: list[Grid], form: str) -> bytes:
-    """Draw one panel per grid, and return the picture: "png" or "svg"."""
+    """Draw one part per grid, its norms in one panel or in one each, and return the picture: "png" or "svg"."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -30,67 +37,166 @@ def draw(grids: list[Grid], form: str) -> bytes:
     style: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     # A name with $ is no formula.
     with plt.rc_context({**style, "svg.hashsalt": "normbench", "text.parse_math": False}):
-        figure, panels = plt.subplots(
-            len(grids), 1, figsize=(7.2, 4.4 * len(grids)), squeeze=False, layout="constrained"
-        )
-        for grid, (panel,) in zip(grids, panels, strict=True):
-            _panel(grid, panel)
+        sizes = [_size(grid) for grid in grids]
+        widths, heights = zip(*sizes, strict=True)
+        figure = plt.figure(figsize=(max(widths), sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(grids), 1, squeeze=False, height_ratios=heights)[:, 0]
+        styles = looks(row.cell for grid in grids for row in grid.rows)
+        for grid, part in zip(grids, parts, strict=True):
+            (_together if len(grid.rows) <= TOGETHER else _apart)(_Chart.of(grid, styles), part)
         picture = io.BytesIO()
         figure.savefig(picture, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
         plt.close(figure)
     return picture.getvalue()
 
 
-def _panel(grid: Grid, panel: Axes) -> None:
-    percent = grid.measure.unit == "%"
-    scale, unit = (100.0, "%") if percent else (1.0, grid.measure.unit)
-    shown = [score for row in grid.rows for rate in grid.rates for score in _scores(row, rate, scale)]
-    lowest, highest = min([*shown, scale * grid.measure.chance]), max([*shown, scale * grid.measure.reference])
-    height = highest - lowest
+def _size(grid: Grid) -> tuple[float, float]:
+    """Return width and height of a grid's part, in inches."""
+    return (7.2, 4.4) if len(grid.rows) <= TOGETHER else (9.2, 1 + 1.5 * _lines(grid))
+
+
+def _lines(grid: Grid) -> int:
+    """Return how many lines of panels a grid has, where each norm has one."""
+    return math.ceil(len(grid.rows) / ACROSS)
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """What the panels of a grid share: its norms in the order of the board, their looks, and the ends of its scores.
+
+    Scores are as they are shown: `scale` times what is stored.
+    """
+
+    grid: Grid
+    rows: list[Row]
+    looks: dict[str, Look]
+    scale: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, grid: Grid, looks: dict[str, Look]) -> _Chart:
+        board = stability(grid)
+        places = {row.norm: place for place, row in enumerate(board.rows if board else [])}
+        rows = sorted(grid.rows, key=lambda row: places.get(row.label, len(places)))
+        scale = 100.0 if grid.measure.unit == "%" else 1.0
+        ends = [scale * grid.measure.chance, scale * grid.measure.reference]
+        ends += [score for row in rows for rate in grid.rates for score in _scores(row, rate, scale)]
+        return cls(grid, rows, looks, scale, min(ends), max(ends))
+
+    @property
+    def score(self) -> str:
+        """What the scores are, with their unit."""
+        return visible(f"{split_of(self.grid)} {self.grid.measure.name}, {self.grid.measure.unit}")
+
+    @property
+    def title(self) -> str:
+        """What the picture is of, and how it is to be read."""
+        condition = f", {assignments(self.grid.condition)}" if self.grid.condition else ""
+        of = _wrapped(visible(f"{self.grid.task}{condition}"), 88)
+        return f"{of}\nmean of {self.grid.grid_seeds} seeds, one dot per seed; ×n: n seeds failed; dotted: chance"
+
+    def look(self, row: Row) -> Look:
+        """Return how a norm looks."""
+        return self.looks[row.cell.norm_id]
+
+    def means(self, row: Row) -> list[float]:
+        """Return a norm's mean score at each rate, NaN where it has none."""
+        scores = [_scores(row, rate, self.scale) for rate in self.grid.rates]
+        return [statistics.fmean(one) if one else math.nan for one in scores]
+
+    def curve(self, row: Row, panel: Axes, shift: float, size: float) -> Line2D:
+        """Draw one dot per seed, and the means with markers of a size; return the line of the means."""
+        look, rates = self.look(row), self.grid.rates
+        dots = [(rate * shift, score) for rate in rates for score in _scores(row, rate, self.scale)]
+        faint: dict[str, Any] = {"linestyle": "", "alpha": 0.3, "markersize": size - 0.5, "markeredgewidth": 0}
+        panel.plot(*zip(*dots, strict=True), color=look.colour, marker=look.marker, **faint)
+        at = [rate * shift for rate in rates]
+        [line] = panel.plot(at, self.means(row), linewidth=1.4, markersize=size, **look.style)
+        return line
+
+    def failures(self, row: Row, panel: Axes, height: float, shift: float, size: float) -> bool:
+        """Write at each rate at which seeds failed how many; return whether there are any."""
+        failed = {rate: sum(not result.trained for result in row.at(rate).values()) for rate in self.grid.rates}
+        style: dict[str, Any] = {"color": self.look(row).colour, "fontsize": size, "ha": "center", "va": "center"}
+        for rate, count in failed.items():
+            if count:
+                panel.text(rate * shift, height, f"×{count}", **style)
+        return any(failed.values())
+
+    def below(self, share: float) -> float:
+        """Return a height that lies below the scores, by a share of what these span."""
+        return self.lowest - share * (self.highest - self.lowest)
+
+    def axes(self, panel: Axes, bottom: float, room: int) -> None:
+        """Lay out a panel down to a height below the scores, with `room` characters along its rates."""
+        panel.set_xscale("log")
+        panel.set_xticks(self.grid.rates, list(_labels(self.grid.rates, room)))
+        panel.minorticks_off()
+        highest = self.highest + 0.03 * (self.highest - self.lowest)
+        panel.set_ylim(bottom, highest)
+        panel.locator_params(axis="y", nbins=8)
+        panel.set_yticks([tick for tick in panel.get_yticks() if self.below(0.05) <= tick <= highest])
+        panel.axhline(self.scale * self.grid.measure.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+
+
+def _together(chart: _Chart, part: SubFigure) -> None:
+    """Draw all norms of a grid in one panel."""
+    panel = part.subplots()
     lines = []
-    for i, row in enumerate(grid.rows):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+    for i, row in enumerate(chart.rows):
         # Side by side, not one over another: lines that coincide are seen.
-        shift = 1.035 ** (i - (len(grid.rows) - 1) / 2)
-        lines.append(_curve(grid, row, panel, scale, shift, style))
-        _failures(grid, row, panel, lowest - height * (0.09 + 0.045 * i), shift, style["color"])
-    panel.set_xscale("log")
-    panel.set_xticks(grid.rates, [f"{rate:g}" for rate in grid.rates])
-    panel.minorticks_off()
-    panel.set_ylim(lowest - height * (0.1 + 0.045 * len(grid.rows)), highest + 0.03 * height)
-    panel.set_yticks([tick for tick in panel.get_yticks() if lowest - 0.05 * height <= tick <= highest + 0.03 * height])
-    panel.axhline(scale * grid.measure.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "color": "0.35", "fontsize": 8, "va": "center"}
-    panel.annotate(" chance", (1, scale * grid.measure.chance), **beside)
-    panel.annotate(" ×n: n seeds failed", (1, lowest - height * 0.09), **beside)
+        shift = 1.035 ** (i - (len(chart.rows) - 1) / 2)
+        lines.append(chart.curve(row, panel, shift, 4.5))
+        height = chart.below(0.09 + 0.045 * i)
+        if chart.failures(row, panel, height, shift, 7):
+            beside: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "clip_on": False, "markersize": 4}
+            panel.plot(1.02, height, **{**chart.look(row).style, "linestyle": ""}, **beside)
+    chart.axes(panel, chart.below(0.1 + 0.045 * len(chart.rows)), 48)
+    panel.tick_params(labelsize=9)
     panel.set_xlabel("learning rate")
-    panel.set_ylabel(visible(f"{split_of(grid)} {grid.measure.name}, {unit}"))
-    named = visible(grid.task + (f", {assignments(grid.condition)}" if grid.condition else ""))
-    panel.set_title(f"{named}: mean of {grid.grid_seeds} seeds, one dot per seed", fontsize=10, loc="left")
+    panel.set_ylabel(chart.score)
+    panel.set_title(chart.title, fontsize=10, loc="left")
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
-    labels = [visible(row.label) for row in grid.rows]
-    panel.legend(lines, labels, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.6))
+    labels = [_wrapped(visible(row.label), 34) for row in chart.rows]
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
+    panel.legend(lines, labels, frameon=False, fontsize=8, handlelength=3.2, **where)
+
+
+def _apart(chart: _Chart, part: SubFigure) -> None:
+    """Draw one panel per norm, with the curves of all in grey behind."""
+    panels = list(part.subplots(_lines(chart.grid), ACROSS, sharex=True, sharey=True, squeeze=False).flat)
+    rates = [*chart.grid.rates, math.nan] * len(chart.rows)
+    means = [mean for row in chart.rows for mean in [*chart.means(row), math.nan]]
+    for row, panel in zip(chart.rows, panels, strict=False):
+        panel.plot(rates, means, color="0.85", linewidth=0.6, zorder=1)
+        chart.curve(row, panel, 1, 3.5)
+        chart.failures(row, panel, chart.below(0.11), 1, 6)
+        chart.axes(panel, chart.below(0.18), 22)
+        panel.tick_params(labelsize=7)
+        panel.set_title(_wrapped(visible(row.label), 26), fontsize=7.5, loc="left")
+    for panel in panels[len(chart.rows) :]:
+        panel.remove()
+    for panel in panels[: len(chart.rows)][-ACROSS:]:
+        panel.tick_params(labelbottom=True)
+    part.suptitle(f"{chart.title}; grey: the other norms", x=0.01, ha="left", fontsize=10)
+    part.supxlabel("learning rate", fontsize=9)
+    part.supylabel(chart.score, fontsize=9)
 
 
 def _scores(row: Row, rate: float, scale: float) -> list[float]:
     return [scale * score for result in row.at(rate).values() if (score := result.selection) is not None]
 
 
-def _curve(grid: Grid, row: Row, panel: Axes, scale: float, shift: float, style: dict[str, Any]) -> Line2D:
-    """Draw one dot per seed, and the means; return the line of the means."""
-    means = []
-    for rate in grid.rates:
-        scores = _scores(row, rate, scale)
-        means.append(statistics.fmean(scores) if scores else float("nan"))
-        faint: dict[str, Any] = {"linestyle": "", "alpha": 0.3, "markersize": 4, "markeredgewidth": 0}
-        panel.plot([rate * shift] * len(scores), scores, **faint, **style)
-    [line] = panel.plot([rate * shift for rate in grid.rates], means, linewidth=1.4, markersize=4.5, **style)
-    return line
+def _labels(rates: list[float], room: int) -> Iterator[str]:
+    """Yield a label per rate, an empty one where it would run into the last; `room` characters fit along the axis."""
+    end = -math.inf
+    for rate in rates:
+        label = f"{rate:g}"
+        begin = room * math.log(rate / rates[0]) / math.log(rates[-1] / rates[0]) - len(label) / 2
+        yield label if (fits := begin >= end + 0.5) else ""
+        end = begin + len(label) if fits else end
 
 
-def _failures(grid: Grid, row: Row, panel: Axes, height: float, shift: float, colour: str) -> None:
-    """Mark below the curves each rate at which seeds failed, with how many."""
-    for rate in grid.rates:
-        failed = sum(not result.trained for result in row.at(rate).values())
-        if failed:
-            panel.text(rate * shift, height, f"×{failed}", color=colour, fontsize=7, ha="center", va="center")
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))

@@ -8,6 +8,7 @@ import re
 import sys
 import unicodedata
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -204,12 +205,13 @@ def test_errors_are_shown_on_one_line(call, name):
 
 
 def test_a_picture_shows_names_as_they_are(call, stored):
-    """A picture's legend has each norm, and the picture is well-formed."""
+    """A picture names each norm, on two lines where it is long, and is well-formed."""
     call("plot", stored[0], "-o", "it.svg")
 
     ElementTree.parse("it.svg")
-    comments = re.findall("<!-- (.*?) -->", Path("it.svg").read_text(encoding="utf-8"))
-    assert {shown.replace("--", "- -") for shown in SHOWN} <= set(map(unescape, comments))
+    lines = list(map(unescape, re.findall("<!-- (.*?) -->", Path("it.svg").read_text(encoding="utf-8"))))
+    texts = ["".join(text.split()) for text in (*lines, *map("".join, pairwise(lines)))]
+    assert {"".join(shown.replace("--", "- -").split()) for shown in SHOWN} <= set(texts)
 
 
 def test_a_path_that_is_no_text_is_shown(call, folder, monkeypatch, tmp_path):

@@ -18,7 +18,10 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
     file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png|svg", help="The picture to write.")],
 ) -> None:
-    """Draw accuracy against the rate: one line per norm, one faint dot per seed, failures marked at the bottom."""
+    """Draw accuracy against the rate: one line per norm, one faint dot per seed, failures marked at the bottom.
+
+    Of more than 10 norms each has a panel of its own.
+    """
     if file.suffix not in SUFFIXES:
         raise UsageError(f"-o {file}: a picture ends in {' or '.join(SUFFIXES)}")
     saving.check([file], [folder])

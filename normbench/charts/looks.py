@@ -1,0 +1,104 @@
+"""How each norm looks in every picture: its colour, line and marker.
+
+A look belongs to the norm: it does not change with what else a picture shows, nor with the order. No two of the norms
+below share colour and line, nor line and marker, so that a picture in grey tells them apart as well.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from normbench.trials import OfNorm
+
+# Those of Okabe & Ito (2008), which colour-blind readers tell apart; their yellow, too pale for a line, is brown here.
+BLACK, BLUE, VERMILION, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
+PURPLE, ORANGE, SKY, BROWN = "#CC79A7", "#E69F00", "#56B4E9", "#661100"
+COLOURS = (BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN)
+SOLID, DASHED, DOTTED, DASHDOT = LINES = ("solid", "dashed", "dotted", "dashdot")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: Markers of norms that are not in LOOKS.
+OTHER_MARKERS = ("<", ">", "p", "d")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A colour, and a line and a marker as matplotlib names them; the marker of a form with parameters is hollow."""
+
+    colour: str
+    line: str
+    marker: str
+    hollow: bool = False
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """What matplotlib draws a line with."""
+        face = "white" if self.hollow else self.colour
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker, "markerfacecolor": face}
+
+
+LOOKS = {
+    # The norms that suites have most often: a colour each.
+    "none": Look(BLACK, SOLID, "o"),
+    "batchnorm": Look(BLUE, SOLID, "s"),
+    "batchnorm-no-affine": Look(VERMILION, SOLID, "^"),
+    "batchnorm-after": Look(GREEN, SOLID, "D"),
+    "online-norm": Look(PURPLE, SOLID, "v"),
+    "batch-renorm": Look(ORANGE, SOLID, "P"),
+    "layer-norm": Look(SKY, SOLID, "X"),
+    "group-norm": Look(BROWN, SOLID, "*"),
+    # The suite `tokens` has eight norms, and eight colours.
+    "rms-norm": Look(VERMILION, DASHED, "o"),
+    "zero-centred-rms-norm": Look(GREEN, DASHED, "s"),
+    "dyt": Look(PURPLE, DASHED, "^"),
+    "derf": Look(ORANGE, DASHED, "D"),
+    "layer-norm-scaling": Look(BROWN, DASHED, "v"),
+    "layer-scaling": Look(BLACK, DASHED, "P"),
+    "instance-norm": Look(SKY, DASHED, "*"),
+    "ghost-batchnorm": Look(BLUE, DASHED, "X"),
+    "sync-batchnorm": Look(BLUE, DOTTED, "o"),
+    "noise": Look(BLACK, DOTTED, "s"),
+    "evonorm-b0": Look(ORANGE, DOTTED, "^"),
+    "evonorm-s0": Look(GREEN, DOTTED, "v"),
+    "noisy-batchnorm": Look(VERMILION, DOTTED, "D"),
+    "switchable-norm": Look(SKY, DOTTED, "P"),
+    "frn-tlu": Look(BROWN, DOTTED, "X"),
+    "streaming-norm": Look(PURPLE, DOTTED, "*"),
+    "batchnorm-frozen": Look(BLUE, DASHDOT, "^"),
+    "lp-batchnorm": Look(VERMILION, DASHDOT, "s"),
+    "grn": Look(SKY, DASHDOT, "o"),
+    "weight-norm": Look(GREEN, DASHDOT, "P"),
+    "weight-standardization": Look(PURPLE, DASHDOT, "X"),
+    "scaled-weight-standardization": Look(BROWN, DASHDOT, "D"),
+}
+
+
+def looks(norms: Iterable[OfNorm]) -> dict[str, Look]:
+    """Return the looks of the norms of one picture, by `norm_id`.
+
+    Only where two that are not in LOOKS would look the same, the second takes the next look that is free.
+    """
+    found: dict[str, Look] = {}
+    for norm_id, one in sorted({one.norm_id: one for one in norms}.items()):
+        choices = _choices(one.norm, norm_id if one.params else "")
+        found[norm_id] = next((look for look in choices if look not in found.values()), choices[0])
+    return found
+
+
+def _choices(norm: str, form: str) -> list[Look]:
+    """Return the looks that a norm may have, the first its own; `form` identifies its parameters.
+
+    A form with parameters has its norm's colour, with another line. A hash of the name chooses what is first.
+    """
+    if form:
+        own = _choices(norm, "")[0]
+        every = [Look(own.colour, line, mark, hollow=True) for line in LINES if line != own.line for mark in MARKERS]
+    elif norm in LOOKS:
+        return [LOOKS[norm]]
+    else:
+        every = [Look(*parts) for parts in product(COLOURS, LINES, OTHER_MARKERS)]
+    first = zlib.crc32((form or norm).encode()) % len(every)
+    return every[first:] + every[:first]
