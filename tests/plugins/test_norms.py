@@ -36,6 +36,8 @@ STATUSES = {
     "online-norm": {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT},
     # Forms of batch norm.
     # Noise, streaming, switchable.
+    "noise": WITHOUT_A_CLOCK,
+    "noisy-batchnorm": BATCH_NORM,
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
     "instance-norm": {**WITHOUT_A_CLOCK, "memory format": "advice"},
@@ -56,6 +58,9 @@ FORMS = [
     "batchnorm(gamma_init=0,gamma_std=0.1)",
     'batchnorm(evaluation="batch")',
     "batchnorm(detach=true)",
+    'noise(per="layer")',
+    'noise(form="additive")',
+    'noisy-batchnorm(form="additive")',
     "group-norm(groups=3)",
     'layer-norm(over="channels")',
     'layer-norm(affine="element")',
@@ -115,6 +120,9 @@ def test_its_numbers_at_every_layout(norm):
         "zero-centred-rms-norm(eps=0.1)",
         "grn(eps=0.1)",
         "layer-scaling(eps=0.1)",
+        "noise(shift=0.2,scale=2,spread=0.3)",
+        'noise(form="additive",mean=2,std=3)',
+        "noisy-batchnorm(eps=0.1,shift=0.2,scale=2,spread=0.3)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
     ],
