@@ -38,6 +38,7 @@ STATUSES = {
     # Noise, streaming, switchable.
     "noise": WITHOUT_A_CLOCK,
     "noisy-batchnorm": BATCH_NORM,
+    "switchable-norm": BATCH_NORM,
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
     "instance-norm": {**WITHOUT_A_CLOCK, "memory format": "advice"},
@@ -123,6 +124,7 @@ def test_its_numbers_at_every_layout(norm):
         "noise(shift=0.2,scale=2,spread=0.3)",
         'noise(form="additive",mean=2,std=3)',
         "noisy-batchnorm(eps=0.1,shift=0.2,scale=2,spread=0.3)",
+        "switchable-norm(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
     ],
