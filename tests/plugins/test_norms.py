@@ -38,7 +38,7 @@ STATUSES = {
     # Noise, streaming, switchable.
     "noise": WITHOUT_A_CLOCK,
     "noisy-batchnorm": BATCH_NORM,
-    "switchable-norm": BATCH_NORM,
+    "switchable-norm": {**BATCH_NORM, "causal": "not-applicable"},
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
     "instance-norm": {**WITHOUT_A_CLOCK, "memory format": "advice"},

@@ -51,7 +51,8 @@ class SwitchableNorm(Float32State):
         mean, var = self._mixed(*moments(values, self.space))
         gamma, beta = (per_channel(one, self.layout).to(values.dtype) for one in (self.weight, self.bias))
         gain = gamma * torch.rsqrt(var + self.eps)
-        return torch.addcmul(beta - mean * gain, values, gain).to(x.dtype)
+        # Not addcmul, whose backward takes a pass more.
+        return (values * gain).add_(beta - mean * gain).to(x.dtype)
 
     def _mixed(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed mean and variance from those of the instances, all of which broadcast against the input."""
