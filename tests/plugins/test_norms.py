@@ -38,6 +38,9 @@ STATUSES = {
     "online-norm": {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT},
     # Forms of batch norm.
     # Noise, streaming, switchable.
+    "noise": WITHOUT_A_CLOCK,
+    "noisy-batchnorm": BATCH_NORM,
+    "switchable-norm": {**BATCH_NORM, "causal": "not-applicable"},
     "streaming-norm": {**OF_NORMS, **AVERAGES, **OWN_GRADIENT},
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
@@ -66,6 +69,9 @@ FORMS = [
     "batchnorm(gamma_init=0,gamma_std=0.1)",
     'batchnorm(evaluation="batch")',
     "batchnorm(detach=true)",
+    'noise(per="layer")',
+    'noise(form="additive")',
+    'noisy-batchnorm(form="additive")',
     "group-norm(groups=3)",
     'layer-norm(over="channels")',
     'layer-norm(affine="element")',
@@ -134,6 +140,10 @@ def test_its_numbers_at_every_layout(norm):
         "frn-tlu(eps=0.1)",
         "evonorm-b0(eps=0.1,momentum=0.3)",
         "evonorm-s0(eps=0.1)",
+        "noise(shift=0.2,scale=2,spread=0.3)",
+        'noise(form="additive",mean=2,std=3)',
+        "noisy-batchnorm(eps=0.1,shift=0.2,scale=2,spread=0.3)",
+        "switchable-norm(eps=0.1)",
         "batch-renorm(eps=0.1,momentum=0.3,r_max=1.1,d_max=0.1)",
         "streaming-norm(eps=0.1,alpha=0.8,p=1)",
         'online-norm(eps=0.1,alpha_forward=0.5,compensation="clamp",clamp=0.5)',
