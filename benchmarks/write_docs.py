@@ -36,16 +36,7 @@ def main(sources: list[Path], page: Path) -> None:
         "",
         "| benchmark | median | min–max | rounds | |",
         "| --- | --- | --- | --- | --- |",
-    ]
-    for entry in entries.values():
-        if entry in layers:
-            continue
-        stats = entry["stats"]
-        extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
-        between = f"{_time(stats['min'])}–{_time(stats['max'])}"
-        name = entry["name"].removeprefix("test_").replace("_", " ")
-        lines.append(f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |")
-    lines += [
+        *(_row(entry) for entry in entries.values() if entry not in layers),
         "",
         "Checks of a norm are those of `normbench check`, in one process and on one thread, at every layout that it",
         "claims: all of them, and the fast half. How often they fail a sound layer stands in [check.md](check.md).",
@@ -74,6 +65,14 @@ def main(sources: list[Path], page: Path) -> None:
     if slow:
         names = ", ".join(sorted(slow))
         sys.exit(f"{page}: more than {SLOW} times batch norm's time, and no reason in BOUND_BY: {names}")
+
+
+def _row(entry: dict[str, Any]) -> str:
+    stats = entry["stats"]
+    extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
+    between = f"{_time(stats['min'])}–{_time(stats['max'])}"
+    name = entry["name"].removeprefix("test_").replace("_", " ")
+    return f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |"
 
 
 def _layers(entries: list[dict[str, Any]]) -> Iterator[str]:
