@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sections import hardware
+
+#: A norm that trains in more than so many times batch norm's time has its reason in `BOUND_BY`.
+SLOW = 3
+#: What bounds a norm's speed, in the words of its row.
+BOUND_BY: dict[str, str] = {}
+PHASES = ("training", "evaluation")
 
 
 def main(sources: list[Path], page: Path) -> None:
@@ -18,6 +25,7 @@ def main(sources: list[Path], page: Path) -> None:
     entries: dict[str, dict[str, Any]] = {}
     for source in sources:
         entries |= {entry["name"]: entry for entry in json.loads(source.read_text(encoding="utf-8"))["benchmarks"]}
+    layers = [entry for entry in entries.values() if entry["group"] == "layers"]
     lines = [
         "# Benchmarks",
         "",
@@ -28,14 +36,7 @@ def main(sources: list[Path], page: Path) -> None:
         "",
         "| benchmark | median | min–max | rounds | |",
         "| --- | --- | --- | --- | --- |",
-    ]
-    for entry in entries.values():
-        stats = entry["stats"]
-        extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
-        between = f"{_time(stats['min'])}–{_time(stats['max'])}"
-        name = entry["name"].removeprefix("test_").replace("_", " ")
-        lines.append(f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |")
-    lines += [
+        *(_row(entry) for entry in entries.values() if entry not in layers),
         "",
         "Checks of a norm are those of `normbench check`, in one process and on one thread, at every layout that it",
         "claims: all of them, and the fast half. How often they fail a sound layer stands in [check.md](check.md).",
@@ -50,14 +51,56 @@ def main(sources: list[Path], page: Path) -> None:
         "worker, taken back and stored, synced. A run that goes on begins with the imports of the server that workers",
         "are forked from.",
         "",
-        "A step of a layer, in brackets its name, whether torch compiled it, and the shape, is forward and backward",
-        "with gamma and beta in float32. Each round times torch's batch norm, not compiled, and then the layer: the",
-        "ratio is of their times, below 1 where the layer is faster.",
+        "A compiled step of a layer, in brackets the norm and the shape, is forward and backward with gamma and beta",
+        "in float32. Each round times torch's batch norm, not compiled, and then the layer: the ratio is of their",
+        "times, below 1 where the layer is faster.",
         "",
     ]
     devices = {entry["extra_info"].get("device") for entry in entries.values()} - {None}
     lines += [f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."]
+    lines += _layers(layers)
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    slow = {entry["extra_info"]["norm"] for entry in layers if entry["extra_info"]["training"] > SLOW}
+    slow -= set(BOUND_BY)
+    if slow:
+        names = ", ".join(sorted(slow))
+        sys.exit(f"{page}: more than {SLOW} times batch norm's time, and no reason in BOUND_BY: {names}")
+
+
+def _row(entry: dict[str, Any]) -> str:
+    stats = entry["stats"]
+    extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
+    between = f"{_time(stats['min'])}–{_time(stats['max'])}"
+    name = entry["name"].removeprefix("test_").replace("_", " ")
+    return f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |"
+
+
+def _layers(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of the norms: each one's ratios to batch norm at each shape, and what bounds them."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in entries:
+        own = entry["extra_info"]
+        found.setdefault(own["norm"], {})[own["shape"]] = own
+    shapes = list(dict.fromkeys(shape for own in found.values() for shape in own))
+    rounds = ", ".join(sorted({str(entry["stats"]["rounds"]) for entry in entries}))
+    yield from [
+        "",
+        "## Norms",
+        "",
+        "The time of a layer as a ratio to that of torch's batch norm, neither compiled, on one thread in float32: in",
+        "training forward and backward, in evaluation forward. A round times both, one after the other; the ratio is",
+        f"the median over the rounds, {rounds} for each norm and shape. *fused*: with the ReLU that the layer",
+        "includes, against batch norm and a ReLU. *weight*: with the 3 x 3 convolution or the linear that the norm",
+        "wraps, against such a one and batch norm. –: the norm has no form for the layout.",
+        "",
+        f"| norm | {' | '.join(f'{shape}: training | evaluation' for shape in shapes)} | what bounds it |",
+        f"| --- |{' --- |' * (2 * len(shapes) + 1)}",
+    ]
+    for norm, own in found.items():
+        placement = next(iter(own.values()))["placement"]
+        cells = [f"{own[shape][phase]:.2f}" if shape in own else "–" for shape in shapes for phase in PHASES]
+        mark = f" *{placement}*" if placement in ("fused", "weight") else ""
+        yield f"| `{norm}`{mark} | {' | '.join(cells)} | {BOUND_BY.get(norm, '')} |"
 
 
 def _time(seconds: float) -> str:
