@@ -276,20 +276,17 @@ def _forward(
     y = difference.to(values.dtype) * scale
     gamma, beta = _affine(weight, bias, like=y)
     p = torch.addcmul(beta, y, gamma)
-    gain = torch.ones_like(y)
-    if size == 1:
-        samples = Samples(scale, y, p, gain)
-    else:
-        samples = Samples(scale, y, p, gain, centre, variance * scale.square())
+    spread = () if size == 1 else (centre, variance * scale.square())
     if constants.compensation == "layer-scaling":
-        square = p.square() if samples.var is None else torch.addcmul(p.square(), samples.var, gamma.square())
-        gain = torch.rsqrt(_over_features(square, lanes) + SCALING_EPS)
-        p = p * gain
-        samples = samples._replace(gain=gain)
-    z = p.unsqueeze(space) if size == 1 else _line_(z, gamma * scale * gain, p, space)
+        square = torch.addcmul(p.square(), spread[1], gamma.square()) if spread else p.square()
+        gain = _over_features(square, lanes).add_(SCALING_EPS).rsqrt_()
+        scaled = p * gain
+    else:
+        gain, scaled = torch.ones_like(p), p
+    z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled.unsqueeze(space)
     if constants.compensation == "clamp":
         z = hardtanh(z, -constants.clamp, constants.clamp)
-    return z.to(x.dtype), mean, var, samples
+    return z.to(x.dtype), mean, var, Samples(scale, y, p, gain, *spread)
 
 
 def _backward(
@@ -327,7 +324,7 @@ def _backward(
         # The gradient of p is gain * g - pull * p.
         product = g_mean * p if along_y is None else torch.addcmul(g_mean * p, along_y, gamma)
         pull = _over_features(product, lanes) * gain**3
-        mean = torch.addcmul(g_mean * gain, p, pull, value=-1)
+        mean = (g_mean * gain).addcmul_(p, pull, value=-1)
         if along_y is not None and var is not None:
             along_y = along_y * gain - pull * gamma * var
     gy = mean * y if along_y is None else torch.addcmul(along_y, mean, y)
@@ -368,11 +365,11 @@ def _control(
     """
     keep = constants.alpha_backward
     rate = 1 - keep
-    factors = 1 - yy.double() * rate
+    factors = yy.to(torch.float64, copy=True).mul_(-rate).add_(1)
     errors, last = linear_recurrence(factors, v.double().flatten() * rate, (gy * (gamma * rate)).double())
     v.copy_((last / rate).view_as(v))
     along = errors.to(y.dtype)
-    a = torch.addcmul(g, along, y, value=-1).mul_(scale)
+    a = g.addcmul(along, y, value=-1).mul_(scale)
     constant, last = moving_averages(keep, u.double().flatten() * rate, a)
     u.copy_((last / rate).view_as(u))
     return along, a.sub_(constant.to(a.dtype))

@@ -50,10 +50,10 @@ def linear_recurrence(factors: Tensor, initial: Tensor, terms: Tensor) -> tuple[
     """
     # 2^-60 is lost in the rounding of any factor but 0. Below -2^63, where s has long lost its meaning, a product that
     # overflows would make nan of a sum that is 0.
-    factors = factors.add(2**-60).clamp_(min=-(2**63))
+    factors = (factors + 2**-60).clamp_(min=-(2**63))
     steps = [initial[None]]
     for begin in range(0, len(terms), FACTORS):
         products = factors[begin : begin + FACTORS].cumprod(0)
-        sums = (terms[begin : begin + FACTORS] / products).cumsum(0)
+        sums = (terms[begin : begin + FACTORS] / products).cumsum_(0)
         steps.append(sums.add_(steps[-1][-1]).mul_(products))
     return torch.cat(steps)[:-1], steps[-1][-1]
