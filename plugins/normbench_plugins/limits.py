@@ -9,6 +9,8 @@ from msgspec import Meta
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]
 #: The weight of a new batch in a running average.
 Momentum: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
+#: The weight of the old value in a running average.
+Decay: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
 #: A part of something, all of it or nothing of it.
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 AtLeastOne: TypeAlias = Annotated[float, Meta(ge=1)]

@@ -243,6 +243,7 @@ def test_a_module_in_half_precision_keeps_its_state_in_float32(name, cast):
         ("batchnorm", {"momentum": 1.5}, "momentum is 1.5; it takes a number above 0 and up to 1"),
         ("batch-renorm", {"r_max": 0.5}, "r_max is 0.5; it takes a number from 1"),
         ("batch-renorm", {"warmup": 1.5}, "warmup is 1.5; it takes a number from 0 and up to 1"),
+        ("online-norm", {"alpha_forward": 1.0}, "alpha_forward is 1.0; it takes a number from 0 and below 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused(norm, params, refused):

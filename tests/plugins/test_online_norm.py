@@ -313,22 +313,6 @@ def test_the_gradient_of_the_clamp(training, share, expected):
     assert [expected] * 4 == found.tolist()
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"alpha_forward": 1.0}, "alpha_forward is 1.0; it is at least 0 and below 1"),
-        ({"alpha_backward": -0.1}, "alpha_backward is -0.1; it is at least 0 and below 1"),
-        ({"eps": 0.0}, "eps is 0.0; it is above 0"),
-        ({"clamp": -5.0}, "clamp is -5.0; it is above 0"),
-        ({"compensation": "ac"}, "compensation is 'ac'; it is one of layer-scaling, clamp, none"),
-    ],
-)
-def test_parameters_out_of_their_range_are_refused(params, message):
-    """The error names the parameter, its value and what is allowed."""
-    with pytest.raises(ValueError, match="^" + message + "$"):
-        OnlineNorm(4, **params)
-
-
 def lanes(layout, compensation, count=3):
     """Return layers for lanes, and three batches of (inputs, gradients), each with the lanes first."""
     layers = [build(layout=layout, compensation=compensation) for _ in range(count)]

@@ -6,8 +6,8 @@ would give g / sqrt(var + eps). Here two errors a channel, accumulated in the ba
 run the gradient has, like batch norm's, no part along y (v, equations 11a-b) and no mean (u, equations 12a-b). Where a
 sample has several values a channel, their mean and variance take part in all this; nothing is averaged over samples.
 
-All that is sequential concerns numbers of the shape (N, C), one a sample and channel. They are computed in float64:
-that costs little, and neither autocast nor TF32 can touch it.
+All that is sequential concerns numbers of the shape (N, C), one a sample and channel, and is computed in float64, so
+that neither autocast nor TF32 can touch it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import hardtanh, hardtanh_
+from torch.nn.functional import batch_norm, hardtanh
 
 import normbench
-from normbench_plugins.layers.layer_scaling import layer_scaled
-from normbench_plugins.layers.recurrences import decayed_sums, linear_recurrence
-from normbench_plugins.layers.rows import at_least_float32, check_shape, from_rows, per_channel, to_rows
+from normbench_plugins.layers.affine import add_affine
+from normbench_plugins.layers.recurrences import linear_recurrence, moving_averages
+from normbench_plugins.layers.rows import at_least_float32, check_shape, from_rows, to_rows
 from normbench_plugins.layers.state import Float32State
-
-COMPENSATIONS = ("layer-scaling", "clamp", "none")
 
 #: What layer scaling adds to the mean square, in the paper's code.
 SCALING_EPS = 1e-5
@@ -59,9 +57,11 @@ class OnlineNorm(Float32State):
     Input gradients stay bounded as long as the mean of y^2 over a sample is below 2 / (1 - alpha_backward), apart from
     outliers.
 
-    Raises ValueError for a parameter out of its range, and for an input of another shape than the layout's.
+    Raises ValueError for an input of another shape than the layout's.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
     u: Tensor
@@ -81,9 +81,8 @@ class OnlineNorm(Float32State):
     ) -> None:
         super().__init__()
         self.channels, self.layout = channels, layout
-        self.constants = _checked(Constants(alpha_forward, alpha_backward, eps, compensation, clamp))
-        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.constants = Constants(alpha_forward, alpha_backward, eps, compensation, clamp)
+        add_affine(self, channels, affine)
         # In the paper: mu, sigma^2, epsilon^(1) and epsilon^(y).
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
@@ -98,21 +97,24 @@ class OnlineNorm(Float32State):
     def _train(self, x: Tensor) -> Tensor:
         rows, space = to_rows(x, self.layout)
         state = (self.running_mean, self.running_var, self.u, self.v)
-        z, mean, var, *_ = OnlineNormalization.apply(rows, self.weight, self.bias, *state, self.constants, space, 1)
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(var)
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            z, mean, var, *_ = OnlineNormalization.apply(rows, self.weight, self.bias, *state, self.constants, space, 1)
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
+        else:
+            z = _Eager.apply(rows, self.weight, self.bias, state, self.constants, space)
         return from_rows(z, space, self.layout, x.shape)
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        constants = self.constants
-        slope = torch.rsqrt(self.running_var + constants.eps)
-        if self.weight is not None:
-            slope = slope * self.weight
-        p = (at_least_float32(x) - per_channel(self.running_mean, self.layout)) * per_channel(slope, self.layout)
-        if self.bias is not None:
-            p = p + per_channel(self.bias, self.layout)
+        constants, values = self.constants, at_least_float32(x)
+        # Batch norm's channels come before the space.
+        tokens = values.flatten(0, 1) if self.layout == "NLC" else values
+        mean, var = self.running_mean.to(values.dtype), self.running_var.to(values.dtype)
+        gamma, beta = (None if one is None else one.to(values.dtype) for one in (self.weight, self.bias))
+        p = batch_norm(tokens, mean, var, gamma, beta, eps=constants.eps).view_as(values)
         if constants.compensation == "layer-scaling":
-            p = layer_scaled(p, SCALING_EPS)
+            norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.dim())), keepdim=True)
+            p = p * torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
         elif constants.compensation == "clamp":
             p = hardtanh(p, -constants.clamp, constants.clamp)
         return p.to(x.dtype)
@@ -124,19 +126,23 @@ class OnlineNorm(Float32State):
 
 
 class Samples(NamedTuple):
-    """The samples of a batch in each channel, (N, C) each: y = scale * (x - centre) + mean, and y's variance is var.
+    """What the backward needs of the samples of a batch, (N, C) each: y = scale * (x - centre) + mean.
 
-    `centre` is the mean of x over a sample's space, in the dtype of the values; `mean` and `var` are y's over it.
+    `mean` is that of y over a sample's space, and p = gamma * mean + beta. `gain` is what layer scaling multiplies a
+    sample by: 1 / sqrt(mean(p^2) + eps), for each channel where there are lanes, or else (N, 1); 1 without it. Where a
+    sample has one value a channel, `centre`, the mean of x over the space, and `var`, the variance of y, are left out.
     """
 
-    centre: Tensor
     scale: Tensor
     mean: Tensor
-    var: Tensor
+    p: Tensor
+    gain: Tensor
+    centre: Tensor | None = None
+    var: Tensor | None = None
 
 
 class OnlineNormalization(torch.autograd.Function):
-    """What `OnlineNorm` does in training, from the state before a batch to the state after it.
+    """What `OnlineNorm` does in training, from the state before a batch to the state after it, as vmap can take it.
 
     It takes x as (N, C, S) or (N, S, C), gamma and beta or None, the four tensors of state, each (C,), the constants,
     the axis of S, and how many lanes, layers of the same constants, lie side by side in the channels. The forward
@@ -156,64 +162,24 @@ class OnlineNormalization(torch.autograd.Function):
         space: int,
         lanes: int,
     ) -> tuple[Tensor, ...]:
-        """Return z, the mean and variance after the batch, and the samples' statistics."""
-        values = at_least_float32(x)
-        centre = values.mean(space)
-        z = values - centre.unsqueeze(space)
-        variance = torch.linalg.vector_norm(z, dim=space).double().square() / x.shape[space]
-        samples, mean, var = _stream(centre, variance, mean.double().flatten(), var.double().flatten(), constants)
-        gamma, beta = _affine(weight, bias, like=mean)
-        gain = _gain(samples, gamma, beta, constants, lanes)
-        _line_(z, gamma * samples.scale * gain, (gamma * samples.mean + beta) * gain, space)
-        if constants.compensation == "clamp":
-            hardtanh_(z, -constants.clamp, constants.clamp)
-        return z.to(x.dtype), mean, var, *samples
+        """Return z, the mean and variance after the batch, and the samples."""
+        z, mean, var, samples = _forward(x, weight, bias, mean.flatten(), var.flatten(), constants, space, lanes)
+        return z, mean, var, *[tensor for tensor in samples if tensor is not None]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the backward needs; u and v on `ctx`, as a saved tensor may not change before its backward."""
-        x, weight, bias, _, _, ctx.u, ctx.v, ctx.constants, ctx.space, ctx.lanes = inputs
-        _, mean, var, *samples = output
-        ctx.save_for_backward(x, weight, bias, *samples)
-        ctx.mark_non_differentiable(mean, var, *samples)
+        x, weight, bias, _, _, ctx.u, ctx.v, *ctx.others = inputs
+        ctx.save_for_backward(x, weight, bias, *output[3:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         """Return the controlled gradient of x, and those of gamma and beta, which the control doesn't touch."""
-        x, weight, bias, *saved = ctx.saved_tensors
-        samples, constants, space, lanes = Samples(*saved), ctx.constants, ctx.space, ctx.lanes
-        gamma, beta = _affine(weight, bias, like=samples.scale)
-        # x - centre is made again in the same buffer: on a CPU, to allocate another takes longer than to compute it.
-        centre = samples.centre.unsqueeze(space)
-        buffer = at_least_float32(x) - centre
-        g = at_least_float32(grad)
-        if constants.compensation == "clamp":
-            p = _line_(buffer, gamma * samples.scale, gamma * samples.mean + beta, space)
-            g = torch.ops.aten.hardtanh_backward(g, p, -constants.clamp, constants.clamp)
-            buffer.copy_(x).sub_(centre)
-        # Means over the space of g, g y and y^2.
-        g_mean = g.mean(space).double()
-        gy_mean = buffer.mul_(g).mean(space).double() * samples.scale + g_mean * samples.mean
-        yy_mean = samples.var + samples.mean.square()
-
-        # The gradient of p = gamma y + beta is gain * g - pull * p; without layer scaling, g.
-        gain = _gain(samples, gamma, beta, constants, lanes)
-        pull = torch.zeros_like(gain)
-        if constants.compensation == "layer-scaling":
-            pull = _over_features(gamma * gy_mean + beta * g_mean, lanes) * gain**3
-        g_mean = gain * g_mean - pull * (gamma * samples.mean + beta)
-        gy_mean = gain * gy_mean - pull * (gamma * yy_mean + beta * samples.mean)
-
-        along, constant = _control(samples, gamma * g_mean, gamma * gy_mean, yy_mean, ctx.u, ctx.v, constants)
-        slope = -(pull * gamma.square() + along) * samples.scale
-        intercept = slope * samples.mean - pull * gamma * beta * samples.scale - constant
-        line = _line_(buffer.copy_(x).sub_(centre), slope * samples.scale, intercept, space)
-        dx = torch.addcmul(line, g, (gamma * gain * samples.scale).unsqueeze(space).to(g.dtype)).to(x.dtype)
-        if weight is None or bias is None:
-            return dx, *[None] * 9
-        size = x.shape[space]
-        return dx, (size * gy_mean.sum(0)).to(weight.dtype), (size * g_mean.sum(0)).to(bias.dtype), *[None] * 7
+        x, weight, bias, *samples = ctx.saved_tensors
+        return *_backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), *[None] * 7
 
     @staticmethod
     def vmap(
@@ -240,96 +206,197 @@ class OnlineNormalization(torch.autograd.Function):
             space,
             lanes * inner,
         )
-        dims = (channels, 0, 0, 1, 1, 1, 1)
+        dims = (channels, 0, 0, *[1] * (len(outputs) - 3))
         return tuple(output.unflatten(dim, (lanes, -1)) for output, dim in zip(outputs, dims, strict=True)), dims
 
 
-def _control(
-    samples: Samples, g_mean: Tensor, gy_mean: Tensor, yy_mean: Tensor, u: Tensor, v: Tensor, constants: Constants
-) -> tuple[Tensor, Tensor]:
-    """Return what a sample's gradient loses: along * y in the gradient of y, and a constant in that of x; move u and v.
+class _Eager(torch.autograd.Function):
+    """The same for one layer. Its calls are cheaper than those of a function that vmap can take, by half a batch norm.
 
-    With g the gradient of y and keep = alpha_backward, the definition is, from one sample to the next,
+    The forward moves the mean and the variance itself.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        state: tuple[Tensor, Tensor, Tensor, Tensor],
+        constants: Constants,
+        space: int,
+    ) -> Tensor:
+        """Return z."""
+        running_mean, running_var, ctx.u, ctx.v = state
+        z, mean, var, samples = _forward(x, weight, bias, running_mean, running_var, constants, space, 1)
+        running_mean.copy_(mean)
+        running_var.copy_(var)
+        ctx.others = constants, space, 1
+        ctx.save_for_backward(x, weight, bias, *samples)
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, gamma and beta."""
+        x, weight, bias, *samples = ctx.saved_tensors
+        return *_backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), None, None, None
+
+
+def _forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    constants: Constants,
+    space: int,
+    lanes: int,
+) -> tuple[Tensor, Tensor, Tensor, Samples]:
+    """Return z, the mean and variance after the batch, and the samples.
+
+    From one sample to the next, with m and w the mean and the variance of x over the space of the sample, the state is
+
+        mean <- keep * mean + (1 - keep) * m      var <- keep * var + (1 - keep) * (w + keep * (m - mean)^2)
+
+    where keep is alpha_forward and the mean in the second is that before the sample.
+    """
+    values = at_least_float32(x)
+    keep, size = constants.alpha_forward, x.shape[space]
+    if size == 1:
+        centre, variance = values.squeeze(space), values.new_zeros(())
+    else:
+        centre = values.mean(space)
+        z = values - centre.unsqueeze(space)
+        variance = torch.linalg.vector_norm(z, dim=space).square() / size
+    means, mean = moving_averages(keep, mean, centre)
+    difference = centre.double() - means
+    variances, var = moving_averages(keep, var, torch.addcmul(variance.double(), difference, difference, value=keep))
+    scale = (variances + constants.eps).to(values.dtype).rsqrt_()
+    y = difference.to(values.dtype) * scale
+    gamma, beta = _affine(weight, bias, like=y)
+    p = torch.addcmul(beta, y, gamma)
+    spread = () if size == 1 else (centre, variance * scale.square())
+    if constants.compensation == "layer-scaling":
+        square = torch.addcmul(p.square(), spread[1], gamma.square()) if spread else p.square()
+        gain = _over_features(square, lanes).add_(SCALING_EPS).rsqrt_()
+        scaled = p * gain
+    else:
+        gain, scaled = torch.ones_like(p), p
+    z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled.unsqueeze(space)
+    if constants.compensation == "clamp":
+        z = hardtanh(z, -constants.clamp, constants.clamp)
+    return z.to(x.dtype), mean, var, Samples(scale, y, p, gain, *spread)
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    samples: Samples,
+    u: Tensor,
+    v: Tensor,
+    constants: Constants,
+    space: int,
+    lanes: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of x, gamma and beta; move u and v."""
+    scale, y, p, gain, centre, var = samples
+    gamma, _ = _affine(weight, bias, like=y)
+    g = at_least_float32(grad)
+    # The mean over the space of the gradient, and how it varies with y there.
+    if var is None or centre is None:
+        if constants.compensation == "clamp":
+            g = torch.ops.aten.hardtanh_backward(g, p.unsqueeze(space), -constants.clamp, constants.clamp)
+        g_mean, along_y = g.squeeze(space), None
+    else:
+        # x - centre is made again in the same buffer: on a CPU, to allocate another takes longer than to compute it.
+        buffer = at_least_float32(x) - centre.unsqueeze(space)
+        if constants.compensation == "clamp":
+            bounded = _line_(buffer, gamma * scale, p, space)
+            g = torch.ops.aten.hardtanh_backward(g, bounded, -constants.clamp, constants.clamp)
+            buffer.copy_(x).sub_(centre.unsqueeze(space))
+        g_mean, along_y = g.mean(space), buffer.mul_(g).mean(space) * scale
+
+    mean, pull = g_mean, None
+    if constants.compensation == "layer-scaling":
+        # The gradient of p is gain * g - pull * p.
+        product = g_mean * p if along_y is None else torch.addcmul(g_mean * p, along_y, gamma)
+        pull = _over_features(product, lanes) * gain**3
+        mean = (g_mean * gain).addcmul_(p, pull, value=-1)
+        if along_y is not None and var is not None:
+            along_y = along_y * gain - pull * gamma * var
+    gy = mean * y if along_y is None else torch.addcmul(along_y, mean, y)
+    yy = y.square() if var is None else torch.addcmul(var, y, y)
+
+    along, dx = _control(scale, y, mean * gamma, gy, yy, gamma, u, v, constants)
+    dweight = None if weight is None else (gy.sum(0) * x.shape[space]).to(weight.dtype)
+    dbias = None if bias is None else (mean.sum(0) * x.shape[space]).to(bias.dtype)
+    if centre is None:
+        return dx.unsqueeze(space).to(x.dtype), dweight, dbias
+    # dx is the mean over the space so far.
+    slope = gamma * gain * scale
+    turn = -scale.square() * (along if pull is None else torch.addcmul(along, pull, gamma.square()))
+    line = _line_(buffer.copy_(x).sub_(centre.unsqueeze(space)), turn, dx - slope * g_mean, space)
+    return line.addcmul_(g, slope.unsqueeze(space)).to(x.dtype), dweight, dbias
+
+
+def _control(
+    scale: Tensor,
+    y: Tensor,
+    g: Tensor,
+    gy: Tensor,
+    yy: Tensor,
+    gamma: Tensor,
+    u: Tensor,
+    v: Tensor,
+    constants: Constants,
+) -> tuple[Tensor, Tensor]:
+    """Return what times y a gradient of y loses, and the mean of the gradient of x; move u and v.
+
+    All that is given is a mean over the space: y, the gradient g of y, gamma * gy that of g y, and that of y^2. With
+    keep = alpha_backward, the definition is, from one sample to the next,
 
         a = g - (1 - keep) v y                v <- v + mean(a y)
         dx = scale * a - (1 - keep) u         u <- u + mean(dx)
 
-    where v and u are those before the sample. Written out, both are linear recurrences of the samples' means.
+    where v and u are those before the sample. Written out, v is a linear recurrence, and (1 - keep) u a moving average.
     """
     keep = constants.alpha_backward
-    errors = linear_recurrence(1 - (1 - keep) * yy_mean, v.double().flatten(), gy_mean)
-    along = (1 - keep) * errors[:-1]
-    v.copy_(errors[-1].view_as(v))
-    errors = decayed_sums(keep, u.double().flatten(), (g_mean - along * samples.mean) * samples.scale)
-    u.copy_(errors[-1].view_as(u))
-    return along, (1 - keep) * errors[:-1]
-
-
-def _stream(
-    centre: Tensor, variance: Tensor, mean: Tensor, var: Tensor, constants: Constants
-) -> tuple[Samples, Tensor, Tensor]:
-    """Return the samples as the state before each normalizes them, and the mean and variance after the last.
-
-    `centre` and `variance` are those of x over the space of a sample. From one sample to the next, the definition is
-
-        mean <- mean + (1 - keep) d      var <- keep * var + (1 - keep) * (variance + keep * d^2)
-
-    with d = centre - mean and keep = alpha_forward.
-    """
-    keep = constants.alpha_forward
-    # From the mean before the batch on, so that a large one takes no digits from the differences.
-    offset = centre.double() - mean
-    drift = decayed_sums(keep, torch.zeros_like(mean), (1 - keep) * offset)
-    difference = offset - drift[:-1]
-    variances = decayed_sums(keep, var, (1 - keep) * (variance + keep * difference.square()))
-    scale = torch.rsqrt(variances[:-1] + constants.eps)
-    samples = Samples(centre, scale, difference * scale, variance * scale.square())
-    return samples, mean + drift[-1], variances[-1]
+    rate = 1 - keep
+    factors = yy.to(torch.float64, copy=True).mul_(-rate).add_(1)
+    errors, last = linear_recurrence(factors, v.double().flatten() * rate, (gy * (gamma * rate)).double())
+    v.copy_((last / rate).view_as(v))
+    along = errors.to(y.dtype)
+    a = g.addcmul(along, y, value=-1).mul_(scale)
+    constant, last = moving_averages(keep, u.double().flatten() * rate, a)
+    u.copy_((last / rate).view_as(u))
+    return along, a.sub_(constant.to(a.dtype))
 
 
 def _affine(weight: Tensor | None, bias: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gamma and beta in float64; 1 and 0 where there are none."""
-    channels = like.shape[-1]
-    if weight is None or bias is None:
-        return like.new_ones(channels), like.new_zeros(channels)
-    return weight.double(), bias.double()
-
-
-def _gain(samples: Samples, gamma: Tensor, beta: Tensor, constants: Constants, lanes: int) -> Tensor:
-    """Return what layer scaling multiplies a sample by, 1 / sqrt(mean(p^2) + eps), for each channel; or else 1."""
-    if constants.compensation != "layer-scaling":
-        return torch.ones_like(samples.scale)
-    square = gamma.square() * samples.var + (gamma * samples.mean + beta).square()
-    return torch.rsqrt(_over_features(square, lanes) + SCALING_EPS)
+    """Return gamma and beta in the type of `like`; 1 and 0 where there are none."""
+    gamma = like.new_ones(()) if weight is None else weight.to(like.dtype)
+    return gamma, like.new_zeros(()) if bias is None else bias.to(like.dtype)
 
 
 def _over_features(table: Tensor, lanes: int) -> Tensor:
-    """Return the means over the channels of each lane, repeated for each of them: (N, C) as given."""
+    """Return the means over the channels, (N, 1); where there are lanes over each one's, for each of them, (N, C)."""
+    if lanes == 1:
+        return table.mean(1, keepdim=True)
     by_lane = table.reshape(len(table), lanes, table.shape[1] // lanes)  # not -1: there may be no sample
     return by_lane.mean(-1, keepdim=True).expand_as(by_lane).flatten(1)
 
 
 def _line_(values: Tensor, slope: Tensor, intercept: Tensor, space: int) -> Tensor:
     """Return slope * values + intercept, in place; slope and intercept are (N, C)."""
-    return values.mul_(slope.unsqueeze(space).to(values.dtype)).add_(intercept.unsqueeze(space).to(values.dtype))
+    return values.mul_(slope.unsqueeze(space)).add_(intercept.unsqueeze(space))
 
 
 def _lanes_first(tensor: Tensor, dim: int | None, lanes: int) -> Tensor:
     """Return a view with the lanes as its first axis; a tensor without lanes is repeated."""
     return tensor.expand(lanes, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-
-
-def _checked(constants: Constants) -> Constants:
-    """Return the constants. Raises ValueError for one out of its range."""
-    for name in ("alpha_forward", "alpha_backward"):
-        if not 0 <= getattr(constants, name) < 1:
-            raise ValueError(f"{name} is {getattr(constants, name)}; it is at least 0 and below 1")
-    for name in ("eps", "clamp"):
-        if not getattr(constants, name) > 0:
-            raise ValueError(f"{name} is {getattr(constants, name)}; it is above 0")
-    if constants.compensation not in COMPENSATIONS:
-        raise ValueError(f"compensation is {constants.compensation!r}; it is one of {', '.join(COMPENSATIONS)}")
-    return constants
 
 
 def layer(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import normbench
+from normbench_plugins.limits import Decay, Positive
 
 # Centres is False, and so is scale_invariant: both hold only once the averages have followed the change. Until then a
 # constant added to a channel shows in the output; and u takes the mean off a bias's gradient in the long run, not in
@@ -30,7 +31,13 @@ NORMS = [
         "online-norm",
         "normbench_plugins.layers.online_norm:layer",
         summary="Online norm: each sample by averages over those before it, and a controlled gradient",
-        types={"compensation": Literal["layer-scaling", "clamp", "none"]},
+        types={
+            "alpha_forward": Decay,
+            "alpha_backward": Decay,
+            "eps": Positive,
+            "compensation": Literal["layer-scaling", "clamp", "none"],
+            "clamp": Positive,
+        },
         traits=traits,
         reference="normbench_plugins.definitions.online_norm:online_norm",
         paper="Chiley et al. 2019, arXiv 1905.05894",
