@@ -191,9 +191,10 @@ def _scores(row: Row, rate: float, scale: float) -> list[float]:
 def _labels(rates: list[float], room: int) -> Iterator[str]:
     """Yield a label per rate, an empty one where it would run into the last; `room` characters fit along the axis."""
     end = -math.inf
+    span = math.log(rates[-1] / rates[0]) or 1.0  # of one rate any will do
     for rate in rates:
         label = f"{rate:g}"
-        begin = room * math.log(rate / rates[0]) / math.log(rates[-1] / rates[0]) - len(label) / 2
+        begin = room * math.log(rate / rates[0]) / span - len(label) / 2
         yield label if (fits := begin >= end + 0.5) else ""
         end = begin + len(label) if fits else end
 

@@ -29,3 +29,4 @@ def test_many_norms_have_a_panel_each(folder, many, panels):
 def test_labels_of_rates_do_not_touch():
     """A rate whose label would run into the one before has none."""
     assert ["0.001", "", "", "0.03", "", "1"] == list(_labels([0.001, 0.002, 0.003, 0.03, 0.05, 1], 20))
+    assert ["0.1"] == list(_labels([0.1], 20))
