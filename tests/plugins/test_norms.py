@@ -35,6 +35,9 @@ STATUSES = {
     "batch-renorm": {**OF_NORMS, **AVERAGES, **OWN_GRADIENT, "invariance": "expected"},
     "online-norm": {**WITHOUT_A_CLOCK, **AVERAGES, **OWN_GRADIENT},
     # Forms of batch norm.
+    "batchnorm-frozen": {**OF_NORMS, **AVERAGES},
+    "lp-batchnorm": BATCH_NORM,
+    "ghost-batchnorm": BATCH_NORM,
     # Noise, streaming, switchable.
     # Norms of a sample.
     "group-norm": {**WITHOUT_A_CLOCK, "extremes": "advice", "memory format": "advice", "invariance": "advice"},
@@ -56,6 +59,14 @@ FORMS = [
     "batchnorm(gamma_init=0,gamma_std=0.1)",
     'batchnorm(evaluation="batch")',
     "batchnorm(detach=true)",
+    "batchnorm-frozen(affine=false)",
+    'lp-batchnorm(p="2")',
+    'lp-batchnorm(p="max")',
+    "lp-batchnorm(centred=false,constant=false)",
+    'lp-batchnorm(p="2",centred=false)',
+    'lp-batchnorm(p="max",centred=false,affine=false)',
+    "ghost-batchnorm(ghost=8)",
+    "ghost-batchnorm(affine=false)",
     "group-norm(groups=3)",
     'layer-norm(over="channels")',
     'layer-norm(affine="element")',
@@ -108,6 +119,9 @@ def test_its_numbers_at_every_layout(norm):
         "batchnorm-no-affine(eps=0.1)",
         "batchnorm-after(eps=0.1)",
         "sync-batchnorm(eps=0.1)",
+        "batchnorm-frozen(eps=0.1)",
+        "lp-batchnorm(eps=0.1)",
+        "ghost-batchnorm(eps=0.1,ghost=2)",
         "layer-norm(eps=0.1)",
         "group-norm(eps=0.1)",
         "instance-norm(eps=0.1)",
@@ -209,6 +223,8 @@ def test_a_module_in_half_precision_keeps_its_state_in_float32(name, cast):
     [
         ("layer-scaling", {"eps": 0.0}, "eps is 0.0; it takes a number above 0"),
         ("batchnorm", {"momentum": 1.5}, "momentum is 1.5; it takes a number above 0 and up to 1"),
+        ("batchnorm-frozen", {"after": 1.5}, "after is 1.5; it takes a number from 0 and up to 1"),
+        ("ghost-batchnorm", {"ghost": 0}, "ghost is 0; it takes a whole number from 1"),
         ("batch-renorm", {"r_max": 0.5}, "r_max is 0.5; it takes a number from 1"),
         ("batch-renorm", {"warmup": 1.5}, "warmup is 1.5; it takes a number from 0 and up to 1"),
     ],
