@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import normbench
-from normbench_plugins.layers.affine import add_affine
 from normbench_plugins.layers.moments import moments
-from normbench_plugins.layers.state import Float32State, move
+from normbench_plugins.layers.over_batch import OverBatch
+from normbench_plugins.layers.state import move
 from normbench_plugins.layers.tokens import OverTokens
 
 
-class BatchRenorm(Float32State):
+class BatchRenorm(OverBatch):
     """Batch renorm of inputs (N, C), (N, C, L) or (N, C, H, W): batch norm, corrected towards its running statistics.
 
     Training, with mu_B and sigma_B = sqrt(var_B + eps) of each channel over the batch and space, biased:
@@ -32,9 +32,6 @@ class BatchRenorm(Float32State):
     training for a batch with one value a channel, where every gradient would be 0.
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-    running_mean: Tensor
     running_std: Tensor
     r_limit: Tensor
     d_limit: Tensor
@@ -52,16 +49,12 @@ class BatchRenorm(Float32State):
         r_ramp: float,
         d_ramp: float,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, eps=eps, momentum=momentum, affine=affine, spread="running_std")
         for name, end in {"r_ramp": r_ramp, "d_ramp": d_ramp}.items():
             if end < warmup:
                 raise ValueError(f"{name} is {end}; it is a share of the run, from warmup ({warmup}) to 1")
         self.r_max, self.d_max = r_max, d_max
-        self.momentum, self.eps = momentum, eps
         self.warmup, self.r_ramp, self.d_ramp = warmup, r_ramp, d_ramp
-        add_affine(self, channels, affine)
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_std", torch.ones(channels))
         self.register_buffer("r_limit", torch.tensor(float(r_max)))
         self.register_buffer("d_limit", torch.tensor(float(d_max)))
 
@@ -75,14 +68,8 @@ class BatchRenorm(Float32State):
         self.r_limit.fill_(1 + (self.r_max - 1) * _ramp(at, self.warmup, self.r_ramp))
         self.d_limit.fill_(self.d_max * _ramp(at, self.warmup, self.d_ramp))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalized, with its shape, type and memory format."""
-        values = x.to(self.running_mean.dtype)
-        return (self._train(values) if self.training else self._evaluate(values)).to(x.dtype)
-
-    def _train(self, x: Tensor) -> Tensor:
-        if x.numel() == 0:
-            return functional.batch_norm(x, None, None, *self._affine(x), training=True, eps=self.eps)
+    def train_on(self, x: Tensor) -> Tensor:
+        """Return x by its own mean and deviation, corrected towards the running ones."""
         if x.numel() == x.shape[1]:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
         with torch.no_grad():
@@ -92,23 +79,18 @@ class BatchRenorm(Float32State):
             d = ((mean - self.running_mean) / self.running_std).clamp(-self.d_limit, self.d_limit)
             move(self.running_mean, mean, self.momentum)
             move(self.running_std, std, self.momentum)
-        weight, bias = self._affine(x)
+        weight, bias = self.affine(x)
         if weight is None or bias is None:
             weight, bias = r, d
         else:
             weight, bias = weight * r, torch.addcmul(bias, weight, d)
         return functional.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
 
-    def _evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Return x by the running averages."""
         # batch_norm adds eps to the variance; running_std has it in it.
         var = self.running_std.square() - self.eps
-        return functional.batch_norm(x, self.running_mean, var, *self._affine(x), eps=self.eps)
-
-    def _affine(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return gamma and beta in the type of x, or None twice."""
-        if self.weight is None or self.bias is None:
-            return None, None
-        return self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return functional.batch_norm(x, self.running_mean, var, *self.affine(x), eps=self.eps)
 
 
 def layer(

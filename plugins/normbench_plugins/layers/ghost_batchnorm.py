@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +9,7 @@ from torch.nn import functional
 import normbench
 from normbench_plugins.layers.moved import Moved
 from normbench_plugins.layers.over_batch import OverBatch
+from normbench_plugins.layers.sites import has_one_position
 from normbench_plugins.layers.state import move
 
 
@@ -49,7 +48,7 @@ def layer(
 
     Raises Unsupported where each ghost would have one value per channel.
     """
-    if ghost == 1 and (site.layout == "NC" or (site.spatial is not None and math.prod(site.spatial) == 1)):
+    if ghost == 1 and has_one_position(site):
         raise normbench.Unsupported("a ghost of one sample has one value per channel here, of which nothing is left")
     built = GhostBatchNorm(site.channels, ghost=ghost, eps=eps, momentum=momentum, affine=affine)
     return Moved(built, -1, 1) if site.layout == "NLC" else built
