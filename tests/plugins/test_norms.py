@@ -229,7 +229,7 @@ def test_batch_norm_has_gamma_or_beta_alone_and_begins_where_it_is_told():
 
 def test_batch_norm_with_statistics_outside_the_graph():
     """The output is batch norm's; the gradient takes the statistics for constants: gamma / sqrt(var + eps) of it."""
-    layer = normbench.layer("batchnorm", channels=4, detach=True).double()
+    layer = normbench.layer("batchnorm", channels=4, layout="NC", detach=True).double()
     x = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     gradient = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 

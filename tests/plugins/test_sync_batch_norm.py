@@ -167,7 +167,7 @@ def test_alone_it_is_batchnorm(layout):
     x = torch.randn(6, *SHAPES[layout], generator=torch.Generator().manual_seed(3))
     own, plain = (norms.norm(name).build(normbench.Site(4, layout), PARAMS) for name in ("sync-batchnorm", "batchnorm"))
 
-    assert norms.norm("batchnorm").params == norms.norm("sync-batchnorm").params
+    assert norms.norm("sync-batchnorm").params.items() <= norms.norm("batchnorm").params.items()
     assert torch.equal(plain(x), own(x))
     assert torch.equal(plain.eval()(x), own.eval()(x))
 
