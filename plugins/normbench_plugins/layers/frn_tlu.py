@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import normbench
 from normbench_plugins.layers.affine import add_affine
+from normbench_plugins.layers.moments import inverse_rms
 from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
 from normbench_plugins.layers.sites import has_activation, has_one_position
 
@@ -42,11 +43,9 @@ class FilterResponseNorm(nn.Module):
         if self.learned_eps is None and 0 < x.numel() == len(x) * self.channels:
             raise ValueError(f"with one value per channel of a sample eps is to be learned; got {tuple(x.shape)}")
         values = at_least_float32(x)
-        square = values.square()
-        if self.space:
-            square = square.mean(self.space, keepdim=True)
         eps = self.eps if self.learned_eps is None else self.eps + self.learned_eps.abs()
-        gain, bias = torch.rsqrt(square + eps) * per_channel(self.weight, self.layout), self.bias
+        inverse = inverse_rms(values, self.space, eps) if self.space else torch.rsqrt(values.square() + eps)
+        gain, bias = inverse * per_channel(self.weight, self.layout), self.bias
         if self.tau is None:
             return torch.addcmul(per_channel(bias, self.layout), values, gain).to(x.dtype)
         # max(y, tau) = relu(y - tau) + tau: on a CPU the backward of torch.maximum takes several times as long.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 import normbench
 from normbench_plugins.layers.affine import add_affine, scaled_and_shifted
+from normbench_plugins.layers.moments import inverse_rms
 from normbench_plugins.layers.rows import at_least_float32, check_shape
 
 
 def layer_scaled(p: Tensor, eps: float) -> Tensor:
     """Return z = p / sqrt(mean(p^2) + eps), with the mean over all features of a sample: all axes but the first."""
-    return p * torch.rsqrt(p.square().mean(tuple(range(1, p.dim())), keepdim=True) + eps)
+    return p * inverse_rms(p, list(range(1, p.dim())), eps)
 
 
 class LayerScaling(nn.Module):

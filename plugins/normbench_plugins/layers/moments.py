@@ -1,4 +1,7 @@
-"""Means and variances over several axes: in two passes, so that a large mean takes no digits from the variance."""
+"""Means, variances and mean squares over several axes.
+
+Variances take two passes, so that a large mean takes no digits from them.
+"""
 
 from __future__ import annotations
 
@@ -46,3 +49,38 @@ def moments(x: Tensor, over: list[int]) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance over some axes, which are kept with size 1. Gradients pass both."""
     mean, var = Moments.apply(x, over)
     return mean, var
+
+
+class MeanSquare(torch.autograd.Function):
+    """The mean of x^2 over some axes, which are kept with size 1. Its gradient, 2 g x / n, is autograd's.
+
+    No tensor of squares is made, and where squares overflow a gradient of 0 stays 0, unlike that of vector_norm.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, over: list[int]) -> Tensor:
+        """Return the mean square."""
+        norm: Tensor = torch.linalg.vector_norm(x, dim=over, keepdim=True)
+        return norm.square() * (norm.numel() / max(x.numel(), 1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int]], output: Tensor) -> None:
+        """Keep what the gradient needs."""
+        x, _ = inputs
+        ctx.save_for_backward(x)
+        ctx.share = output.numel() / max(x.numel(), 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x."""
+        (x,) = ctx.saved_tensors
+        gradient: Tensor = x * (grad * (2 * ctx.share))
+        return gradient, None
+
+
+def inverse_rms(x: Tensor, over: list[int], eps: float | Tensor) -> Tensor:
+    """Return 1 / sqrt(mean(x^2) + eps) over some axes, which are kept with size 1. Gradients pass."""
+    square: Tensor = MeanSquare.apply(x, over)
+    return torch.rsqrt(square + eps)

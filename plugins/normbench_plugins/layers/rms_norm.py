@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import normbench
+from normbench_plugins.layers.moments import inverse_rms
 from normbench_plugins.layers.rows import at_least_float32, check_shape, per_channel
 
 
@@ -29,10 +30,10 @@ class RMSNorm(nn.Module):
         """Return the normalized input, in its shape and type."""
         check_shape(x, self.layout, self.channels)
         values = at_least_float32(x)
-        y = values * torch.rsqrt(values.square().mean(self.over, keepdim=True) + self.eps)
+        gain = inverse_rms(values, self.over, self.eps)
         if self.weight is not None:
-            y = y * per_channel(self.offset + self.weight, self.layout)
-        return y.to(x.dtype)
+            gain = gain * per_channel(self.offset + self.weight, self.layout)
+        return (values * gain).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return what the layer is made with."""
