@@ -16,7 +16,23 @@ from sections import hardware
 #: A norm that trains in more than so many times batch norm's time has its reason in `BOUND_BY`.
 SLOW = 3
 #: What bounds a norm's speed, in the words of its row.
-BOUND_BY: dict[str, str] = {}
+_CALLS = "at 32x500 the number of small operations: torch has batch norm in one"
+_PASSES = "passes over memory: torch has no fused kernel, and most passes write a tensor of the input's size"
+BOUND_BY = {
+    "batchnorm-frozen": "both forms are computed and one is selected: a branch could not be compiled or vectorised",
+    "lp-batchnorm": _CALLS,
+    "noise": "two random numbers per value, each of which costs as much as all of batch norm",
+    "noisy-batchnorm": "batch norm, and the noise after it",
+    "streaming-norm": _CALLS,
+    "switchable-norm": "moments of each sample, and some forty operations on small tables",
+    "online-norm": _CALLS,
+    'online-norm(compensation="clamp")': _CALLS,
+    'online-norm(compensation="none")': _CALLS,
+    "dyt": "tanh of each value",
+    "derf": "erf of each value, and exp in its backward",
+    "evonorm-b0": _PASSES,
+    "evonorm-s0": _PASSES,
+}
 PHASES = ("training", "evaluation")
 
 
