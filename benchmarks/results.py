@@ -14,7 +14,7 @@ from normbench.boards import tables
 from normbench.boards.accuracy import accuracy
 from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.stability import curves, trains_up_to
-from normbench.charts.rates import draw
+from normbench.charts import against, panels, rates
 from normbench.plan import choose
 from normbench.spelling import assignments
 from normbench.stats.verdicts import holm
@@ -33,6 +33,8 @@ ZOO = {
     "batch-size": "batch-size: which norms hold at small batches?",
     "tokens": "tokens: the norms of transformers",
 }
+#: The recipe value that a suite's conditions differ in.
+AGAINST = {"batch-size": "batch_size"}
 
 
 def main() -> None:
@@ -40,7 +42,12 @@ def main() -> None:
     PAGE.write_text(page(), encoding="utf-8")
     for name, store in _stored("mnist-lr", *ZOO).items():
         picture = ROOT / "docs" / f"{name}.svg"
-        picture.write_bytes(draw(gather(store), "svg"))
+        picture.write_bytes(panels.draw(_charts(name, gather(store)), "svg"))
+
+
+def _charts(name: str, grids: list[Grid]) -> list[panels.Chart]:
+    """Return what a suite's picture shows: scores against rates, or of many conditions against what they vary."""
+    return against.charts(grids, AGAINST[name]) if name in AGAINST else rates.charts(grids)
 
 
 def _stored(*names: str) -> dict[str, Store]:
@@ -126,7 +133,7 @@ def _fashion(store: Store) -> Iterator[str]:
 def _many(name: str, store: Store) -> Iterator[str]:
     """Yield the section of a suite of many norms: its boards, or with several conditions a table across them."""
     yield from _head(ZOO[name], store)
-    yield from [f"![Score against learning rate, each norm of the suite {name}]({name}.svg)", ""]
+    yield from [f"![Score against {AGAINST.get(name, 'learning rate')}, each norm of the suite {name}]({name}.svg)", ""]
     grids = gather(store)
     if len(grids) > 2:
         yield from _across(grids)

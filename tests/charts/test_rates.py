@@ -8,13 +8,14 @@ import pytest
 
 from normbench.boards.grid import gather
 from normbench.charts.looks import LOOKS
-from normbench.charts.rates import TOGETHER, _labels, draw
+from normbench.charts.panels import TOGETHER, _labels, draw
+from normbench.charts.rates import charts
 
 
 def _drawn(folder, norms: list[str]) -> tuple[int, list[str]]:
     """Return how many panels a picture of norms has, each better than the one before, and the norms as it has them."""
     scores = {name: {0.1: [0.5 + 0.01 * i] * 2, 1.0: ["diverged"] * 2} for i, name in enumerate(norms)}
-    svg = draw(gather(folder.add(scores)), "svg").decode()
+    svg = draw(charts(gather(folder.add(scores))), "svg").decode()
     return len(re.findall('<g id="axes_', svg)), [text for text in re.findall("<!-- (.*?) -->", svg) if text in norms]
 
 

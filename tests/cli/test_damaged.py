@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import normbench as library
-from normbench.charts import rates
+from normbench.charts import panels
 from normbench.cli.commands import throughput
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare
@@ -112,7 +112,7 @@ DAMAGES = {
 def answered(normbench, monkeypatch, whole):
     """Return a function that has every command read a folder or an export, and holds its answer to docs/cli.md."""
     monkeypatch.setattr(throughput, "measure_all", lambda *args, **options: iter(()))
-    monkeypatch.setattr(rates, "draw", lambda grids, form: b"")
+    monkeypatch.setattr(panels, "draw", lambda charts, form: b"")
     key = next(Store(whole).results()).key
 
     def read(what):

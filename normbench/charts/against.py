@@ -1,0 +1,68 @@
+"""Score at the chosen rate against a recipe value that conditions differ in, like the batch size."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from normbench.boards.grid import Grid
+from normbench.charts.looks import Look, looks
+from normbench.charts.panels import Chart, Curve
+from normbench.charts.rates import heading, scale_of
+from normbench.errors import UsageError
+from normbench.texts import visible
+
+
+def charts(grids: list[Grid], name: str) -> list[Chart]:
+    """Return a chart per task and condition but for the recipe value `name`; the norms stand best first.
+
+    Raises UsageError where no two conditions differ in that value alone, or a value of it is no number above 0.
+    """
+    having = [grid for grid in grids if name in grid.condition and grid.rows]
+    for grid in having:
+        value = grid.condition[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise UsageError(f"--against {name}: {value!r} is a value of it; only numbers above 0 have an axis")
+    series = [list(group) for _, group in itertools.groupby(sorted(having, key=_rest(name)), _rest(name))]
+    series = [sorted(group, key=lambda grid: float(grid.condition[name])) for group in series if len(group) > 1]
+    if not series:
+        values = sorted({key for grid in grids for key in grid.condition})
+        raise UsageError(
+            f"--against {name}: no two conditions differ in it alone; they have: {', '.join(values) or '-'}"
+        )
+    styles = looks(row.cell for group in series for grid in group for row in grid.rows)
+    return [_chart(group, name, styles) for group in series]
+
+
+def _rest(name: str) -> Any:
+    """Return a key that is equal for grids of one task and condition, but for a value."""
+    return lambda grid: (grid.task, sorted((key, str(value)) for key, value in grid.condition.items() if key != name))
+
+
+def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
+    first, scale = grids[0], scale_of(grids[0])
+    labels: dict[str, str] = {}
+    scores: dict[str, dict[float, list[float]]] = {}
+    failed: dict[str, dict[float, int]] = {}
+    for grid in grids:
+        for row in grid.rows:
+            norm, value = row.cell.norm_id, float(grid.condition[name])
+            labels[norm] = row.label
+            scores.setdefault(norm, {})[value] = [scale * score for score in row.scores().values()]
+            failed.setdefault(norm, {})[value] = sum(not result.trained for result in row.chosen().values())
+    seeds = f"{min(grid.seeds for grid in grids)} {'' if any(grid.same_seeds for grid in grids) else 'fresh '}seeds"
+    how = f"at each one's chosen rate; mean of {seeds}, one dot per seed; ×n: n seeds failed; dotted: chance"
+    condition = {key: value for key, value in first.condition.items() if key != name}
+    means = {norm: statistics.fmean(itertools.chain(*at.values())) for norm, at in scores.items()}
+    best_first = sorted(scores, key=means.__getitem__, reverse=first.measure.direction == "up")
+    return Chart(
+        title=f"{heading(first, condition)}\n{how}",
+        x_label=name,
+        y_label=visible(f"{first.measure.name}, {first.measure.unit}"),
+        xs=[float(grid.condition[name]) for grid in grids],
+        curves=[Curve(labels[norm], styles[norm], scores[norm], failed[norm]) for norm in best_first],
+        chance=scale * first.measure.chance,
+        reference=scale * first.measure.reference,
+    )

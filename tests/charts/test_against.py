@@ -1,0 +1,60 @@
+"""Scores against a value that conditions differ in."""
+
+from __future__ import annotations
+
+import pytest
+
+from normbench.boards.grid import gather
+from normbench.charts.against import charts
+from normbench.errors import UsageError
+
+NORMS = {"batchnorm": {0.1: [0.8, 0.9], 1.0: [0.5, 0.6]}, "none": {0.1: ["diverged", 0.6], 1.0: ["diverged"] * 2}}
+
+
+@pytest.fixture
+def grids(folder):
+    """Return what stores the norms' scores under conditions, and returns their grids."""
+
+    def stored(*conditions):
+        for condition in conditions:
+            folder.add(NORMS, condition=condition)
+        return gather(folder.store)
+
+    return stored
+
+
+def test_scores_at_the_chosen_rate_against_the_value(grids):
+    """One chart per condition of all else, over the values in their order, the best norm first."""
+    few = {"weight_decay": 0.01, "dropout": 0.1}
+    many = {"weight_decay": 0.001, "dropout": 0.1}
+
+    [chart] = charts(grids(few, many, {"weight_decay": 0.01}), "weight_decay")
+
+    assert ("spirals, dropout=0.1", "weight_decay", [0.001, 0.01]) == (
+        chart.title.split("\n")[0],
+        chart.x_label,
+        chart.xs,
+    )
+    best, worst = chart.curves
+    assert ("batchnorm", {0.001: [80, 90], 0.01: [80, 90]}) == (best.label, best.scores)
+    assert ("none", {0.001: 1, 0.01: 1}) == (worst.label, worst.failed)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "why"),
+    [
+        ([{"dropout": 0.1}], "no two conditions differ in it alone; they have: dropout"),
+        ([{}], "no two conditions differ in it alone; they have: -"),
+        ([{"schedule": "constant"}, {"schedule": "cosine"}], "'constant' is a value of it; only numbers above 0"),
+        ([{"weight_decay": 0.0}, {"weight_decay": 1.0}], "0.0 is a value of it; only numbers above 0"),
+    ],
+)
+def test_conditions_that_have_no_axis(grids, conditions, why):
+    """Conditions that do not differ in the value, or in values that are no numbers, are the user's mistake."""
+    name = next((name for name in conditions[0] if len(conditions) > 1), "weight_decay")
+
+    with pytest.raises(UsageError) as refused:
+        charts(grids(*conditions), name)
+
+    assert str(refused.value).startswith(f"--against {name}: ")
+    assert why in str(refused.value)
