@@ -82,7 +82,9 @@ class OnlineNorm(Float32State):
         return self._train(x) if self.training else self._evaluate(x)
 
     def _train(self, x: Tensor) -> Tensor:
-        rows, space = to_rows(x, self.layout)
+        rows, space = (x, 2) if self.layout == "NC" else to_rows(x, self.layout)
+        if rows.dim() == 3 and rows.shape[space] == 1:
+            rows, space = rows.squeeze(space), 2
         state = (self.running_mean, self.running_var, self.u, self.v)
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             z, mean, var, *_ = OnlineNormalization.apply(rows, self.weight, self.bias, *state, self.constants, space, 1)
@@ -90,7 +92,7 @@ class OnlineNorm(Float32State):
             self.running_var.copy_(var)
         else:
             z = _Eager.apply(rows, self.weight, self.bias, state, self.constants, space)
-        return from_rows(z, space, self.layout, x.shape)
+        return z if self.layout == "NC" else from_rows(z, space, self.layout, x.shape)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         constants, values = self.constants, at_least_float32(x)
@@ -134,7 +136,7 @@ class OnlineNormalization(torch.autograd.Function):
         lanes: int,
     ) -> tuple[Tensor, ...]:
         """Return z, the mean and variance after the batch, and the samples."""
-        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), constants, space, lanes)
+        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), constants, space, lanes, fast=False)
         return z, mean, var, *[tensor for tensor in samples if tensor is not None]
 
     @staticmethod
@@ -150,7 +152,8 @@ class OnlineNormalization(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         """Return the controlled gradient of x, and those of gamma and beta, which the control doesn't touch."""
         x, weight, bias, *samples = ctx.saved_tensors
-        return *backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), *[None] * 7
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others, fast=False)
+        return *gradients, *[None] * 7
 
     @staticmethod
     def vmap(
@@ -199,7 +202,7 @@ class _Eager(torch.autograd.Function):
     ) -> Tensor:
         """Return z."""
         running_mean, running_var, ctx.u, ctx.v = state
-        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, constants, space, 1)
+        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, constants, space, 1, _fast(x))
         running_mean.copy_(mean)
         running_var.copy_(var)
         ctx.others = constants, space, 1
@@ -211,7 +214,14 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, gamma and beta."""
         x, weight, bias, *samples = ctx.saved_tensors
-        return *backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), None, None, None
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others, _fast(x))
+        return *gradients, None, None, None
+
+
+def _fast(x: Tensor) -> bool:
+    """Return whether x is on a CPU, where a look at numbers is free, and nothing makes a matrix product less exact."""
+    precise = torch.get_float32_matmul_precision() == "highest"
+    return x.device.type == "cpu" and precise and not torch.is_autocast_enabled("cpu")
 
 
 def _lanes_first(tensor: Tensor, dim: int | None, lanes: int) -> Tensor:

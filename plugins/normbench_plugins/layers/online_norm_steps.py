@@ -1,4 +1,4 @@
-"""The forward and backward of online normalization, on x as (N, C, S) or (N, S, C): see `online_norm`."""
+"""The forward and backward of online normalization, on x as (N, C), (N, C, S) or (N, S, C): see `online_norm`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardtanh
 
-from normbench_plugins.layers.recurrences import linear_recurrence, moving_averages
+from normbench_plugins.layers.recurrences import deviations, linear_recurrence, moving_averages
 from normbench_plugins.layers.rows import at_least_float32
 
 #: What layer scaling adds to the mean square, in the paper's code.
@@ -28,7 +28,8 @@ class Constants(NamedTuple):
 class Samples(NamedTuple):
     """What the backward needs of the samples of a batch, (N, C) each: y = scale * (x - centre) + mean.
 
-    `mean` is that of y over a sample's space, and p = gamma * mean + beta. `gain` is what layer scaling multiplies a
+    `mean` is that of y over a sample's space, as a table of `recurrences` with zeros in its first row; p is
+    gamma * mean + beta. `gain` is what layer scaling multiplies a
     sample by: 1 / sqrt(mean(p^2) + eps), for each channel where there are lanes, or else (N, 1); 1 without it. Where a
     sample has one value a channel, `centre`, the mean of x over the space, and `var`, the variance of y, are left out.
     """
@@ -50,6 +51,7 @@ def forward(
     constants: Constants,
     space: int,
     lanes: int,
+    fast: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Samples]:
     """Return z, the mean and variance after the batch, and the samples.
 
@@ -57,34 +59,40 @@ def forward(
 
         mean <- keep * mean + (1 - keep) * m      var <- keep * var + (1 - keep) * (w + keep * (m - mean)^2)
 
-    where keep is alpha_forward and the mean in the second is that before the sample.
+    where keep is alpha_forward and the mean in the second is that before the sample. With `fast` that is computed in
+    the type of the values, else in float64.
     """
     values = at_least_float32(x)
-    keep, size = constants.alpha_forward, x.shape[space]
-    if size == 1:
-        centre, variance = values.squeeze(space), values.new_zeros(())
-    else:
+    keep, dtype, centre = constants.alpha_forward, values.dtype if fast else torch.float64, values
+    if x.dim() == 3:
         centre = values.mean(space)
         z = values - centre.unsqueeze(space)
-        variance = torch.linalg.vector_norm(z, dim=space).square() / size
-    means, mean = moving_averages(keep, mean, centre)
-    difference = centre.double() - means
-    variances, var = moving_averages(keep, var, torch.addcmul(variance.double(), difference, difference, value=keep))
-    scale = (variances + constants.eps).to(values.dtype).rsqrt_()
-    y = difference.to(values.dtype) * scale
+        variance = torch.linalg.vector_norm(z, dim=space).square() / x.shape[space]
+    table = deviations(keep, mean.to(dtype), centre.to(dtype))
+    mean = mean + table[0]
+    table[0].zero_()
+    moves = table.square().mul_(keep)
+    if x.dim() == 3:
+        moves[1:].add_(variance)
+    moves[0].copy_(var)
+    variances = moving_averages(keep, moves)
+    var = variances[0].clone()
+    scale = variances.add_(constants.eps).to(values.dtype).rsqrt_()
+    table = table.to(values.dtype).mul_(scale)
+    scale, y = scale[1:], table[1:]
     gamma, beta = _affine(weight, bias, like=y)
     p = torch.addcmul(beta, y, gamma)
-    spread = () if size == 1 else (centre, variance * scale.square())
+    spread = (centre, variance * scale.square()) if x.dim() == 3 else ()
     if constants.compensation == "layer-scaling":
         square = torch.addcmul(p.square(), spread[1], gamma.square()) if spread else p.square()
         gain = _over_features(square, lanes).add_(SCALING_EPS).rsqrt_()
         scaled = p * gain
     else:
         gain, scaled = torch.ones_like(p), p
-    z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled.unsqueeze(space)
+    z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled
     if constants.compensation == "clamp":
         z = hardtanh(z, -constants.clamp, constants.clamp)
-    return z.to(x.dtype), mean, var, Samples(scale, y, p, gain, *spread)
+    return z.to(x.dtype), mean, var, Samples(scale, table, p, gain, *spread)
 
 
 def backward(
@@ -98,16 +106,18 @@ def backward(
     constants: Constants,
     space: int,
     lanes: int,
+    fast: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the gradients of x, gamma and beta; move u and v."""
-    scale, y, p, gain, centre, var = samples
+    """Return the gradients of x, gamma and beta; move u and v, in the type of y if `fast`, else in float64."""
+    scale, table, p, gain, centre, var = samples
+    y = table[1:]
     gamma, _ = _affine(weight, bias, like=y)
     g = at_least_float32(grad)
     # The mean over the space of the gradient, and how it varies with y there.
     if var is None or centre is None:
         if constants.compensation == "clamp":
-            g = torch.ops.aten.hardtanh_backward(g, p.unsqueeze(space), -constants.clamp, constants.clamp)
-        g_mean, along_y = g.squeeze(space), None
+            g = torch.ops.aten.hardtanh_backward(g, p, -constants.clamp, constants.clamp)
+        g_mean, along_y = g, None
     else:
         # x - centre is made again in the same buffer: on a CPU, to allocate another takes longer than to compute it.
         buffer = at_least_float32(x) - centre.unsqueeze(space)
@@ -126,13 +136,13 @@ def backward(
         if along_y is not None and var is not None:
             along_y = along_y * gain - pull * gamma * var
     gy = mean * y if along_y is None else torch.addcmul(along_y, mean, y)
-    yy = y.square() if var is None else torch.addcmul(var, y, y)
 
-    along, dx = _control(scale, y, mean * gamma, gy, yy, gamma, u, v, constants)
-    dweight = None if weight is None else (gy.sum(0) * x.shape[space]).to(weight.dtype)
-    dbias = None if bias is None else (mean.sum(0) * x.shape[space]).to(bias.dtype)
+    along, dx = _control(scale, table, mean * gamma, gy * gamma, var, u, v, constants, fast)
+    size = 1 if centre is None else x.shape[space]
+    dweight = None if weight is None else gy.sum(0).mul_(size).to(weight.dtype)
+    dbias = None if bias is None else mean.sum(0).mul_(size).to(bias.dtype)
     if centre is None:
-        return dx.unsqueeze(space).to(x.dtype), dweight, dbias
+        return dx.to(x.dtype), dweight, dbias
     # dx is the mean over the space so far.
     slope = gamma * gain * scale
     turn = -scale.square() * (along if pull is None else torch.addcmul(along, pull, gamma.square()))
@@ -145,32 +155,34 @@ def _control(
     y: Tensor,
     g: Tensor,
     gy: Tensor,
-    yy: Tensor,
-    gamma: Tensor,
+    var: Tensor | None,
     u: Tensor,
     v: Tensor,
     constants: Constants,
+    fast: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return what times y a gradient of y loses, and the mean of the gradient of x; move u and v.
 
-    All that is given is a mean over the space: y, the gradient g of y, gamma * gy that of g y, and that of y^2. With
-    keep = alpha_backward, the definition is, from one sample to the next,
+    All that is given is a mean over the space: y, the gradient g of y, gy that of g y, and var that of y^2 less y's
+    square. With keep = alpha_backward, the definition is, from one sample to the next,
 
         a = g - (1 - keep) v y                v <- v + mean(a y)
         dx = scale * a - (1 - keep) u         u <- u + mean(dx)
 
     where v and u are those before the sample. Written out, v is a linear recurrence, and (1 - keep) u a moving average.
     """
-    keep = constants.alpha_backward
-    rate = 1 - keep
-    factors = yy.to(torch.float64, copy=True).mul_(-rate).add_(1)
-    errors, last = linear_recurrence(factors, v.double().flatten() * rate, (gy * (gamma * rate)).double())
-    v.copy_((last / rate).view_as(v))
-    along = errors.to(y.dtype)
-    a = g.addcmul(along, y, value=-1).mul_(scale)
-    constant, last = moving_averages(keep, u.double().flatten() * rate, a)
-    u.copy_((last / rate).view_as(u))
-    return along, a.sub_(constant.to(a.dtype))
+    keep, dtype = constants.alpha_backward, y.dtype if fast else torch.float64
+    rate, exact = 1 - keep, y.to(dtype)
+    factors = torch.addcmul(exact.new_ones(()), exact, exact, value=-rate)
+    if var is not None:
+        factors[1:].sub_(var, alpha=rate)
+    errors = linear_recurrence(factors, torch.cat([v.reshape(1, -1).to(dtype), gy.to(dtype)]), fast)
+    v.copy_(errors[-1].view_as(v))
+    errors = errors[:-1].to(y.dtype)
+    a = g.addcmul_(errors, y[1:], value=-rate).mul_(scale)
+    dx = deviations(keep, u.flatten().to(dtype) * rate, a.to(dtype))
+    u.add_(dx[0].view_as(u), alpha=1 / rate)
+    return errors * rate, dx[1:].to(y.dtype)
 
 
 def _affine(weight: Tensor | None, bias: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
