@@ -71,13 +71,13 @@ def forward(
     table = deviations(keep, mean.to(dtype), centre.to(dtype))
     mean = mean + table[0]
     table[0].zero_()
-    moves = table.square().mul_(keep)
+    var = var.to(dtype)
+    moves = torch.addcmul(-var, table, table, value=keep)
     if x.dim() == 3:
         moves[1:].add_(variance)
-    moves[0].copy_(var)
-    variances = moving_averages(keep, moves)
-    var = variances[0].clone()
-    scale = variances.add_(constants.eps).to(values.dtype).rsqrt_()
+    variances = moving_averages(keep, var, moves)
+    var = variances[0]
+    scale = (variances + constants.eps).to(values.dtype).rsqrt_()
     table = table.to(values.dtype).mul_(scale)
     scale, y = scale[1:], table[1:]
     gamma, beta = _affine(weight, bias, like=y)
@@ -131,20 +131,23 @@ def backward(
     if constants.compensation == "layer-scaling":
         # The gradient of p is gain * g - pull * p.
         product = g_mean * p if along_y is None else torch.addcmul(g_mean * p, along_y, gamma)
-        pull = _over_features(product, lanes) * gain**3
-        mean = (g_mean * gain).addcmul_(p, pull, value=-1)
+        share = _over_features(product, lanes) * gain.square()
+        mean = torch.addcmul(g_mean, p, share, value=-1).mul_(gain)
         if along_y is not None and var is not None:
+            pull = share * gain
             along_y = along_y * gain - pull * gamma * var
     gy = mean * y if along_y is None else torch.addcmul(along_y, mean, y)
 
     along, dx = _control(scale, table, mean * gamma, gy * gamma, var, u, v, constants, fast)
-    size = 1 if centre is None else x.shape[space]
-    dweight = None if weight is None else gy.sum(0).mul_(size).to(weight.dtype)
-    dbias = None if bias is None else mean.sum(0).mul_(size).to(bias.dtype)
+    if centre is not None:
+        gy, mean = gy * x.shape[space], mean * x.shape[space]
+    dweight = None if weight is None else gy.sum(0).to(weight.dtype)
+    dbias = None if bias is None else mean.sum(0).to(bias.dtype)
     if centre is None:
         return dx.to(x.dtype), dweight, dbias
     # dx is the mean over the space so far.
     slope = gamma * gain * scale
+    along = along * (1 - constants.alpha_backward)
     turn = -scale.square() * (along if pull is None else torch.addcmul(along, pull, gamma.square()))
     line = _line_(buffer.copy_(x).sub_(centre.unsqueeze(space)), turn, dx - slope * g_mean, space)
     return line.addcmul_(g, slope.unsqueeze(space)).to(x.dtype), dweight, dbias
@@ -161,7 +164,7 @@ def _control(
     constants: Constants,
     fast: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return what times y a gradient of y loses, and the mean of the gradient of x; move u and v.
+    """Return v before each sample, and the mean of the gradient of x; move u and v.
 
     All that is given is a mean over the space: y, the gradient g of y, gy that of g y, and var that of y^2 less y's
     square. With keep = alpha_backward, the definition is, from one sample to the next,
@@ -182,7 +185,7 @@ def _control(
     a = g.addcmul_(errors, y[1:], value=-rate).mul_(scale)
     dx = deviations(keep, u.flatten().to(dtype) * rate, a.to(dtype))
     u.add_(dx[0].view_as(u), alpha=1 / rate)
-    return errors * rate, dx[1:].to(y.dtype)
+    return errors, dx[1:].to(y.dtype)
 
 
 def _affine(weight: Tensor | None, bias: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,41 +19,51 @@ FACTORS = 16
 HALVINGS = 64
 
 
-def moving_averages(keep: float, table: Tensor) -> Tensor:
+def moving_averages(keep: float, initial: Tensor, table: Tensor) -> Tensor:
     """Return the average before each sample, and in the first row that after the last.
 
-    The table has the average before the first sample in its first row, then the terms of the samples: an average moves
-    from s to keep * s + (1 - keep) * term.
+    An average moves from s to keep * s + (1 - keep) * term. `initial`, (C,), is that before the first sample. The table
+    has the terms less `initial`, below a row that has no effect: so rounding is relative to how an average moves.
     """
-    weights = _weights(keep, min(len(table) - 1, STEPS), table.dtype, table.device)
-    if len(table) <= STEPS + 1:
-        return weights @ table
-    first = weights @ table[: STEPS + 1]
-    rest = moving_averages(keep, torch.cat([first[:1], table[STEPS + 1 :]]))
-    return torch.cat([rest[:1], first[1:], rest[1:]])
+    samples, steps = len(table) - 1, _steps(keep)
+    if samples <= steps:
+        return torch.addmm(initial, _weights(keep, samples, table.dtype, table.device), table)
+    found, last = [], initial
+    for begin in range(1, samples + 1, steps):
+        part = torch.cat([table[:1], table[begin : begin + steps] + (initial - last)])
+        found.append(torch.addmm(last, _weights(keep, len(part) - 1, table.dtype, table.device), part))
+        last = found[-1][0]
+    return torch.cat([last[None], *(part[1:] for part in found)])
 
 
 def deviations(keep: float, initial: Tensor, terms: Tensor) -> Tensor:
     """Return each term, (N, C), less the moving average before it, and in the first row how far that moves in all.
 
-    What all have in common with the average before the first, (C,), is taken off before anything else: rounding is
-    relative to the deviations from it.
+    What all have in common with `initial` is taken off before anything else: rounding is relative to the rest.
     """
-    weights = _weights_of_deviations(keep, min(len(terms), STEPS), terms.dtype, terms.device)
-    if len(terms) <= STEPS:
-        return weights @ (terms - initial)
-    first = weights @ (terms[:STEPS] - initial)
-    rest = deviations(keep, initial + first[0], terms[STEPS:])
-    return torch.cat([first[:1] + rest[:1], first[1:], rest[1:]])
+    terms, steps = terms - initial, STEPS
+    if len(terms) <= steps:
+        return _weights_of_deviations(keep, len(terms), terms.dtype, terms.device) @ terms
+    move, found = torch.zeros_like(terms[:1]), []
+    for part in terms.split(steps):
+        found.append(_weights_of_deviations(keep, len(part), terms.dtype, terms.device) @ (part - move))
+        move = move + found[-1][:1]
+    return torch.cat([move, *(part[1:] for part in found)])
+
+
+@lru_cache(maxsize=64)
+def _steps(keep: float) -> int:
+    """Return for how many samples one matrix is, at most: an average may not fall below 1/16 of its first value."""
+    return max((step for step in range(1, STEPS + 1) if keep**step >= 1 / 16), default=1)
 
 
 @lru_cache(maxsize=64)
 def _weights(keep: float, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return what the initial average and each term, in columns, weigh in the averages, in rows, the last one first."""
+    """Return what each row of the table, in columns, weighs in the averages, in rows, the last average first."""
     steps_since = torch.arange(steps + 1, dtype=torch.float64, device=device)
     steps_since = steps_since[:, None] - steps_since
-    weights = keep ** steps_since.clamp(min=0) * (steps_since >= 0)
-    weights[:, 1:] *= 1 - keep
+    weights = (1 - keep) * keep ** steps_since.clamp(min=0) * (steps_since >= 0)
+    weights[:, 0] = 0
     return weights.roll(1, 0).to(dtype)
 
 
