@@ -103,7 +103,8 @@ class OnlineNorm(Float32State):
         p = batch_norm(tokens, mean, var, gamma, beta, eps=constants.eps).view_as(values)
         if constants.compensation == "layer-scaling":
             norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.dim())), keepdim=True)
-            p = p * torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
+            gain = torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
+            p = p * gain if p.requires_grad else p.mul_(gain)
         elif constants.compensation == "clamp":
             p = hardtanh(p, -constants.clamp, constants.clamp)
         return p.to(x.dtype)
@@ -220,8 +221,9 @@ class _Eager(torch.autograd.Function):
 
 def _fast(x: Tensor) -> bool:
     """Return whether x is on a CPU, where a look at numbers is free, and nothing makes a matrix product less exact."""
-    precise = torch.get_float32_matmul_precision() == "highest"
-    return x.device.type == "cpu" and precise and not torch.is_autocast_enabled("cpu")
+    if x.device.type != "cpu" or not x.numel():  # batch norm's backward divides by the number of values
+        return False
+    return torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
 
 
 def _lanes_first(tensor: Tensor, dim: int | None, lanes: int) -> Tensor:

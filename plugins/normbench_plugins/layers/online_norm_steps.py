@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import hardtanh
+from torch.nn.functional import batch_norm, hardtanh
 
 from normbench_plugins.layers.recurrences import deviations, linear_recurrence, moving_averages
 from normbench_plugins.layers.rows import at_least_float32
@@ -113,19 +113,16 @@ def backward(
     y = table[1:]
     gamma, _ = _affine(weight, bias, like=y)
     g = at_least_float32(grad)
+    if constants.compensation == "clamp":
+        bounded = p
+        if centre is not None:
+            bounded = _line_(at_least_float32(x) - centre.unsqueeze(space), gamma * scale, p, space)
+        g = torch.ops.aten.hardtanh_backward(g, bounded, -constants.clamp, constants.clamp)
     # The mean over the space of the gradient, and how it varies with y there.
-    if var is None or centre is None:
-        if constants.compensation == "clamp":
-            g = torch.ops.aten.hardtanh_backward(g, p, -constants.clamp, constants.clamp)
-        g_mean, along_y = g, None
-    else:
-        # x - centre is made again in the same buffer: on a CPU, to allocate another takes longer than to compute it.
-        buffer = at_least_float32(x) - centre.unsqueeze(space)
-        if constants.compensation == "clamp":
-            bounded = _line_(buffer, gamma * scale, p, space)
-            g = torch.ops.aten.hardtanh_backward(g, bounded, -constants.clamp, constants.clamp)
-            buffer.copy_(x).sub_(centre.unsqueeze(space))
-        g_mean, along_y = g.mean(space), buffer.mul_(g).mean(space) * scale
+    g_mean, along_y = g, None
+    if centre is not None:
+        g_mean, along_x = _means(g, x, centre, space, fast)
+        along_y = along_x * scale
 
     mean, pull = g_mean, None
     if constants.compensation == "layer-scaling":
@@ -149,7 +146,7 @@ def backward(
     slope = gamma * gain * scale
     along = along * (1 - constants.alpha_backward)
     turn = -scale.square() * (along if pull is None else torch.addcmul(along, pull, gamma.square()))
-    line = _line_(buffer.copy_(x).sub_(centre.unsqueeze(space)), turn, dx - slope * g_mean, space)
+    line = _line(x, centre, turn, dx - slope * g_mean, space, fast)
     return line.addcmul_(g, slope.unsqueeze(space)).to(x.dtype), dweight, dbias
 
 
@@ -202,6 +199,28 @@ def _over_features(table: Tensor, lanes: int) -> Tensor:
     return by_lane.mean(-1, keepdim=True).expand_as(by_lane).flatten(1)
 
 
+def _line(x: Tensor, centre: Tensor, slope: Tensor, intercept: Tensor, space: int, fast: bool) -> Tensor:
+    """Return slope * (x - centre) + intercept; these three are (N, C)."""
+    values = at_least_float32(x)
+    if fast and space == 2:
+        # Batch norm's loop, with a channel for each sample and channel, does it in one pass.
+        line = [tensor.flatten() for tensor in (centre, torch.ones_like(centre), slope, intercept)]
+        return batch_norm(values.reshape(1, centre.numel(), x.shape[2]), *line, eps=0).view(x.shape)
+    return _line_(values - centre.unsqueeze(space), slope, intercept, space)
+
+
 def _line_(values: Tensor, slope: Tensor, intercept: Tensor, space: int) -> Tensor:
     """Return slope * values + intercept, in place; slope and intercept are (N, C)."""
     return values.mul_(slope.unsqueeze(space)).add_(intercept.unsqueeze(space))
+
+
+def _means(g: Tensor, x: Tensor, centre: Tensor, space: int, fast: bool) -> tuple[Tensor, Tensor]:
+    """Return the means of g and of g * (x - centre) over the space, (N, C)."""
+    values, size = at_least_float32(x), x.shape[space]
+    if fast and space == 2:
+        shape, one = (1, centre.numel(), size), torch.ones_like(centre).flatten()
+        _, along, total = torch.ops.aten.native_batch_norm_backward(
+            g.reshape(shape), values.reshape(shape), one, None, None, centre.flatten(), one, True, 0, [False, True, True]
+        )
+        return total.div_(size).view_as(centre), along.div_(size).view_as(centre)
+    return g.mean(space), (values - centre.unsqueeze(space)).mul_(g).mean(space)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: As many samples as one matrix is for: its cost grows with their square.
-STEPS = 64
+STEPS = 128
 #: As many factors as have a product in the range of float64, for any factor between 2^-60 and 2^63.
 FACTORS = 16
 #: Otherwise products of factors are above 2 to the power of minus this: terms up to its inverse fit in float32.
