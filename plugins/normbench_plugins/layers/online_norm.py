@@ -6,8 +6,8 @@ would give g / sqrt(var + eps). Here two errors a channel, accumulated in the ba
 run the gradient has, like batch norm's, no part along y (v, equations 11a-b) and no mean (u, equations 12a-b). Where a
 sample has several values a channel, their mean and variance take part in all this; nothing is averaged over samples.
 
-All that is sequential concerns numbers of the shape (N, C), one a sample and channel, and is computed in float64, so
-that neither autocast nor TF32 can touch it.
+All that is sequential concerns numbers of the shape (N, C), one a sample and channel. It is computed in float64, so
+that neither autocast nor TF32 can touch it; on a CPU without autocast in x's type, or float32 for half precision.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class OnlineNorm(Float32State):
         if constants.compensation == "layer-scaling":
             norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.dim())), keepdim=True)
             gain = torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
-            p = p * gain if p.requires_grad else p.mul_(gain)
+            p = p * gain if torch.is_grad_enabled() else p.mul_(gain)
         elif constants.compensation == "clamp":
             p = hardtanh(p, -constants.clamp, constants.clamp)
         return p.to(x.dtype)
@@ -118,9 +118,10 @@ class OnlineNorm(Float32State):
 class OnlineNormalization(torch.autograd.Function):
     """What `OnlineNorm` does in training, from the state before a batch to the state after it, as vmap can take it.
 
-    It takes x as (N, C, S) or (N, S, C), gamma and beta or None, the four tensors of state, each (C,), the constants,
-    the axis of S, and how many lanes, layers of the same constants, lie side by side in the channels. The forward
-    changes none of them; the backward writes to u and v, which `vmap` gives it as (lanes, C).
+    It takes x as (N, C), (N, C, S) or (N, S, C), gamma and beta or None, the four tensors of state, each (C,), the
+    constants, the axis of S (2 where there is none), and how many lanes, layers of the same constants, lie side by side
+    in the channels. The forward changes none of them; the backward writes to u and v, which `vmap` gives it as
+    (lanes, C).
     """
 
     @staticmethod
@@ -137,7 +138,7 @@ class OnlineNormalization(torch.autograd.Function):
         lanes: int,
     ) -> tuple[Tensor, ...]:
         """Return z, the mean and variance after the batch, and the samples."""
-        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), constants, space, lanes, fast=False)
+        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), False, constants, space, lanes)
         return z, mean, var, *[tensor for tensor in samples if tensor is not None]
 
     @staticmethod
@@ -153,7 +154,7 @@ class OnlineNormalization(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         """Return the controlled gradient of x, and those of gamma and beta, which the control doesn't touch."""
         x, weight, bias, *samples = ctx.saved_tensors
-        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others, fast=False)
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, False, *ctx.others)
         return *gradients, *[None] * 7
 
     @staticmethod
@@ -203,7 +204,7 @@ class _Eager(torch.autograd.Function):
     ) -> Tensor:
         """Return z."""
         running_mean, running_var, ctx.u, ctx.v = state
-        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, constants, space, 1, _fast(x))
+        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, _fast(x), constants, space, 1)
         running_mean.copy_(mean)
         running_var.copy_(var)
         ctx.others = constants, space, 1
@@ -215,7 +216,7 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, gamma and beta."""
         x, weight, bias, *samples = ctx.saved_tensors
-        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others, _fast(x))
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, _fast(x), *ctx.others)
         return *gradients, None, None, None
 
 

@@ -48,10 +48,10 @@ def forward(
     bias: Tensor | None,
     mean: Tensor,
     var: Tensor,
+    fast: bool,
     constants: Constants,
     space: int,
     lanes: int,
-    fast: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Samples]:
     """Return z, the mean and variance after the batch, and the samples.
 
@@ -59,8 +59,8 @@ def forward(
 
         mean <- keep * mean + (1 - keep) * m      var <- keep * var + (1 - keep) * (w + keep * (m - mean)^2)
 
-    where keep is alpha_forward and the mean in the second is that before the sample. With `fast` that is computed in
-    the type of the values, else in float64.
+    where keep is alpha_forward and the mean in the second is that before the sample. With `fast`, which is for numbers
+    on a CPU, that is computed in the type of the values, else in float64.
     """
     values = at_least_float32(x)
     keep, dtype, centre = constants.alpha_forward, values.dtype if fast else torch.float64, values
@@ -86,9 +86,9 @@ def forward(
     if constants.compensation == "layer-scaling":
         square = torch.addcmul(p.square(), spread[1], gamma.square()) if spread else p.square()
         gain = _over_features(square, lanes).add_(SCALING_EPS).rsqrt_()
-        scaled = p * gain
     else:
-        gain, scaled = torch.ones_like(p), p
+        gain = torch.ones_like(p)
+    scaled = p * gain
     z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled
     if constants.compensation == "clamp":
         z = hardtanh(z, -constants.clamp, constants.clamp)
@@ -103,10 +103,10 @@ def backward(
     samples: Samples,
     u: Tensor,
     v: Tensor,
+    fast: bool,
     constants: Constants,
     space: int,
     lanes: int,
-    fast: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of x, gamma and beta; move u and v, in the type of y if `fast`, else in float64."""
     scale, table, p, gain, centre, var = samples
@@ -163,8 +163,8 @@ def _control(
 ) -> tuple[Tensor, Tensor]:
     """Return v before each sample, and the mean of the gradient of x; move u and v.
 
-    All that is given is a mean over the space: y, the gradient g of y, gy that of g y, and var that of y^2 less y's
-    square. With keep = alpha_backward, the definition is, from one sample to the next,
+    All that is given is over the space: the means y (as in `Samples`), g of the gradient of y, and gy of g y, and the
+    variance of y. With keep = alpha_backward, the definition is, from one sample to the next,
 
         a = g - (1 - keep) v y                v <- v + mean(a y)
         dx = scale * a - (1 - keep) u         u <- u + mean(dx)
@@ -203,9 +203,9 @@ def _line(x: Tensor, centre: Tensor, slope: Tensor, intercept: Tensor, space: in
     """Return slope * (x - centre) + intercept; these three are (N, C)."""
     values = at_least_float32(x)
     if fast and space == 2:
-        # Batch norm's loop, with a channel for each sample and channel, does it in one pass.
-        line = [tensor.flatten() for tensor in (centre, torch.ones_like(centre), slope, intercept)]
-        return batch_norm(values.reshape(1, centre.numel(), x.shape[2]), *line, eps=0).view(x.shape)
+        # Batch norm with a channel for each sample and channel is one pass over x.
+        rows, one = values.reshape(1, centre.numel(), x.shape[2]), torch.ones_like(centre).flatten()
+        return batch_norm(rows, centre.flatten(), one, slope.flatten(), intercept.flatten(), eps=0).view(x.shape)
     return _line_(values - centre.unsqueeze(space), slope, intercept, space)
 
 
@@ -219,8 +219,7 @@ def _means(g: Tensor, x: Tensor, centre: Tensor, space: int, fast: bool) -> tupl
     values, size = at_least_float32(x), x.shape[space]
     if fast and space == 2:
         shape, one = (1, centre.numel(), size), torch.ones_like(centre).flatten()
-        _, along, total = torch.ops.aten.native_batch_norm_backward(
-            g.reshape(shape), values.reshape(shape), one, None, None, centre.flatten(), one, True, 0, [False, True, True]
-        )
+        tensors = (g.reshape(shape), values.reshape(shape), one, None, None, centre.flatten(), one)
+        _, along, total = torch.ops.aten.native_batch_norm_backward(*tensors, True, 0, [False, True, True])
         return total.div_(size).view_as(centre), along.div_(size).view_as(centre)
     return g.mean(space), (values - centre.unsqueeze(space)).mul_(g).mean(space)

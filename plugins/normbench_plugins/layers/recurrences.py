@@ -45,7 +45,7 @@ def deviations(keep: float, initial: Tensor, terms: Tensor) -> Tensor:
     if len(terms) <= steps:
         return _weights_of_deviations(keep, len(terms), terms.dtype, terms.device) @ terms
     move, found = torch.zeros_like(terms[:1]), []
-    for part in terms.split(steps):
+    for part in torch.split(terms, steps):
         found.append(_weights_of_deviations(keep, len(part), terms.dtype, terms.device) @ (part - move))
         move = move + found[-1][:1]
     return torch.cat([move, *(part[1:] for part in found)])
