@@ -76,7 +76,6 @@ def forward(
     if x.dim() == 3:
         moves[1:].add_(variance)
     variances = moving_averages(keep, var, moves)
-    var = variances[0]
     scale = (variances + constants.eps).to(values.dtype).rsqrt_()
     table = table.to(values.dtype).mul_(scale)
     scale, y = scale[1:], table[1:]
@@ -88,11 +87,10 @@ def forward(
         gain = _over_features(square, lanes).add_(SCALING_EPS).rsqrt_()
     else:
         gain = torch.ones_like(p)
-    scaled = p * gain
-    z = _line_(z, gamma * scale * gain, scaled, space) if spread else scaled
+    z = _line_(z, gamma * scale * gain, p * gain, space) if spread else p * gain
     if constants.compensation == "clamp":
         z = hardtanh(z, -constants.clamp, constants.clamp)
-    return z.to(x.dtype), mean, var, Samples(scale, table, p, gain, *spread)
+    return z.to(x.dtype), mean, variances[0], Samples(scale, table, p, gain, *spread)
 
 
 def backward(
@@ -114,9 +112,9 @@ def backward(
     gamma, _ = _affine(weight, bias, like=y)
     g = at_least_float32(grad)
     if constants.compensation == "clamp":
-        bounded = p
-        if centre is not None:
-            bounded = _line_(at_least_float32(x) - centre.unsqueeze(space), gamma * scale, p, space)
+        bounded = (
+            p if centre is None else _line_(at_least_float32(x) - centre.unsqueeze(space), gamma * scale, p, space)
+        )
         g = torch.ops.aten.hardtanh_backward(g, bounded, -constants.clamp, constants.clamp)
     # The mean over the space of the gradient, and how it varies with y there.
     g_mean, along_y = g, None
