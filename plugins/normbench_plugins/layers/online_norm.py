@@ -6,8 +6,8 @@ would give g / sqrt(var + eps). Here two errors a channel, accumulated in the ba
 run the gradient has, like batch norm's, no part along y (v, equations 11a-b) and no mean (u, equations 12a-b). Where a
 sample has several values a channel, their mean and variance take part in all this; nothing is averaged over samples.
 
-All that is sequential concerns numbers of the shape (N, C), one a sample and channel, and is computed in float64, so
-that neither autocast nor TF32 can touch it.
+All that is sequential concerns numbers of the shape (N, C), one a sample and channel. It is computed in float64, so
+that neither autocast nor TF32 can touch it; on a CPU without autocast in x's type, or float32 for half precision.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class OnlineNorm(Float32State):
         return self._train(x) if self.training else self._evaluate(x)
 
     def _train(self, x: Tensor) -> Tensor:
-        rows, space = to_rows(x, self.layout)
+        rows, space = (x, 2) if self.layout == "NC" else to_rows(x, self.layout)
+        if rows.dim() == 3 and rows.shape[space] == 1:
+            rows, space = rows.squeeze(space), 2
         state = (self.running_mean, self.running_var, self.u, self.v)
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             z, mean, var, *_ = OnlineNormalization.apply(rows, self.weight, self.bias, *state, self.constants, space, 1)
@@ -90,7 +92,7 @@ class OnlineNorm(Float32State):
             self.running_var.copy_(var)
         else:
             z = _Eager.apply(rows, self.weight, self.bias, state, self.constants, space)
-        return from_rows(z, space, self.layout, x.shape)
+        return z if self.layout == "NC" else from_rows(z, space, self.layout, x.shape)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         constants, values = self.constants, at_least_float32(x)
@@ -101,7 +103,8 @@ class OnlineNorm(Float32State):
         p = batch_norm(tokens, mean, var, gamma, beta, eps=constants.eps).view_as(values)
         if constants.compensation == "layer-scaling":
             norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.dim())), keepdim=True)
-            p = p * torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
+            gain = torch.rsqrt(norm.square() * (len(p) / max(p.numel(), 1)) + SCALING_EPS)
+            p = p * gain if torch.is_grad_enabled() else p.mul_(gain)
         elif constants.compensation == "clamp":
             p = hardtanh(p, -constants.clamp, constants.clamp)
         return p.to(x.dtype)
@@ -115,9 +118,10 @@ class OnlineNorm(Float32State):
 class OnlineNormalization(torch.autograd.Function):
     """What `OnlineNorm` does in training, from the state before a batch to the state after it, as vmap can take it.
 
-    It takes x as (N, C, S) or (N, S, C), gamma and beta or None, the four tensors of state, each (C,), the constants,
-    the axis of S, and how many lanes, layers of the same constants, lie side by side in the channels. The forward
-    changes none of them; the backward writes to u and v, which `vmap` gives it as (lanes, C).
+    It takes x as (N, C), (N, C, S) or (N, S, C), gamma and beta or None, the four tensors of state, each (C,), the
+    constants, the axis of S (2 where there is none), and how many lanes, layers of the same constants, lie side by side
+    in the channels. The forward changes none of them; the backward writes to u and v, which `vmap` gives it as
+    (lanes, C).
     """
 
     @staticmethod
@@ -134,7 +138,7 @@ class OnlineNormalization(torch.autograd.Function):
         lanes: int,
     ) -> tuple[Tensor, ...]:
         """Return z, the mean and variance after the batch, and the samples."""
-        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), constants, space, lanes)
+        z, mean, var, samples = forward(x, weight, bias, mean.flatten(), var.flatten(), False, constants, space, lanes)
         return z, mean, var, *[tensor for tensor in samples if tensor is not None]
 
     @staticmethod
@@ -150,7 +154,8 @@ class OnlineNormalization(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         """Return the controlled gradient of x, and those of gamma and beta, which the control doesn't touch."""
         x, weight, bias, *samples = ctx.saved_tensors
-        return *backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), *[None] * 7
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, False, *ctx.others)
+        return *gradients, *[None] * 7
 
     @staticmethod
     def vmap(
@@ -199,7 +204,7 @@ class _Eager(torch.autograd.Function):
     ) -> Tensor:
         """Return z."""
         running_mean, running_var, ctx.u, ctx.v = state
-        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, constants, space, 1)
+        z, mean, var, samples = forward(x, weight, bias, running_mean, running_var, _fast(x), constants, space, 1)
         running_mean.copy_(mean)
         running_var.copy_(var)
         ctx.others = constants, space, 1
@@ -211,7 +216,15 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, gamma and beta."""
         x, weight, bias, *samples = ctx.saved_tensors
-        return *backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, *ctx.others), None, None, None
+        gradients = backward(grad, x, weight, bias, Samples(*samples), ctx.u, ctx.v, _fast(x), *ctx.others)
+        return *gradients, None, None, None
+
+
+def _fast(x: Tensor) -> bool:
+    """Return whether x is on a CPU, where a look at numbers is free, and nothing makes a matrix product less exact."""
+    if x.device.type != "cpu" or not x.numel():  # batch norm's backward divides by the number of values
+        return False
+    return torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
 
 
 def _lanes_first(tensor: Tensor, dim: int | None, lanes: int) -> Tensor:
