@@ -20,6 +20,8 @@ _CALLS = "at 32x500 the number of small operations: torch has batch norm in one"
 _PASSES = "passes over memory: torch has no fused kernel, and most passes write a tensor of the input's size"
 BOUND_BY = {
     "batchnorm-frozen": "both forms are computed and one is selected: a branch could not be compiled or vectorised",
+    "batch-renorm": _CALLS,
+    "layer-scaling": _CALLS,
     "lp-batchnorm": _CALLS,
     "noise": "two random numbers per value, each of which costs as much as all of batch norm",
     "noisy-batchnorm": "batch norm, and the noise after it",
