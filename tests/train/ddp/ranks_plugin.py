@@ -161,7 +161,7 @@ def refuse(site):
 @normbench.hookimpl
 def normbench_norms():
     yield normbench.Norm("plain", lambda site: nn.Identity(), summary="Nothing")
-    yield normbench.Norm("noise", lambda site: Noise(), summary="Draws")
+    yield normbench.Norm("own-noise", lambda site: Noise(), summary="Draws")
     yield normbench.Norm("nan-on-one", lambda site: On(lambda x: x * float("nan")), summary="x")
     yield normbench.Norm("fails-on-one", lambda site: On(fail), summary="x")
     yield normbench.Norm("fails-on-all", lambda site: On(fail, rank=None), summary="x")

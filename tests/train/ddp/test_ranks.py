@@ -211,7 +211,7 @@ def test_ranks_that_share_with_no_other(trained, numbers):
 
 def test_each_rank_draws_its_own_numbers_and_repeats_them(trained, numbers):
     """What a layer draws differs between ranks, and is the same in the next run."""
-    once, again = trained("noise", devices=2), trained("noise", devices=2)
+    once, again = trained("own-noise", devices=2), trained("own-noise", devices=2)
 
     drawn = [once.series[f"{rank}:0.1.0.drawn[0]"] for rank in (0, 1)]
     assert once.series == again.series
