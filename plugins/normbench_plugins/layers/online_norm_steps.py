@@ -145,7 +145,10 @@ def backward(
     along = along * (1 - constants.alpha_backward)
     turn = -scale.square() * (along if pull is None else torch.addcmul(along, pull, gamma.square()))
     line = _line(x, centre, turn, dx - slope * g_mean, space, fast)
-    return line.addcmul_(g, slope.unsqueeze(space)).to(x.dtype), dweight, dbias
+    slope = slope.unsqueeze(space)
+    # In place vmap would compute it lane by lane.
+    dx = line.addcmul_(g, slope) if fast else torch.addcmul(line, g, slope)
+    return dx.to(x.dtype), dweight, dbias
 
 
 def _control(
@@ -177,7 +180,7 @@ def _control(
     errors = linear_recurrence(factors, torch.cat([v.reshape(1, -1).to(dtype), gy.to(dtype)]), fast)
     v.copy_(errors[-1].view_as(v))
     errors = errors[:-1].to(y.dtype)
-    a = g.addcmul_(errors, y[1:], value=-rate).mul_(scale)
+    a = torch.addcmul(g, errors, y[1:], value=-rate).mul_(scale)
     dx = deviations(keep, u.flatten().to(dtype) * rate, a.to(dtype))
     u.add_(dx[0].view_as(u), alpha=1 / rate)
     return errors, dx[1:].to(y.dtype)

@@ -90,10 +90,11 @@ def linear_recurrence(factors: Tensor, table: Tensor, look: bool) -> Tensor:
         return table.div_(products).cumsum_(0).mul_(products)
     # 2^-60 is lost in the rounding of any factor but 0. Below -2^63, where s has long lost its meaning, a product that
     # overflows would make nan of a sum that is 0.
-    factors = (factors.double() + 2**-60).clamp_(min=-(2**63))
+    # Not in place: vmap would compute these lane by lane.
+    factors = (factors.double() + 2**-60).clamp(min=-(2**63))
     steps = [table[:1].double()]
     for begin in range(1, len(table), FACTORS):
         products = factors[begin : begin + FACTORS].cumprod(0)
-        sums = (table[begin : begin + FACTORS] / products).cumsum_(0)
+        sums = (table[begin : begin + FACTORS] / products).cumsum(0)
         steps.append(sums.add_(steps[-1][-1]).mul_(products))
     return torch.cat(steps).to(table.dtype)
