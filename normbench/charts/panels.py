@@ -8,6 +8,7 @@ import statistics
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from normbench.charts.looks import Look
@@ -68,12 +69,12 @@ class Chart:
     chance: float
     reference: float
 
-    @property
+    @cached_property
     def lowest(self) -> float:
         """The lowest score."""
         return min([self.chance, self.reference, *self._scores()])
 
-    @property
+    @cached_property
     def highest(self) -> float:
         """The highest score."""
         return max([self.chance, self.reference, *self._scores()])

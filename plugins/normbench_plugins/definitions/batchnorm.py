@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 import normbench
-from normbench_plugins.definitions.state import State, over_batch
+from normbench_plugins.definitions.state import State, moments, over_batch
 
 
 def batchnorm(
@@ -21,8 +21,7 @@ def batchnorm(
     """Return gamma (x - mean) / sqrt(var + eps) + beta: of the batch in training, else of the running averages."""
     own = State(state, site)
     if training or evaluation == "batch":
-        mean = x.mean(over_batch(site), keepdim=True)
-        var = (x - mean).square().mean(over_batch(site), keepdim=True)
+        mean, var = moments(x, over_batch(site))
     else:
         mean, var = own["running_mean"], own["running_var"]
     return own.affine((x - mean) / (var + eps).sqrt())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import normbench
-from normbench_plugins.definitions.state import State, over_batch
+from normbench_plugins.definitions.state import State, in_groups, moments, over_batch
 
 
 def b0(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, training: bool) -> Tensor:
@@ -16,8 +16,8 @@ def b0(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float,
     own = State(state, site)
     if site.activation is None:
         return own.affine(x)
-    batch = _var(x, over_batch(site)) if training else own["running_var"]
-    of_sample = _var(x, list(range(2, x.dim())))
+    batch = moments(x, over_batch(site))[1] if training else own["running_var"]
+    _, of_sample = moments(x, list(range(2, x.dim())))
     return own.affine(x / torch.maximum((batch + eps).sqrt(), own["v"] * x + (of_sample + eps).sqrt()))
 
 
@@ -26,12 +26,6 @@ def s0(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float,
     own = State(state, site)
     if site.activation is None:
         return own.affine(x)
-    while site.channels % groups:
-        groups -= 1
     over = list(range(1, x.dim()))
-    std = torch.cat([(_var(part, over) + eps).sqrt().expand_as(part) for part in x.chunk(groups, 1)], 1)
+    std = torch.cat([(moments(part, over)[1] + eps).sqrt().expand_as(part) for part in in_groups(x, site, groups)], 1)
     return own.affine(x * torch.sigmoid(own["v"] * x) / std)
-
-
-def _var(x: Tensor, over: list[int]) -> Tensor:
-    return (x - x.mean(over, keepdim=True)).square().mean(over, keepdim=True)

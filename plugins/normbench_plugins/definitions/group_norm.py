@@ -8,16 +8,13 @@ import torch
 from torch import Tensor
 
 import normbench
-from normbench_plugins.definitions.state import State, over_sample, standardized
+from normbench_plugins.definitions.state import State, in_groups, over_sample, standardized
 
 
 def group_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float, groups: int) -> Tensor:
     """Return gamma (x - mean) / sqrt(var + eps) + beta, over each group of channels; for tokens, of each token."""
-    while site.channels % groups:
-        groups -= 1
-    axis = site.layout.index("C")
-    parts = [standardized(part, over_sample(site), eps) for part in x.chunk(groups, axis)]
-    return State(state, site).affine(torch.cat(parts, axis))
+    parts = [standardized(part, over_sample(site), eps) for part in in_groups(x, site, groups)]
+    return State(state, site).affine(torch.cat(parts, site.layout.index("C")))
 
 
 def instance_norm(x: Tensor, site: normbench.Site, state: Mapping[str, Tensor], eps: float) -> Tensor:

@@ -34,10 +34,23 @@ def over_sample(site: normbench.Site, over: str = "sample") -> list[int]:
     return list(range(1, len(site.layout)))
 
 
+def moments(x: Tensor, over: list[int]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance over some axes, which are kept with size 1."""
+    mean = x.mean(over, keepdim=True)
+    return mean, (x - mean).square().mean(over, keepdim=True)
+
+
 def standardized(x: Tensor, over: list[int], eps: float) -> Tensor:
     """Return (x - mean) / sqrt(var + eps), with mean and biased variance over some axes."""
-    mean = x.mean(over, keepdim=True)
-    return (x - mean) / ((x - mean).square().mean(over, keepdim=True) + eps).sqrt()
+    mean, var = moments(x, over)
+    return (x - mean) / (var + eps).sqrt()
+
+
+def in_groups(x: Tensor, site: normbench.Site, groups: int) -> tuple[Tensor, ...]:
+    """Return the parts of the channels, as many as divide them, at most `groups`."""
+    while site.channels % groups:
+        groups -= 1
+    return x.chunk(groups, site.layout.index("C"))
 
 
 def over_batch(site: normbench.Site) -> list[int]:

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 import normbench
 from normbench_plugins.layers.affine import add_affine
+from normbench_plugins.layers.moments import moments
+from normbench_plugins.layers.rows import at_least_float32
 from normbench_plugins.layers.tokens import OverTokens
 
 
@@ -53,11 +55,10 @@ class Detached(nn.Module):
         over = [0, *range(2, x.dim())]
         with torch.no_grad():
             norm(x)  # moves the running averages
-            values = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            mean = values.mean(over, keepdim=True)
-            var = (values - mean).square().mean(over)
+            values = at_least_float32(x)
+            mean, var = (one.flatten() for one in moments(values, over))
         gamma, beta = (None if one is None else one.to(values.dtype) for one in (norm.weight, norm.bias))
-        return functional.batch_norm(values, mean.flatten(), var, gamma, beta, training=False, eps=norm.eps).to(x.dtype)
+        return functional.batch_norm(values, mean, var, gamma, beta, training=False, eps=norm.eps).to(x.dtype)
 
 
 def layer(
