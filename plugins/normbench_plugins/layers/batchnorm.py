@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import normbench
-from normbench_plugins.layers.affine import add_affine
+from normbench_plugins.layers.affine import add_affine, scaled_and_shifted
 from normbench_plugins.layers.moments import moments
 from normbench_plugins.layers.rows import at_least_float32
 from normbench_plugins.layers.tokens import OverTokens
@@ -31,12 +31,7 @@ class OneOfTwo(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gamma y, or y + beta, of the batch norm y of x; shapes as torch's."""
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        normalized: Tensor = self.norm(x)
-        if self.weight is not None:
-            return normalized * self.weight.view(shape).to(normalized.dtype)
-        assert self.bias is not None
-        return normalized + self.bias.view(shape).to(normalized.dtype)
+        return scaled_and_shifted(self.norm(x), self.weight, self.bias, "NCHW"[: x.dim()])
 
 
 class Detached(nn.Module):
