@@ -188,8 +188,11 @@ def asked_probe(asked: Choice, registry: Registry) -> tuple[Probe, Choice]:
 
     Raises UsageError for no probe.
     """
-    probe = registry.probe(asked.name, asked.where)
-    params = checked(probe.params, asked.params, f"{asked.where}: {asked.name}", probe.types)
+    probe, where = registry.probe(asked.name, asked.where), f"{asked.where}: {asked.name}"
+    params = checked(probe.params, asked.params, where, probe.types)
+    every = params.get("every", 1)
+    if not isinstance(every, int) or every < 1:
+        raise UsageError(f"{where}: every is {every!r}; a probe looks at every so many steps, 1 or more")
     own = {name: value for name, value in params.items() if value != probe.params[name]}
     return probe, msgspec.structs.replace(asked, params=own)
 

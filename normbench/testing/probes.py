@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -268,9 +267,9 @@ def watched_again(subject: ProbeSubject) -> None:
 
 @check("names", "probe")
 def names(subject: ProbeSubject) -> None:
-    """A method gives the same names each time, and for a name a number, or vectors of one length.
+    """A method that has given a name gives it each time from then on: a number, or vectors of one length.
 
-    They are stored as series, which are drawn and compared.
+    They are stored as series, which are drawn and compared. A site without a value has NaN, each time.
     """
     for norm, heard in subject.whole().items():
         where = f"a network with {norm}"
@@ -278,13 +277,16 @@ def names(subject: ProbeSubject) -> None:
             raise Failed(heard.refused, input=where)
         first: dict[str, set[str]] = {}
         for method, said in heard.said:
-            others = first.setdefault(method, set(said)) ^ set(said)
-            if others:
-                raise Failed(f"{method} gives {min(others)!r} some of the times only", input=where)
+            left_out = first.setdefault(method, set()) - set(said)
+            if left_out:
+                raise Failed(f"{method} gives {min(left_out)!r} some of the times only", input=where)
+            first[method] |= set(said)
         for name, points in heard.given[1].items():
-            odd = [step for step, value in zip(points.step, points.value, strict=True) if not _finite(value)]
-            if odd:
-                raise Advice(f"{name!r} is not finite at step {odd[0]}", input=where)
+            values = torch.tensor(points.value, dtype=torch.float64).view(len(points.value), -1)
+            odd = ~values.isfinite() & ~values.isnan().all(0)
+            if odd.any() or values.isnan().all():
+                at = points.step[int(odd.any(1).int().argmax())]
+                raise Advice(f"{name!r} is not finite at step {at}", input=where)
 
 
 @check("resumes", "probe")
@@ -356,10 +358,6 @@ def _off(before: Any, after: Any) -> str:
     if isinstance(before, Tensor) and isinstance(after, Tensor) and before.shape == after.shape:
         return f"is off by {off(after, before):.3g} at most"
     return "is another"
-
-
-def _finite(value: Any) -> bool:
-    return all(map(math.isfinite, value if isinstance(value, Sequence) else [value]))
 
 
 def _images(folder: Path, recipe: Recipe) -> Splits:  # noqa: ARG001 - a task's

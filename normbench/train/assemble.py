@@ -124,7 +124,7 @@ def training(
     )
     asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
     module.probing = Probing(
-        View(module, place.norm_at),
+        View(module, place, {"validation": data.validation if recipe.hold_out else None, "test": data.test}),
         {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
         functools.partial(
             blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
-from normbench.contract import Site
-from normbench.train.data import Part
+from normbench.contract import Site, Unsupported
+from normbench.train.data import Part, Split
+from normbench.train.place import Place
 from normbench.train.state import Kept, untouched
 from normbench.train.streams import generators, generators_kept, set_generators
 
@@ -28,19 +31,37 @@ class _Begun:
     generators: dict[str, Any]
 
 
+class Linear(NamedTuple):
+    """A linear or convolution of a network, with the weight that is trained, by its name among the parameters.
+
+    Where a norm wraps it, the weight is what the norm computes from. `scale_invariant` says that rescaling the weight
+    changes nothing, as norms claim. `site` is that of the norm that follows or wraps it, None for any other.
+    """
+
+    name: str
+    module: nn.Module
+    weight: nn.Parameter
+    scale_invariant: bool
+    site: Site | None
+
+
 class View:
     """A training as a probe by step sees it.
 
     `network` is the network, which computes eagerly while a probe looks; `sites` are its norms in order, each a `Site`
-    with its module. `step` counts optimizer steps from 0, up to `steps`.
+    with its module, and `activations` the modules of the activations at sites, but those that a layer includes.
+    `linears` are its linears and convolutions. `step` counts optimizer steps from 0, up to `steps`.
     """
 
-    def __init__(self, module: Training, sites: Sequence[tuple[Site, nn.Module]]) -> None:
+    def __init__(self, module: Training, place: Place, splits: Mapping[str, Split | None]) -> None:
         self.network: nn.Module = module.network
-        self.sites = tuple(sites)
+        self.sites = tuple(place.norm_at)
+        self.activations = tuple(place.activations)
+        self.linears = tuple(_linears(module.network, place))
         self.step = 0
         self.steps: int = module.steps
         self._module = module
+        self._splits = splits
         self._begun: _Begun | None = None
         self._inside = 0
         self._modules = [(f"{name}." if name else "", own) for name, own in self.network.named_modules()]
@@ -76,6 +97,17 @@ class View:
         self._replay()
         return self._module.task_loss(self._step().part)
 
+    def score(self, split: str) -> float:
+        """Return the mean score over a split, "validation" or "test", in evaluation mode; it moves nothing.
+
+        Raises Unsupported where the training has no such split.
+        """
+        samples = self._splits[split]
+        if samples is None:
+            raise Unsupported(f"the trial has no {split} split")
+        with self._kept():
+            return self._module.evaluate(samples)
+
     @contextmanager
     def untouched(self) -> Iterator[None]:
         """Put everything back as it was at the end, to the bit.
@@ -84,20 +116,10 @@ class View:
         and the random generators of torch, CUDA, NumPy and Python. Inside, buffers and generators begin as they did in
         the step, and gradients are copies.
         """
-        lost: list[str] = []
-        if not self._inside:
-            self._note_moved()
-        self._inside += 1
-        try:
-            with generators_kept(self._module.device), untouched(self.network) as lost:
-                if self._begun:
-                    self._replay()
-                yield
-        finally:
-            self._inside -= 1
-            self._moved += lost
-            if not self._inside:
-                self._before = self._versions()
+        with self._kept():
+            if self._begun:
+                self._replay()
+            yield
 
     @contextmanager
     def moved(self, eta: float) -> Iterator[None]:
@@ -111,7 +133,6 @@ class View:
 
     def begin(self, part: Part) -> None:
         """Note the last part of a step, before its forward; for the host alone, like all below."""
-        self.step = self._module.taken
         self._begun = _Begun(part, Kept(self.network, ("_buffers",)), generators(self._module.device))
 
     def end(self) -> None:
@@ -139,6 +160,22 @@ class View:
             self._moved += _changed(settings, self._settings())
             if not self._moved and not torch.equal(lengths, self._lengths()):
                 self._moved.append("weights or buffers")
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Put everything back as it was, as `untouched` says; what can't be counts as moved."""
+        lost: list[str] = []
+        if not self._inside:
+            self._note_moved()
+        self._inside += 1
+        try:
+            with generators_kept(self._module.device), untouched(self.network) as lost:
+                yield
+        finally:
+            self._inside -= 1
+            self._moved += lost
+            if not self._inside:
+                self._before = self._versions()
 
     def _step(self) -> _Begun:
         if self._begun is None:
@@ -194,6 +231,23 @@ class View:
         if len({norm.dtype for norm in norms}) > 1:
             norms = [norm.double() for norm in norms]
         return torch.stack(norms).view(torch.uint8) if norms else torch.empty(0)
+
+
+def _linears(network: nn.Module, place: Place) -> Iterator[Linear]:
+    """Yield the linears and convolutions of a network in the order of its modules; one that is shared counts once."""
+    at = {id(linear): site for site, linear in place.linears}
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    for module in network.modules():
+        if not isinstance(module, nn.Linear | _ConvNd):
+            continue
+        # What a parametrization computes the weight from is a parameter of its own; a gain per unit is none of these.
+        computed: Any = parametrize.is_parametrized(module, "weight") and vars(module)["_modules"]["parametrizations"]
+        own: Any = computed["weight"].parameters(recurse=False) if computed else [module.weight]
+        weight = next((one for one in own if one.squeeze().dim() > 1 and id(one) in names), None)
+        if weight is not None:
+            site = at.get(id(module))
+            invariant = site is not None and place.is_scale_invariant(module)
+            yield Linear(names.pop(id(weight)), module, weight, invariant, site)
 
 
 def _changed(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> list[str]:

@@ -125,7 +125,7 @@ class Training(pl.LightningModule):
             # Ranks add up their gradients once a step.
             waits = loss_of.no_sync() if self._replica and part is not parts[-1] else nullcontext()
             if part is parts[-1]:
-                self.probing.begin(part)
+                self.probing.begin(self.taken, part)
             with waits:
                 torch.autograd.backward(loss_of(part) / len(parts))
 

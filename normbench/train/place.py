@@ -66,6 +66,9 @@ class Place(contract.Place):
         self.building: Site | None = None
         #: Whether a place had no linear for a norm that wraps one.
         self.bare = False
+        #: The activations at sites, where they are no part of the layer, and the linears and convolutions before sites.
+        self.activations: list[tuple[Site, nn.Module]] = []
+        self.linears: list[tuple[Site, nn.Module]] = []
         #: The sites of each residual block by index, and those since the last block.
         self.blocks: list[list[int]] = []
         self._open: list[int] = []
@@ -75,6 +78,17 @@ class Place(contract.Place):
     def norms(self) -> list[nn.Module]:
         """The layers built so far that are norms alone, and no wrapped linears."""
         return [placed.module for placed in self.layers if not placed.wraps]
+
+    def is_scale_invariant(self, linear: nn.Module) -> bool:
+        """Whether rescaling the weights of a linear before a site changes nothing, up to eps, by what norms claim.
+
+        A norm that is scale-invariant follows directly and there is no bias, or such a norm wraps it.
+        """
+        if self._wraps is not None:
+            norm, params = self._wraps
+            return norm.traits_with(params).scale_invariant
+        follows = self._norm.placement in ("before", "fused") and getattr(linear, "bias", None) is None
+        return follows and self._norm.traits_with(self._params).scale_invariant
 
     @property
     def norm_at(self) -> list[tuple[Site, nn.Module]]:
@@ -108,7 +122,7 @@ class Place(contract.Place):
         placement = self._norm.placement
         own = None if placement == "fused" else activation
         site = self._site(_channels(linear), layout or _layout(linear), own, ends_branch=placement != "after")
-        branch, end = self._prepared(linear, site), activation_module(activation)
+        branch, end = self._prepared(linear, site), self._activation(site, activation)
         if placement == "after":
             end = _chain(end, self._layer(site))
         elif placement != "weight":
@@ -169,6 +183,7 @@ class Place(contract.Place):
         self.initializer(linear)
         if self._centres and self._norm.placement in ("before", "fused"):
             linear.register_parameter("bias", None)
+        self.linears.append((site, linear))
         if self._wraps is None:
             return linear
         of_two = [] if self._norm.placement == "weight" else ["with"]
@@ -178,11 +193,17 @@ class Place(contract.Place):
         """Return the layer of a site and its activation, in the order that the norm asks for."""
         if self._norm.placement == "fused":
             return self._layer(site)
-        activation = activation_module(site.activation)
+        activation = self._activation(site, site.activation)
         if self._norm.placement == "weight":
             return activation
         layer = self._layer(site)
         return _chain(layer, activation) if self._norm.placement == "before" else _chain(activation, layer)
+
+    def _activation(self, site: Site, name: str | None) -> nn.Module:
+        module = activation_module(name)
+        if name is not None:
+            self.activations.append((site, module))
+        return module
 
     def _layer(self, site: Site) -> nn.Module:
         return self._built(self._norm, self._params, site)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from normbench.contract import Probe, Unsupported, function
@@ -20,9 +20,10 @@ OWN_SERIES = frozenset({"loss", "validation"})
 class Probing:
     """The probes of one training; without any, it does nothing.
 
-    `probes` are those that are asked for, each as it is spelled, with its parameters. One by step is given the `view`;
-    what it raises is explained by `blame`, and costs its trace alone, where this process trains `alone`. Raises
-    RuntimeError where a probe by step moved what the training goes on with: the trial would be another.
+    `probes` are those that are asked for, each as it is spelled, with its parameters. One by step is given the `view`,
+    and looks at every step or, where it has a parameter `every`, at steps that this divides. What it raises is
+    explained by `blame`, and costs its trace alone, where this process trains `alone`. Raises RuntimeError where a
+    probe by step moved what the training goes on with: the trial would be another.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Probing:
         self._watchers: dict[str, Any] = {}
         self._by_epoch: dict[str, Any] = {}
         self._traces: dict[str, Trace] = {}
+        self._every: dict[str, int] = {}
         for spelled, (probe, params) in (probes or {}).items():
             assert view is not None
             watch = function(probe.watch)
             if probe.by_step:
+                self._every[spelled] = {"every": 1, **probe.params, **params}["every"]
                 self._traces[spelled] = Trace(probe=probe.name, probe_params=dict(params))
                 self._watchers[spelled] = self._looked(spelled, "watch", functools.partial(watch, view, **params))
             elif probe.params:
@@ -49,18 +52,19 @@ class Probing:
                 self._by_epoch[spelled] = watch(view.network)
         self._drop_failed()
 
-    def begin(self, part: Any) -> None:
-        """Note the last part of a step, before its forward."""
-        if self._view is not None and self._watchers:
+    def begin(self, step: int, part: Any) -> None:
+        """Note the last part of a step, counted from 0, before its forward, where a probe looks at the step."""
+        if self._view is not None and any(step % self._every[name] == 0 for name in self._watchers):
+            self._view.step = step
             self._view.begin(part)
 
     def on_step(self, step: int) -> None:
         """Let probes look at a step, counted from 0, whose gradients are there."""
-        self._look("on_step", step, step)
+        self._look_at("on_step", step)
 
     def after_step(self, step: int) -> None:
         """Let probes look at a step that was taken, and let go of it."""
-        self._look("after_step", step, step)
+        self._look_at("after_step", step)
         if self._view is not None:
             self._view.end()
 
@@ -72,7 +76,7 @@ class Probing:
         """
         if self._view is not None:
             self._view.step = max(taken - 1, 0)  # also where the training has gone on after its last step
-        self._look("on_epoch", epoch, taken)
+        self._look(self._watchers, "on_epoch", epoch, taken)
         said: dict[str, float] = {}
         for probe, watcher in self._by_epoch.items():
             for name, value in watcher.on_epoch(epoch).items():
@@ -120,10 +124,15 @@ class Probing:
         watchers = {**self._by_epoch, **self._watchers}
         return {name: watcher for name, watcher in watchers.items() if hasattr(watcher, "state_dict")}
 
-    def _look(self, method: str, at: int, step: int) -> None:
-        """Have each probe look that has the method, and add what it gives at a step to its trace."""
-        for name, watcher in self._watchers.items():
-            watching = getattr(watcher, method, None)
+    def _look_at(self, method: str, step: int) -> None:
+        """Have those probes look whose `every` divides a step."""
+        if self._watchers:
+            self._look([name for name in self._watchers if step % self._every[name] == 0], method, step, step)
+
+    def _look(self, names: Iterable[str], method: str, at: int, step: int) -> None:
+        """Have each of these probes look that has the method, and add what it gives at a step to its trace."""
+        for name in names:
+            watching = getattr(self._watchers[name], method, None)
             if watching is not None:
                 self._looked(name, method, functools.partial(self._ask, name, step, watching, at))
         self._drop_failed()

@@ -17,11 +17,9 @@ class Sound:
     """Looks in every way, and keeps a sum."""
 
     def __init__(self, training, every=4, reach=(0.5, 1.0)):
-        self.training, self.every, self.reach, self.total = training, every, reach, 0.0
+        self.training, self.reach, self.total = training, reach, 0.0
 
     def on_step(self, step):
-        if step % self.every:
-            return None
         training = self.training
         with training.untouched():
             loss = training.loss()
@@ -50,7 +48,7 @@ class Forgetful(Sound):
 
 class Raising(Sound):
     def after_step(self, step):
-        if step == 11:
+        if step == 12:
             raise ValueError("lost")
 
 
@@ -73,7 +71,7 @@ class Erratic(Sound):
 
 class Sometimes(Sound):
     def after_step(self, step):
-        return {"even": 0.0} if step % 2 == 0 else {"odd": 0.0}
+        return {"even": 0.0} if step % 8 == 0 else {"odd": 0.0}
 
 
 class Ragged(Sound):
@@ -131,13 +129,13 @@ def found():
         (
             Shifty,
             "moves nothing",
-            "after 20 steps the buffer '0.1.0.num_batches_tracked' is off by 20",
+            "after 20 steps the buffer '0.1.0.num_batches_tracked' is off by 5",
         ),
         (Moving, "moves nothing", "probe 'mine' moved the buffer"),
         (Drawing, "moves nothing", "after 20 steps the generator of python is another"),
         (Erratic, "watched again", "watched again it gives other numbers of 'time'"),
         (Sometimes, "names", "after_step gives 'even' some of the times only"),
-        (Ragged, "names", "ValueError: 'ragged' has 2 numbers at step 1, and 1 before"),
+        (Ragged, "names", "ValueError: 'ragged' has 5 numbers at step 4, and 1 before"),
         (Forgetful, "resumes", "resumed after 7 steps it gives other numbers of 'total'"),
         (Rigid, "settings", "given another value(every=3): watch raised ValueError: every is 4"),
     ],

@@ -174,6 +174,29 @@ def test_the_loss_at_the_weights_of_a_step_is_the_steps(watched, norm, recipe):
     assert {4.0} == {size for size, _ in found.traces[0].series["size"].value}
 
 
+class Parts(Watching):
+    def after_step(self, step):
+        training = self.training
+        named = dict(training.network.named_parameters())
+        assert all(named[linear.name] is linear.weight for linear in training.linears)
+        known = [linear.scale_invariant for linear in training.linears]
+        sites = [-1 if linear.site is None else linear.site.index for linear in training.linears]
+        acting = [site.index for site, module in training.activations if isinstance(module, nn.ReLU)]
+        return {"invariant": known, "sites": sites, "activations": acting, "score": training.score("validation")}
+
+
+@pytest.mark.parametrize(("norm", "invariant"), [("batchnorm", 1), ("batchnorm-after", 0), ("none", 0), ("wraps", 0)])
+def test_a_probe_finds_linears_and_activations_and_evaluates(watched, norm, invariant):
+    """Linears and convolutions are named in order, with their sites; the score is that of the weights it looks at."""
+    found = watched(norm, probes=[Parts])
+
+    series = found.traces[0].series
+    assert [invariant, invariant, 0] == series["invariant"].value[0]
+    assert [0, 1, -1] == series["sites"].value[0]
+    assert [0, 1] == series["activations"].value[0]
+    assert found.series["validation"] == [series["score"].value[step] for step in (5, 11)]
+
+
 def test_the_batch_is_the_last_part_of_a_step(watched):
     """With accumulate a step has several, and the loss is that of the last; between steps there is none."""
 
@@ -211,7 +234,7 @@ def test_what_a_probe_sees_of_the_schedule_and_of_the_sites(watched):
 
     class Seeing(Watching):
         def on_step(self, step):
-            return {"rate": self.training.rate} if step % self.every == 0 else None
+            return {"rate": self.training.rate}
 
         def after_step(self, step):
             indices = [site.index for site, module in self.training.sites if isinstance(module, nn.BatchNorm2d)]
@@ -222,7 +245,7 @@ def test_what_a_probe_sees_of_the_schedule_and_of_the_sites(watched):
     assert ("seeing", {"every": 5}) == (found.probe, found.probe_params)
     assert [0, 5, 10] == found.series["rate"].step
     assert found.series["rate"].value == [0.05 * (1 + math.cos(math.pi * step / 12)) for step in (0, 5, 10)]
-    assert [found.series["rate"].value[1], 0.0, 1.0, 12.0, 0.0] == found.series["after"].value[5]
+    assert [found.series["rate"].value[1], 0.0, 1.0, 12.0, 0.0] == found.series["after"].value[1]
 
 
 def _weight(training):
