@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -12,6 +15,9 @@ import pytest
 from normbench.boards import tables
 from normbench.execute import Request, prepare, run
 from normbench.store import Store
+from normbench.store.kinds import TRACES
+from normbench.store.records import Series, TraceRecord
+from normbench.trials import shared
 
 TRIALS = 10_000
 RATES = [0.01, 0.03, 0.1, 0.3, 1.0]
@@ -54,6 +60,28 @@ def test_boards_of_10000_trials(benchmark, folder):
     found = benchmark.pedantic(lambda: tables(Store(folder)), rounds=5, warmup_rounds=1)
 
     assert len(found) == 2
+
+
+def test_boards_beside_100_mb_of_traces(benchmark, folder, tmp_path):
+    """Each round makes the boards without the traces, then with them: no board reads a trace."""
+    traced = tmp_path / "traced"
+    shutil.copytree(folder, traced)
+    series = {"loss": Series(list(range(500)), [1 / (1 + step) for step in range(500)])}
+    first = next(Store(folder).trials())
+    own = shared(TraceRecord, first) | {"probe": "curve", "series": series}
+    line = msgspec.json.encode(TraceRecord(**own)) + b"\n"
+    (traced / TRACES).write_bytes(line * (100_000_000 // len(line) + 1))
+    alone: list[float] = []
+
+    def without() -> None:
+        began = time.perf_counter()
+        tables(Store(folder))
+        alone.append(time.perf_counter() - began)
+
+    benchmark.pedantic(lambda: tables(Store(traced)), setup=without, rounds=9, warmup_rounds=1)
+
+    pairs = zip(benchmark.stats.stats.data, alone[-9:], strict=True)
+    benchmark.extra_info["ratio to without"] = round(statistics.median(both / one for both, one in pairs), 2)
 
 
 def test_a_plan_of_10000_stored_trials(benchmark, folder):

@@ -43,7 +43,10 @@ def main(sources: list[Path], page: Path) -> None:
     entries: dict[str, dict[str, Any]] = {}
     for source in sources:
         entries |= {entry["name"]: entry for entry in json.loads(source.read_text(encoding="utf-8"))["benchmarks"]}
-    layers = [entry for entry in entries.values() if entry["group"] == "layers"]
+    layers, probes = (
+        [entry for entry in entries.values() if entry["group"] == group] for group in ("layers", "probes")
+    )
+    others = [entry for entry in entries.values() if entry["group"] not in ("layers", "probes")]
     lines = [
         "# Benchmarks",
         "",
@@ -54,7 +57,7 @@ def main(sources: list[Path], page: Path) -> None:
         "",
         "| benchmark | median | min–max | rounds | |",
         "| --- | --- | --- | --- | --- |",
-        *(_row(entry) for entry in entries.values() if entry not in layers),
+        *map(_row, others),
         "",
         "Checks of a norm are those of `normbench check`, in one process and on one thread, at every layout that it",
         "claims: all of them, and the fast half. How often they fail a sound layer stands in [check.md](check.md).",
@@ -76,7 +79,7 @@ def main(sources: list[Path], page: Path) -> None:
     ]
     devices = {entry["extra_info"].get("device") for entry in entries.values()} - {None}
     lines += [f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."]
-    lines += _layers(layers)
+    lines += [*_layers(layers), *_probes(probes)]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     slow = {entry["extra_info"]["norm"] for entry in layers if entry["extra_info"]["training"] > SLOW}
     slow -= set(BOUND_BY)
@@ -119,6 +122,26 @@ def _layers(entries: list[dict[str, Any]]) -> Iterator[str]:
         cells = [f"{own[shape][phase]:.2f}" if shape in own else "–" for shape in shapes for phase in PHASES]
         mark = f" *{placement}*" if placement in ("fused", "weight") else ""
         yield f"| `{norm}`{mark} | {' | '.join(cells)} | {BOUND_BY.get(norm, '')} |"
+
+
+def _probes(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of the probes: what each does to the time of a training."""
+    rounds = ", ".join(sorted({str(entry["stats"]["rounds"]) for entry in entries}))
+    yield from [
+        "",
+        "## Probes",
+        "",
+        "The time of a trial of `mnist-cnn` with batch norm (156 steps, one thread) that a probe watches at its",
+        "default `every`, as a ratio to that of the same trial without it. A round times both, one after the other;",
+        f"the ratio is the median over {rounds} rounds. The loss by step, which every trial has, is in both.",
+        "",
+        "| probe | every | ratio | quartiles |",
+        "| --- | --- | --- | --- |",
+    ]
+    for entry in entries:
+        own = entry["extra_info"]
+        low, high = own["quartiles"]
+        yield f"| `{own['probe']}` | {own['every']} | {own['ratio']:.2f} | {low:.2f} to {high:.2f} |"
 
 
 def _time(seconds: float) -> str:

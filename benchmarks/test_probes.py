@@ -1,0 +1,44 @@
+"""What each probe costs at its default `every`: a probed training against the same training without it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+import pytest
+
+from normbench import plugins
+from normbench.train import fit
+from normbench.trials import Trial
+
+ROUNDS = 9
+DATA = os.environ.get("NORMBENCH_DATA", "")
+PROBES = [name for name, offered in plugins.current().probes.items() if offered.plugin.built_in]
+
+
+@pytest.mark.benchmark(group="probes")
+@pytest.mark.skipif(not DATA, reason="needs the image data: NORMBENCH_DATA")
+@pytest.mark.parametrize("probe", PROBES)
+def test_watching_with(benchmark, probe):
+    """Each round times the training without the probe, then with it: a round is compared with itself."""
+    registry = plugins.current()
+    task = registry.task("mnist-cnn")
+    trial = Trial(task=task.name, task_version=task.version, norm="batchnorm", recipe=task.recipe, seed=0)
+    plain: list[float] = []
+
+    def trained(*probes: str) -> None:
+        outcome = next(fit([trial], registry=registry, data_dir=DATA, probes=probes))
+        assert {"watched"} >= {trace.ended for trace in outcome.traces}
+
+    def unprobed() -> None:
+        began = time.perf_counter()
+        trained()
+        plain.append(time.perf_counter() - began)
+
+    benchmark.pedantic(lambda: trained(probe), setup=unprobed, rounds=ROUNDS, warmup_rounds=1)
+
+    pairs = zip(benchmark.stats.stats.data, plain[-ROUNDS:], strict=True)
+    low, middle, high = statistics.quantiles([probed / own for probed, own in pairs], n=4)
+    every = registry.probe(probe).params.get("every")
+    benchmark.extra_info |= {"probe": probe, "every": every, "ratio": middle, "quartiles": [low, high]}
