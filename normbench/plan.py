@@ -269,6 +269,7 @@ _NEEDS: dict[str, tuple[tuple[str, ...], Callable[[Recipe], bool]]] = {
     "weight_decay_spares": (("weight_decay",), lambda recipe: recipe.weight_decay > 0),
     "strategy": (("devices", "num_nodes"), lambda recipe: recipe.ranks > 1),
     "sync_ranks": (("devices", "num_nodes"), lambda recipe: recipe.ranks > 1),
+    "validate_every": (("hold_out",), lambda recipe: recipe.hold_out),
 }
 
 

@@ -30,6 +30,7 @@ _RANGES: dict[str, tuple[float, bool, str]] = {
     "sync_ranks": (0, True, "it is 1 or more, or 0 for all ranks"),
     "eval_batch": (2, True, "it is 2 or more"),
     "recalibrate": (0, True, "it is a number of training batches, or 0 for none"),
+    "validate_every": (0, True, "it is a number of steps, or 0 for after each epoch"),
 }
 #: Values that stay below 1.
 _SHARES = frozenset({"momentum", "dropout"})
@@ -61,6 +62,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
       evaluated among exactly this many of its split.
     - `recalibrate`: for each evaluation, running averages are taken anew, as plain means over so many training batches;
       training goes on with its own. With 0 they are as training left them.
+    - `validate_every`: so many optimizer steps apart the score is measured on validation, and after the last; with 0
+      after each epoch.
     - with `hold_out` off, training takes the validation split as well, and there is no validation score.
     """
 
@@ -90,6 +93,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     sync_ranks: int = 0
     eval_batch: int = 1024
     recalibrate: int = 0
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, and give each value the one spelling that it is stored and hashed with.

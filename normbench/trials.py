@@ -162,8 +162,9 @@ class Trace(msgspec.Struct, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a training gave. `score` and `validation` are None where there is none; `series` has one number per epoch.
 
-    `figures` are single numbers by name. A record has each field but `trial`, `made`, `dry`, `changed` and `traces`,
-    which have records of their own.
+    That of validation has one after each of the `validated` numbers of steps, where there are any. `figures` are single
+    numbers by name. A record has each field but `trial`, `made`, `dry`, `changed` and `traces`, which have records of
+    their own.
     `steps` optimizer steps were taken, and `epoch_steps` make an epoch: a recipe that counts steps may end within one.
     `diverged_at` is the optimizer step, counted from 1, whose loss was the first that is not finite; None where every
     loss was finite and a weight or buffer was not. `made` is None where all is built in, or the worker died. `changed`
@@ -188,6 +189,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     changed: tuple[str, ...] = ()
     eval_batch: int = 0
     spared: dict[str, dict[str, int]] = {}
+    validated: list[int] = []
     made: Made | None = None
     data: str = ""
     traces: tuple[Trace, ...] = ()

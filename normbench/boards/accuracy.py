@@ -126,26 +126,39 @@ def _is_unsettled(grid: Grid, row: Row) -> bool:
 def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
-    It is interpolated between two epochs; what is there after the first epoch already has nothing to be interpolated
-    from. A seed has progress 0 from the epoch in which it diverged, and an epoch whose score is not finite has none.
+    It is interpolated between two measurements; what is there at the first already has nothing to be interpolated from.
+    A seed has progress 0 from the measurement after which it diverged, and one whose score is not finite has none.
     """
     results = list(results)
     series = [_before_diverging(result) for result in results]
     curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
-    means = [statistics.fmean(at_epoch) for at_epoch in zip_longest(*curves, fillvalue=0.0)]
-    first = next((epoch for epoch, mean in enumerate(means) if mean >= GOAL), 0)
+    means = [statistics.fmean(measured) for measured in zip_longest(*curves, fillvalue=0.0)]
+    first = next((i for i, mean in enumerate(means) if mean >= GOAL), 0)
     if first == 0:
         return None
-    # Where a recipe counts steps, the last epoch may be a part of one.
-    ended = max((result.steps / result.epoch_steps for result in results if result.epoch_steps), default=len(means))
+    begin, end = max(map(_measured_at, results), key=len)[first - 1 : first + 1]
     before, now = means[first - 1 : first + 1]
-    return first + min(1.0, ended - first) * (GOAL - before) / (now - before)
+    return begin + (end - begin) * (GOAL - before) / (now - before)
+
+
+def _measured_at(result: Result) -> list[float]:
+    """Return the epochs after which validation was measured: not whole ones where it was within an epoch."""
+    if result.validated and result.epoch_steps:
+        return [steps / result.epoch_steps for steps in result.validated]
+    count = len(result.series.get("validation", []))
+    # Where a recipe counts steps, the last epoch may be a part of one.
+    ended = result.steps / result.epoch_steps if result.epoch_steps else math.inf
+    return [min(float(epoch), ended) for epoch in range(1, count + 1)]
 
 
 def _before_diverging(result: Result) -> list[float | None]:
-    """Return the validation scores of a training's epochs, without the last, in which it may have diverged."""
+    """Return a training's validation scores, without the last epoch's where a weight may have diverged in it."""
     scores = result.series.get("validation", [])
-    return scores[: len(result.series.get("loss", [])) - 1] if result.outcome == "diverged" else scores
+    if result.outcome != "diverged" or result.diverged_at is not None:  # after such a loss nothing is measured
+        return scores
+    whole = len(result.series.get("loss", [])) - 1
+    within = [steps for steps in result.validated if steps <= whole * result.epoch_steps]
+    return scores[: len(within) if result.validated else whole]
 
 
 def _versus(grid: Grid, row: Row) -> Interval | None:

@@ -135,6 +135,7 @@ class TrialRecord(_OfTrial, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
     eval_batch: int = 0
     spared: dict[str, dict[str, int]] = {}
+    validated: list[int] = []
 
     def __post_init__(self) -> None:
         """Refuse a scored outcome without a score: a board could not place it."""
@@ -159,6 +160,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     score: float | None = None
     validation: float | None = None
+    diverged_at: int | None = None
     series: dict[str, list[float | None]] = {}
     figures: dict[str, float | None] = {}
     probes: list[str] = []
@@ -166,6 +168,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     epoch_steps: int = 0
     seconds: float = 0.0
     eval_batch: int = 0
+    validated: list[int] = []
 
     @property
     def trained(self) -> bool:

@@ -23,8 +23,9 @@ from normbench.testing.subject import CPU, registry_of
 from normbench.train import assemble
 from normbench.train.data import InMemory, Loaded, load
 from normbench.train.dry_run import try_trial
-from normbench.train.module import Training, train
+from normbench.train.module import Training
 from normbench.train.streams import generator, global_stream
+from normbench.train.trainer import train
 from normbench.trials import Measure, Trial
 
 #: The order in which they run.

@@ -32,7 +32,7 @@ from normbench.train.streams import generators, set_generators
 from normbench.trials import Trial
 
 #: The version of what a file holds.
-FORMAT: Final = 4
+FORMAT: Final = 5
 #: After each of this many steps, several ranks ask rank 0 whether it is time: asking at every step would slow each.
 ASKED_EVERY: Final = 16
 

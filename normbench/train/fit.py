@@ -20,10 +20,11 @@ from normbench.train.data import Loaded
 from normbench.train.dry_run import dry_run
 from normbench.train.guard import Guard, guarded
 from normbench.train.made import Code, made, registry_of
-from normbench.train.module import Training, not_finite, train
+from normbench.train.module import Training, not_finite
 from normbench.train.ranks import parent
 from normbench.train.ranks.place import joined
 from normbench.train.streams import global_stream
+from normbench.train.trainer import train
 from normbench.trials import Kind, Measure, Outcome, Pack, Trial
 
 
@@ -61,6 +62,8 @@ def fit(
             result = _fit_one(trial, registry, where, Path(data_dir), probes, saved, guard)
         kind, details = (guard.kind, {"reason": guard.reason}) if guard.kind else result
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
+        if guard.curve is not None:
+            details["traces"] = guard.curve.among(details.get("traces", ()))
         details |= {"made": made(trial, registry), "changed": tuple(guard.changed)}
         yield Outcome(trial=trial, outcome=kind, seconds=seconds, **details)
 
@@ -110,6 +113,7 @@ def _fit_one(
     infinite_at_start = not_finite(module.network)
     if saved:
         module = saved.resumed(module, start)
+    guard.curve = module.curve
     guard.passing = ()  # all is there that other trials need as well: from here on a UsageError is a layer's own
     with global_stream(device, trial.seed, "layer", *ranks.folded):
         train(module, [saved] if saved else [])
@@ -126,7 +130,7 @@ def _judged(
 ) -> tuple[Kind, dict[str, Any]]:
     series = module.series
     common: dict[str, Any] = {"series": series, "steps": module.taken, "epoch_steps": len(module.batches)}
-    common |= {"data": data.digest, "spared": module.spared}
+    common |= {"data": data.digest, "spared": module.spared, "validated": module.validated}
     diverged = {**common, "score": measured.chance, "validation": measured.chance if module.validates else None}
     if module.diverged_at is not None:
         return "diverged", {**diverged, "diverged_at": module.diverged_at, "reason": "a loss is not finite"}

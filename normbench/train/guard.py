@@ -15,6 +15,7 @@ from normbench.errors import UsageError
 from normbench.registry import Registry
 from normbench.texts import in_a_line
 from normbench.train import blame
+from normbench.train.curve import Curve
 from normbench.train.made import reading
 from normbench.trials import Trial
 
@@ -30,12 +31,14 @@ class Guard:
 
     Exceptions that are `passing` go through: while a training is assembled UsageError, for what other trials would meet
     too, like a data folder that lacks the data. `changed` names what the code changed that all of the process shares.
+    `curve` is that of the training, once this has begun: what it has is there whatever was raised.
     """
 
     passing: tuple[type[Exception], ...]
     kind: Literal["unsupported", "oom", "error"] | None = None
     reason: str = ""
     changed: Sequence[str] = field(default_factory=list)
+    curve: Curve | None = None
 
     @property
     def before(self) -> str:

@@ -1,14 +1,11 @@
-"""The Lightning module that trains one trial, and the Trainer it runs under."""
+"""The Lightning module that trains one trial."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import math
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,12 +14,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from normbench.recipe import Recipe
 from normbench.train import optimize
+from normbench.train.curve import Curve
 from normbench.train.data import Batches, Part, Split
 from normbench.train.methods import Methods
 from normbench.train.probing import Probing
@@ -36,7 +33,7 @@ ROUNDING = {32: 1e-3, "bf16": 1e-1}
 
 
 class Training(pl.LightningModule):
-    """One trial's training, on the device of its data: the step, and what is measured after each epoch.
+    """One trial's training, on the device of its data: the step, and what is measured after each epoch or so.
 
     `step` is the one training step there is. A trial takes it under Lightning, and a session without; a dry run and a
     fingerprint look at its gradients between its two halves. `norms` are those of the network's layers that are norms.
@@ -69,6 +66,8 @@ class Training(pl.LightningModule):
         self.ranks = ranks
         self.steps = recipe.total_steps(len(batches))
         self.series: dict[str, list[float]] = {"loss": []}
+        self.validated: list[int] = []
+        self.curve = Curve(self.steps)
         self.taken = 0
         self.diverged_at: int | None = None
         self.validates = validation is not None
@@ -184,9 +183,12 @@ class Training(pl.LightningModule):
         return batch
 
     def training_step(self, parts: Sequence[Part], batch_idx: int = 0) -> None:  # noqa: ARG002
-        """Take a step under Lightning; the last one may be within an epoch."""
+        """Take a step under Lightning, and measure where the recipe says so; the last may be within an epoch."""
+        every = self.recipe.validate_every
         try:
             self.step(parts)
+            if every and (self.taken % every == 0 or self.taken == self.steps):
+                self._validate()
         except StopIteration as stop:
             raise RuntimeError("StopIteration was raised in a step") from stop  # Lightning would take it for its own
         if self.taken == self.steps:
@@ -198,15 +200,27 @@ class Training(pl.LightningModule):
         losses = self.ranks.mean(losses).cpu()
         self._losses.clear()
         self.series["loss"].append(losses.mean().item())
+        self.curve.add(losses.tolist())
         wrong = (~torch.isfinite(losses)).nonzero()
         if len(wrong):
             self.diverged_at = self.taken - len(losses) + int(wrong[0]) + 1
+            kept = sum(taken < self.diverged_at for taken in self.validated)
+            if kept < len(self.validated):  # what was measured within the epoch, of a network that was lost
+                del self.validated[kept:], self.series["validation"][kept:]
             self.trainer.should_stop = True
             return
-        if self._validation is not None:
-            self.series.setdefault("validation", []).append(self.evaluate(self._validation))
+        if not self.recipe.validate_every:
+            self._validate()
         for name, value in self.probing.on_epoch(len(self.series["loss"]), self.taken, self.series).items():
             self.series.setdefault(name, []).append(value)
+
+    def _validate(self) -> None:
+        """Measure on validation, where there is one."""
+        if self._validation is None:
+            return
+        self.series.setdefault("validation", []).append(self.evaluate(self._validation))
+        if self.recipe.validate_every:
+            self.validated.append(self.taken)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -269,6 +283,8 @@ class Training(pl.LightningModule):
         return {
             "taken": self.taken,
             "series": self.series,
+            "validated": self.validated,
+            "curve": self.curve.state_dict(),
             "losses": torch.stack(self._losses),
             "optimizer": self.optimizer.state_dict(),
             "probing": self.probing.state_dict(),
@@ -277,7 +293,8 @@ class Training(pl.LightningModule):
     def go_on(self, progress: Mapping[str, Any]) -> None:
         """Go on from a `progress`. Raises an exception of any kind where it is not of such a training."""
         self.optimizer.load_state_dict(progress["optimizer"])
-        self.taken, self.series = progress["taken"], progress["series"]
+        self.taken, self.series, self.validated = (progress[name] for name in ("taken", "series", "validated"))
+        self.curve.load_state_dict(progress["curve"])
         self._losses = list(progress["losses"].to(self.device))
         self.probing.load_state_dict(progress["probing"])
         # The steps of an epoch are taken before it is measured: at its last one, no batch of it remains.
@@ -320,40 +337,6 @@ def _allow_many_networks() -> None:
     config.cache_size_limit, config.accumulated_cache_size_limit = 1024, 4096
 
 
-def train(module: Training, callbacks: Sequence[pl.Callback] = ()) -> None:
-    """Train a module under a Lightning Trainer that keeps quiet, and lets Ctrl-C and signals be what they were.
-
-    Lightning turns KeyboardInterrupt into SystemExit, and ignores Ctrl-C from then on; both are undone.
-    """
-    if not module.taken:
-        module.network.train()  # as after each evaluation: a layer may have a mode of its own for some of its parts
-    device = module.device
-    with _quiet():
-        # Lightning knows of one device alone: ranks train together by `train_together`, and end as their parent says.
-        trainer = pl.Trainer(
-            accelerator=device.type,
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            plugins=[LightningEnvironment()],
-            max_epochs=module.epochs_left(),
-            callbacks=list(callbacks),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        if module.ranks.size > 1:
-            module.train_together()
-        with _own_signals():
-            try:
-                trainer.fit(module, train_dataloaders=module.batches)
-            except SystemExit as stop:
-                if isinstance(stop.__context__, KeyboardInterrupt):
-                    raise KeyboardInterrupt from None
-                raise
-            if trainer.interrupted:
-                raise KeyboardInterrupt
-
-
 def not_finite(network: nn.Module, except_for: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return the names of weights and buffers that hold a number that is not finite, apart from those in `except_for`.
 
@@ -365,30 +348,3 @@ def not_finite(network: nn.Module, except_for: frozenset[str] = frozenset()) -> 
         return frozenset()
     good = torch.stack([torch.isfinite(value.detach()).all() for value in floating.values()]).tolist()
     return frozenset(name for name, ok in zip(floating, good, strict=True) if not ok)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Put Ctrl-C's handler back as it was."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's device lines, advertisements and tips, and only them."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|lightning\..*|lightning_fabric\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

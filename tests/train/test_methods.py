@@ -14,7 +14,7 @@ from normbench.throughput.candidate import Candidate
 from normbench.train import assemble, fit
 from normbench.train.data import Batches, InMemory
 from normbench.train.dry_run import try_trial
-from normbench.train.module import train
+from normbench.train.trainer import train
 
 CPU, PLUGIN = torch.device("cpu"), Plugin("t", "t")
 

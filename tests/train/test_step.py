@@ -7,8 +7,8 @@ import torch
 
 from normbench.throughput.candidate import Candidate
 from normbench.train import assemble
-from normbench.train.module import train
 from normbench.train.streams import global_stream
+from normbench.train.trainer import train
 
 CPU = torch.device("cpu")
 
