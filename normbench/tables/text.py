@@ -21,6 +21,7 @@ from normbench.texts import visible
 #: What a terminal that is not Unicode gets instead.
 ASCII = str.maketrans(
     {"±": "+-", "–": "-", "≥": ">=", "●": "#", "◐": "+", "○": ".", "×": "x", "·": "-", "…": "..", "→": "->", "✗": "x"}
+    | dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True))
 )
 LATEX = str.maketrans(
     {

@@ -60,7 +60,9 @@ def fit(
         result: tuple[Kind, dict[str, Any]]
         with guarded(trial, registry, [choice(probe, "probes").name for probe in probes]) as guard:
             result = _fit_one(trial, registry, where, Path(data_dir), probes, saved, guard)
-        kind, details = (guard.kind, {"reason": guard.reason}) if guard.kind else result
+        if guard.kind:
+            result = guard.kind, {"reason": guard.reason}
+        kind, details = result
         seconds = time.perf_counter() - started + (saved.spent if saved else 0.0)
         if guard.curve is not None:
             details["traces"] = guard.curve.among(details.get("traces", ()))

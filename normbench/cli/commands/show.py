@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 import shlex
+from bisect import bisect_left
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +18,13 @@ from normbench.cli import output
 from normbench.errors import UsageError
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
-from normbench.store.records import UNKNOWN, EnvironmentRecord, TrialRecord
+from normbench.store.records import UNKNOWN, EnvironmentRecord, Series, TraceRecord, TrialRecord
 from normbench.suites import Suite
 from normbench.texts import as_json
 from normbench.trials import Cell
+
+#: From the lowest to the highest, and how many of them stand in a line, at most.
+_BLOCKS, _COLUMNS = "▁▂▃▄▅▆▇█", 60
 
 
 def command(
@@ -37,11 +43,12 @@ def command(
     """Show all that is stored of one trial; `normbench plan SUITE --trials` lists the keys."""
     store, record = _find(trial, folder)
     environment = store.environments().get(record.environment, UNKNOWN)
+    traces = [trace for trace in store.traces() if (trace.key, trace.run) == (record.key, record.run)]
     if json:
-        whole = msgspec.to_builtins(record) | {"environment": msgspec.to_builtins(environment)}
-        output.put(as_json(whole))
+        beside = {"environment": environment, "traces": traces}
+        output.put(as_json(msgspec.to_builtins(record) | msgspec.to_builtins(beside)))
         return
-    output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment))
+    output.put_lines(f"{name:<12} {text}" for name, text in _lines(store, record, environment, traces))
 
 
 def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
@@ -62,7 +69,9 @@ def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
     return begun[-1]
 
 
-def _lines(store: Store, record: TrialRecord, environment: EnvironmentRecord) -> list[tuple[str, str]]:
+def _lines(
+    store: Store, record: TrialRecord, environment: EnvironmentRecord, traces: list[TraceRecord]
+) -> list[tuple[str, str]]:
     measure = record.measure
     score = "none" if record.score is None else _score(record.score, measure.unit)
     validation = "none" if record.validation is None else _score(record.validation, measure.unit)
@@ -78,9 +87,10 @@ def _lines(store: Store, record: TrialRecord, environment: EnvironmentRecord) ->
         ("trained", f"{record.steps} steps in {record.seconds:.2f} s, {record.threads} threads, {record.device}"),
     ]
     lines += [("not decayed", _spared(record))] * bool(record.spared)
-    lines += [
-        (name, _series(values, measure.unit if name == "validation" else "")) for name, values in record.series.items()
-    ]
+    for name, values in record.series.items():
+        validated = record.validated if name == "validation" else []
+        lines.append((name, _series(values, measure.unit if name == "validation" else "", validated)))
+    lines += [line for trace in traces if trace.probe == "curve" for line in _curve(trace.series.get("loss"))]
     lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
         record.nonfinite
     )
@@ -115,8 +125,42 @@ def _score(score: float, unit: str) -> str:
     return f"{100 * score:.2f}%" if unit == "%" else f"{score:.4f} {unit}".rstrip()
 
 
-def _series(values: list[float | None], unit: str) -> str:
-    return " ".join("–" if value is None else _score(value, unit) for value in values) + "  (one per epoch)"
+def _series(values: list[float | None], unit: str, steps: list[int]) -> str:
+    """Return the values of a series, and after how many steps each was measured; without these one per epoch."""
+    measured = f"after {', '.join(map(str, steps))} steps" if steps else "one per epoch"
+    return " ".join("–" if value is None else _score(value, unit) for value in values) + f"  ({measured})"
+
+
+def _curve(loss: Series | None) -> list[tuple[str, str]]:
+    """Return the loss by step as a line of blocks, and one that says its ends and its scale."""
+    if loss is None or not loss.step:
+        return []
+    values = [float(value) for value in loss.value if not isinstance(value, list)]
+    steps = loss.step[-1] + 1
+    means = _means(loss.step, values, min(_COLUMNS, steps))
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    heights = [(mean - low) / ((high - low) or 1.0) for mean in means]
+    drawn = [_BLOCKS[round(height * (len(_BLOCKS) - 1))] if math.isfinite(height) else "×" for height in heights]
+    scale = [f"{_BLOCKS[0]} is {low:.3g}, {_BLOCKS[-1]} is {high:.3g}"] * bool(finite)
+    lost = ["× is not finite"] * ("×" in drawn)
+    ends = f"from {values[0]:.3g} to {values[-1]:.3g} in {output.counted(steps, 'step')}"
+    return [("loss by step", "".join(drawn)), ("", "; ".join([ends, ", ".join(scale + lost)]))]
+
+
+def _means(steps: list[int], values: list[float], columns: int) -> list[float]:
+    """Return the mean of a thinned series in each of so many stretches of its steps; a value counts for those it ends.
+
+    Where a stretch has no value of its own, it is part of what the next value is the mean of.
+    """
+    weights = [step - before for before, step in itertools.pairwise([-1, *steps])]
+    lasts = [(column + 1) * (steps[-1] + 1) // columns - 1 for column in range(columns)]
+    ends = [bisect_left(steps, last) + 1 for last in lasts]
+    means = []
+    for begin, end in itertools.pairwise([0, *ends]):
+        own = slice(min(begin, end - 1), end)
+        means.append(sum(map(operator.mul, values[own], weights[own])) / sum(weights[own]))
+    return means
 
 
 def _again(store: Store, record: TrialRecord) -> str:
