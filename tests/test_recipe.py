@@ -42,6 +42,7 @@ VALUES = {
     "sync_ranks": ([1, 2], {"devices": 4}),
     "eval_batch": ([2, 64], {}),
     "recalibrate": ([1, 50], {}),
+    "validate_every": ([1, 50], {}),
 }
 
 
@@ -80,6 +81,7 @@ OUT_OF_RANGE = [
     ({"accumulate": 0}, "accumulate is 0; it is 1 or more"),
     ({"eval_batch": 1}, "eval_batch is 1; it is 2 or more"),
     ({"recalibrate": -1}, "recalibrate is -1; it is a number of training batches, or 0 for none"),
+    ({"validate_every": -1}, "validate_every is -1; it is a number of steps, or 0 for after each epoch"),
     ({"sync_ranks": -1}, "sync_ranks is -1; it is 1 or more, or 0 for all ranks"),
     ({"devices": 4, "sync_ranks": 3}, "sync_ranks is 3, which does not divide the 4 ranks"),
     ({"devices": 3}, "batch_size is 64, which 3 ranks don't divide evenly"),
@@ -333,6 +335,12 @@ def test_value_without_an_effect(cells, under, table, words):
         cells(**{under: given})
 
     assert f"suite mine: {words}" == str(refused.value)
+
+
+def test_value_that_wants_a_validation_split(cells):
+    """The published protocol has none."""
+    with pytest.raises(UsageError, match="suite mine: validate_every has no effect where hold_out is False"):
+        cells(protocol="published", rates=[], fix={"validate_every": 5})
 
 
 @pytest.mark.parametrize(

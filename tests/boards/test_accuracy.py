@@ -292,6 +292,48 @@ def test_epochs_to_where_a_weight_diverged(folder) -> None:
     assert folder.rows("accuracy")["batchnorm"].values["epochs_to"].number is None
 
 
+@pytest.mark.parametrize(
+    ("curves", "validated", "expected"),
+    [
+        pytest.param([[0.5, 0.74, 0.9, 0.9]], [4, 8, 12, 16], 1.0, id="between two steps of two epochs"),
+        pytest.param([[0.5, 0.74, 0.9]], [4, 8, 9], 8.5 / 10, id="the last steps are fewer"),
+        pytest.param([[0.86, 0.86]], [4, 8], None, id="the first time"),
+        pytest.param([[0.5, 0.9, 0.9], [0.5]], [4, 8, 12], None, id="a seed whose loss was lost counts on"),
+    ],
+)
+def test_epochs_to_within_an_epoch(folder, curves: list, validated: list[int], expected: float | None) -> None:
+    """What is measured after some steps stands at the epochs that these are."""
+    steps = {"epoch_steps": 10, "steps": validated[-1]}
+    seeds = [
+        {"score": 0.9, "series": {"validation": curve}, "validated": validated[: len(curve)], **steps}
+        for curve in curves
+    ]
+    for seed in seeds[1:]:
+        seed |= {"outcome": "diverged", "diverged_at": 6}
+    folder.add({"batchnorm": {0.1: seeds}})
+
+    value = folder.rows("accuracy")["batchnorm"].values["epochs_to"]
+
+    assert (expected if expected is None else pytest.approx(expected)) == value.number
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [([0.5, 0.8, 0.8, 0.8], 0.5 + 0.5 * 0.4 / 0.4375), ([0.5, 0.5, 0.9, 0.9], None)],
+    ids=["before its last epoch", "within it"],
+)
+def test_epochs_to_where_a_weight_diverged_within_an_epoch(folder, curve: list[float], expected: float | None) -> None:
+    """It is not known when: its progress is 0 from the beginning of its last epoch on."""
+    measured = {"validated": [5, 10, 15, 20], "epoch_steps": 10, "steps": 20}
+    trained = {"score": 0.9, "series": {"validation": [0.5, 0.9, 0.9, 0.9]}, **measured}
+    diverged = {"outcome": "diverged", "series": {"loss": [1.0, 0.5], "validation": curve}, **measured}
+    folder.add({"batchnorm": {0.1: [trained, diverged]}})
+
+    value = folder.rows("accuracy")["batchnorm"].values["epochs_to"]
+
+    assert (expected if expected is None else pytest.approx(expected)) == value.number
+
+
 def test_epochs_to_where_less_is_better(folder, bits) -> None:
     """Falling bits are progress."""
     folder.add({"batchnorm": {0.1: [{"score": 2.0, "series": {"validation": [3.0, 2.4, 2.0]}}]}}, measure=bits)

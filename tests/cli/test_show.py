@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from normbench.cli import output
+
 SUITE = """
 name = "mine"
 summary = "A suite of the tests"
@@ -48,7 +50,7 @@ def test_a_trial_by_its_key_or_the_beginning_of_it(normbench, record, length):
     assert ("batchnorm", "0", record["outcome"]) == (told["norm"], told["seed"], told["outcome"])
     assert "rate=1.0, batch_size=64, epochs=1, momentum=0.9" == told["recipe"]
     assert told["accuracy"].startswith(f"{100 * record['score']:.2f}% on test, ")
-    assert told["loss"].startswith(f"{record['series']['loss'][0]:.4f}")
+    assert f"\nloss         {record['series']['loss'][0]:.4f}  (one per epoch)\n" in ran.out
 
 
 def test_a_beginning_that_several_keys_share_is_refused(normbench, results, record):
@@ -64,12 +66,85 @@ def test_a_beginning_that_several_keys_share_is_refused(normbench, results, reco
 
 
 def test_json_is_the_whole_record(normbench, record, lines, results):
-    """--json has every field as it is stored, and the environment that the trial ran in."""
+    """--json has every field as it is stored, the environment that the trial ran in, and its traces."""
     [environment] = lines(results, "environments.jsonl")
+    [trace] = [trace for trace in lines(results, "traces.jsonl") if trace["key"] == record["key"]]
 
     ran = normbench("show", record["key"], "--json")
 
-    assert {**record, "environment": environment} == ran.json
+    assert {**record, "environment": environment, "traces": [trace]} == ran.json
+
+
+def drawn(ran):
+    """Return the blocks of the loss by step, and what is said of them."""
+    told = ran.out.splitlines()
+    at = next(i for i, line in enumerate(told) if line.startswith("loss by step "))
+    assert max(map(len, told[at : at + 2])) <= 80
+    return told[at].removeprefix("loss by step "), told[at + 1].strip()
+
+
+@pytest.fixture
+def by_step(normbench, results, record, lines):
+    """Return a function that stores another loss by step for the record, and shows it."""
+    [trace] = [trace for trace in lines(results, "traces.jsonl") if trace["key"] == record["key"]]
+
+    def show(step, value):
+        changed = {**trace, "series": {"loss": {"step": step, "value": value}}}
+        (results / "traces.jsonl").write_text(json.dumps(changed) + "\n")
+        return normbench("show", record["key"])
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "blocks", "said"),
+    [
+        ([0, 1, 2], [8.0, 1.0, 4.5], "█▁▅", "from 8 to 4.5 in 3 steps; ▁ is 1, █ is 8"),
+        ([0], [2.5], "▁", "from 2.5 to 2.5 in 1 step; ▁ is 2.5, █ is 2.5"),
+        ([0], ["nan"], "×", "from nan to nan in 1 step; × is not finite"),
+        ([0, 1, 2], [0.0, 7e9, "inf"], "▁█×", "from 0 to inf in 3 steps; ▁ is 0, █ is 7e+09, × is not finite"),
+        (range(120), [0, 2, 1, 1] * 30, "▁" * 60, "from 0 to 1 in 120 steps; ▁ is 1, █ is 1"),
+        # A window of thirty steps counts as much as thirty, and stands in each stretch that it covers.
+        ([*range(59), 89, 119], [0] * 59 + [31, 30], "▁" * 29 + "█" * 31, "from 0 to 30 in 120 steps"),
+    ],
+    ids=["three", "one", "lost", "diverged", "means", "windows"],
+)
+def test_the_loss_by_step_is_a_line_of_blocks(by_step, step, value, blocks, said):
+    """Each block is the mean over equally many steps, on a linear scale; ends and scale stand below."""
+    found, ends = drawn(by_step(list(step), value))
+
+    assert blocks == found
+    assert said in ends
+
+
+def test_blocks_where_the_terminal_has_ascii_alone(by_step, monkeypatch):
+    """They are characters that grow darker."""
+    monkeypatch.setattr(output, "speaks_unicode", lambda *stream: False)
+
+    assert "@.x" == drawn(by_step([0, 1, 2], [8.0, 1.0, "nan"]))[0]
+
+
+def test_a_trial_without_a_curve_is_shown(normbench, results, record):
+    """As those are that were stored before there were curves."""
+    (results / "traces.jsonl").unlink()
+
+    ran = normbench("show", record["key"])
+
+    assert 0 == ran.status
+    assert "loss by step" not in ran.out
+    assert [] == normbench("show", record["key"], "--json").json["traces"]
+
+
+def test_validation_within_epochs_is_shown_with_its_steps(normbench, results, record):
+    """In place of one per epoch."""
+    within = {"series": {"loss": [1.0], "validation": [0.5, None]}, "validated": [5, 8]}
+    with (results / "trials.jsonl").open("a") as file:
+        file.write(json.dumps({**record, **within}) + "\n")
+
+    ran = normbench("show", record["key"])
+
+    assert "loss         1.0000  (one per epoch)\n" in ran.out
+    assert "validation   50.00% –  (after 5, 8 steps)\n" in ran.out
 
 
 def test_fresh_trial(normbench, results, lines):

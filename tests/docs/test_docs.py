@@ -101,7 +101,7 @@ def plain(text: str, numbers_vary: bool) -> list[str]:
     lines = [line.rstrip() for line in text.rstrip().splitlines()]
     if numbers_vary:
         lines = [re.sub(r"-{2,}", "--", line) for line in lines]
-        lines = [re.sub(r"[-+±≥]*\d+(\.\d+)?(e-?\d+)?|–", "#", line) for line in lines]
+        lines = [re.sub(r"[-+±≥]*\d+(\.\d+)?(e-?\d+)?|–|[▁-█]{2,}", "#", line) for line in lines]
         lines = [re.sub(r" {2,}", "  ", line) for line in lines]
     return lines
 

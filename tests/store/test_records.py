@@ -58,6 +58,7 @@ OTHER = {
     "sync_ranks": 1,
     "eval_batch": 64,
     "recalibrate": 5,
+    "validate_every": 5,
 }
 
 DEFAULTS = msgspec.structs.asdict(Recipe(rate=1, batch_size=1, epochs=1))

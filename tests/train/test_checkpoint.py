@@ -196,7 +196,8 @@ def outcome_of(trial, registry, folder="", probes=("fingerprint",)):
 
 
 def measured(outcome):
-    return outcome.outcome, outcome.series, outcome.score, outcome.validation, outcome.steps, outcome.diverged_at
+    scores = outcome.outcome, outcome.score, outcome.validation, outcome.steps, outcome.diverged_at
+    return *scores, outcome.series, outcome.validated, repr(outcome.traces)  # in which a loss may be nan
 
 
 def kill(trial, registry, folder, saving, *steps, **options):
@@ -212,6 +213,7 @@ RECIPES = {
     "momentum-cosine": {"momentum": 0.9, "schedule": "cosine", "weight_decay": 0.01},
     "adam": {"optimizer": "adam", "rate": 0.01},
     "dropout": {"dropout": 0.3, "epochs": 3},
+    "validated-within": {"dropout": 0.3, "validate_every": 5},
     "steps": {"steps": 9, "schedule": "one-cycle", "optimizer": "adamw", "rate": 0.01, "weight_decay": 0.1},
     "accumulate": {
         "accumulate": 2,

@@ -1,6 +1,7 @@
 """How a network is evaluated: among how many samples at once, and with which running averages."""
 
 import itertools
+import zlib
 from types import SimpleNamespace
 
 import pytest
@@ -100,3 +101,45 @@ def test_recalibration_changes_scores_and_no_training(registry, trial, norm, dif
 
     assert plain.series["loss"] == anew.series["loss"]
     assert differs == (plain.score != anew.score)
+
+
+class Summing:
+    """Gives a checksum of all weights and buffers after each step."""
+
+    def __init__(self, training):
+        self.training = training
+
+    def after_step(self, step):
+        state = self.training.network.state_dict().values()
+        return {"sum": zlib.crc32(b"".join(value.numpy().tobytes() for value in state))}
+
+
+@pytest.mark.parametrize(("every", "at"), [(2, [2, 4, 6, 8, 9]), (3, [3, 6, 9]), (50, [9])])
+@pytest.mark.parametrize("norm", ["before", "drawing"])
+def test_validation_within_epochs_changes_no_training(registry, trial, norm, every, at):
+    """Each score is the last of a training that ends there; weights are the same after each step, to the bit."""
+    registry.probes["summing"] = Offered(normbench.Probe("summing", Summing, summary="S"), Plugin("t", "t"))
+    whole = next(fit([trial(norm, epochs=3)], registry=registry, probes=["summing"]))
+
+    found = next(fit([trial(norm, epochs=3, validate_every=every)], registry=registry, probes=["summing"]))
+
+    assert ([], at) == (whole.validated, found.validated)
+    ends = [next(fit([trial(norm, epochs=0, steps=steps)], registry=registry)) for steps in at]
+    assert [end.validation for end in ends] == found.series["validation"]
+    assert whole.traces == found.traces
+    assert (whole.score, whole.validation) == (found.score, found.validation)
+
+
+def test_validation_within_epochs_where_there_is_no_such_split(registry, trial):
+    """There is none."""
+    found = next(fit([trial("before", hold_out=False, validate_every=1)], registry=registry))
+
+    assert ([], {"loss"}) == (found.validated, found.series.keys())
+
+
+def test_what_a_lost_network_scores_within_its_last_epoch_is_left_out(registry, trial):
+    """As it is where a diverged epoch ends: nothing is measured after the loss that is not finite."""
+    found = next(fit([trial("plain", rate=1e30, epochs=5, validate_every=1)], registry=registry))
+
+    assert list(range(1, found.diverged_at)) == found.validated
+    assert len(found.validated) == len(found.series["validation"])

@@ -1,6 +1,7 @@
 """A pack of trials becomes outcomes: the training itself, against a plain loop, and everything that can go wrong."""
 
 import logging
+import math
 import re
 import signal
 
@@ -30,7 +31,7 @@ def test_training_is_that_of_a_plain_loop(registry, trial, norm):
     data = registry.task("tiny").data(None, one.recipe)
     model = network(one, registry)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-    batches, losses, validation = Batches(InMemory(*data.train), 7, one.seed), [], []
+    batches, losses, by_step, validation = Batches(InMemory(*data.train), 7, one.seed), [], [], []
     with global_stream(torch.device("cpu"), one.seed, "layer"):
         for _ in range(3):
             epoch = []
@@ -41,6 +42,7 @@ def test_training_is_that_of_a_plain_loop(registry, trial, norm):
                 optimizer.step()
                 epoch.append(loss.item())
             losses.append(sum(epoch) / len(epoch))
+            by_step += epoch
             model.eval()
             validation.append((model(data.validation[0]).argmax(1) == data.validation[1]).double().mean().item())
             model.train()
@@ -50,6 +52,7 @@ def test_training_is_that_of_a_plain_loop(registry, trial, norm):
     found = outcome_of(one, registry)
 
     assert losses == pytest.approx(found.series["loss"], rel=1e-6)
+    assert by_step == pytest.approx(found.traces[0].series["loss"].value, rel=1e-6)
     assert validation == found.series["validation"]
     assert (score, validation[-1], 9) == (found.score, found.validation, found.steps)
     assert found.outcome == ("trained" if score >= 0.75 else "not-trained")
@@ -102,6 +105,35 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(registry, trial
     assert ("diverged", 0.5, 0.5) == (found.outcome, found.score, found.validation)
     assert 2 <= found.diverged_at <= 3
     assert 3 == found.steps
+    [trace] = found.traces
+    assert list(range(found.diverged_at)) == trace.series["loss"].step
+    assert [True, False] == [math.isfinite(loss) for loss in trace.series["loss"].value[-2:]]
+
+
+def test_a_trial_that_fails_keeps_the_loss_of_its_epochs(registry, trial):
+    """Whatever was raised later; the steps of the epoch in which it was are not there."""
+
+    class Late(nn.Identity):
+        def on_step(self, step, steps):
+            if step == 4:
+                raise ValueError("late")
+
+    registry.norms["late"] = Offered(normbench.Norm("late", lambda site: Late(), summary="L"), Plugin("t", "t"))
+
+    whole, found = (outcome_of(trial(norm, epochs=2), registry) for norm in ("plain", "late"))
+
+    assert "error" == found.outcome
+    [loss], [of_all] = ([trace.series["loss"] for trace in outcome.traces] for outcome in (found, whole))
+    assert ([0, 1, 2], of_all.value[:3]) == (loss.step, loss.value)
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_parts(registry, trial):
+    """As that of an epoch is the mean over its steps."""
+    found = outcome_of(trial("plain", epochs=2, batch_size=8, accumulate=4), registry)
+
+    [trace] = found.traces
+    by_epoch = torch.tensor(trace.series["loss"].value, dtype=torch.float64).view(2, 3).mean(1)
+    assert by_epoch.tolist() == pytest.approx(found.series["loss"], rel=1e-6)
 
 
 def test_a_buffer_that_is_not_finite_at_the_end_is_a_divergence(registry, trial):

@@ -204,7 +204,7 @@ def test_the_batch_is_the_last_part_of_a_step(watched):
         def on_epoch(self, epoch):
             return {"batch": len(self.training.batch[0])}
 
-    losses, between = watched(probes=[Losses, Between], accumulate=2).traces
+    losses, between, _ = watched(probes=[Losses, Between], accumulate=2).traces
 
     assert {2.0} == {size for size, _ in losses.series["size"].value}
     assert between.reason.startswith("RuntimeError: there is no batch between steps")

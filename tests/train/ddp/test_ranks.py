@@ -117,7 +117,7 @@ def same(one, other):
         ("layer-norm", {"batch_size": 8, "strategy": "ddp_find_unused_parameters_true"}),
         ("unused", {"strategy": "ddp_find_unused_parameters_true"}),
         ("sync-batchnorm", {}),
-        ("sync-batchnorm", {"accumulate": 2}),
+        ("sync-batchnorm", {"accumulate": 2, "validate_every": 3}),
         ("layer-norm", {"accumulate": 3}),
         ("penalized", {"accumulate": 2}),
     ],
@@ -130,7 +130,11 @@ def test_two_processes_train_as_one_does(norm, recipe, trained, numbers):
     two = trained(norm, devices=2, **recipe)
 
     assert (one.outcome, one.steps, one.epoch_steps) == (two.outcome, two.steps, two.epoch_steps)
+    assert one.validated == two.validated
     assert same(numbers(one), numbers(two))
+    [alone], [together] = ([trace.series["loss"] for trace in outcome.traces] for outcome in (one, two))
+    assert alone.step == together.step
+    assert alone.value == pytest.approx(together.value, rel=2e-7)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -285,7 +289,7 @@ def test_probes_by_step_change_nothing_on_several_ranks(trial, pack, numbers, no
     [alone], [watched] = fit_pack(plain), fit_pack(looking)
 
     assert numbers(alone) == numbers(watched)
-    refused, trace = watched.traces
+    refused, trace, _ = watched.traces
     assert ("unsupported", "not on ranks") == (refused.ended, refused.reason)
     assert watched.steps == len(trace.series["looked"].step)
     assert {6.0} == {size for _, _, size in trace.series["looked"].value}
