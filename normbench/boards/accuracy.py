@@ -127,7 +127,7 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     """Return the epochs until the mean validation progress of some seeds first reaches 0.9, or None.
 
     It is interpolated between two measurements; what is there at the first already has nothing to be interpolated from.
-    A seed has progress 0 from the measurement after which it diverged, and one whose score is not finite has none.
+    A seed has progress 0 at each measurement after it diverged, and where its score is not finite.
     """
     results = list(results)
     series = [_before_diverging(result) for result in results]

@@ -205,7 +205,7 @@ class Training(pl.LightningModule):
         if len(wrong):
             self.diverged_at = self.taken - len(losses) + int(wrong[0]) + 1
             kept = sum(taken < self.diverged_at for taken in self.validated)
-            if kept < len(self.validated):  # what was measured within the epoch, of a network that was lost
+            if self.validated:  # some of it perhaps within this epoch, of a network that was lost
                 del self.validated[kept:], self.series["validation"][kept:]
             self.trainer.should_stop = True
             return
@@ -215,12 +215,11 @@ class Training(pl.LightningModule):
             self.series.setdefault(name, []).append(value)
 
     def _validate(self) -> None:
-        """Measure on validation, where there is one."""
-        if self._validation is None:
-            return
-        self.series.setdefault("validation", []).append(self.evaluate(self._validation))
-        if self.recipe.validate_every:
-            self.validated.append(self.taken)
+        """Measure on validation, where there is one; where that may be within an epoch, note after how many steps."""
+        if self._validation is not None:
+            self.series.setdefault("validation", []).append(self.evaluate(self._validation))
+            if self.recipe.validate_every:
+                self.validated.append(self.taken)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -88,8 +88,8 @@ def _lines(
     ]
     lines += [("not decayed", _spared(record))] * bool(record.spared)
     for name, values in record.series.items():
-        validated = record.validated if name == "validation" else []
-        lines.append((name, _series(values, measure.unit if name == "validation" else "", validated)))
+        unit, steps = (measure.unit, record.validated) if name == "validation" else ("", [])
+        lines += [(name, _series(values, unit, steps))] * bool(values)
     lines += [line for trace in traces if trace.probe == "curve" for line in _curve(trace.series.get("loss"))]
     lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
         record.nonfinite
