@@ -134,12 +134,27 @@ def stepping(tiny):
     plugins.register(normbench.Probe("stepping", Stepping, summary="S"))
 
 
+def stepping_in(traces):
+    return [trace for trace in traces if trace.probe == "stepping"]
+
+
+def test_every_trial_has_a_line_with_its_loss(request_for):
+    """Asked for or not, of the probe `curve`, and no record says that this watched."""
+    run(prepare(request_for(norms=["fine"], seeds=1)))
+    store = Store(request_for().out)
+
+    trials = list(store.trials())
+    assert [(one.key, "curve", {}) for one in trials] == [(t.key, t.probe, t.probe_params) for t in store.traces()]
+    assert [list(range(one.steps)) for one in trials] == [trace.series["loss"].step for trace in store.traces()]
+    assert [[], []] == [trial.probes for trial in trials]
+
+
 def test_what_a_probe_saw_has_a_line_of_its_own(request_for, stepping):
     """One for each trial and probe, which stands alone; what is not finite is a word, and boards read none of it."""
     run(prepare(request_for(norms=["fine"], seeds=1, probes=["stepping(every=2)"])))
     store = Store(request_for().out)
 
-    first, last = store.traces()
+    first, last = stepping_in(store.traces())
     trials = list(store.trials())
 
     assert [trial.key for trial in trials] == [first.key, last.key]
@@ -160,9 +175,11 @@ def test_a_trial_is_done_for_a_probe_with_these_parameters(request_for, stepping
     store = Store(request_for().out)
     assert [1, 0, 1, 0] == ran
     run(prepare(request_for(**asked, probes=["stepping(every=2)", "weight-norm"])))
-    assert [1, 2, 2] == [trace.probe_params.get("every", 1) for trace in store.traces()]
+    assert [1, 2, 2] == [trace.probe_params.get("every", 1) for trace in stepping_in(store.traces())]
     exported = msgspec.json.decode(store.export(list(store.trials())))
-    assert [{}, {"every": 2}] == [trace.get("probe_params", {}) for trace in exported["traces"]]
+    kept = [trace.get("probe_params", {}) for trace in exported["traces"] if trace["probe"] == "stepping"]
+    assert [{}, {"every": 2}] == kept
+    assert 1 == sum(trace["probe"] == "curve" for trace in exported["traces"])
 
 
 def test_a_probe_that_fails_is_named_and_tried_again(request_for, stepping):
@@ -180,7 +197,7 @@ def test_a_probe_that_fails_is_named_and_tried_again(request_for, stepping):
         warning,
     )
     assert [1, 0] == [summary.ran for summary in inapplicable]
-    assert ["not here"] == [trace.reason for trace in Store(request_for().out).traces()]
+    assert ["not here"] == [trace.reason for trace in stepping_in(Store(request_for().out).traces())]
 
 
 def test_a_suites_probes_watch_too(request_for, stepping):
