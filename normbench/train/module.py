@@ -33,7 +33,7 @@ ROUNDING = {32: 1e-3, "bf16": 1e-1}
 
 
 class Training(pl.LightningModule):
-    """One trial's training, on the device of its data: the step, and what is measured after each epoch or so.
+    """One trial's training, on the device of its data: the step, and what is measured between steps.
 
     `step` is the one training step there is. A trial takes it under Lightning, and a session without; a dry run and a
     fingerprint look at its gradients between its two halves. `norms` are those of the network's layers that are norms.
