@@ -11,17 +11,18 @@ from normbench.trials import Points, Trace
 #: The probe whose trace the curve stands in.
 PROBE: Final = "curve"
 #: The first steps, whose losses are all kept; and how many windows the rest is divided into, at most.
-EXACT, WINDOWS = 100, 400
+EXACT, WINDOWS = 100, 399
 
 
 class Curve:
     """The losses of a training of `steps` steps.
 
     The first 100 are kept as they are. The steps after them are cut into windows of equal length, as short as makes at
-    most 400 of them (the last may be shorter); a window has one point, the mean of its losses, at its last step. So all
-    is exact up to 500 steps. Points are rounded to 7 significant digits, about as many as a 32-bit float has.
+    most 399 of them (the last may be shorter); a window has one point, the mean of its losses, at its last step. So all
+    is exact up to 499 steps. Points are rounded to 7 significant digits, about as many as a 32-bit float has.
 
-    A loss that is not finite has a point of its own and is the last: the network that gave the later ones is lost.
+    A loss that is not finite has a point of its own and is the last: the network that gave the later ones is lost. That
+    makes 500 points at most.
     """
 
     def __init__(self, steps: int) -> None:
