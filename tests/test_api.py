@@ -165,7 +165,7 @@ def test_settings_are_values_of_numpy():
         ({"settings": {"rates": np.zeros((2, 2))}}, "settings: rates[0]: expected float, got array"),
         ({"device": "gpu"}, "device 'gpu': a device is auto, cpu, cuda or cuda:N"),
         ({"data_dir": "absent"}, "data_dir absent: there is no such folder"),
-        ({"probes": ["weight"]}, "probes[0]: no probe 'weight'; did you mean 'weight-norm'?"),
+        ({"probes": ["gradient"]}, "probes[0]: no probe 'gradient'; did you mean 'gradients'?"),
         ({"plugin_files": ["absent.py"]}, "plugin absent.py: there is no such file"),
         ({"executor": "parallel"}, "executor: no executor 'parallel'"),
         ({"executor": "serial", "jobs": 2}, "jobs: the executor serial has no such option"),

@@ -51,7 +51,7 @@ def but_channels(site: normbench.Site, values: Tensor) -> list[int]:
     return [axis for axis in range(values.dim()) if axis != channels]
 
 
-def by_site(names: Sequence[str], sites: int, found: Mapping[int, Sequence[Any]]) -> dict[str, list[float]]:
+def by_site(names: Sequence[str], sites: int, found: Mapping[int, Iterable[Any]]) -> dict[str, list[float]]:
     """Return a vector for each name with a number per site, NaN where none was found, from the numbers of each site."""
     missing = [float("nan")] * len(names)
     rows = [[float(number) for number in found.get(site, missing)] for site in range(sites)]

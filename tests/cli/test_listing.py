@@ -9,7 +9,7 @@ NAMES = {
     "norms": ["batchnorm", "batchnorm-no-affine", "batchnorm-after", "layer-norm", "none"],
     "tasks": ["digits-cnn"],
     "suites": ["quick"],
-    "probes": ["weight-norm"],
+    "probes": ["activity", "gradients", "moments"],
     "executors": ["processes", "ray", "serial"],
 }
 

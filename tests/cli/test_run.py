@@ -263,13 +263,13 @@ def test_parameters_on_the_command_line(small, lines):
     assert {"eps": 1.0, "momentum": 0.5} in [record.get("params") for record in lines("results/quick")]
 
 
-def test_a_probe_adds_its_series(small, lines):
-    """--probe weight-norm stores a number an epoch beside the losses."""
-    small("--norm", "none", "--probe", "weight-norm", "--set", "epochs=2")
+def test_what_a_probe_saw_is_stored(small, lines):
+    """--probe gradients stores what it gives by step, in a file of its own."""
+    small("--norm", "none", "--probe", "gradients(every=5)", "--set", "epochs=2")
 
-    [record] = lines("results/quick")
-    assert ["weight-norm"] == record["probes"]
-    assert 2 == len(record["series"]["weight_norm"]) == len(record["series"]["loss"])
+    [record], [trace] = lines("results/quick"), lines("results/quick", "traces.jsonl")
+    assert ["gradients(every=5)"] == record["probes"]
+    assert [0, 5, 10] == trace["series"]["all_weights"]["step"][:3]
 
 
 def test_a_torn_line_is_named_once_and_costs_nothing_else(small, lines):

@@ -103,15 +103,15 @@ def test_a_layer_whose_code_changed_is_trained_again(request_for, tmp_path):
     assert 2 == len(list(Store(request_for().out).results()))
 
 
-def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for):
+def test_a_probe_that_a_stored_trial_lacks_makes_it_run_again(request_for, stepping):
     """--probe asks for a series; a record that has it is done, and one that has more than is asked."""
     asked = {"norms": ["fine"], "seeds": 1}
     run(prepare(request_for(**asked)))
 
-    ran = [run(prepare(request_for(**asked, probes=probes))).ran for probes in (["weight-norm"], ["weight-norm"], [])]
+    ran = [run(prepare(request_for(**asked, probes=probes))).ran for probes in (["epochs"], ["epochs"], [])]
 
     assert [2, 0, 0] == ran
-    assert 1 == len(list(Store(request_for().out).trials())[-1].series["weight_norm"])
+    assert [1.0] == list(Store(request_for().out).trials())[-1].series["epoch"]
 
 
 class Stepping:
@@ -128,10 +128,21 @@ class Stepping:
         return {"step": step, "odd": [math.nan, 0.5]}
 
 
+class Epochs:
+    """Looks after epochs alone, and counts them."""
+
+    def __init__(self, network):
+        pass
+
+    def on_epoch(self, epoch):
+        return {"epoch": epoch}
+
+
 @pytest.fixture
 def stepping(tiny):
-    """Register the probe `stepping`."""
+    """Register the probes `stepping` and `epochs`."""
     plugins.register(normbench.Probe("stepping", Stepping, summary="S"))
+    plugins.register(normbench.Probe("epochs", Epochs, summary="E"))
 
 
 def stepping_in(traces):
@@ -174,7 +185,7 @@ def test_a_trial_is_done_for_a_probe_with_these_parameters(request_for, stepping
 
     store = Store(request_for().out)
     assert [1, 0, 1, 0] == ran
-    run(prepare(request_for(**asked, probes=["stepping(every=2)", "weight-norm"])))
+    run(prepare(request_for(**asked, probes=["stepping(every=2)", "epochs"])))
     assert [1, 2, 2] == [trace.probe_params.get("every", 1) for trace in stepping_in(store.traces())]
     exported = msgspec.json.decode(store.export(list(store.trials())))
     kept = [trace.get("probe_params", {}) for trace in exported["traces"] if trace["probe"] == "stepping"]
@@ -204,12 +215,12 @@ def test_a_suites_probes_watch_too(request_for, stepping):
     """Those that are asked for replace the suite's of the same name."""
     request = request_for()
     with Path(request.suite).open("a") as suite:
-        suite.write("[probes]\nstepping = { every = 2 }\nweight-norm = {}\n")
+        suite.write("[probes]\nstepping = { every = 2 }\nepochs = {}\n")
 
     own, replaced = (prepare(request_for(probes=probes)).request.probes for probes in ([], ["stepping(every=3)"]))
 
-    assert ["stepping(every=2)", "weight-norm"] == own
-    assert ["weight-norm", "stepping(every=3)"] == replaced
+    assert ["stepping(every=2)", "epochs"] == own
+    assert ["epochs", "stepping(every=3)"] == replaced
 
 
 def test_a_record_stands_alone(request_for):

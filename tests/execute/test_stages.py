@@ -276,7 +276,7 @@ def test_probe_that_is_asked_for_later(request_for):
     """What lacks its series is trained again, in both stages."""
     request = request_for(norms=["fine"], seeds=1)
     run(prepare(request))
-    probed = dataclasses.replace(request, probes=["weight-norm"])
+    probed = dataclasses.replace(request, probes=["gradients"])
 
     ran = [run(prepare(probed)).ran for _ in range(2)]
 

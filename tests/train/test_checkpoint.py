@@ -488,9 +488,9 @@ def test_a_process_killed_at_any_moment_loses_little(tmp_path):
     """After kill -9, at a step drawn from a seed, another process goes on to the bits of a training that was whole."""
     recipe = plugins.current().task("digits-cnn").recipe.changed(steps=100, momentum=0.9)
     trial = Trial(task="digits-cnn", task_version=1, norm="online-norm", recipe=recipe, seed=0)
-    whole = next(fit([trial], probes=["weight-norm"]))
+    whole = next(fit([trial], probes=["moments"]))
     step = random.Random(7).randrange(2, 40)
-    pack = Pack(trials=(trial,), checkpoint=str(tmp_path), checkpoint_every=0.0, probes=("weight-norm",))
+    pack = Pack(trials=(trial,), checkpoint=str(tmp_path), checkpoint_every=0.0, probes=("moments",))
     code = "import sys, msgspec; from normbench.trials import Pack; from normbench.train import fit_pack; "
     code += "list(fit_pack(msgspec.json.decode(sys.argv[1], type=Pack)))"
 
@@ -502,7 +502,7 @@ def test_a_process_killed_at_any_moment_loses_little(tmp_path):
     resumed = next(fit_pack(pack))
 
     assert step <= reached < 100
-    assert (whole.series, whole.score) == (resumed.series, resumed.score)
+    assert (whole.series, whole.score, whole.traces) == (resumed.series, resumed.score, resumed.traces)
 
 
 def _newest(folder: Path) -> int:

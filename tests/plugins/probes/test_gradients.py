@@ -1,5 +1,7 @@
 """`gradients` against NumPy: the gradient is what a step of plain SGD takes off the weights."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def test_lengths_angles_and_rates(norm):
     [trace], steps = trained(["gradients(every=1)"], network, INPUTS, norm, accumulate=2, schedule="cosine")
 
     series = {name: np.array(points.value) for name, points in trace.series.items()}
-    for now, (step, after) in enumerate(zip(steps, steps[1:], strict=False)):
+    for now, (step, after) in enumerate(itertools.pairwise(steps)):
         weights = linears(step)
         gradients = [(w - then) / step.rate for w, then in zip(weights, linears(after), strict=True)]
         lengths = np.array([np.sqrt(w @ w) for w in weights])

@@ -1,5 +1,7 @@
 """`moments` against NumPy, on a network that NumPy computes."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_moments_and_how_they_change(network, inputs, norm, at):
         assert [2, 4] == trace.series[name].step
         changes = [
             [np.abs(after[which] - before[which]).mean() for before, after in zip(*pair, strict=True)]
-            for pair in zip(looks, looks[1:], strict=False)
+            for pair in itertools.pairwise(looks)
         ]
         np.testing.assert_allclose(trace.series[name].value, changes, atol=1e-14)
 
