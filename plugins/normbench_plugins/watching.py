@@ -31,7 +31,7 @@ def watched(
 
     def watch(site: normbench.Site, module: nn.Module) -> None:
         def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-            found[site.index] = measure(site, module, given[0] if output is None else output)
+            found[site.index] = measure(site, module, (given[0] if output is None else output).detach())
 
         if inputs:
             module.register_forward_pre_hook(hook)

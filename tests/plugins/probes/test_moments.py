@@ -79,27 +79,34 @@ def test_moments_and_how_they_change(network, inputs, norm, at):
         np.testing.assert_allclose(trace.series[name].value, changes, atol=1e-14)
 
 
-def test_a_site_without_an_activation_has_no_value():
-    """Every site has its place in a vector."""
+def test_a_site_that_gives_nothing_has_no_value():
+    """Every site has its place in a vector: one without an activation, and one that the network does not reach."""
 
     def network(place):
-        return nn.Sequential(place(nn.Linear(4, 3), layout="NLC"), place(nn.Linear(3, 3), "tanh", layout="NLC"),
-                             nn.Flatten(), head(15))  # fmt: skip
+        first, second, unused = (place(nn.Linear(4, 4), act, layout="NLC") for act in (None, "tanh", "relu"))
+        made = nn.Sequential(first, second, nn.Flatten(), head(20))
+        made[-1].unused = unused
+        return made
 
     [trace], _ = trained(["moments"], network, TOKENS)
 
-    assert [[True, False]] == np.isnan(trace.series["p50"].value).tolist()
+    assert [[True, False, True]] == np.isnan(trace.series["p50"].value).tolist()
 
 
-@pytest.mark.parametrize(
-    ("probe", "norm", "reason"),
-    [
-        ("activity", "evonorm-s0", "the network has no activation outside of the norms"),
-        ("moments", "evonorm-s0", "the network has no activation outside of the norms"),
-    ],
-)
-def test_where_there_is_nothing_to_watch(probe, norm, reason):
+NONE = {
+    "moments": "the network has no activation outside of the norms",
+    'moments(at="linear")': "the network has no linear or convolution before a norm",
+    "activity": "the network has no activation outside of the norms",
+    "gradients": "the network has no linear or convolution",
+}
+
+
+def test_where_there_is_nothing_to_watch():
     """The trace says why there is none."""
-    [trace], _ = trained([probe], convolutions, IMAGES, norm)
 
-    assert ("unsupported", reason) == (trace.ended, trace.reason)
+    def network(place):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), place.norm(2, "NC"))
+
+    for probe, reason in NONE.items():
+        [trace], _ = trained([probe], network, IMAGES, "layer-norm")
+        assert ("unsupported", reason) == (trace.ended, trace.reason)
