@@ -62,4 +62,5 @@ def trained(
     trial = Trial(task=task.name, task_version=1, norm=norm, recipe=normbench.Recipe(**values), seed=0)
     outcome = next(fit([trial], registry=registry, probes=[*probes, "stepping"]))
     assert outcome.outcome in ("trained", "not-trained"), outcome.reason
-    return list(outcome.traces[:-1]), steps
+    asked = {probe.partition("(")[0] for probe in probes}
+    return [trace for trace in outcome.traces if trace.probe in asked], steps
