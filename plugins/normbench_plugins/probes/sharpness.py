@@ -52,6 +52,7 @@ class Sharpness:
         with self._training.untouched(), sdpa_kernel(SDPBackend.MATH):
             product = hessian_product(self._training.loss(), weights)
             values, residuals, asymmetry = largest(product, start, self._count, self._iterations)
+        # Later the loss may be so near 0 that rounding alone does this.
         if step == 0 and asymmetry > ASYMMETRY:
             why = "a layer has no second derivative, or a gradient of its own"
             raise normbench.Unsupported(f"the Hessian is not symmetric: {why}")
