@@ -43,9 +43,7 @@ class ActivationBeta:
             raise normbench.Unsupported(f"site is {site}; the network has sites 0 to {len(training.sites) - 1}")
         self._training, self._site, self._reach = training, site, reach
         linears = [(linear.site, linear.module) for linear in training.linears if linear.site is not None]
-        self._block = [
-            module for at, module in (*training.sites, *training.activations, *linears) if at.index == site
-        ]
+        self._block = [module for at, module in (*training.sites, *training.activations, *linears) if at.index == site]
         # A wrapped linear has no moments, and the identity is what it is.
         wrapped = {module for _, module in linears}
         self._others = [

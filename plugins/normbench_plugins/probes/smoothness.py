@@ -78,7 +78,8 @@ def length(tensors: Iterable[Tensor]) -> Tensor:
     """Return the Euclidean norm of all numbers together, in double precision, where squares do not overflow."""
     import torch
 
-    return torch.stack([torch.linalg.vector_norm(one, dtype=torch.float64) for one in tensors]).norm()
+    lengths = torch.stack([torch.linalg.vector_norm(one, dtype=torch.float64) for one in tensors])
+    return torch.linalg.vector_norm(lengths)
 
 
 def effective_beta(changes: Sequence[Tensor], gradient: Tensor, etas: Sequence[float]) -> Tensor:
