@@ -104,7 +104,7 @@ class ActivationBeta:
             if at_x is None:
                 raise normbench.Unsupported(
                     f"the norm at site {site.index}, {type(module).__name__}, does not scale and shift each channel by "
-                    "one number: it has no moments to hold"
+                    "one number, so that its moments can't be held"
                 )
             module.forward = at_x
         return block[0], block[1]

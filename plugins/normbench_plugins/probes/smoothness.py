@@ -79,7 +79,8 @@ def length(tensors: Iterable[Tensor]) -> Tensor:
     import torch
 
     lengths = torch.stack([torch.linalg.vector_norm(one, dtype=torch.float64) for one in tensors])
-    return torch.linalg.vector_norm(lengths)
+    together: Tensor = torch.linalg.vector_norm(lengths)
+    return together
 
 
 def effective_beta(changes: Sequence[Tensor], gradient: Tensor, etas: Sequence[float]) -> Tensor:

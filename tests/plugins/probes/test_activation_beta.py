@@ -121,7 +121,7 @@ def test_a_norm_that_is_no_scale_and_shift_is_refused(norm):
 
     assert "unsupported" == trace.ended
     assert trace.reason.startswith("the norm at site 1, ")
-    assert trace.reason.endswith("does not scale and shift each channel by one number: it has no moments to hold")
+    assert trace.reason.endswith("by one number, so that its moments can't be held")
 
 
 def test_a_site_that_is_not_there_is_refused():
