@@ -87,11 +87,10 @@ class ActivationBeta:
 
         def in_block(module: nn.Module, _: Any, output: Tensor) -> None:
             block[:] = module, output.clone()  # what follows may write to it
-            held.clear()
+            held.clear()  # those before
 
         def elsewhere(site: normbench.Site, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            if block:
-                held[module] = site, _scale_and_shift(given[0], output, site.layout.index("C"))
+            held[module] = site, _scale_and_shift(given[0], output, site.layout.index("C"))
 
         hooks = [module.register_forward_hook(in_block) for module in self._block]
         hooks += [module.register_forward_hook(functools.partial(elsewhere, site)) for site, module in self._others]
