@@ -63,7 +63,7 @@ class Smoothness:
             "gradient_low": gradient_low,
             "gradient_high": gradient_high,
             "beta": beta,
-            "relative_beta": beta * length(start).square(),
+            "relative_beta": or_inf(beta * length(start).square()),
         }
 
     def _measured(self, weights: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
