@@ -28,4 +28,4 @@ def test_scores_after_a_step():
     assert [0, 2] == trace.series["test"].step
     np.testing.assert_allclose(trace.series["test"].value, expected)
     assert trace.series["validation"] == trace.series["test"]  # the two are of the same samples here
-    assert {"test"} == set(without.series)
+    assert {"loss", "test"} == set(without.series)
