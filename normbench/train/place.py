@@ -191,12 +191,11 @@ class Place(contract.Place):
 
     def _with_activation(self, site: Site) -> nn.Module:
         """Return the layer of a site and its activation, in the order that the norm asks for."""
-        if self._norm.placement == "fused":
-            return self._layer(site)
-        activation = self._activation(site, site.activation)
         if self._norm.placement == "weight":
-            return activation
-        layer = self._layer(site)
+            return self._activation(site, site.activation)
+        if self._norm.placement == "fused" or site.activation is None:
+            return self._layer(site)  # also where it does nothing: probes look at what computes at a site
+        activation, layer = self._activation(site, site.activation), self._layer(site)
         return _chain(layer, activation) if self._norm.placement == "before" else _chain(activation, layer)
 
     def _activation(self, site: Site, name: str | None) -> nn.Module:

@@ -16,5 +16,9 @@ Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 AtLeastOne: TypeAlias = Annotated[float, Meta(ge=1)]
 NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+#: A number among those counted from 0.
+Index: TypeAlias = Annotated[int, Meta(ge=0)]
 #: Gamma and beta: both, none, or one of the two alone.
 Affine: TypeAlias = bool | Literal["gamma", "beta"]
+#: How far along a direction something is measured, once or more.
+Reach: TypeAlias = Annotated[tuple[Positive, ...], Meta(min_length=1)]
