@@ -21,7 +21,7 @@ from normbench.spelling import WITH, choice
 from normbench.train import blame
 from normbench.train.data import Batches, Loaded, Split, load
 from normbench.train.initialize import Initializer
-from normbench.train.looking import View
+from normbench.train.looking import View, linears
 from normbench.train.module import Training
 from normbench.train.place import Place
 from normbench.train.probing import Probing
@@ -123,8 +123,16 @@ def training(
         ranks=ranks,
     )
     asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
+    splits = {"validation": data.validation, "test": data.test} if recipe.hold_out else {"test": data.test}
+    before = {id(linear): (site, place.is_scale_invariant(linear)) for site, linear in place.linears}
     module.probing = Probing(
-        View(module, place, {"validation": data.validation if recipe.hold_out else None, "test": data.test}),
+        View(
+            module,
+            place.norm_at,
+            place.activations,
+            linears(built, before),
+            {name: functools.partial(module.evaluate, split) for name, split in splits.items()},
+        ),
         {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
         functools.partial(
             blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]
