@@ -123,16 +123,8 @@ def training(
         ranks=ranks,
     )
     asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
-    splits = {"validation": data.validation, "test": data.test} if recipe.hold_out else {"test": data.test}
-    before = {id(linear): (site, place.is_scale_invariant(linear)) for site, linear in place.linears}
     module.probing = Probing(
-        View(
-            module,
-            place.norm_at,
-            place.activations,
-            linears(built, before),
-            {name: functools.partial(module.evaluate, split) for name, split in splits.items()},
-        ),
+        _view(module, place, data),
         {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
         functools.partial(
             blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]
@@ -140,6 +132,14 @@ def training(
         alone=ranks.size == 1,
     )
     return module
+
+
+def _view(module: Training, place: Place, data: Loaded) -> View:
+    """Return what the probes of a training look at."""
+    splits = {"test": data.test, **({"validation": data.validation} if module.recipe.hold_out else {})}
+    scores = {name: functools.partial(module.evaluate, split) for name, split in splits.items()}
+    before = {id(linear): (site, place.is_scale_invariant(linear)) for site, linear in place.linears}
+    return View(module, place.norm_at, place.activations, linears(module.network, before), scores)
 
 
 def _evaluates_by_batch(trial: Trial, registry: Registry) -> bool:
