@@ -271,7 +271,7 @@ def linears(network: nn.Module, before: Mapping[int, tuple[Site, bool]]) -> Iter
         # What a parametrization computes the weight from is a parameter of its own; a gain per unit is none of these.
         computed: Any = parametrize.is_parametrized(module, "weight") and vars(module)["_modules"]["parametrizations"]
         own: Any = computed["weight"].parameters(recurse=False) if computed else [module.weight]
-        weight = next((one for one in own if one.squeeze().dim() > 1 and id(one) in names), None)
+        weight = next((one for one in own if id(one) in names and not (computed and one.squeeze().dim() < 2)), None)
         if weight is not None:
             site, invariant = before.get(id(module), (None, False))
             yield Linear(names.pop(id(weight)), module, weight, invariant, site)
