@@ -60,9 +60,9 @@ class ProbeCallback(pl.Callback):
             raise UsageError(f"{_WHERE}: probe {probe!r} is for normbench's own trainings: it looks after epochs alone")
         if not callable(loss):
             raise UsageError(f"{_WHERE}: loss is {loss!r}; it is a function of a LightningModule and a batch")
-        for norm in norms:
-            if not (isinstance(norm, type) and issubclass(norm, nn.Module)):
-                raise UsageError(f"{_WHERE}: norms has {norm!r}; it has types of modules")
+        types: Any = norms if isinstance(norms, list | tuple) else [None]
+        if not all(isinstance(norm, type) and issubclass(norm, nn.Module) for norm in types):
+            raise UsageError(f"{_WHERE}: norms is {norms!r}; it is a tuple of types of modules")
         self._params, self._loss, self._norms = asked.params, loss, tuple(norms)
         self._begin_anew()
 

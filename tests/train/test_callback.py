@@ -1,5 +1,6 @@
 """Probes in a Lightning training of anyone's own: what they see, what is logged, and that they change nothing."""
 
+import math
 import re
 import warnings
 from collections import deque
@@ -12,6 +13,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import resnet18
 
 import normbench
 from normbench import plugins
@@ -342,7 +344,8 @@ MISTAKES = {
     "parameter": ("batch", {"evry": 2}, "batch: no parameter 'evry'; did you mean 'every'?"),
     "every": ("batch", {"every": 0}, "batch: every is 0; a probe looks at every so many steps, 1 or more"),
     "loss": ("batch", {"loss": 1.0}, "loss is 1.0; it is a function of a LightningModule and a batch"),
-    "norms": ("batch", {"norms": (nn.Identity(),)}, "norms has Identity(); it has types of modules"),
+    "norms": ("batch", {"norms": (nn.Identity(),)}, "norms is (Identity(),); it is a tuple of types of modules"),
+    "norm": ("batch", {"norms": Watching}, f"norms is {Watching}; it is a tuple of types of modules"),
     "epochs": ("last", {}, "probe 'last' is for normbench's own trainings: it looks after epochs alone"),
 }
 
@@ -355,3 +358,27 @@ def test_a_mistake_is_told_at_once(watched, name, options, said):
 
     with pytest.raises(normbench.UsageError, match=f"^ProbeCallback: {re.escape(said)}"):
         normbench.ProbeCallback(name, **{"loss": _step_loss, **options})
+
+
+class Residual(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.net = resnet18(num_classes=2)
+
+
+def test_built_in_probes_in_a_network_of_torchvision():
+    """Several at once: a loss that is the step's, moments at the nine activations, a rate for each linear with a norm.
+
+    The activations are those of the first norm and of each block's second.
+    """
+    data = TensorDataset(torch.randn(8, 3, 32, 32), torch.tensor([0, 1] * 4))
+    asked = {"smoothness": {"reach": [1.0]}, "moments": {}, "gradients": {}}
+    probes = [normbench.ProbeCallback(name, every=1, loss=_step_loss, **own) for name, own in asked.items()]
+
+    logged, _ = _fit(Residual(), *probes, data=data, max_epochs=1)
+
+    norms = (0, 2, 4, 6, 9, 11, 14, 16, 19)
+    assert logged["train_loss"] == logged["smoothness.loss"]
+    assert [f"moments.mean_change/{site}" for site in norms] == [name for name in logged if "mean_change" in name]
+    assert [f"gradients.effective_rate/{linear}" for linear in range(20)] == [name for name in logged if "eff" in name]
+    assert all(math.isfinite(value) for series in logged.values() for value in series.values())
