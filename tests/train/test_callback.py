@@ -244,11 +244,6 @@ class Lost(Watching):
         return {"step": step}
 
 
-class Scoring(Watching):
-    def after_step(self, step):
-        return {"score": self.training.score("validation")}
-
-
 class Batch(Watching):
     def on_step(self, step):
         return {"size": len(self.training.batch[0])}
@@ -258,7 +253,6 @@ class Batch(Watching):
     ("watch", "said"),
     [
         (Lost, r"probe 'lost' failed, and looks no more: ValueError: lost \(test_callback\.py:\d+\)"),
-        (Scoring, "probe 'scoring' does not apply, and looks no more: the training has no validation split"),
         (Batch, "probe 'batch' does not apply, and looks no more: the batch is no pair of tensors, inputs and targets"),
     ],
 )
@@ -273,6 +267,21 @@ def test_a_probe_that_fails_costs_a_warning_alone(watched, watch, said):
     assert re.fullmatch(f"ProbeCallback: {said}", message)
     assert list(range(6)) == list(logged["train_loss"])
     assert ["lost.step"] * (watch is Lost) == [name for name in logged if "." in name]
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        ("curve", "the training has no test split"),
+        ("activation-beta", "the loss does not call the network itself, whose outputs are asked for"),
+    ],
+)
+def test_a_built_in_probe_that_does_not_apply_says_why(probe, said):
+    """There are no splits here, and a loss need not call what the Trainer is given."""
+    callback = normbench.ProbeCallback(probe, loss=lambda module, batch: module.net(batch[0]).sum())
+
+    with pytest.warns(UserWarning, match=f"probe '{probe}' does not apply, and looks no more: {said}"):
+        _fit(Classifier(), callback, max_epochs=1)
 
 
 class Restive(Watching):
