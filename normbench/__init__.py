@@ -29,6 +29,7 @@ from normbench.errors import UsageError
 
 if TYPE_CHECKING:
     from normbench.api import Results, layer, register, run
+    from normbench.train.callback import ProbeCallback
 
 __all__ = [
     "CONTRACT",
@@ -37,6 +38,7 @@ __all__ = [
     "Norm",
     "Place",
     "Probe",
+    "ProbeCallback",
     "Recipe",
     "Results",
     "Site",
@@ -55,6 +57,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ProbeCallback":
+        return importlib.import_module("normbench.train.callback").ProbeCallback
     if name in ("Results", "layer", "register", "run"):
         return getattr(importlib.import_module("normbench.api"), name)
     if name == "__version__":

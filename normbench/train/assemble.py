@@ -21,7 +21,7 @@ from normbench.spelling import WITH, choice
 from normbench.train import blame
 from normbench.train.data import Batches, Loaded, Split, load
 from normbench.train.initialize import Initializer
-from normbench.train.looking import View
+from normbench.train.looking import View, linears
 from normbench.train.module import Training
 from normbench.train.place import Place
 from normbench.train.probing import Probing
@@ -124,7 +124,7 @@ def training(
     )
     asked = {probe: asked_probe(choice(probe, "probes"), registry) for probe in probes}
     module.probing = Probing(
-        View(module, place, {"validation": data.validation if recipe.hold_out else None, "test": data.test}),
+        _view(module, place, data),
         {spelled: (probe, found.params) for spelled, (probe, found) in asked.items()},
         functools.partial(
             blame.reason, trial=trial, registry=registry, probes=[probe.name for probe, _ in asked.values()]
@@ -132,6 +132,14 @@ def training(
         alone=ranks.size == 1,
     )
     return module
+
+
+def _view(module: Training, place: Place, data: Loaded) -> View:
+    """Return what the probes of a training look at."""
+    splits = {"test": data.test, **({"validation": data.validation} if module.recipe.hold_out else {})}
+    scores = {name: functools.partial(module.evaluate, split) for name, split in splits.items()}
+    before = {id(linear): (site, place.is_scale_invariant(linear)) for site, linear in place.linears}
+    return View(module, place.norm_at, place.activations, linears(module.network, before), scores)
 
 
 def _evaluates_by_batch(trial: Trial, registry: Registry) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +13,41 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from normbench.contract import Site, Unsupported
-from normbench.train.data import Part, Split
-from normbench.train.place import Place
 from normbench.train.state import Kept, untouched
 from normbench.train.streams import generators, generators_kept, set_generators
 
-if TYPE_CHECKING:
-    from normbench.train.module import Training
+
+class Trained(Protocol):
+    """What a view needs of a training, normbench's own or anyone's. Its optimizer, once made, is `optimizer`.
+
+    A `part` of a step is what the training has a batch from.
+    """
+
+    steps: int
+
+    @property
+    def network(self) -> nn.Module:
+        """What trains; its modules are all that a training keeps from one step to the next."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+
+    def rate_at(self, step: int) -> float:
+        """Return the rate of a step, counted from 0."""
+
+    def batch(self, part: Any) -> tuple[Tensor, Tensor]:
+        """Return the inputs of a part as the network is given them, and the targets: copies."""
+
+    def task_loss(self, part: Any) -> Tensor:
+        """Return the loss of a part at the present weights, a scalar with its graph."""
 
 
 @dataclass(frozen=True)
 class _Begun:
     """The last part of a step, and what its forward began with."""
 
-    part: Part
+    part: Any
     buffers: Kept
     generators: dict[str, Any]
 
@@ -50,18 +71,24 @@ class View:
 
     `network` is the network, which computes eagerly while a probe looks; `sites` are its norms in order, each a `Site`
     with its module, and `activations` the modules of the activations at sites, but those that a layer includes.
-    `linears` are its linears and convolutions. `step` counts optimizer steps from 0, up to `steps`.
+    `linears` are its linears and convolutions. `step` counts optimizer steps from 0, up to `steps`. `scores` are what
+    measures the score of a split, by its name.
     """
 
-    def __init__(self, module: Training, place: Place, splits: Mapping[str, Split | None]) -> None:
-        self.network: nn.Module = module.network
-        self.sites = tuple(place.norm_at)
-        self.activations = tuple(place.activations)
-        self.linears = tuple(_linears(module.network, place))
+    def __init__(
+        self,
+        module: Trained,
+        sites: Iterable[tuple[Site, nn.Module]],
+        activations: Iterable[tuple[Site, nn.Module]],
+        linears: Iterable[Linear],
+        scores: Mapping[str, Callable[[], float]],
+    ) -> None:
+        self.network = module.network
+        self.sites, self.activations, self.linears = tuple(sites), tuple(activations), tuple(linears)
         self.step = 0
-        self.steps: int = module.steps
+        self.steps = module.steps
         self._module = module
-        self._splits = splits
+        self._scores = scores
         self._begun: _Begun | None = None
         self._inside = 0
         self._modules = [(f"{name}." if name else "", own) for name, own in self.network.named_modules()]
@@ -102,11 +129,10 @@ class View:
 
         Raises Unsupported where the training has no such split.
         """
-        samples = self._splits[split]
-        if samples is None:
-            raise Unsupported(f"the trial has no {split} split")
+        if split not in self._scores:
+            raise Unsupported(f"the training has no {split} split")
         with self._kept():
-            return self._module.evaluate(samples)
+            return self._scores[split]()
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
@@ -131,7 +157,7 @@ class View:
                         weight.sub_(weight.grad, alpha=eta)
             yield
 
-    def begin(self, part: Part) -> None:
+    def begin(self, part: Any) -> None:
         """Note the last part of a step, before its forward; for the host alone, like all below."""
         self._begun = _Begun(part, Kept(self.network, ("_buffers",)), generators(self._module.device))
 
@@ -233,9 +259,11 @@ class View:
         return torch.stack(norms).view(torch.uint8) if norms else torch.empty(0)
 
 
-def _linears(network: nn.Module, place: Place) -> Iterator[Linear]:
-    """Yield the linears and convolutions of a network in the order of its modules; one that is shared counts once."""
-    at = {id(linear): site for site, linear in place.linears}
+def linears(network: nn.Module, before: Mapping[int, tuple[Site, bool]]) -> Iterator[Linear]:
+    """Yield the linears and convolutions of a network in the order of its modules; one that is shared counts once.
+
+    `before` has those before or within a site by their identity: with the site, and whether they are scale-invariant.
+    """
     names = {id(weight): name for name, weight in network.named_parameters()}
     for module in network.modules():
         if not isinstance(module, nn.Linear | _ConvNd):
@@ -243,10 +271,9 @@ def _linears(network: nn.Module, place: Place) -> Iterator[Linear]:
         # What a parametrization computes the weight from is a parameter of its own; a gain per unit is none of these.
         computed: Any = parametrize.is_parametrized(module, "weight") and vars(module)["_modules"]["parametrizations"]
         own: Any = computed["weight"].parameters(recurse=False) if computed else [module.weight]
-        weight = next((one for one in own if one.squeeze().dim() > 1 and id(one) in names), None)
+        weight = next((one for one in own if id(one) in names and not (computed and one.squeeze().dim() < 2)), None)
         if weight is not None:
-            site = at.get(id(module))
-            invariant = site is not None and place.is_scale_invariant(module)
+            site, invariant = before.get(id(module), (None, False))
             yield Linear(names.pop(id(weight)), module, weight, invariant, site)
 
 

@@ -54,9 +54,13 @@ class Probing:
 
     def begin(self, step: int, part: Any) -> None:
         """Note the last part of a step, counted from 0, before its forward, where a probe looks at the step."""
-        if self._view is not None and any(step % self._every[name] == 0 for name in self._watchers):
+        if self._view is not None and self.looks_at(step):
             self._view.step = step
             self._view.begin(part)
+
+    def looks_at(self, step: int) -> bool:
+        """Whether a probe looks at a step, counted from 0."""
+        return any(step % self._every[name] == 0 for name in self._watchers)
 
     def on_step(self, step: int) -> None:
         """Let probes look at a step, counted from 0, whose gradients are there."""

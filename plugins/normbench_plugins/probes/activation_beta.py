@@ -55,7 +55,8 @@ class ActivationBeta:
     def on_step(self, step: int) -> dict[str, Tensor]:  # noqa: ARG002 - the same at every step
         """Return the series `beta`, a number; inf where something is not finite.
 
-        Raises Unsupported where the moments of a norm after the block can't be held.
+        Raises Unsupported where the moments of a norm after the block can't be held, and where the loss is computed by
+        parts of the network alone.
         """
         import torch
 
@@ -70,6 +71,10 @@ class ActivationBeta:
                 replaced = block.register_forward_hook(lambda *_: x - move)
                 training.loss()
                 replaced.remove()
+                if not outputs:
+                    raise normbench.Unsupported(
+                        "the loss does not call the network itself, whose outputs are asked for"
+                    )
                 (found,) = torch.autograd.grad(outputs.pop().sum(), x, materialize_grads=True)
                 return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import normbench
@@ -14,13 +15,11 @@ class Curve:
         self._training = training
 
     def after_step(self, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
-        """Return the series `validation`, where the trial holds samples out for it, and `test`."""
+        """Return the series `validation`, where samples are held out for it, and `test`; Unsupported without a test."""
         scores: dict[str, float] = {}
-        for split in ("validation", "test"):
-            try:
-                scores[split] = self._training.score(split)
-            except normbench.Unsupported:
-                continue
+        with suppress(normbench.Unsupported):
+            scores["validation"] = self._training.score("validation")
+        scores["test"] = self._training.score("test")
         return scores
 
 
