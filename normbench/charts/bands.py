@@ -79,8 +79,8 @@ class Band:
         if at:
             lowest, highest = axes.get_ylim()
             heights = [min(max(self.means[i], lowest), highest) for i in at]
-            cross: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": size + 1.5, "clip_on": False}
-            axes.plot([self.steps[i] for i in at], heights, color=self.look.colour, **cross)
+            cross: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": size + 2, "markeredgewidth": 1.6}
+            axes.plot([self.steps[i] for i in at], heights, color=self.look.colour, zorder=3, clip_on=False, **cross)
         return line
 
     def _marked(self, offset: float) -> list[int]:
@@ -132,42 +132,25 @@ class BandPanel:
 
     def together(self, axes: Axes) -> list[Line2D]:
         """Draw all curves."""
-        self._lay_out(axes)
-        lines = [curve.draw(axes, (i + 0.5) / len(self.curves), 4.5) for i, curve in enumerate(self.curves)]
-        self._count(axes, lines)
-        return lines
+        self._lay_out(axes, self.curves)
+        return [curve.draw(axes, (i + 0.5) / len(self.curves), 4.5) for i, curve in enumerate(self.curves)]
 
     def apart(self, axes: Axes, place: int) -> None:
         """Draw one curve, with the means of all in grey behind."""
-        self._lay_out(axes)
+        self._lay_out(axes, [self.curves[place]])
         for curve in self.curves:
             axes.plot(curve.steps, curve.means, color="0.85", linewidth=0.6, zorder=1)
-        line = self.curves[place].draw(axes, 0.5, 3.5)
-        self._count(axes, [line if curve is self.curves[place] else None for curve in self.curves])
+        self.curves[place].draw(axes, 0.5, 3.5)
 
-    def _lay_out(self, axes: Axes) -> None:
+    def _lay_out(self, axes: Axes, shown: Sequence[Band]) -> None:
+        """Lay out the axes, with how many seeds of each curve diverged in the corner that has most room."""
+        from matplotlib.lines import Line2D
+
         axes.set_ylim(self.scale.low, self.scale.high)
         if self.scale.log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
-
-    def _count(self, axes: Axes, lines: Sequence[Line2D | None]) -> None:
-        """Say beside the marker of each line that lost seeds how many: in the corner that has most room."""
-        from matplotlib.lines import Line2D
-
-        lost = [(line, len(curve.ends)) for line, curve in zip(lines, self.curves, strict=True) if line and curve.ends]
-        markers = []
-        for line, _ in lost:
-            marker = Line2D([], [])
-            marker.update_from(line)
-            marker.set_linestyle("")
-            markers.append(marker)
-        where: dict[str, Any] = {
-            "loc": "best",
-            "frameon": False,
-            "fontsize": 7,
-            "handlelength": 1,
-            "handletextpad": 0.3,
-        }
-        if lost:
-            axes.legend(markers, [f"×{count}" for _, count in lost], **where)
+        if lost := [curve for curve in shown if curve.ends]:
+            marks = [Line2D([], [], markersize=4, **{**curve.look.style, "linestyle": ""}) for curve in lost]
+            counts = [f"×{len(curve.ends)}" for curve in lost]
+            axes.legend(marks, counts, loc="best", frameon=False, fontsize=7, handlelength=1, handletextpad=0.3)

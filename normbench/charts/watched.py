@@ -81,16 +81,13 @@ class _Chart:
         [first, *_] = self.panels
         fresh = first.rate is None and any(row.reads_fresh for row in self.rows)
         counts = {len(seeds) for panel in self.panels for seeds in panel.seeds if seeds}
-        many = f"{self.least} {'or more ' * (len(counts) > 1)}{'fresh ' * fresh}seed{'s' * (counts != {1})}"
-        parts = [f"mean of {many}" if counts != {1} else many]
-        if first.rate is None and len(self.grid.rates) > 1:
-            parts.append("at each norm's chosen rate")
-        parts += [f"band: {'95% t interval of the mean' if self.least >= FOR_INTERVAL else 'min–max'}"] * (
-            counts != {1}
-        )
-        text = ", ".join(parts)
+        one = counts == {1}
+        many = f"{self.least} {'or more ' * (len(counts) > 1)}{'fresh ' * fresh}seed{'s' * (not one)}"
+        band = "95% t interval" if self.least >= FOR_INTERVAL else "min–max"
+        chosen = ", at each norm's chosen rate" * (first.rate is None and len(self.grid.rates) > 1)
+        text = f"{many}{chosen}" if one else f"mean of {many}{chosen}, band: {band}"
         if any(seed.diverged for panel in self.panels for seeds in panel.seeds for seed in seeds):
-            text += "; ×n: n seeds diverged, and the line goes on without"
+            text += "; ×n: n seeds diverged"
         lacking = [row.label for place, row in enumerate(self.rows) if not any(one.seeds[place] for one in self.panels)]
         return text + f"; no trace of {', '.join(lacking)}" * bool(lacking)
 
@@ -115,7 +112,7 @@ def charts_of(
 
 def _seen(grid: Grid, quantities: Sequence[Quantity], rates: Sequence[float]) -> _Chart:
     sign = -1 if grid.measure.direction == "up" else 1
-    rows = sorted(grid.rows, key=lambda row: sign * statistics.fmean(row.scores().values() or [-sign * math.inf]))
+    rows = sorted(grid.rows, key=lambda row: sign * statistics.fmean(row.scores().values() or [sign * math.inf]))
     at: list[float | None] = [rate for rate in sorted(set(rates)) if rate in grid.rates] if rates else [None]
     panels = [
         _Seen(quantity, rate, [list(_seeds(row, quantity, rate)) for row in rows])
@@ -148,7 +145,7 @@ def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> It
     }
     for chart, panels in drawn:
         rows: list[list[BandPanel]] = []
-        for label, of_label in itertools.groupby(panels, lambda drawn: drawn[0].quantity.label):
+        for label, of_label in itertools.groupby(panels, lambda pair: pair[0].quantity.label):
             scale = scales[chart.grid.task, label]
             row = [BandPanel(panel.title, label, bands, scale) for panel, bands in of_label]
             # As many in each row, about; or where there are several rates, one row for each site.

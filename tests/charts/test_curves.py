@@ -12,7 +12,7 @@ from normbench.errors import UsageError
 from normbench.store.records import Series
 from normbench.trials import FRESH
 
-NORMS = {"batchnorm": {0.1: [0.8] * 3, 1.0: [0.9] * 3}, "none": {0.1: [0.6] * 3, 1.0: ["diverged"] * 3}}
+NORMS = {"none": {0.1: [0.6] * 3, 1.0: ["diverged"] * 3}, "batchnorm": {0.1: [0.8] * 3, 1.0: [0.9] * 3}}
 
 
 def level(trial) -> float:
@@ -81,7 +81,7 @@ def test_validation_within_epochs(folder):
 
 
 def test_panels_per_rate_on_one_scale(folder):
-    """At rates that are asked for: the seeds of the grid, and how many of them diverged."""
+    """At rates that are asked for: the seeds of the grid, how many of them diverged, and the norms best first."""
     folder.add(NORMS, fresh={"batchnorm": {1.0: [0.9] * 3}})
 
     figure = pictures.figure(folder.watch("curve", losses), "curves", at=[1.0, 0.1])
@@ -94,6 +94,8 @@ def test_panels_per_rate_on_one_scale(folder):
     assert ["×3"] == [label.get_text() for label in high.get_legend().get_texts()]
     assert low.get_legend() is None
     assert "×n: n seeds diverged" in text(figure)
+    [legend] = [legend for part in figure.subfigs for legend in part.legends]
+    assert ["batchnorm", "none"] == [label.get_text() for label in legend.get_texts()]
 
 
 def test_conditions_share_a_scale(folder):
