@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from normbench.boards.accuracy import before_diverging
+from normbench.boards.accuracy import before_diverging, measured_at
 from normbench.boards.grid import Grid
 from normbench.charts.looks import Look
 from normbench.charts.panels import Chart
@@ -27,9 +27,8 @@ def _validation(grid: Grid) -> Quantity:
     scale = scale_of(grid)
 
     def values(result: Result) -> Mapping[int, float]:
-        scores = before_diverging(result)
-        ends = [min(epoch * result.epoch_steps, result.steps) for epoch in range(1, len(scores) + 1)]
-        steps = result.validated or ends
-        return {step: math.nan if score is None else scale * score for step, score in zip(steps, scores, strict=False)}
+        steps = [round(epochs * result.epoch_steps) for epochs in measured_at(result)]
+        scores = [math.nan if score is None else scale * score for score in before_diverging(result)]
+        return dict(zip(steps, scores, strict=False))
 
     return Quantity(visible(f"validation {grid.measure.name}, {grid.measure.unit}"), values, marks_ends=False)
