@@ -168,7 +168,7 @@ def test_a_picture_is_a_figure(probed):
     figure = probed.plot("series", series="seen.number", rates=0.1)
 
     assert isinstance(figure, matplotlib.figure.Figure)
-    assert ["seen(every=3).number"] * 2 == [axes.get_ylabel() for axes in figure.axes]
+    assert ["seen(every=3): number"] * 2 == [axes.get_ylabel() for axes in figure.axes]
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert (backend, figures) == (matplotlib.rcParams["backend"], pyplot.get_fignums())
     with pytest.raises(normbench.UsageError, match="a picture of kind 'rates' takes no series"):

@@ -148,7 +148,7 @@ def _together(chart: Chart, part: SubFigure) -> None:
             lines = panel.together(axes)
             axes.tick_params(labelsize=9 if chart.across == 1 else 8)
             axes.set_title(wrapped(visible(panel.title), 40), fontsize=9, loc="left")
-        across[0].set_ylabel(wrapped(row[0].y_label, 40))
+        across[0].set_ylabel(wrapped(row[0].y_label, 40 if chart.across == 1 else 24))
     for column in range(chart.across):
         lowest = max(place for place, row in enumerate(chart.rows) if len(row) > column)
         grid[lowest, column].tick_params(labelbottom=True)

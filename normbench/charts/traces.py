@@ -55,7 +55,7 @@ def find(store: Store, grids: Iterable[Grid], probe: str, name: str, *, any_para
     series = {trace.of[:4]: trace.series[name] for trace in having if any_params or trace.probe_params == params}
     found = {of: (one.step, one.rows()) for of, one in series.items()}
     sites = max((len(row) for of, (_, rows) in found.items() if series[of].is_vector for row in rows), default=0)
-    return Traces(f"{spelled(probe, params)}.{name}", sites, found)
+    return Traces(f"{spelled(probe, params)}: {name}", sites, found)
 
 
 def _of(result: Result) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def test_one_site_and_a_number(folder):
 
     assert [6.11, 16.11] == pytest.approx(numbers(site)[BLACK][1])
     assert [4.11, 8.22] == pytest.approx(numbers(number)[BLACK][1])
-    assert "moments.total" == number.get_ylabel()
+    assert "moments: total" == number.get_ylabel()
 
 
 def test_the_newest_parameters_of_a_probe_count(folder):
@@ -150,7 +150,7 @@ def test_the_newest_parameters_of_a_probe_count(folder):
 
     [axes] = pictures.figure(folder.store, "series", series="moments.total").axes
 
-    assert "moments(every=5).total" == axes.get_ylabel()
+    assert "moments(every=5): total" == axes.get_ylabel()
     assert [4.11, 8.22] == pytest.approx(numbers(axes)[BLACK][1])
 
 
