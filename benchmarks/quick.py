@@ -9,8 +9,7 @@ from pathlib import Path
 from sections import ROOT, hardware, replace
 
 import normbench
-from normbench.boards.grid import gather
-from normbench.charts import panels, rates
+from normbench.charts.pictures import figure
 from normbench.store import Store
 from normbench.tables.text import terminal
 
@@ -24,7 +23,7 @@ def main() -> None:
         results = normbench.run("quick", out=folder, device="cpu")
         took = time.perf_counter() - began
         tables = terminal(results.boards(), WIDTH, brief=True)
-        (ROOT / "docs" / "quick.svg").write_bytes(panels.draw(rates.charts(gather(Store(Path(folder)))), "svg"))
+        (ROOT / "docs" / "quick.svg").write_bytes(figure(Store(Path(folder))).encoded("svg"))
         trials = len(results.trials())
     text = (
         f"```text\n{tables}\n```\n\n{trials} trials (3 seeds at 7 rates, 3 fresh ones), and a throughput session in "

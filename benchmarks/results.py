@@ -14,7 +14,7 @@ from normbench.boards import tables
 from normbench.boards.accuracy import accuracy
 from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.stability import curves, trains_up_to
-from normbench.charts import against, panels, rates
+from normbench.charts.pictures import figure
 from normbench.plan import choose
 from normbench.spelling import assignments
 from normbench.stats.verdicts import holm
@@ -42,12 +42,8 @@ def main() -> None:
     PAGE.write_text(page(), encoding="utf-8")
     for name, store in _stored("mnist-lr", *ZOO).items():
         picture = ROOT / "docs" / f"{name}.svg"
-        picture.write_bytes(panels.draw(_charts(name, gather(store)), "svg"))
-
-
-def _charts(name: str, grids: list[Grid]) -> list[panels.Chart]:
-    """Return what a suite's picture shows: scores against rates, or of many conditions against what they vary."""
-    return against.charts(grids, AGAINST[name]) if name in AGAINST else rates.charts(grids)
+        against = AGAINST.get(name)
+        picture.write_bytes(figure(store, "against" if against else "rates", against=against).encoded("svg"))
 
 
 def _stored(*names: str) -> dict[str, Store]:

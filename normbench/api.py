@@ -10,10 +10,11 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import msgspec
-
 from normbench import boards, execute, plugins
+from normbench.boards import frames
 from normbench.boards.grid import shown_trials
+from normbench.boards.watched import shown_traces
+from normbench.charts import pictures
 from normbench.contract import ALL, Layout, Norm, Probe, Site, Task, Unsupported
 from normbench.errors import UsageError, unknown
 from normbench.execute import Progress, Request
@@ -21,11 +22,12 @@ from normbench.execute.request import job_count, seconds
 from normbench.plan import asked_norm
 from normbench.spelling import WITH, Choice
 from normbench.store import Store
-from normbench.store.records import TrialRecord
+from normbench.store.records import TraceRecord, TrialRecord
 from normbench.tables import Table
 from normbench.tables.text import terminal
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
     from torch import nn
 
@@ -42,8 +44,9 @@ class Leaderboard(Table):
 class Results:
     """What a results folder, or an export of one, holds; what `run` returns, of the tables of that run alone.
 
-    `boards()` gives the tables, `trials()` the records, `to_pandas()` a frame of them. `only` are the tables that
-    count, by `normbench.trials.Cell.table_id`, where not all do. Raises UsageError where nothing is stored.
+    `boards()` gives the tables, `trials()` the records, `traces()` what probes saw of these, `to_pandas()` a frame of
+    either, `plot()` a picture. `only` are the tables that count, by `normbench.trials.Cell.table_id`, where not all do.
+    Raises UsageError where nothing is stored.
     """
 
     def __init__(self, folder: str | Path, *, only: frozenset[str] | None = None) -> None:
@@ -60,19 +63,41 @@ class Results:
         """Return the trials that the boards show, each as it was stored."""
         return shown_trials(Store(self.folder), self._only)
 
-    def to_pandas(self) -> DataFrame:
-        """Return the trials that the boards show, one per row, recipe values as columns. Needs normbench[pandas]."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise UsageError("to_pandas needs pandas: pip install 'normbench[pandas]'") from None
-        rows = []
-        for record in self.trials():
-            row = msgspec.to_builtins(record)
-            row.pop("measure")
-            row |= {f"recipe.{name}": value for name, value in row.pop("recipe").items()}
-            rows.append(row)
-        return pd.DataFrame(rows)
+    def traces(self) -> list[TraceRecord]:
+        """Return what probes saw of those trials: the last trace of each trial and probe, as it was stored."""
+        return list({trace.of: trace for trace in shown_traces(Store(self.folder), self.trials())}.values())
+
+    def to_pandas(self, of: Literal["trials", "traces"] = "trials") -> DataFrame:
+        """Return the trials that the boards show, one per row, recipe values as columns. Needs normbench[pandas].
+
+        Of "traces" a row is one number that a probe saw: `step` of the training, counted from 0; `site`, the place in
+        the vector, missing where a step has one number; `value`, which may be nan or infinite. The columns task, norm
+        and probe have the parameters in brackets, where there are any; of the recipe there are the rate, and those
+        values in which the trials differ. `trial` is the trials' `key`.
+        """
+        if of not in ("trials", "traces"):
+            raise unknown("frame", of, ("trials", "traces"), "to_pandas")
+        return frames.of_traces(self.traces()) if of == "traces" else frames.of_trials(self.trials())
+
+    def plot(
+        self,
+        kind: Literal["rates", "curves", "series", "against"] = "rates",
+        *,
+        series: str | None = None,
+        against: str | None = None,
+        rates: float | Sequence[float] = (),
+        site: int | None = None,
+    ) -> Figure:
+        """Return a picture, as `normbench plot` draws it: a figure of matplotlib, which a notebook shows.
+
+        "rates" is the score against the learning rate, "curves" loss and validation score by step, "series" what a
+        probe saw (`series` is "PROBE.NAME", `site` one place of a vector), "against" the score against the recipe value
+        `against`. Curves and series are at each norm's chosen rate, or at `rates`. Raises UsageError for what is not
+        there.
+        """
+        at = [float(rate) for rate in ([rates] if isinstance(rates, int | float) else rates)]
+        asked: dict[str, Any] = {"series": series, "against": against, "at": at, "site": site}
+        return pictures.figure(Store(self.folder), kind, **asked, only=self._only)
 
     def __repr__(self) -> str:
         return f"Results({str(self.folder)!r})"

@@ -24,6 +24,8 @@ from normbench.trials import FRESH
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
+#: The pictures of a suite that have a word of their own, and the probe that watches every trial.
+PICTURES, CURVE = ("rates", "curves"), "curve"
 #: A larger number is meant as a seed, and would be planned for a long time.
 MOST_SEEDS = 10_000
 #: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
@@ -62,6 +64,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gate: dict[str, str] = {}
     published: dict[str, Published] = {}
     probes: dict[str, dict[str, Any]] = {}
+    pictures: list[str] = []
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 to n - 1 where the suite gives a number."""
@@ -107,6 +110,7 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
         raise UsageError(f"{where}: {readable(error)}") from None
     _check(suite, where)
     _check_published(suite, where)
+    _check_pictures(suite, where)
     gating.gates(suite.gate, f"{where}: [gate]")
     return suite
 
@@ -196,6 +200,22 @@ def _check_published(suite: Suite, where: str) -> None:
         for norm, runs in published.runs.items():
             if runs < 1:
                 raise UsageError(f"{here}: runs of {norm!r} is {runs!r}; it is the number of runs, 1 or more")
+
+
+def _check_pictures(suite: Suite, where: str) -> None:
+    """Refuse a picture that no run of the suite could draw, and one that would be drawn twice."""
+    probes = {CURVE, *suite.probes}
+    for i, picture in enumerate(suite.pictures):
+        here = f"{where}: pictures[{i}]"
+        probe, dot, name = picture.partition(".")
+        if not dot and picture not in PICTURES:
+            raise unknown("picture", picture, PICTURES, here, "or PROBE.NAME, what a probe of [probes] saw")
+        if dot and probe not in probes:
+            raise unknown("probe", probe, probes, here, "of a picture PROBE.NAME, the probe stands under [probes]")
+        if dot and not name:
+            raise UsageError(f"{here} is {picture!r}; it is PROBE.NAME, a series of the probe")
+        if picture in suite.pictures[:i]:
+            raise UsageError(f"{where}: pictures lists {picture!r} twice; list each picture once")
 
 
 def _check_factors(suite: Suite, where: str) -> None:

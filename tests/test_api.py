@@ -1,17 +1,22 @@
 """What a script or a notebook calls: run a suite, look at the results, get a layer, register a norm."""
 
+import math
 import sys
 from typing import Annotated, Literal
 
+import matplotlib
+import matplotlib.figure
 import msgspec
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 
 import normbench
 from normbench import plugins, registry
 from normbench.api import Results
+from normbench.store import Store
 
 HERE = {"device": "cpu", "executor": "serial", "throughput": False}
 SMALL = {"seeds": 1, "settings": {"rates": [0.1], "epochs": 1}, **HERE}
@@ -77,6 +82,97 @@ def test_a_frame_has_a_row_a_trial(results):
     assert ["none", "batchnorm"] == list(frame["norm"])
     assert [0.1, 0.1] == list(frame["recipe.rate"])
     assert [trial.score for trial in results.trials()] == list(frame["score"])
+
+
+class Seen:
+    """A probe that gives a number, a vector, and what is not finite."""
+
+    def __init__(self, training, every=2):
+        pass
+
+    def on_step(self, step):
+        return {"number": float(step), "vector": [step + 0.5, math.inf if step else math.nan]}
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """Return the results of one norm at two batch sizes, with what a probe saw of the first steps."""
+    probe = normbench.Probe("seen", Seen, summary="Made here")
+    settings = {"rates": [0.1], "steps": 4, "batch_size": 64}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "_session", [])
+        plugins.current.cache_clear()
+        normbench.register(probe)
+        folder = tmp_path_factory.mktemp("probed")
+        for size in (32, 64):
+            asked = {**HERE, "settings": {**settings, "batch_size": size}, "out": folder, "fresh": False}
+            normbench.run("quick", norms=["batchnorm(eps=0.1)"], seeds=1, probes=["seen(every=3)"], **asked)
+    plugins.current.cache_clear()
+    return Results(folder)
+
+
+def test_traces_are_the_records(probed):
+    """`traces()` gives what a probe saw of each trial that the boards show: of one that was seen again, the last."""
+    store = Store(probed.folder)
+    first, second = (trace for trace in store.traces() if trace.probe == "seen")
+    with store.writer() as writer:
+        writer.append(first)
+
+    found = [trace for trace in probed.traces() if trace.probe == "seen"]
+
+    assert [trial.key for trial in probed.trials()] == [first.key, second.key]
+    assert {first.key: first, second.key: second} == {trace.key: trace for trace in found}
+    assert 2 == len(found)
+    assert {"number", "vector"} == set(first.series)
+
+
+def test_a_frame_of_traces_has_a_row_a_number(probed):
+    """`to_pandas("traces")` is tidy: which trial, where, and the number; words are numbers again."""
+    pd = pytest.importorskip("pandas")
+
+    frame = probed.to_pandas("traces")
+
+    named = ["trial", "task", "norm", "rate", "seed", "probe", "step", "site", "series", "value"]
+    expected = [
+        (trace.key, "digits-cnn", "batchnorm(eps=0.1)", 0.1, 0, "seen(every=3)", step, site, series, value)
+        for trace in probed.traces()
+        if trace.probe == "seen"
+        for series, sites in (("number", [None]), ("vector", [0, 1]))
+        for step in (0, 3)
+        for site in sites
+        for value in [float(step) if site is None else step + 0.5 if site == 0 else math.inf if step else math.nan]
+    ]
+    found = frame[frame["probe"] == "seen(every=3)"]
+    assert [*named, "recipe.batch_size"] == list(frame.columns)
+    assert (
+        pd.DataFrame(expected, columns=named)
+        .astype({"site": "Int64"})
+        .equals(found[named].reset_index(drop=True).astype({"step": "int64"}))
+    )
+    assert {32, 64} == set(found["recipe.batch_size"])
+
+
+def test_a_frame_of_no_traces(results):
+    """It has the same columns; a frame of something else is refused."""
+    pytest.importorskip("pandas")
+
+    assert {"trial", "step", "site", "value"} <= set(results.to_pandas("traces").columns)
+    with pytest.raises(normbench.UsageError, match="to_pandas: no frame 'trace'; did you mean 'traces'"):
+        results.to_pandas("trace")
+
+
+def test_a_picture_is_a_figure(probed):
+    """`plot()` returns a figure of matplotlib that belongs to no window, and that a notebook shows."""
+    backend, figures = matplotlib.rcParams["backend"], pyplot.get_fignums()
+
+    figure = probed.plot("series", series="seen.number", rates=0.1)
+
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert ["seen(every=3): number"] * 2 == [axes.get_ylabel() for axes in figure.axes]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert (backend, figures) == (matplotlib.rcParams["backend"], pyplot.get_fignums())
+    with pytest.raises(normbench.UsageError, match="a picture of kind 'rates' takes no series"):
+        probed.plot(series="seen.number")
 
 
 def test_a_folder_is_opened_again(results):

@@ -130,18 +130,18 @@ def epochs_to(results: Iterable[Result], measure: Measure) -> float | None:
     A seed has progress 0 at each measurement after it diverged, and where its score is not finite.
     """
     results = list(results)
-    series = [_before_diverging(result) for result in results]
+    series = [before_diverging(result) for result in results]
     curves = [[0.0 if score is None else measure.progress(score) for score in scores] for scores in series]
     means = [statistics.fmean(measured) for measured in zip_longest(*curves, fillvalue=0.0)]
     first = next((i for i, mean in enumerate(means) if mean >= GOAL), 0)
     if first == 0:
         return None
-    begin, end = max(map(_measured_at, results), key=len)[first - 1 : first + 1]
+    begin, end = max(map(measured_at, results), key=len)[first - 1 : first + 1]
     before, now = means[first - 1 : first + 1]
     return begin + (end - begin) * (GOAL - before) / (now - before)
 
 
-def _measured_at(result: Result) -> list[float]:
+def measured_at(result: Result) -> list[float]:
     """Return the epochs after which validation was measured: not whole ones where it was within an epoch."""
     if result.validated and result.epoch_steps:
         return [steps / result.epoch_steps for steps in result.validated]
@@ -151,7 +151,7 @@ def _measured_at(result: Result) -> list[float]:
     return [min(float(epoch), ended) for epoch in range(1, count + 1)]
 
 
-def _before_diverging(result: Result) -> list[float | None]:
+def before_diverging(result: Result) -> list[float | None]:
     """Return a training's validation scores, without the last epoch's where a weight may have diverged in it."""
     scores = result.series.get("validation", [])
     if result.outcome != "diverged" or result.diverged_at is not None:  # after such a loss nothing is measured

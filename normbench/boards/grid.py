@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -14,13 +14,14 @@ from normbench.plan import Point, choose
 from normbench.sources import Files, agree
 from normbench.stats.intervals import Interval, mean_over_seeds, unseen_failures
 from normbench.store import Store
-from normbench.store.records import Result, RunRecord, TrialRecord
+from normbench.store.records import Result, RunRecord, TraceRecord, TrialRecord
 from normbench.suites import Published
 from normbench.tables.table import Subject
 from normbench.texts import in_a_line
 from normbench.trials import FAILED, FRESH, Cell, Measure
 
 Record = TypeVar("Record", Result, TrialRecord)
+Stored: TypeAlias = Result | TrialRecord | TraceRecord
 
 
 @dataclass
@@ -234,7 +235,7 @@ def _shown(
         own = candidates.get(id(row), [])
         newest = own[-1][1] if own else None
         row.files = lists.get(newest.sources) if newest else None
-        alike = {point: record for point, record in own if newest and _made_alike(record, newest, lists)}
+        alike = {point: record for point, record in own if newest and made_alike(record, newest, lists)}
         row.edited = {point for point, _ in own} - set(alike)
         yield row, {point: alike[point] for point in row.every() if point in alike}
 
@@ -249,7 +250,7 @@ def _is_of(record: Record, row: Row) -> bool:
     return (same_code or record.run == row.run.run) and record.device == row.run.device
 
 
-def _made_alike(one: Record, other: Record, lists: Mapping[str, Files]) -> bool:
+def made_alike(one: Stored, other: Stored, lists: Mapping[str, Files]) -> bool:
     """Whether two records have the same code prints, and the same content of each file that the lists of both have."""
     same_code = (one.norm_print, one.task_print) == (other.norm_print, other.task_print)
     return same_code and agree(lists.get(one.sources), lists.get(other.sources))

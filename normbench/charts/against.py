@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from normbench.boards.grid import Grid
-from normbench.charts.looks import Look, looks
-from normbench.charts.panels import Chart, Curve
-from normbench.charts.rates import heading, scale_of
+from normbench.charts.looks import Look
+from normbench.charts.panels import Chart
+from normbench.charts.scores import ScorePanel, Scores, heading, scale_of
 from normbench.errors import UsageError
 from normbench.texts import visible
 
 
-def charts(grids: list[Grid], name: str) -> list[Chart]:
+def charts(grids: list[Grid], styles: Mapping[str, Look], name: str) -> list[Chart]:
     """Return a chart per task and condition but for the recipe value `name`; the norms stand best first.
 
     Raises UsageError where no two conditions differ in that value alone, or a value of it is no number above 0.
@@ -24,15 +24,12 @@ def charts(grids: list[Grid], name: str) -> list[Chart]:
     for grid in having:
         value = grid.condition[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise UsageError(f"--against {name}: {value!r} is a value of it; only numbers above 0 have an axis")
+            raise UsageError(f"against {name}: {value!r} is a value of it; only numbers above 0 have an axis")
     series = [list(group) for _, group in itertools.groupby(sorted(having, key=_rest(name)), _rest(name))]
     series = [sorted(group, key=lambda grid: float(grid.condition[name])) for group in series if len(group) > 1]
     if not series:
         values = sorted({key for grid in grids for key in grid.condition})
-        raise UsageError(
-            f"--against {name}: no two conditions differ in it alone; they have: {', '.join(values) or '-'}"
-        )
-    styles = looks(row.cell for group in series for grid in group for row in grid.rows)
+        raise UsageError(f"against {name}: no two conditions differ in it alone; they have: {', '.join(values) or '-'}")
     return [_chart(group, name, styles) for group in series]
 
 
@@ -57,12 +54,12 @@ def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
     condition = {key: value for key, value in first.condition.items() if key != name}
     means = {norm: statistics.fmean(itertools.chain(*at.values())) for norm, at in scores.items()}
     best_first = sorted(scores, key=means.__getitem__, reverse=first.measure.direction == "up")
-    return Chart(
-        title=f"{heading(first, condition)}\n{how}",
+    panel = ScorePanel(
         x_label=name,
         y_label=visible(f"{first.measure.name}, {first.measure.unit}"),
         xs=[float(grid.condition[name]) for grid in grids],
-        curves=[Curve(labels[norm], styles[norm], scores[norm], failed[norm]) for norm in best_first],
+        curves=[Scores(labels[norm], styles[norm], scores[norm], failed[norm]) for norm in best_first],
         chance=scale * first.measure.chance,
         reference=scale * first.measure.reference,
     )
+    return Chart(heading(first, condition), how, [[panel]])

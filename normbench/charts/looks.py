@@ -77,7 +77,7 @@ LOOKS = {
 
 
 def looks(norms: Iterable[OfNorm]) -> dict[str, Look]:
-    """Return the looks of the norms of one picture, by `norm_id`.
+    """Return the looks of the norms of a folder's runs, by `norm_id`: the same in each of its pictures.
 
     Only where two that are not in LOOKS would look the same, the second takes the next look that is free.
     """

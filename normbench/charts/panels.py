@@ -1,15 +1,13 @@
-"""Pictures of curves, drawn with matplotlib: in one panel, or where there are many in one panel each."""
+"""Pictures of curves, one per norm: all in the same panels or, where there are many, each in a panel of its own."""
 
 from __future__ import annotations
 
-import io
+import itertools
 import math
-import statistics
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from normbench.charts.looks import Look
 from normbench.texts import visible
@@ -19,171 +17,161 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
     from matplotlib.lines import Line2D
 
+    from normbench.charts.picture import Picture
+
 #: As many curves share a panel; of more, each has one of its own.
 TOGETHER = 10
 #: Panels side by side, where each curve has one.
 ACROSS = 5
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A norm's scores at each x, one per seed, as they are shown, and how many seeds failed there."""
+class Curve(Protocol):
+    """What a panel has of a norm."""
 
-    label: str
-    look: Look
-    scores: Mapping[float, list[float]]
-    failed: Mapping[float, int]
+    @property
+    def label(self) -> str:
+        """The norm, and what else belongs beside its line."""
 
-    def means(self, xs: list[float]) -> list[float]:
-        """Return the mean score at each x, NaN where there is none."""
-        return [statistics.fmean(scores) if (scores := self.scores.get(x)) else math.nan for x in xs]
+    @property
+    def look(self) -> Look:
+        """How the norm looks."""
 
-    def draw(self, panel: Axes, xs: list[float], shift: float, size: float) -> Line2D:
-        """Draw one dot per seed, and the means with markers of a size; return the line of the means."""
-        dots = [(x * shift, score) for x in xs for score in self.scores.get(x, ())]
-        faint: dict[str, Any] = {"linestyle": "", "alpha": 0.3, "markersize": size - 0.5, "markeredgewidth": 0}
-        panel.plot(*zip(*dots, strict=True), color=self.look.colour, marker=self.look.marker, **faint)
-        at = [x * shift for x in xs]
-        [line] = panel.plot(at, self.means(xs), linewidth=1.4, markersize=size, **self.look.style)
-        return line
 
-    def draw_failures(self, panel: Axes, height: float, shift: float, size: float) -> bool:
-        """Write at each x at which seeds failed how many; return whether there are any."""
-        style: dict[str, Any] = {"color": self.look.colour, "fontsize": size, "ha": "center", "va": "center"}
-        for x, count in self.failed.items():
-            if count:
-                panel.text(x * shift, height, f"×{count}", **style)
-        return any(self.failed.values())
+class Panel(Protocol):
+    """Curves over the same axes, in the order in which they are to be read."""
+
+    @property
+    def title(self) -> str:
+        """What tells it from the other panels of its chart; "" for nothing."""
+
+    @property
+    def x_label(self) -> str:
+        """What the horizontal axis shows."""
+
+    @property
+    def y_label(self) -> str:
+        """What the vertical axis shows."""
+
+    @property
+    def curves(self) -> Sequence[Curve]:
+        """One per norm: in all panels of a chart the same norms."""
+
+    def together(self, axes: Axes) -> list[Line2D]:
+        """Draw all curves, and return the line of each."""
+
+    def apart(self, axes: Axes, place: int) -> None:
+        """Draw the curve at a place, smaller, with the others in grey behind."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the same xs, above 0, on a logarithmic axis, in the order in which they are to be read."""
+    """Panels in rows, each row on one vertical scale: a heading, below it how the panels are to be read."""
 
-    title: str
-    x_label: str
-    y_label: str
-    xs: list[float]
-    curves: list[Curve]
-    #: Scores that are drawn as a dotted line, and that the axis is to reach.
-    chance: float
-    reference: float
+    heading: str
+    how: str
+    rows: Sequence[Sequence[Panel]]
 
-    @cached_property
-    def lowest(self) -> float:
-        """The lowest score."""
-        return min([self.chance, self.reference, *self._scores()])
+    @property
+    def curves(self) -> Sequence[Curve]:
+        """Those of any panel."""
+        return self.rows[0][0].curves
 
-    @cached_property
-    def highest(self) -> float:
-        """The highest score."""
-        return max([self.chance, self.reference, *self._scores()])
+    @property
+    def across(self) -> int:
+        """How many panels stand side by side at most."""
+        return ACROSS if self.is_apart else max(map(len, self.rows))
 
-    def _scores(self) -> Iterator[float]:
-        for curve in self.curves:
-            for scores in curve.scores.values():
-                yield from scores
+    @property
+    def down(self) -> int:
+        """How many rows of panels there are."""
+        return math.ceil(len(self.curves) / ACROSS) if self.is_apart else len(self.rows)
 
-    def below(self, share: float) -> float:
-        """Return a height that lies below the scores, by a share of what these span."""
-        return self.lowest - share * (self.highest - self.lowest)
+    @property
+    def is_apart(self) -> bool:
+        """Whether each curve has a panel of its own."""
+        return len(self.curves) > TOGETHER
 
-    def axes(self, panel: Axes, bottom: float, room: int) -> None:
-        """Lay out a panel down to a height below the scores, with `room` characters along its xs."""
-        panel.set_xscale("log")
-        panel.set_xticks(self.xs, list(_labels(self.xs, room)))
-        panel.minorticks_off()
-        highest = self.highest + 0.03 * (self.highest - self.lowest)
-        panel.set_ylim(bottom, highest)
-        panel.locator_params(axis="y", nbins=8)
-        panel.set_yticks([tick for tick in panel.get_yticks() if self.below(0.05) <= tick <= highest])
-        panel.axhline(self.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the panels, in inches."""
+        if self.is_apart:
+            return 9.2, 0.4 + 1.5 * self.down
+        width, height = {1: (5.2, 2.6), 2: (3.7, 2.5), 3: (2.9, 2.2)}.get(self.across, (2.4, 2.0))
+        return 2 + self.across * width, 4.0 if self.down == self.across == 1 else 0.4 + self.down * height
+
+    def title(self, width: float) -> str:
+        """Return what stands above the panels, folded to a width in inches."""
+        how = self.how + "; grey: the other norms" * self.is_apart
+        return "\n".join(wrapped(text, int(12.5 * width)) for text in (self.heading, how))
+
+    def parts(self) -> Iterator[Chart]:
+        """Yield the charts that are drawn: of many curves, one for each panel."""
+        if not self.is_apart:
+            yield self
+            return
+        for panel in itertools.chain(*self.rows):
+            yield Chart(", ".join(filter(None, [self.heading, panel.title])), self.how, [[panel]])
 
 
-def draw(charts: list[Chart], form: str) -> bytes:
-    """Draw charts, one below the other, and return the picture: "png" or "svg"."""
+def figure(charts: Iterable[Chart]) -> Picture:
+    """Draw charts, one below the other."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from normbench.charts.picture import MADE, Picture
 
-    style: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    # A name with $ is no formula.
-    with plt.rc_context({**style, "svg.hashsalt": "normbench", "text.parse_math": False}):
-        widths, heights = zip(*[_size(chart) for chart in charts], strict=True)
-        figure = plt.figure(figsize=(max(widths), sum(heights)), layout="constrained")
-        parts = figure.subfigures(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for chart, part in zip(charts, parts, strict=True):
-            (_together if len(chart.curves) <= TOGETHER else _apart)(chart, part)
-        picture = io.BytesIO()
-        figure.savefig(picture, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
-        plt.close(figure)
-    return picture.getvalue()
-
-
-def _size(chart: Chart) -> tuple[float, float]:
-    """Return width and height of a chart, in inches."""
-    return (7.2, 4.4) if len(chart.curves) <= TOGETHER else (9.2, 1 + 1.5 * _lines(chart))
-
-
-def _lines(chart: Chart) -> int:
-    """Return how many lines of panels a chart has, where each curve has one."""
-    return math.ceil(len(chart.curves) / ACROSS)
+    drawn = [part for chart in charts for part in chart.parts()]
+    width = max(chart.size[0] for chart in drawn)
+    titles = [chart.title(width) for chart in drawn]
+    # A title has a part of its own: a legend would begin beside it.
+    heights = [
+        inches
+        for chart, title in zip(drawn, titles, strict=True)
+        for inches in (0.19 * (1 + title.count("\n")), chart.size[1])
+    ]
+    with mpl.rc_context(MADE):
+        picture = Picture(figsize=(width, sum(heights)), layout="constrained")
+        parts = iter(picture.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+        for chart, title in zip(drawn, titles, strict=True):
+            next(parts).text(0.01, 0, title, va="bottom")
+            (_apart if chart.is_apart else _together)(chart, next(parts))
+    return picture
 
 
 def _together(chart: Chart, part: SubFigure) -> None:
-    """Draw all curves of a chart in one panel."""
-    panel = part.subplots()
-    lines = []
-    for i, curve in enumerate(chart.curves):
-        # Side by side, not one over another: lines that coincide are seen.
-        shift = 1.035 ** (i - (len(chart.curves) - 1) / 2)
-        lines.append(curve.draw(panel, chart.xs, shift, 4.5))
-        height = chart.below(0.09 + 0.045 * i)
-        if curve.draw_failures(panel, height, shift, 7):
-            beside: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "clip_on": False, "markersize": 4}
-            panel.plot(1.02, height, **{**curve.look.style, "linestyle": ""}, **beside)
-    chart.axes(panel, chart.below(0.1 + 0.045 * len(chart.curves)), 48)
-    panel.tick_params(labelsize=9)
-    panel.set_xlabel(chart.x_label)
-    panel.set_ylabel(chart.y_label)
-    panel.set_title(chart.title, fontsize=10, loc="left")
+    """Draw all curves of a chart in the same panels."""
+    grid = part.subplots(chart.down, chart.across, sharex=True, sharey="row", squeeze=False)
+    for row, across in zip(chart.rows, grid, strict=True):
+        for panel, axes in itertools.zip_longest(row, across):
+            if panel is None:
+                axes.remove()
+                continue
+            lines = panel.together(axes)
+            axes.tick_params(labelsize=9 if chart.across == 1 else 8)
+            axes.set_title(wrapped(visible(panel.title), 40), fontsize=9, loc="left")
+        across[0].set_ylabel(wrapped(row[0].y_label, 40 if chart.across == 1 else 24))
+    for column in range(chart.across):
+        lowest = max(place for place, row in enumerate(chart.rows) if len(row) > column)
+        grid[lowest, column].tick_params(labelbottom=True)
+        grid[lowest, column].set_xlabel(chart.rows[lowest][column].x_label)
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
     labels = [wrapped(visible(curve.label), 34) for curve in chart.curves]
-    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
-    panel.legend(lines, labels, frameon=False, fontsize=8, handlelength=3.2, **where)
+    part.legend(lines, labels, loc="outside right upper", frameon=False, fontsize=8, handlelength=3.2)
 
 
 def _apart(chart: Chart, part: SubFigure) -> None:
-    """Draw one panel per curve, with all curves in grey behind."""
-    panels = list(part.subplots(_lines(chart), ACROSS, sharex=True, sharey=True, squeeze=False).flat)
-    xs = [*chart.xs, math.nan] * len(chart.curves)
-    means = [mean for curve in chart.curves for mean in [*curve.means(chart.xs), math.nan]]
-    for curve, panel in zip(chart.curves, panels, strict=False):
-        panel.plot(xs, means, color="0.85", linewidth=0.6, zorder=1)
-        curve.draw(panel, chart.xs, 1, 3.5)
-        curve.draw_failures(panel, chart.below(0.11), 1, 6)
-        chart.axes(panel, chart.below(0.18), 22)
-        panel.tick_params(labelsize=7)
-        panel.set_title(wrapped(visible(curve.label), 26), fontsize=7.5, loc="left")
-    for panel in panels[len(chart.curves) :]:
-        panel.remove()
-    for panel in panels[: len(chart.curves)][-ACROSS:]:
-        panel.tick_params(labelbottom=True)
-    part.suptitle(f"{chart.title}; grey: the other norms", x=0.01, ha="left", fontsize=10)
-    part.supxlabel(chart.x_label, fontsize=9)
-    part.supylabel(chart.y_label, fontsize=9)
-
-
-def _labels(xs: list[float], room: int) -> Iterator[str]:
-    """Yield a label per x, an empty one where it would run into the last; `room` characters fit along the axis."""
-    end = -math.inf
-    span = math.log(xs[-1] / xs[0]) or 1.0  # of one x any will do
-    for x in xs:
-        label = f"{x:g}"
-        begin = room * math.log(x / xs[0]) / span - len(label) / 2
-        yield label if (fits := begin >= end + 0.5) else ""
-        end = begin + len(label) if fits else end
+    """Draw one panel per curve."""
+    [[panel]] = chart.rows
+    grid = list(part.subplots(chart.down, ACROSS, sharex=True, sharey=True, squeeze=False).flat)
+    for place, (curve, axes) in enumerate(zip(panel.curves, grid, strict=False)):
+        panel.apart(axes, place)
+        axes.tick_params(labelsize=7)
+        axes.set_title(wrapped(visible(curve.label), 26), fontsize=7.5, loc="left")
+    for axes in grid[len(panel.curves) :]:
+        axes.remove()
+    for axes in grid[: len(panel.curves)][-ACROSS:]:
+        axes.tick_params(labelbottom=True)
+    part.supxlabel(panel.x_label, fontsize=9)
+    part.supylabel(panel.y_label, fontsize=9)
 
 
 def wrapped(text: str, width: int) -> str:

@@ -64,7 +64,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "check": (check.command, "Check what norms, tasks and probes claim."),
     "compare": (compare.command, "Say whether one results folder is worse than another."),
     "calibrate": (calibrate.command, "Say how often gates would err on results like these."),
-    "plot": (plot.command, "Draw accuracy against the rate."),
+    "plot": (plot.command, "Draw scores or curves."),
     "export": (export.command, "Write a results folder into one file."),
     "merge": (merge.command, "Make one results folder of several."),
     "show": (show.command, "Show all that is stored of one trial."),

@@ -207,6 +207,15 @@ class Series(msgspec.Struct, frozen=True):
             [list(map(worded, value)) if isinstance(value, list) else worded(value) for value in points.value],
         )
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether its values are lists."""
+        return bool(self.value) and isinstance(self.value[0], list)
+
+    def rows(self) -> list[list[float]]:
+        """Return the value at each step as a list of numbers, of one where it is no vector."""
+        return [list(map(float, value)) if isinstance(value, list) else [float(value)] for value in self.value]
+
 
 class TraceRecord(_OfTrial, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
     """A line of traces.jsonl: what one probe saw of one trial, step by step. A trial may have several; the last counts.

@@ -6,6 +6,7 @@ import pytest
 
 from normbench.boards.grid import gather
 from normbench.charts.against import charts
+from normbench.charts.looks import looks
 from normbench.errors import UsageError
 
 NORMS = {"batchnorm": {0.1: [0.8, 0.9], 1.0: [0.5, 0.6]}, "none": {0.1: ["diverged", 0.6], 1.0: ["diverged"] * 2}}
@@ -28,14 +29,12 @@ def test_scores_at_the_chosen_rate_against_the_value(grids):
     few = {"weight_decay": 0.01, "dropout": 0.1}
     many = {"weight_decay": 0.001, "dropout": 0.1}
 
-    [chart] = charts(grids(few, many, {"weight_decay": 0.01}), "weight_decay")
+    stored = grids(few, many, {"weight_decay": 0.01})
+    [chart] = charts(stored, looks(row.cell for grid in stored for row in grid.rows), "weight_decay")
+    [[panel]] = chart.rows
 
-    assert ("spirals, dropout=0.1", "weight_decay", [0.001, 0.01]) == (
-        chart.title.split("\n")[0],
-        chart.x_label,
-        chart.xs,
-    )
-    best, worst = chart.curves
+    assert ("spirals, dropout=0.1", "weight_decay", [0.001, 0.01]) == (chart.heading, panel.x_label, panel.xs)
+    best, worst = panel.curves
     assert ("batchnorm", {0.001: [80, 90], 0.01: [80, 90]}) == (best.label, best.scores)
     assert ("none", {0.001: 1, 0.01: 1}) == (worst.label, worst.failed)
 
@@ -54,7 +53,7 @@ def test_conditions_that_have_no_axis(grids, conditions, why):
     name = next((name for name in conditions[0] if len(conditions) > 1), "weight_decay")
 
     with pytest.raises(UsageError) as refused:
-        charts(grids(*conditions), name)
+        charts(grids(*conditions), {}, name)
 
-    assert str(refused.value).startswith(f"--against {name}: ")
+    assert str(refused.value).startswith(f"against {name}: ")
     assert why in str(refused.value)

@@ -6,17 +6,17 @@ import re
 
 import pytest
 
-from normbench.boards.grid import gather
 from normbench.charts.looks import LOOKS
-from normbench.charts.panels import TOGETHER, _labels, draw
-from normbench.charts.rates import charts
+from normbench.charts.panels import TOGETHER
+from normbench.charts.pictures import figure
+from normbench.charts.scores import _labels
 
 
 def _drawn(folder, norms: list[str]) -> tuple[int, list[str]]:
     """Return how many panels a picture of norms has, each better than the one before, and the norms as it has them."""
     scores = {name: {0.1: [0.5 + 0.01 * i] * 2, 1.0: ["diverged"] * 2} for i, name in enumerate(norms)}
-    svg = draw(charts(gather(folder.add(scores))), "svg").decode()
-    return len(re.findall('<g id="axes_', svg)), [text for text in re.findall("<!-- (.*?) -->", svg) if text in norms]
+    svg = figure(folder.add(scores)).encoded("svg").decode()
+    return len(re.findall('<g id="axes_', svg)), [text for text in re.findall(">(.*?)</text>", svg) if text in norms]
 
 
 @pytest.mark.parametrize(("many", "panels"), [(3, 1), (TOGETHER, 1), (TOGETHER + 1, TOGETHER + 1)])

@@ -9,6 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -112,7 +113,7 @@ DAMAGES = {
 def answered(normbench, monkeypatch, whole):
     """Return a function that has every command read a folder or an export, and holds its answer to docs/cli.md."""
     monkeypatch.setattr(throughput, "measure_all", lambda *args, **options: iter(()))
-    monkeypatch.setattr(panels, "draw", lambda charts, form: b"")
+    monkeypatch.setattr(panels, "figure", lambda charts: SimpleNamespace(encoded=lambda form: b""))
     key = next(Store(whole).results()).key
 
     def read(what):
@@ -121,6 +122,7 @@ def answered(normbench, monkeypatch, whole):
             ("compare", what, whole),
             ("compare", whole, what, "--format", "junit"),
             ("plot", what, "-o", "rates.svg"),
+            ("plot", what, "--curves", "-o", "curves.svg"),
             ("export", what, "-o", "export.json"),
             ("merge", what, whole, "-o", "merged"),
             ("show", key, "--in", what),
@@ -133,7 +135,7 @@ def answered(normbench, monkeypatch, whole):
             assert ran.status in (0, 1, 2, 3, 4), command
             assert all(line.startswith("normbench: ") for line in ran.err.splitlines() if ran.status == 2), command
         results = library.Results(what)
-        for ask in (results.boards, results.trials, lambda: str(results)):
+        for ask in (results.boards, results.trials, results.traces, lambda: str(results)):
             with suppress(UsageError):
                 ask()
 

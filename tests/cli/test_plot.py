@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from normbench.store import Store
+from normbench.store.records import Series, TraceRecord, TrialRecord
+
+OF_TRIAL = set(TrialRecord.__struct_fields__) & set(TraceRecord.__struct_fields__) - {"series", "reason"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize(("name", "magic"), [("plot.png", b"\x89PNG\r\n\x1a\n"), ("plot.svg", b"<?xml ")])
-def test_the_suffix_says_which_kind(normbench, results, name, magic):
-    """-o FILE.png writes a PNG, FILE.svg an SVG; stdout stays empty."""
+@pytest.mark.parametrize(
+    ("name", "magic"), [("plot.png", b"\x89PNG\r\n\x1a\n"), ("plot.svg", b"<?xml "), ("plot.pdf", b"%PDF-")]
+)
+def test_the_suffix_says_which_form(normbench, results, name, magic):
+    """-o FILE.png writes a PNG, FILE.svg an SVG, FILE.pdf a PDF; stdout stays empty."""
     ran = normbench("plot", results, "-o", name)
 
     assert (0, "", f"{name} written\n") == (ran.status, ran.out, ran.err)
@@ -18,7 +24,7 @@ def test_the_suffix_says_which_kind(normbench, results, name, magic):
 
 
 def test_a_line_for_each_norm(normbench, results):
-    """The picture has a curve for each norm, in a colour of its own, and the norms' names."""
+    """The picture has a curve for each norm, in a colour of its own, and the norms' names as text."""
     normbench("plot", results, "-o", "plot.svg")
 
     text = Path("plot.svg").read_text(encoding="utf-8")
@@ -30,17 +36,78 @@ def test_a_line_for_each_norm(normbench, results):
         if "stroke-width: 1.4" in path.get("style")
     ]
     assert 2 == len(curves) == len(set(curves))
-    assert all(
-        f"<!-- {words} -->" in text for words in ("none", "batchnorm", "learning rate", "validation accuracy, %")
+    assert all(f">{words}</text>" in text for words in ("none", "batchnorm", "learning rate", "validation accuracy, %"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_the_same_results_give_the_same_picture(normbench, results, suffix):
+    """One that is drawn again can be compared, and committed without noise."""
+    normbench("plot", results, "-o", f"first.{suffix}")
+    normbench("plot", results, "-o", f"second.{suffix}")
+
+    assert Path(f"first.{suffix}").read_bytes() == Path(f"second.{suffix}").read_bytes()
+
+
+def test_without_a_name_it_goes_beside_the_results(normbench, results):
+    """And replaces the one that was drawn before."""
+    Path("results/quick-rates.png").write_text("old")
+
+    ran = normbench("plot", results)
+
+    assert (0, "results/quick-rates.png written\n") == (ran.status, ran.err)
+    assert Path("results/quick-rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def watched(results):
+    """Return results/quick with a curve of each trial, and what a probe saw of each."""
+    store = Store(results)
+    with store.writer() as writer:
+        for trial in list(store.trials()):
+            own = {name: getattr(trial, name) for name in OF_TRIAL}
+            series = {"loss": Series([0, 1, 2], [3.0, 2.0, 1.0])}
+            writer.append(TraceRecord(**own, probe="curve", series=series))
+            series = {"mean": Series([0, 1, 2], [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])}
+            writer.append(TraceRecord(**own, probe="moments", series=series))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "words"),
+    [
+        (["--rates"], "rates", ["learning rate"]),
+        (["--curves"], "curves", ["training loss", "step"]),
+        (["--curves", "--rate", "0.1", "--rate", "1"], "curves", ["rate 0.1", "rate 1"]),
+        (["--series", "moments.mean"], "moments.mean", ["site 0", "site 1"]),
+        (["--series", "moments.mean", "--site", "1", "--rate", "1"], "moments.mean", ["site 1, rate 1"]),
+    ],
+    ids=str,
+)
+def test_each_kind_is_drawn(normbench, watched, options, name, words):
+    """What is asked for, under a name of its own."""
+    assert 0 == normbench("plot", watched, *options, "-o", "it.svg").status
+
+    ran = normbench("plot", watched, *options)
+
+    assert f"results/quick-{name}.png written\n" == ran.err
+    assert all(f">{text}</text>" in Path("it.svg").read_text(encoding="utf-8") for text in words)
+
+
+def test_a_suite_has_pictures(normbench, tmp_path):
+    """A run ends with their paths; one that can't be drawn is named, and fails nothing."""
+    suite = 'name = "mine"\nsummary = "M"\ntasks = ["digits-cnn"]\nnorms = ["none"]\nrates = [0.1, 1]\nseeds = 1\n'
+    Path("mine.toml").write_text(suite + 'pictures = ["rates", "curve.score"]\n[fix]\nsteps = 3\n')
+
+    ran = normbench(
+        "run", "mine.toml", "--device", "cpu", "--executor", "serial", "--no-throughput", "--json", "--quiet"
     )
 
-
-def test_the_same_results_give_the_same_picture(normbench, results):
-    """An SVG that is drawn again can be compared, and committed without noise."""
-    normbench("plot", results, "-o", "first.svg")
-    normbench("plot", results, "-o", "second.svg")
-
-    assert Path("first.svg").read_bytes() == Path("second.svg").read_bytes()
+    assert 0 == ran.status
+    assert ran.json
+    drawn, refused = ran.err.splitlines()[-2:]
+    assert "results/mine-rates.png written" == drawn
+    assert refused.startswith("normbench: picture 'curve.score': results/mine: no ")
+    assert Path("results/mine-rates.png").is_file()
 
 
 def test_one_rate_is_no_curve(normbench, small):

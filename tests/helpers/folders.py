@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from normbench.boards import tables
 from normbench.contract import Recipe
 from normbench.store import Store
-from normbench.store.records import SCHEMA, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.store.records import SCHEMA, RunRecord, Series, SessionRecord, Timing, TraceRecord, TrialRecord
 from normbench.tables import Table
 from normbench.tables.table import TableRow
 from normbench.trials import FRESH, Cell, Kept, Measure
@@ -100,6 +101,17 @@ class Folder:
                     for seed, given in zip(cell.fresh, seeds, strict=False):
                         if given is not None:
                             writer.append(_record(run, cell, rate, settings[0], seed, given, measure))
+        return self.store
+
+    def watch(self, probe: str, seen: Callable[[TrialRecord], dict[str, Series] | None], **params: Any) -> Store:
+        """Store what a probe saw of each trial that is stored: series by name; None for a trial that it did not see."""
+        of_trial = set(TrialRecord.__struct_fields__) & set(TraceRecord.__struct_fields__) - {"series", "reason"}
+        trials = list(self.store.trials())
+        with self.store.writer() as writer:
+            for trial in trials:
+                if (series := seen(trial)) is not None:
+                    own = {name: getattr(trial, name) for name in of_trial}
+                    writer.append(TraceRecord(**own, probe=probe, probe_params=params, series=series))
         return self.store
 
     def time(self, task: str, **speeds: float) -> None:

@@ -1,4 +1,4 @@
-"""`normbench plot`: accuracy against the learning rate, or against a value that conditions differ in."""
+"""`normbench plot`: scores and curves as a picture."""
 
 from __future__ import annotations
 
@@ -11,37 +11,58 @@ from normbench.cli import output, saving
 from normbench.errors import UsageError
 from normbench.store import Store
 
-SUFFIXES = (".png", ".svg")
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
-    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png|svg", help="The picture to write.")],
+    rates: Annotated[bool, typer.Option("--rates", help="Score against the rate; the default.")] = False,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Training loss and validation score against the step.")
+    ] = False,
+    series: Annotated[
+        str | None, typer.Option(metavar="PROBE.NAME", help="What a probe saw, against the step.")
+    ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A recipe value that conditions differ in, like batch_size.")
+        str | None,
+        typer.Option(metavar="NAME", help="Score against a recipe value that conditions differ in, like batch_size."),
+    ] = None,
+    at: Annotated[
+        list[float] | None,
+        typer.Option("--rate", metavar="R", help="Curves or series at this rate; may be repeated."),
+    ] = None,
+    site: Annotated[int | None, typer.Option(metavar="N", help="Of a series only this site, counted from 0.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.png|svg|pdf",
+            help="The picture to write.  [default: beside the results]",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Draw accuracy against the rate: one line per norm, one faint dot per seed, failures marked at the bottom.
+    """Draw scores or curves, one line per norm: --rates, --curves, --series or --against.
 
-    With --against the accuracy at the chosen rate, against a value that the suite varies. Of more than 10 norms each
-    has a panel of its own.
+    With --rates and --against a faint dot per seed, and failures marked at the bottom. Curves and series are means over
+    seeds in a band, at each norm's chosen rate, or with --rate at others. Of more than 10 norms each has a panel of its
+    own.
     """
-    if file.suffix not in SUFFIXES:
-        raise UsageError(f"-o {file}: a picture ends in {' or '.join(SUFFIXES)}")
-    saving.check([file], [folder])
-    from normbench.boards.grid import gather
-    from normbench.charts import against as conditions
-    from normbench.charts import panels, rates
+    asked = {"rates": rates, "curves": curves, "series": series is not None, "against": against is not None}
+    kinds = [kind for kind, is_asked in asked.items() if is_asked] or ["rates"]
+    if len(kinds) > 1:
+        raise UsageError(f"{' and '.join(f'--{kind}' for kind in kinds)}: a picture is of one kind")
+    if file is not None and file.suffix not in SUFFIXES:
+        raise UsageError(f"-o {file}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    from normbench.charts import pictures
 
+    what = series or (f"against-{against}" if against else kinds[0])
+    file = pictures.default_file(folder, what) if file is None else file
+    saving.check([file], [folder])
     store = Store(folder)
     output.require_runs(store)
-    grids = gather(store)
+    figure = pictures.figure(store, kinds[0], series=series, against=against, at=at or (), site=site)
     output.warn_of_unreadable(store)
-    if against is not None:
-        charts = conditions.charts(grids, against)
-    else:
-        charts = rates.charts([grid for grid in grids if len(grid.rates) > 1 and grid.rows])
-    if not charts:
-        raise UsageError(f"{folder}: nothing to draw; a curve needs two rates and a seed that has them all")
-    saving.save(file, panels.draw(charts, file.suffix.removeprefix(".")))
+    saving.save(file, figure.encoded(file.suffix.removeprefix(".")))
     output.say(f"{file} written")

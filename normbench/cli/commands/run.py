@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from normbench.cli import options, output
+from normbench.cli import options, output, saving
 from normbench.cli.output import say
 from normbench.cli.status import Status
 from normbench.cli.trials import Names
@@ -62,7 +62,9 @@ def command(
         _put_decided(comparison, form)
     if not quiet:
         _say_left_out(prepared, store)
-    return _end(_together(summaries), Names(prepared.cells), quiet)
+    status = _end(_together(summaries), Names(prepared.cells), quiet)
+    _draw(prepared.suite.pictures, store, prepared.tables)
+    return status
 
 
 def _put_decided(comparison: Comparison, form: str) -> None:
@@ -83,6 +85,23 @@ def _say_left_out(prepared: Prepared, store: Store) -> None:
         say("throughput is measured on one device, so not for trials on several")
     if {cell.table_id for stored in store.runs() for cell in stored.cells} - prepared.tables:
         say(f"{store.folder} holds other tasks or conditions too: normbench leaderboard {store.folder}")
+
+
+def _draw(pictures: Sequence[str], store: Store, tables: frozenset[str]) -> None:
+    """Draw a suite's pictures beside the results, and say where; and of one that can't be drawn, why."""
+    if not pictures:
+        return
+    from normbench.charts.pictures import default_file, figure
+
+    for picture in pictures:
+        kind, series = ("series", picture) if "." in picture else (picture, None)
+        file = default_file(store.folder, picture)
+        try:
+            saving.save(file, figure(store, kind, series=series, only=tables).encoded("png"))
+        except UsageError as error:
+            say(f"normbench: picture {picture!r}: {error}")
+        else:
+            say(f"{file} written")
 
 
 def _together(summaries: Sequence[Summary]) -> Summary:

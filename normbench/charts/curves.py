@@ -1,0 +1,34 @@
+"""Learning curves: training loss, and score on validation, against the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from normbench.boards.accuracy import before_diverging, measured_at
+from normbench.boards.grid import Grid
+from normbench.charts.looks import Look
+from normbench.charts.panels import Chart
+from normbench.charts.scores import scale_of
+from normbench.charts.traces import find
+from normbench.charts.watched import Quantity, charts_of
+from normbench.store import Store
+from normbench.store.records import Result
+from normbench.texts import visible
+
+
+def charts(store: Store, grids: list[Grid], styles: Mapping[str, Look], rates: Sequence[float]) -> list[Chart]:
+    """Return a chart per grid: the loss by step, and below it the score each time that validation was measured."""
+    losses = Quantity("training loss", find(store, grids, "curve", "loss", any_params=True).by_step())
+    return charts_of([(grid, [losses, _validation(grid)]) for grid in grids], rates, styles)
+
+
+def _validation(grid: Grid) -> Quantity:
+    scale = scale_of(grid)
+
+    def values(result: Result) -> Mapping[int, float]:
+        steps = [round(epochs * result.epoch_steps) for epochs in measured_at(result)]
+        scores = [math.nan if score is None else scale * score for score in before_diverging(result)]
+        return dict(zip(steps, scores, strict=False))
+
+    return Quantity(visible(f"validation {grid.measure.name}, {grid.measure.unit}"), values, marks_ends=False)

@@ -1,0 +1,79 @@
+"""Every kind of picture of a results folder, by its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from normbench.boards.grid import gather
+from normbench.charts import against as conditions
+from normbench.charts import curves, panels, rates
+from normbench.charts import series as of_series
+from normbench.charts.looks import looks
+from normbench.errors import UsageError, unknown
+from normbench.store import Store
+
+if TYPE_CHECKING:
+    from normbench.charts.panels import Chart
+    from normbench.charts.picture import Picture
+
+KINDS: Final = ("rates", "curves", "series", "against")
+
+
+def figure(
+    store: Store,
+    kind: str = "rates",
+    *,
+    series: str | None = None,
+    against: str | None = None,
+    at: Sequence[float] = (),
+    site: int | None = None,
+    only: frozenset[str] | None = None,
+) -> Picture:
+    """Return a picture of a store: of its tables `only`, by `Cell.table_id`, or of all.
+
+    `series` is PROBE.NAME, `against` a recipe value, each for the kind of that name. `at` are rates, for "curves" and
+    "series"; `site` is one of a series. Raises UsageError for what does not go together, or is not there.
+    """
+    _check(kind, series, against, at, site)
+    grids = gather(store, only)
+    # Of all that the folder has, so that a norm looks the same in each of its pictures.
+    styles = looks(cell for run in store.runs() for cell in run.cells)
+    charts: list[Chart]
+    if kind == "curves":
+        charts = curves.charts(store, grids, styles, at)
+    elif series is not None:
+        charts = of_series.charts(store, grids, styles, series, at, site)
+    elif against is not None:
+        charts = conditions.charts(grids, styles, against)
+    else:
+        charts = rates.charts(grids, styles)
+    if not charts:
+        needs = "two rates and a seed that has them all" if kind == "rates" else "a seed that has all rates"
+        raise UsageError(f"{store.folder}: nothing to draw; a curve needs {needs}")
+    return panels.figure(charts)
+
+
+def default_file(folder: Path, what: str) -> Path:
+    """Return where a picture goes, beside the results: results/quick-rates.png for results/quick, or its export."""
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    name = folder.stem if folder.is_file() else folder.name
+    named = re.sub(r"[^\w.-]", "-", what)
+    return folder.with_name(f"{name}-{named}.png")
+
+
+def _check(kind: str, series: str | None, against: str | None, at: Sequence[float], site: int | None) -> None:
+    if kind not in KINDS:
+        raise unknown("kind of picture", kind, KINDS)
+    for name, value in (("series", series), ("against", against)):
+        if (kind == name) != (value is not None):
+            takes = "takes" if kind == name else "takes no"
+            raise UsageError(f"a picture of kind {kind!r} {takes} {name}")
+    if at and kind not in ("curves", "series"):
+        raise UsageError(f"a picture of kind {kind!r} takes no rates; those of curves and series do")
+    if site is not None and kind != "series":
+        raise UsageError(f"a picture of kind {kind!r} takes no site; one of a series does")

@@ -1,0 +1,154 @@
+"""What trainings gave by step, for each norm of a grid: at its chosen rate, or at rates that are asked for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from normbench.boards.grid import Grid, Row
+from normbench.charts.bands import Band, BandPanel, Scale, Seed
+from normbench.charts.looks import Look
+from normbench.charts.panels import Chart
+from normbench.charts.scores import heading
+from normbench.errors import UsageError
+from normbench.store.records import Result
+
+#: From so many seeds on the band is the 95% t interval of the mean; of fewer it is the seeds' min-max.
+FOR_INTERVAL = 5
+#: Panels side by side, where there are more.
+ACROSS = 4
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is drawn of trials: the values of each by step, none where there are none. One label is one scale.
+
+    `marks_ends`: it is marked where trainings end that diverge.
+    """
+
+    label: str
+    values: Callable[[Result], Mapping[int, float]]
+    title: str = ""
+    marks_ends: bool = True
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The seeds of each norm that have a quantity, in one panel: at a rate, or (None) at each norm's chosen one."""
+
+    quantity: Quantity
+    rate: float | None
+    seeds: list[list[Seed]]
+
+    @property
+    def title(self) -> str:
+        """What tells the panel from others of its label."""
+        return ", ".join(filter(None, [self.quantity.title, f"rate {self.rate:g}" if self.rate is not None else ""]))
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """What is drawn of a grid: its norms, best first, and what each panel has of them."""
+
+    grid: Grid
+    rows: list[Row]
+    panels: list[_Seen]
+
+    @property
+    def least(self) -> int:
+        """The smallest number of seeds behind a line."""
+        return min(len(seeds) for panel in self.panels for seeds in panel.seeds if seeds)
+
+    def bands(self, panel: _Seen, styles: Mapping[str, Look]) -> list[Band]:
+        """Return a panel's curves, those of all norms that have one in any panel."""
+        several = len(self.grid.rates) > 1 and panel.rate is None
+        return [
+            Band.of(
+                f"{row.label}, rate\u00a0{row.rate:g}" if several else row.label,
+                styles[row.cell.norm_id],
+                panel.seeds[place],
+                interval=self.least >= FOR_INTERVAL,
+            )
+            for place, row in enumerate(self.rows)
+            if any(other.seeds[place] for other in self.panels)
+        ]
+
+    def how(self) -> str:
+        """Say what a line and its band are."""
+        [first, *_] = self.panels
+        fresh = first.rate is None and any(row.reads_fresh for row in self.rows)
+        counts = {len(seeds) for panel in self.panels for seeds in panel.seeds if seeds}
+        one = counts == {1}
+        many = f"{self.least} {'or more ' * (len(counts) > 1)}{'fresh ' * fresh}seed{'s' * (not one)}"
+        band = "95% t interval" if self.least >= FOR_INTERVAL else "min–max"
+        chosen = ", at each norm's chosen rate" * (first.rate is None and len(self.grid.rates) > 1)
+        text = f"{many}{chosen}" if one else f"mean of {many}{chosen}, band: {band}"
+        if any(seed.diverged for panel in self.panels for seeds in panel.seeds for seed in seeds):
+            text += "; ×n: n seeds diverged"
+        lacking = [row.label for place, row in enumerate(self.rows) if not any(one.seeds[place] for one in self.panels)]
+        return text + f"; no trace of {', '.join(lacking)}" * bool(lacking)
+
+
+def charts_of(
+    asked: Iterable[tuple[Grid, Sequence[Quantity]]], rates: Sequence[float], styles: Mapping[str, Look]
+) -> list[Chart]:
+    """Return a chart for each grid that has values, of its norms best first, with one scale for each label and task.
+
+    Each label has rows of panels of its own: one panel for each title that there are values of, and each rate. Raises
+    UsageError for a rate that no grid has.
+    """
+    asked = list(asked)
+    known = sorted({rate for grid, _ in asked for rate in grid.rates})
+    for rate in rates:
+        if rate not in known:
+            there = ", ".join(f"{one:g}" for one in known)
+            raise UsageError(f"rate {rate:g}: no norm was trained at it; the rates are {there}")
+    seen = [_seen(grid, quantities, rates) for grid, quantities in asked]
+    return list(_drawn([chart for chart in seen if chart.panels], len(rates), styles))
+
+
+def _seen(grid: Grid, quantities: Sequence[Quantity], rates: Sequence[float]) -> _Chart:
+    sign = -1 if grid.measure.direction == "up" else 1
+    rows = sorted(grid.rows, key=lambda row: sign * statistics.fmean(row.scores().values() or [sign * math.inf]))
+    at: list[float | None] = [rate for rate in sorted(set(rates)) if rate in grid.rates] if rates else [None]
+    panels = [
+        _Seen(quantity, rate, [list(_seeds(row, quantity, rate)) for row in rows])
+        for quantity, rate in itertools.product(quantities, at)
+    ]
+    return _Chart(grid, rows, [panel for panel in panels if any(panel.seeds)])
+
+
+def _seeds(row: Row, quantity: Quantity, rate: float | None) -> Iterator[Seed]:
+    """Yield the seeds that boards show at a rate and have a quantity."""
+    results = row.chosen() if rate is None else row.at(rate)
+    for result in results.values():
+        seed = Seed(quantity.values(result), quantity.marks_ends and result.outcome == "diverged")
+        if seed.ends >= 0:
+            yield seed
+
+
+def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> Iterator[Chart]:
+    drawn = [(chart, [(panel, chart.bands(panel, styles)) for panel in chart.panels]) for chart in seen]
+    alike: dict[tuple[str, str], list[tuple[_Seen, list[Band]]]] = {}
+    for chart, panels in drawn:
+        for panel, bands in panels:
+            alike.setdefault((chart.grid.task, panel.quantity.label), []).append((panel, bands))
+    scales = {
+        key: Scale.of(
+            (seed for panel, _ in panels for seeds in panel.seeds for seed in seeds),
+            (band for _, bands in panels for band in bands),
+        )
+        for key, panels in alike.items()
+    }
+    for chart, panels in drawn:
+        rows: list[list[BandPanel]] = []
+        for label, of_label in itertools.groupby(panels, lambda pair: pair[0].quantity.label):
+            scale = scales[chart.grid.task, label]
+            row = [BandPanel(panel.title, label, bands, scale) for panel, bands in of_label]
+            # As many in each row, about; or where there are several rates, one row for each site.
+            across = rates if 1 < rates <= ACROSS else math.ceil(len(row) / math.ceil(len(row) / ACROSS))
+            rows += [row[first : first + across] for first in range(0, len(row), across)]
+        yield Chart(heading(chart.grid, chart.grid.condition), chart.how(), rows)
