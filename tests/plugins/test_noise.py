@@ -6,6 +6,7 @@ from torch import nn
 
 import normbench
 from normbench.train.recalibrate import recalibrated
+from normbench_plugins.layers import noise as layers
 
 
 def noise(**params):
@@ -72,6 +73,24 @@ def test_additive_noise_is_normal():
     added = seeded(lambda: noise(form="additive", mean=0.5, std=2.0)(torch.full((5000, 2), 7.0))) - 7
 
     assert (0.5, 2.0) == pytest.approx((added.mean().item(), added.std().item()), abs=0.08)
+
+
+def test_each_site_has_its_own_additive_noise():
+    """`mean` and `std` may be lists, with a number for each site in the order of the network."""
+    sites = [normbench.Site(2, "NC", index=index, sites=2) for index in range(2)]
+    spread = {"form": "additive", "mean": [0.5, -3], "std": [2.0, 0]}
+
+    first, second = (seeded(lambda site=site: layers.noise(site, **spread)(torch.zeros(5000, 2))) for site in sites)
+
+    assert (0.5, 2.0) == pytest.approx((first.mean().item(), first.std().item()), abs=0.08)
+    assert torch.equal(second, torch.full_like(second, -3))
+
+
+@pytest.mark.parametrize("given", [{"mean": [1.0]}, {"std": [1.0, 2.0, 3.0]}])
+def test_another_count_than_that_of_the_sites_is_refused(given):
+    """A list that is too short, and one that is too long."""
+    with pytest.raises(ValueError, match="one number, or one for each of the 2 sites"):
+        layers.noise(normbench.Site(2, "NC", index=0, sites=2), form="additive", **given)
 
 
 def test_averages_taken_anew_have_no_noise_in_them():

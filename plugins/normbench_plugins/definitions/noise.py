@@ -5,7 +5,7 @@ It is drawn from torch's global generator in the order of the layer: means, scal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,14 +23,15 @@ def noise(
     shift: float,
     scale: float,
     spread: float,
-    mean: float,
-    std: float,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
     training: bool,
 ) -> Tensor:
     """Return s x + m, or x + m, with m and s drawn per value; in evaluation x."""
     if not training:
         return x
     if form == "additive":
+        mean, std = (one[site.index] if isinstance(one, Sequence) else one for one in (mean, std))
         return x + mean + std * torch.randn_like(x)
     shape = [site.channels if axis == "C" and per == "channel" else 1 for axis in site.layout]
     mu = -shift + 2 * shift * torch.rand(shape, dtype=x.dtype)
@@ -45,15 +46,16 @@ def noisy_batchnorm(
     site: normbench.Site,
     state: Mapping[str, Tensor],
     eps: float,
+    evaluation: str,
     form: str,
     per: str,
     shift: float,
     scale: float,
     spread: float,
-    mean: float,
-    std: float,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
     training: bool,
 ) -> Tensor:
     """Return the noisy output of batch norm."""
-    normalized = batchnorm(x, site, state, eps, training)
+    normalized = batchnorm(x, site, state, eps, training, evaluation)
     return noise(normalized, site, state, form, per, shift, scale, spread, mean, std, training)

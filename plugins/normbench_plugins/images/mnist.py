@@ -9,12 +9,13 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+from torch import Tensor
 from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from normbench.contract import Splits
+from normbench.contract import Recipe, Splits
 from normbench_plugins.images import files
-from normbench_plugins.images.splits import split
+from normbench_plugins.images.splits import noise, split
 
 #: The four files, and the md5 of each, unpacked, in either data set; torchvision knows those of the archives.
 FILES = (
@@ -38,18 +39,30 @@ UNPACKED = {
     ),
 }
 VALIDATION = 10_000
+#: Those of the tasks that validate every few steps.
+FEW = 1_000
 
 
-def splits(kind: type[MNIST], folder: Path, samples: int) -> Splits:
-    """Return the images as bytes, (N, 1, 28, 28): 50,000 to train on, the last 10,000 to validate, 10,000 to test.
+def often_validated(folder: Path, recipe: Recipe, samples: int) -> Splits:  # noqa: ARG001 - a task's data takes both
+    """Return MNIST with few images to validate: see `splits`."""
+    return splits(MNIST, folder, samples, validation=FEW)
 
-    `kind` is torchvision's class; `samples` makes them fewer: see `split`. Raises UsageError where the data is missing
-    and can't be downloaded, or is damaged.
+
+def example(recipe: Recipe) -> Tensor:  # noqa: ARG001 - as all of a task's functions
+    """Return images of noise, as bytes."""
+    return noise(1, 28)
+
+
+def splits(kind: type[MNIST], folder: Path, samples: int, validation: int | None = None) -> Splits:
+    """Return the images as bytes, (N, 1, 28, 28): of 60,000 the last `validation` to validate, and 10,000 to test.
+
+    `kind` is torchvision's class; `validation` left out is VALIDATION; `samples` makes them fewer: see `split`. Raises
+    UsageError where the data is missing and can't be downloaded, or is damaged.
     """
     train_images, train_labels, test_images, test_labels = located(kind, folder)
     train = read_image_file(str(train_images)).unsqueeze(1), read_label_file(str(train_labels))
     test = read_image_file(str(test_images)).unsqueeze(1), read_label_file(str(test_labels))
-    return split(train, test, validation=VALIDATION, samples=samples)
+    return split(train, test, validation=validation or VALIDATION, samples=samples)
 
 
 def located(kind: type[MNIST], folder: Path) -> list[Path]:

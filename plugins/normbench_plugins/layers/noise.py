@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -79,26 +81,44 @@ def noise(
     shift: float = 0.5,
     scale: float = 0.25,
     spread: float = 0.1,
-    mean: float = 0.15,
-    std: float = 0.3,
+    mean: float | Sequence[float] = 0.15,
+    std: float | Sequence[float] = 0.3,
 ) -> nn.Module:
-    """Return the noise alone, without a norm."""
-    ranges = {"shift": shift, "scale": scale, "spread": spread, "mean": mean, "std": std}
-    return Noise(site.channels, site.layout, form=form, per=per, **ranges)
+    """Return the noise alone, without a norm.
+
+    `mean` and `std` are one number for all sites of the network, or one for each, in their order. Raises ValueError for
+    another count of numbers than of sites.
+    """
+    ranges = {"shift": shift, "scale": scale, "spread": spread, "mean": _at(site, "mean", mean)}
+    return Noise(site.channels, site.layout, form=form, per=per, **ranges, std=_at(site, "std", std))
 
 
 def noisy_batchnorm(
     site: normbench.Site,
     eps: float = 1e-5,
     momentum: float = 0.1,
+    gamma_init: float = 1.0,
+    gamma_std: float = 0.0,
+    evaluation: str = "running",
     form: str = "scale-and-shift",
     per: str = "channel",
     shift: float = 0.5,
     scale: float = 0.25,
     spread: float = 0.1,
-    mean: float = 0.15,
-    std: float = 0.3,
+    mean: float | Sequence[float] = 0.15,
+    std: float | Sequence[float] = 0.3,
 ) -> nn.Module:
     """Return batch norm with gamma and beta, and the noise after these."""
+    norm = batchnorm.layer(site, eps, momentum, gamma_init=gamma_init, gamma_std=gamma_std, evaluation=evaluation)
     # Modules of their own: who puts batch norm alone into training mode, to take its averages anew, gets no noise.
-    return nn.Sequential(batchnorm.layer(site, eps, momentum), noise(site, form, per, shift, scale, spread, mean, std))
+    return nn.Sequential(norm, noise(site, form, per, shift, scale, spread, mean, std))
+
+
+def _at(site: normbench.Site, name: str, value: float | Sequence[float]) -> float:
+    """Return a site's own number."""
+    if not isinstance(value, Sequence):
+        return value
+    sites = site.sites or 1  # a layer outside of a network stands at one
+    if len(value) != sites:
+        raise ValueError(f"{name} has {len(value)} numbers; it is one number, or one for each of the {sites} sites")
+    return value[site.index]

@@ -30,13 +30,9 @@ def traits(evaluation: str, detach: bool, **others: object) -> normbench.Traits:
 
 
 SIMPLE: dict[str, Any] = {"eps": Positive, "momentum": Momentum}
+GAMMA_AND_EVALUATION: dict[str, Any] = {"gamma_std": NotNegative, "evaluation": Literal["running", "batch"]}
 COMMON: dict[str, Any] = {
-    "types": {
-        **SIMPLE,
-        "affine": Affine,
-        "gamma_std": NotNegative,
-        "evaluation": Literal["running", "batch"],
-    },
+    "types": {**SIMPLE, "affine": Affine, **GAMMA_AND_EVALUATION},
     "traits": traits,
     "paper": PAPER,
     "reference": "normbench_plugins.definitions.batchnorm:batchnorm",

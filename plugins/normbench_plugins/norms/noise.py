@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 import normbench
 from normbench_plugins.limits import NotNegative
@@ -16,8 +18,16 @@ TYPES: dict[str, Any] = {
     "shift": NotNegative,
     "scale": NotNegative,
     "spread": NotNegative,
-    "std": NotNegative,
+    # One number, or one for each site.
+    "mean": float | Annotated[tuple[float, ...], Meta(min_length=1)],
+    "std": NotNegative | Annotated[tuple[NotNegative, ...], Meta(min_length=1)],
 }
+
+
+def noisy_traits(evaluation: str, **others: object) -> normbench.Traits:  # noqa: ARG001 - it takes every parameter
+    """Return the traits: those of batch norm, and noise in training alone."""
+    return replace(batchnorm.traits(evaluation, detach=False), eval_differs=True, draws=True)
+
 
 NORMS = [
     normbench.Norm(
@@ -33,8 +43,8 @@ NORMS = [
         "noisy-batchnorm",
         "normbench_plugins.layers.noise:noisy_batchnorm",
         summary="Batch norm with noise after gamma and beta, in training",
-        types=batchnorm.SIMPLE | TYPES,
-        traits=replace(batchnorm.TRAITS, draws=True),
+        types=batchnorm.SIMPLE | batchnorm.GAMMA_AND_EVALUATION | TYPES,
+        traits=noisy_traits,
         paper=PAPER,
         reference="normbench_plugins.definitions.noise:noisy_batchnorm",
     ),

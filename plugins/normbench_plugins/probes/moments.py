@@ -1,4 +1,4 @@
-"""Moments and percentiles of what goes into activations, or of what linears give, and how they change.
+"""Moments and percentiles of what goes into activations or norms, or of what linears give, and how they change.
 
 Santurkar et al. 2018 (arXiv 1805.11604) and Ioffe & Szegedy 2015 (arXiv 1502.03167, figure 1b, c) draw them against the
 step: the change of a layer's distribution is what batch norm was first said to reduce.
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 PERCENTILES = (15, 50, 85)
 _NOW = ("mean", "std", "variance", *(f"p{percentile}" for percentile in PERCENTILES))
 _CHANGES = ("mean_change", "variance_change")
+_NOTHING = {
+    "activation": "activation outside of the norms",
+    "norm": "norm that wraps no linear",
+    "linear": "linear or convolution before a norm",
+}
 
 
 class Moments:
@@ -26,12 +31,13 @@ class Moments:
 
     def __init__(self, training: Any, every: int = 10, at: str = "activation") -> None:  # noqa: ARG002 - the host's
         """Find what to watch. Raises Unsupported where there is nothing of the kind."""
-        before = [(linear.site, linear.module) for linear in training.linears if linear.site is not None]
-        self._watched = training.activations if at == "activation" else before
+        linears = [(linear.site, linear.module) for linear in training.linears if linear.site is not None]
+        wrapped = {linear.module for linear in training.linears}
+        norms = [(site, module) for site, module in training.sites if wrapped.isdisjoint(module.modules())]
+        self._watched = {"activation": training.activations, "norm": norms, "linear": linears}[at]
         if not self._watched:
-            what = "activation outside of the norms" if at == "activation" else "linear or convolution before a norm"
-            raise normbench.Unsupported(f"the network has no {what}")
-        self._training, self._inputs = training, at == "activation"
+            raise normbench.Unsupported(f"the network has no {_NOTHING[at]}")
+        self._training, self._inputs = training, at != "linear"
         #: Mean and variance of each channel at the last look, (2, C), by site.
         self._before: dict[int, Tensor] = {}
 
@@ -92,6 +98,6 @@ PROBES = [
         "normbench_plugins.probes.moments:Moments",
         summary="Per site: mean, variance and percentiles of what goes into the activation, and their change",
         params={"every": 10, "at": "activation"},
-        types={"at": Literal["activation", "linear"]},
+        types={"at": Literal["activation", "norm", "linear"]},
     )
 ]

@@ -79,6 +79,21 @@ def test_moments_and_how_they_change(network, inputs, norm, at):
         np.testing.assert_allclose(trace.series[name].value, changes, atol=1e-14)
 
 
+@pytest.mark.parametrize("norm", ["none", "batchnorm"])
+def test_what_goes_into_a_norm_that_stands_alone(norm):
+    """Before it and at a network without a norm there: here the images themselves."""
+
+    def network(place):
+        return nn.Sequential(place.norm(2, "NCHW"), nn.Flatten(), head(50))
+
+    [trace], steps = trained(['moments(every=1,at="norm")'], network, IMAGES, norm, steps=2)
+
+    for now, step in enumerate(steps):
+        expected, _, _ = numbers(np.moveaxis(step.inputs, 1, 0))
+        found = {name: trace.series[name].value[now] for name in expected}
+        assert {name: [pytest.approx(value, abs=1e-14)] for name, value in expected.items()} == found
+
+
 def test_a_site_that_gives_nothing_has_no_value():
     """Every site has its place in a vector: one without an activation, and one that the network does not reach."""
 
