@@ -12,20 +12,26 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
-from normbench.spelling import argument, choice, readable, toml
+from normbench.spelling import argument, checked, choice, readable, toml
 from normbench.trials import FRESH
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
 RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
-#: The pictures of a suite that have a word of their own, and the probe that watches every trial.
-PICTURES, CURVE = ("rates", "curves"), "curve"
+#: The pictures of a suite that have a word of their own, with their parameters; and the probe that watches every trial.
+PICTURES: dict[str, tuple[str, ...]] = {"rates": (), "curves": ("rate",)}
+CURVE = "curve"
+#: The types of a picture's parameters.
+_OF_PICTURES = {
+    "rate": Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)],
+    "site": Annotated[int, msgspec.Meta(ge=0)],
+}
 #: A larger number is meant as a seed, and would be planned for a long time.
 MOST_SEEDS = 10_000
 #: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
@@ -205,17 +211,21 @@ def _check_published(suite: Suite, where: str) -> None:
 def _check_pictures(suite: Suite, where: str) -> None:
     """Refuse a picture that no run of the suite could draw, and one that would be drawn twice."""
     probes = {CURVE, *suite.probes}
-    for i, picture in enumerate(suite.pictures):
+    names: list[str] = []
+    for i, word in enumerate(suite.pictures):
         here = f"{where}: pictures[{i}]"
-        probe, dot, name = picture.partition(".")
-        if not dot and picture not in PICTURES:
-            raise unknown("picture", picture, PICTURES, here, "or PROBE.NAME, what a probe of [probes] saw")
+        picture = choice(word, here)
+        probe, dot, name = picture.name.partition(".")
+        if not dot and picture.name not in PICTURES:
+            raise unknown("picture", picture.name, PICTURES, here, "or PROBE.NAME, what a probe of [probes] saw")
         if dot and probe not in probes:
             raise unknown("probe", probe, probes, here, "of a picture PROBE.NAME, the probe stands under [probes]")
         if dot and not name:
-            raise UsageError(f"{here} is {picture!r}; it is PROBE.NAME, a series of the probe")
-        if picture in suite.pictures[:i]:
-            raise UsageError(f"{where}: pictures lists {picture!r} twice; list each picture once")
+            raise UsageError(f"{here} is {word!r}; it is PROBE.NAME, a series of the probe")
+        if picture.name in names:
+            raise UsageError(f"{where}: pictures lists {picture.name!r} twice; list each picture once")
+        names.append(picture.name)
+        checked(dict.fromkeys(PICTURES.get(picture.name, ("rate", "site"))), picture.params, here, _OF_PICTURES)
 
 
 def _check_factors(suite: Suite, where: str) -> None:

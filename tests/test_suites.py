@@ -150,7 +150,10 @@ def test_file_that_is_not_there(tmp_path, name, words):
         ({"pictures": ["curves", "moments.mean"]}, "pictures[1]: no probe 'moments'; known: curve (of a picture"),
         ({"pictures": ["moment.mean"], "probes": {"moments": {}}}, "no probe 'moment'; did you mean 'moments'"),
         ({"pictures": ["curve."]}, "pictures[0] is 'curve.'; it is PROBE.NAME"),
-        ({"pictures": ["rates", "curves", "rates"]}, "pictures lists 'rates' twice"),
+        ({"pictures": ["rates", "curves", "curves(rate=[1])"]}, "pictures lists 'curves' twice"),
+        ({"pictures": ["curves(site=0)"]}, "pictures[0]: no parameter 'site'"),
+        ({"pictures": ["rates(rate=[1])"]}, "pictures[0]: no parameter 'rate'"),
+        ({"pictures": ["curve.test(rate=1)"]}, "pictures[0]: rate is 1; it takes an array of 1 or more"),
         ({"protocol": "published"}, 'protocol is "published", which takes the recipe as it stands: no rates'),
         ({"protocol": "published", "rates": None, "tune": {"epochs": [3]}}, 'protocol is "published"'),
     ],
@@ -174,7 +177,10 @@ def test_suite_that_is_refused(suite, changes, words):
         {"protocol": "published", "rates": None},
         {"fix": {"epochs": 3}, "vary": {"batch_size": [8]}, "tune": {"weight_decay": [0, 5e-4]}},
         {"seeds": [3, 0]},
-        {"pictures": ["rates", "curves", "curve.test", "moments.mean"], "probes": {"moments": {"every": 5}}},
+        {
+            "pictures": ["rates", "curves", "curve.test(rate=[0.1, 1])", "moments.mean(site=1)"],
+            "probes": {"moments": {"every": 5}},
+        },
     ],
     ids=str,
 )

@@ -96,7 +96,7 @@ def test_each_kind_is_drawn(normbench, watched, options, name, words):
 def test_a_suite_has_pictures(normbench, tmp_path):
     """A run ends with their paths; one that can't be drawn is named, and fails nothing."""
     suite = 'name = "mine"\nsummary = "M"\ntasks = ["digits-cnn"]\nnorms = ["none"]\nrates = [0.1, 1]\nseeds = 1\n'
-    Path("mine.toml").write_text(suite + 'pictures = ["rates", "curve.score"]\n[fix]\nsteps = 3\n')
+    Path("mine.toml").write_text(suite + 'pictures = ["curves(rate=[1])", "curve.score"]\n[fix]\nsteps = 3\n')
 
     ran = normbench(
         "run", "mine.toml", "--device", "cpu", "--executor", "serial", "--no-throughput", "--json", "--quiet"
@@ -105,9 +105,9 @@ def test_a_suite_has_pictures(normbench, tmp_path):
     assert 0 == ran.status
     assert ran.json
     drawn, refused = ran.err.splitlines()[-2:]
-    assert "results/mine-rates.png written" == drawn
+    assert "results/mine-curves.png written" == drawn
     assert refused.startswith("normbench: picture 'curve.score': results/mine: no ")
-    assert Path("results/mine-rates.png").is_file()
+    assert Path("results/mine-curves.png").is_file()
 
 
 def test_one_rate_is_no_curve(normbench, small):

@@ -14,6 +14,7 @@ from normbench.cli.trials import Names
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, on_device, prepare, run, until
 from normbench.execute.prepare import Prepared
+from normbench.spelling import choice
 from normbench.store import Store
 from normbench.store.records import SessionRecord
 from normbench.surroundings import on_stderr
@@ -93,13 +94,15 @@ def _draw(pictures: Sequence[str], store: Store, tables: frozenset[str]) -> None
         return
     from normbench.charts.pictures import default_file, figure
 
-    for picture in pictures:
-        kind, series = ("series", picture) if "." in picture else (picture, None)
-        file = default_file(store.folder, picture)
+    for word in pictures:
+        picture = choice(word, f"picture {word!r}")
+        kind, series = ("series", picture.name) if "." in picture.name else (picture.name, None)
+        at, site = picture.params.get("rate", ()), picture.params.get("site")
+        file = default_file(store.folder, picture.name)
         try:
-            saving.save(file, figure(store, kind, series=series, only=tables).encoded("png"))
+            saving.save(file, figure(store, kind, series=series, at=at, site=site, only=tables).encoded("png"))
         except UsageError as error:
-            say(f"normbench: picture {picture!r}: {error}")
+            say(f"normbench: picture {word!r}: {error}")
         else:
             say(f"{file} written")
 
