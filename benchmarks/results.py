@@ -264,6 +264,11 @@ def _row(grid: Grid, norm: str) -> Row:
 
 def _head(title: str, store: Store) -> Iterator[str]:
     """Yield a heading, and what the records were made with."""
+    yield from [f"## {title}", "", f"{store.runs()[-1].suite['summary']}.", "", made_with(store), ""]
+
+
+def made_with(store: Store) -> str:
+    """Return a line that says how the records of a suite were made: command, trials, seeds, hardware and versions."""
     run = store.runs()[-1]
     environments = store.environments().values()
     hardware = " and ".join(
@@ -273,8 +278,7 @@ def _head(title: str, store: Store) -> Iterator[str]:
     )
     trials, cell = sum(1 for _ in store.trials()), run.cells[0]
     seeds = f"{len(cell.seeds)} seeds" + f" and {len(cell.fresh)} fresh ones" * bool(cell.fresh)
-    yield from [f"## {title}", "", f"{run.suite['summary']}.", ""]
-    yield from [f"`{shlex.join(run.command)}`: {trials} trials, {seeds}, on {hardware}.", ""]
+    return f"`{shlex.join(run.command)}`: {trials} trials, {seeds}, on {hardware}."
 
 
 if __name__ == "__main__":

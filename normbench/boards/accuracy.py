@@ -57,7 +57,8 @@ def _columns(grid: Grid) -> list[Column]:
     ]
     if grid.protocol == "tuned":
         columns.append(Column("rate", "rate", kind="rate"))
-        columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 1, "down"))
+        within = any(row.cell.recipe.validate_every for row in grid.rows)
+        columns.append(Column("epochs_to", "epochs\nto .9", "epochs", 3 if within else 1, "down"))
     columns.append(Column("failed", "failed", better="down", kind="text"))
     difference = "points" if percent else unit
     versus = f"vs {visible(grid.baseline)},\n± or (min…max)"

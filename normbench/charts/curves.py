@@ -16,10 +16,16 @@ from normbench.store import Store
 from normbench.store.records import Result
 from normbench.texts import visible
 
+#: Losses so many times higher than any at the first step are cut off.
+FAR = 10
+
 
 def charts(store: Store, grids: list[Grid], styles: Mapping[str, Look], rates: Sequence[float]) -> list[Chart]:
     """Return a chart per grid: the loss by step, and below it the score each time that validation was measured."""
-    losses = Quantity("training loss", find(store, grids, "curve", "loss", any_params=True).by_step())
+    traces = find(store, grids, "curve", "loss", any_params=True)
+    # Beside the losses of a training that is about to diverge, those of all others would lie flat.
+    limit = FAR * max(rows[0][0] for _, rows in traces.found.values() if rows)
+    losses = Quantity("training loss", traces.by_step(), limit=limit)
     return charts_of([(grid, [losses, _validation(grid)]) for grid in grids], rates, styles)
 
 

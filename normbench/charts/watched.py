@@ -26,13 +26,14 @@ ACROSS = 4
 class Quantity:
     """What is drawn of trials: the values of each by step, none where there are none. One label is one scale.
 
-    `marks_ends`: it is marked where trainings end that diverge.
+    `marks_ends`: it is marked where trainings end that diverge. Values that are not below `limit` are cut off.
     """
 
     label: str
     values: Callable[[Result], Mapping[int, float]]
     title: str = ""
     marks_ends: bool = True
+    limit: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> It
         key: Scale.of(
             (seed for panel, _ in panels for seeds in panel.seeds for seed in seeds),
             (band for _, bands in panels for band in bands),
+            max(panel.quantity.limit for panel, _ in panels),
         )
         for key, panels in alike.items()
     }

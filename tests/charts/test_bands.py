@@ -76,6 +76,13 @@ def test_an_axis_is_logarithmic_over_two_decades(values, log):
     assert scale.low < min(values) <= max(values) < scale.high
 
 
+def test_what_is_not_below_a_limit_is_cut_off():
+    """Whatever reaches it, and however much."""
+    seeds = [Seed({step: 10.0**step for step in range(30)})]
+
+    assert 100 < Scale.of(seeds, [band(*seeds)], 1000.0).high < 200
+
+
 def test_what_a_few_points_reach_is_cut_off():
     """A loss that explodes before a training diverges does not press all others flat."""
     seeds = [Seed({step: 2.0 * 0.99**step for step in range(400)} | {400: 1e30})]
