@@ -14,12 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def replace(page: Path, name: str, text: str) -> None:
     """Put text between `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a page."""
+    page.write_text(filled(page.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """Return a page with text between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        sys.exit(f"{page}: no markers {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")
+        sys.exit(f"no markers {begin} and {end}")
+    return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
 def hardware() -> str:

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from sections import ROOT, replace
+from sections import ROOT, filled
 
 from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.watched import shown_traces
@@ -43,16 +43,17 @@ INDEPENDENT = {
 
 def main() -> None:
     """Write the sections and the pictures."""
-    for name, text in sections():
-        replace(PAGE, name, text)
+    PAGE.write_text(page(), encoding="utf-8")
     for name, (suite, asked) in PICTURES.items():
         (ROOT / "docs" / f"{name}.svg").write_bytes(figure(stored(suite), **asked).encoded("svg"))
 
 
-def sections() -> Iterator[tuple[str, str]]:
-    """Yield each section that is written here, and its text."""
+def page() -> str:
+    """Return the page, with what is written here between its markers."""
+    text = PAGE.read_text(encoding="utf-8")
     for write in (rates, shift, smooth, signal, sigmoid, weights):
-        yield write.__name__, "\n".join(write())
+        text = filled(text, write.__name__, "\n".join(write()))
+    return text
 
 
 def stored(suite: str) -> Store:

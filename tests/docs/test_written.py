@@ -29,9 +29,9 @@ def command(monkeypatch):
     return imported
 
 
-@pytest.mark.parametrize("name", ["results", "norms"])
+@pytest.mark.parametrize("name", ["results", "norms", "why"])
 def test_a_page_is_what_its_command_writes(name, command):
-    """docs/results.md is that of the stored records, docs/norms.md that of the registered norms."""
+    """docs/results.md and docs/why.md are those of the stored records, docs/norms.md that of the registered norms."""
     written = command(name).page()
 
     assert (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") == written
