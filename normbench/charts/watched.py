@@ -92,7 +92,7 @@ class _Chart:
         if any(seed.diverged for panel in self.panels for seeds in panel.seeds for seed in seeds):
             text += "; ×n: n seeds diverged"
         lacking = [row.label for place, row in enumerate(self.rows) if not any(one.seeds[place] for one in self.panels)]
-        return text + f"; no trace of {', '.join(lacking)}" * bool(lacking)
+        return text + f"; no values of {', '.join(lacking)}" * bool(lacking)
 
 
 def charts_of(

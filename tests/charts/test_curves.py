@@ -126,7 +126,7 @@ def test_a_vector_has_a_panel_for_each_site(folder):
     assert ("site 0", "site 2") == (first.get_title("left"), last.get_title("left"))
     assert first.get_ylim() == last.get_ylim()
     assert {BLACK: ([0, 10], pytest.approx([4.11 + 2, 14.11 + 2]))} == numbers(last)
-    assert "no trace of batchnorm" in text(figure)
+    assert "no values of batchnorm" in text(figure)
 
 
 def test_one_site_and_a_number(folder):
