@@ -87,16 +87,17 @@ class Results:
         against: str | None = None,
         rates: float | Sequence[float] = (),
         site: int | None = None,
+        step: int | None = None,
     ) -> Figure:
         """Return a picture, as `normbench plot` draws it: a figure of matplotlib, which a notebook shows.
 
         "rates" is the score against the learning rate, "curves" loss and validation score by step, "series" what a
-        probe saw (`series` is "PROBE.NAME", `site` one place of a vector), "against" the score against the recipe value
-        `against`. Curves and series are at each norm's chosen rate, or at `rates`. Raises UsageError for what is not
-        there.
+        probe saw (`series` is "PROBE.NAME"; of a vector, `site` is one place of it, or `step` one that is drawn by
+        site), "against" the score against the recipe value `against`. Curves and series are at each norm's chosen rate,
+        or at `rates`. Raises UsageError for what is not there.
         """
         at = [float(rate) for rate in ([rates] if isinstance(rates, int | float) else rates)]
-        asked: dict[str, Any] = {"series": series, "against": against, "at": at, "site": site}
+        asked: dict[str, Any] = {"series": series, "against": against, "at": at, "site": site, "step": step}
         return pictures.figure(Store(self.folder), kind, **asked, only=self._only)
 
     def __repr__(self) -> str:

@@ -31,6 +31,7 @@ CURVE = "curve"
 _OF_PICTURES = {
     "rate": Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)],
     "site": Annotated[int, msgspec.Meta(ge=0)],
+    "step": Annotated[int, msgspec.Meta(ge=0)],
 }
 #: A larger number is meant as a seed, and would be planned for a long time.
 MOST_SEEDS = 10_000
@@ -225,7 +226,9 @@ def _check_pictures(suite: Suite, where: str) -> None:
         if picture.name in names:
             raise UsageError(f"{where}: pictures lists {picture.name!r} twice; list each picture once")
         names.append(picture.name)
-        checked(dict.fromkeys(PICTURES.get(picture.name, ("rate", "site"))), picture.params, here, _OF_PICTURES)
+        checked(dict.fromkeys(PICTURES.get(picture.name, _OF_PICTURES)), picture.params, here, _OF_PICTURES)
+        if {"site", "step"} <= set(picture.params):
+            raise UsageError(f"{here} is {word!r}; it is of one site, by step, or of one step, by site")
 
 
 def _check_factors(suite: Suite, where: str) -> None:

@@ -165,10 +165,10 @@ def test_a_picture_is_a_figure(probed):
     """`plot()` returns a figure of matplotlib that belongs to no window, and that a notebook shows."""
     backend, figures = matplotlib.rcParams["backend"], pyplot.get_fignums()
 
-    figure = probed.plot("series", series="seen.number", rates=0.1)
+    figure = probed.plot("series", series="seen.vector", rates=0.1, step=0)
 
     assert isinstance(figure, matplotlib.figure.Figure)
-    assert ["seen(every=3): number"] * 2 == [axes.get_ylabel() for axes in figure.axes]
+    assert [("site", "seen(every=3): vector")] * 2 == [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert (backend, figures) == (matplotlib.rcParams["backend"], pyplot.get_fignums())
     with pytest.raises(normbench.UsageError, match="a picture of kind 'rates' takes no series"):

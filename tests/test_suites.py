@@ -154,6 +154,11 @@ def test_file_that_is_not_there(tmp_path, name, words):
         ({"pictures": ["curves(site=0)"]}, "pictures[0]: no parameter 'site'"),
         ({"pictures": ["rates(rate=[1])"]}, "pictures[0]: no parameter 'rate'"),
         ({"pictures": ["curve.test(rate=1)"]}, "pictures[0]: rate is 1; it takes an array of 1 or more"),
+        ({"pictures": ["curve.test(step=-1)"]}, "pictures[0]: step is -1; it takes"),
+        (
+            {"pictures": ["curve.test(site=0, step=0)"]},
+            "is 'curve.test(site=0, step=0)'; it is of one site, by step, or",
+        ),
         ({"protocol": "published"}, 'protocol is "published", which takes the recipe as it stands: no rates'),
         ({"protocol": "published", "rates": None, "tune": {"epochs": [3]}}, 'protocol is "published"'),
     ],
@@ -178,7 +183,7 @@ def test_suite_that_is_refused(suite, changes, words):
         {"fix": {"epochs": 3}, "vary": {"batch_size": [8]}, "tune": {"weight_decay": [0, 5e-4]}},
         {"seeds": [3, 0]},
         {
-            "pictures": ["rates", "curves", "curve.test(rate=[0.1, 1])", "moments.mean(site=1)"],
+            "pictures": ["rates", "curves", "curve.test(rate=[0.1, 1])", "moments.mean(site=1)", "moments.std(step=0)"],
             "probes": {"moments": {"every": 5}},
         },
     ],

@@ -1,4 +1,4 @@
-"""Curves by step: of each norm a line, the mean over its seeds, in a band that says how far these are apart."""
+"""Curves by step or site: of each norm a line, the mean over its seeds, in a band that says how far these are apart."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _MARKERS = 8
 
 @dataclass(frozen=True)
 class Seed:
-    """What one training gave by step, and whether it diverged; it ends with its last value that is finite."""
+    """What one training gave by step or site, and whether it diverged; it ends with its last value that is finite."""
 
     values: Mapping[int, float]
     diverged: bool = False
 
     @property
     def ends(self) -> int:
-        """The step of the last finite value; -1 where there is none."""
-        return max((step for step, value in self.values.items() if math.isfinite(value)), default=-1)
+        """Where the last finite value is; -1 where there is none."""
+        return max((x for x, value in self.values.items() if math.isfinite(value)), default=-1)
 
 
 @dataclass(frozen=True)
 class Band:
-    """A norm's mean over seeds at each step, and the ends of its band; `ends` are the steps where seeds diverged."""
+    """A norm's mean over seeds at each step or site, and the ends of its band; `ends` are where seeds diverged."""
 
     label: str
     look: Look
-    steps: list[int]
+    xs: list[int]
     means: list[float]
     low: list[float]
     high: list[float]
@@ -49,47 +49,47 @@ class Band:
     def of(cls, label: str, look: Look, seeds: Sequence[Seed], *, interval: bool) -> Band:
         """Return the band of seeds: the 95% t interval of the mean, or else their min-max.
 
-        The mean is of the seeds that have not ended. A step at which one of these has no value is left out: a training
+        The mean is of the seeds that have not ended. Where one of these has no value, the mean is left out: a training
         that diverged may end between the steps at which the others have values.
         """
         began = [(min(seed.values), seed.ends, seed.values) for seed in seeds if seed.values]
-        steps, bands = [], []
-        for step in sorted({step for seed in seeds for step in seed.values}):
-            going = [values.get(step) for first, last, values in began if first <= step <= last]
+        xs, bands = [], []
+        for x in sorted({x for seed in seeds for x in seed.values}):
+            going = [values.get(x) for first, last, values in began if first <= x <= last]
             values = [value for value in going if value is not None]
             if values and len(values) == len(going):
                 finite = [value for value in values if math.isfinite(value)]
                 mean = mean_over_seeds(finite, least=2 if interval else len(finite) + 1) if finite else None
-                steps.append(step)
+                xs.append(x)
                 bands.append((mean.centre, mean.low, mean.high) if mean else (math.nan,) * 3)
         means, low, high = (list(column) for column in zip(*bands, strict=True)) if bands else ([], [], [])
         ends = sorted(seed.ends for seed in seeds if seed.diverged)
-        return cls(label, look, steps, means, low, high, ends)
+        return cls(label, look, xs, means, low, high, ends)
 
     def draw(self, axes: Axes, offset: float, size: float) -> Line2D:
         """Draw the band, the mean with markers of a size, and a cross where a seed ends; return the line.
 
         `offset`, from 0 to 1, moves the markers along the line, so that those of lines that coincide are seen.
         """
-        axes.fill_between(self.steps, self.low, self.high, color=self.look.colour, alpha=0.15, linewidth=0, zorder=1.5)
-        width = 1.4 if len(self.steps) <= 50 else 1.0
+        axes.fill_between(self.xs, self.low, self.high, color=self.look.colour, alpha=0.15, linewidth=0, zorder=1.5)
+        width = 1.4 if len(self.xs) <= 50 else 1.0
         every: dict[str, Any] = {"markevery": self._marked(offset), "linewidth": width, "markersize": size}
-        [line] = axes.plot(self.steps, self.means, **every, **self.look.style)
-        at = [i for end in self.ends if (i := bisect_right(self.steps, end) - 1) >= 0]
+        [line] = axes.plot(self.xs, self.means, **every, **self.look.style)
+        at = [i for end in self.ends if (i := bisect_right(self.xs, end) - 1) >= 0]
         if at:
             lowest, highest = axes.get_ylim()
             heights = [min(max(self.means[i], lowest), highest) for i in at]
             cross: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": size + 2, "markeredgewidth": 1.6}
-            axes.plot([self.steps[i] for i in at], heights, color=self.look.colour, zorder=3, clip_on=False, **cross)
+            axes.plot([self.xs[i] for i in at], heights, color=self.look.colour, zorder=3, clip_on=False, **cross)
         return line
 
     def _marked(self, offset: float) -> list[int]:
         """Return which points have a marker: some that are about as far from each other."""
-        if len(self.steps) <= _MARKERS:
-            return list(range(len(self.steps)))
-        first, last = self.steps[0], self.steps[-1]
+        if len(self.xs) <= _MARKERS:
+            return list(range(len(self.xs)))
+        first, last = self.xs[0], self.xs[-1]
         wanted = [first + (last - first) * (i + offset) / _MARKERS for i in range(_MARKERS)]
-        return sorted({bisect_right(self.steps, step) - 1 for step in wanted})
+        return sorted({bisect_right(self.xs, x) - 1 for x in wanted})
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class BandPanel:
-    """Norms' curves by step, on a scale that other panels may share."""
+    """Norms' curves by step or site, on a scale that other panels may share."""
 
     title: str
     y_label: str
     curves: list[Band]
     scale: Scale
-    x_label: str = "step"
+    x_label: str
 
     def together(self, axes: Axes) -> list[Line2D]:
         """Draw all curves."""
@@ -139,7 +139,7 @@ class BandPanel:
         """Draw one curve, with the means of all in grey behind."""
         self._lay_out(axes, [self.curves[place]])
         for curve in self.curves:
-            axes.plot(curve.steps, curve.means, color="0.85", linewidth=0.6, zorder=1)
+            axes.plot(curve.xs, curve.means, color="0.85", linewidth=0.6, zorder=1)
         self.curves[place].draw(axes, 0.5, 3.5)
 
     def _lay_out(self, axes: Axes, shown: Sequence[Band]) -> None:
@@ -147,6 +147,7 @@ class BandPanel:
         from matplotlib.lines import Line2D
 
         axes.set_ylim(self.scale.low, self.scale.high)
+        axes.locator_params(axis="x", integer=True)
         if self.scale.log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")

@@ -31,14 +31,16 @@ def figure(
     against: str | None = None,
     at: Sequence[float] = (),
     site: int | None = None,
+    step: int | None = None,
     only: frozenset[str] | None = None,
 ) -> Picture:
     """Return a picture of a store: of its tables `only`, by `Cell.table_id`, or of all.
 
     `series` is PROBE.NAME, `against` a recipe value, each for the kind of that name. `at` are rates, for "curves" and
-    "series"; `site` is one of a series. Raises UsageError for what does not go together, or is not there.
+    "series"; `site` is one of a series, which is drawn by step, or `step` one at which it is drawn by site. Raises
+    UsageError for what does not go together, or is not there.
     """
-    _check(kind, series, against, at, site)
+    _check(kind, series, against, at, site, step)
     grids = gather(store, only)
     # Of all that the folder has, so that a norm looks the same in each of its pictures.
     styles = looks(cell for run in store.runs() for cell in run.cells)
@@ -46,7 +48,7 @@ def figure(
     if kind == "curves":
         charts = curves.charts(store, grids, styles, at)
     elif series is not None:
-        charts = of_series.charts(store, grids, styles, series, at, site)
+        charts = of_series.charts(store, grids, styles, series, at, site, step)
     elif against is not None:
         charts = conditions.charts(grids, styles, against)
     else:
@@ -66,7 +68,9 @@ def default_file(folder: Path, what: str) -> Path:
     return folder.with_name(f"{name}-{named}.png")
 
 
-def _check(kind: str, series: str | None, against: str | None, at: Sequence[float], site: int | None) -> None:
+def _check(
+    kind: str, series: str | None, against: str | None, at: Sequence[float], site: int | None, step: int | None
+) -> None:
     if kind not in KINDS:
         raise unknown("kind of picture", kind, KINDS)
     for name, value in (("series", series), ("against", against)):
@@ -75,5 +79,10 @@ def _check(kind: str, series: str | None, against: str | None, at: Sequence[floa
             raise UsageError(f"a picture of kind {kind!r} {takes} {name}")
     if at and kind not in ("curves", "series"):
         raise UsageError(f"a picture of kind {kind!r} takes no rates; those of curves and series do")
-    if site is not None and kind != "series":
-        raise UsageError(f"a picture of kind {kind!r} takes no site; one of a series does")
+    for name, place in (("site", site), ("step", step)):
+        if place is not None and kind != "series":
+            raise UsageError(f"a picture of kind {kind!r} takes no {name}; one of a series does")
+    if site is not None and step is not None:
+        raise UsageError(
+            f"site {site} and step {step}: a series is drawn of one site, by step, or of one step, by site"
+        )

@@ -1,4 +1,4 @@
-"""What a probe saw, against the step: of a vector one panel for each site."""
+"""What a probe saw, against the step: of a vector one panel for each site. Or at one step, against the site."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from normbench.boards.grid import Grid
 from normbench.charts.looks import Look
 from normbench.charts.panels import TOGETHER, Chart
-from normbench.charts.traces import find
+from normbench.charts.traces import Traces, find
 from normbench.charts.watched import Quantity, charts_of
 from normbench.errors import UsageError
 from normbench.store import Store
@@ -15,27 +15,47 @@ from normbench.texts import visible
 
 
 def charts(
-    store: Store, grids: list[Grid], styles: Mapping[str, Look], word: str, rates: Sequence[float], site: int | None
+    store: Store,
+    grids: list[Grid],
+    styles: Mapping[str, Look],
+    word: str,
+    rates: Sequence[float],
+    site: int | None,
+    step: int | None,
 ) -> list[Chart]:
-    """Return a chart per grid of the series that a word names, PROBE.NAME: a panel for each site, or for one of them.
+    """Return a chart per grid of the series that a word names, PROBE.NAME.
 
-    Raises UsageError for a series or a site that is not there, and for several sites where each norm has a panel.
+    It has a panel for each site, or for one `site`; or one panel, by site, at a `step`. Raises UsageError for a series,
+    a site or a step that is not there, and for several sites where each norm has a panel.
     """
     probe, _, name = word.partition(".")
     traces = find(store, grids, probe, name)
-    if site is not None and not traces.sites:
-        raise UsageError(f"site {site}: {word} is one number at a step, and has no sites")
+    asked = f"site {site}" if site is not None else f"step {step}" if step is not None else ""
+    if asked and not traces.sites:
+        raise UsageError(f"{asked}: {word} is one number at a step, and has no sites")
+    shown = _by_step(traces, word, site, grids) if step is None else [_by_site(traces, word, step)]
+    drawn = charts_of([(grid, shown) for grid in grids], rates, styles)
+    if asked and not drawn:
+        raise UsageError(f"{asked}: {word} has no value there")
+    return drawn
+
+
+def _by_step(traces: Traces, word: str, site: int | None, grids: list[Grid]) -> list[Quantity]:
     if site is not None and not 0 <= site < traces.sites:
         raise UsageError(f"site {site}: {word} has {traces.sites} sites, from 0 to {traces.sites - 1}")
     sites = range(traces.sites or 1) if site is None else [site]
     if len(sites) > 1 and any(len(grid.rows) > TOGETHER for grid in grids):
         raise UsageError(
             f"{word} has {traces.sites} sites, and of more than {TOGETHER} norms each has a panel of its own: choose a "
-            f"site, from 0 to {traces.sites - 1}"
+            f"site, from 0 to {traces.sites - 1}, or a step"
         )
     label = visible(traces.label)
-    shown = [Quantity(label, traces.by_step(one), f"site {one}" if traces.sites else "") for one in sites]
-    drawn = charts_of([(grid, shown) for grid in grids], rates, styles)
-    if site is not None and not drawn:
-        raise UsageError(f"site {site}: {word} has no value there")
-    return drawn
+    return [Quantity(label, traces.by_step(one), f"site {one}" if traces.sites else "") for one in sites]
+
+
+def _by_site(traces: Traces, word: str, step: int) -> Quantity:
+    steps = traces.steps
+    if step not in steps:
+        nearest = min(steps, key=lambda one: abs(one - step))
+        raise UsageError(f"step {step}: {word} has steps from {steps[0]} to {steps[-1]}; the nearest is {nearest}")
+    return Quantity(visible(traces.label), traces.by_site(step), f"step {step}", marks_ends=False, x_label="site")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,11 +27,25 @@ class Traces:
     sites: int
     found: Mapping[tuple[str, ...], tuple[list[int], list[list[float]]]]
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps at which any trial has values, in order."""
+        return sorted({step for steps, _ in self.found.values() for step in steps})
+
     def by_step(self, site: int = 0) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's values by step, at a site where there are several; none where it has no trace."""
         values = {
             of: {step: row[site] for step, row in zip(steps, rows, strict=True) if site < len(row)}
             for of, (steps, rows) in self.found.items()
+        }
+        return lambda result: values.get(_of(result), {})
+
+    def by_site(self, step: int) -> Callable[[Result], Mapping[int, float]]:
+        """Return what gives a trial's finite values at a step, by site; none where it has none."""
+        values = {
+            of: {site: value for site, value in enumerate(rows[steps.index(step)]) if math.isfinite(value)}
+            for of, (steps, rows) in self.found.items()
+            if step in steps
         }
         return lambda result: values.get(_of(result), {})
 

@@ -1,4 +1,4 @@
-"""What trainings gave by step, for each norm of a grid: at its chosen rate, or at rates that are asked for."""
+"""What trainings gave by step or site, for each norm of a grid: at its chosen rate, or at rates that are asked for."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Quantity:
     """What is drawn of trials: the values of each by step, none where there are none. One label is one scale.
 
     `marks_ends`: it is marked where trainings end that diverge. Values that are not below `limit` are cut off.
+    `x_label`: what values are by, where not by step.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Quantity:
     title: str = ""
     marks_ends: bool = True
     limit: float = math.inf
+    x_label: str = "step"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class _Chart:
         if any(seed.diverged for panel in self.panels for seeds in panel.seeds for seed in seeds):
             text += "; ×n: n seeds diverged"
         lacking = [row.label for place, row in enumerate(self.rows) if not any(one.seeds[place] for one in self.panels)]
-        return text + f"; no trace of {', '.join(lacking)}" * bool(lacking)
+        return text + f"; no values of {', '.join(lacking)}" * bool(lacking)
 
 
 def charts_of(
@@ -149,7 +151,7 @@ def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> It
         rows: list[list[BandPanel]] = []
         for label, of_label in itertools.groupby(panels, lambda pair: pair[0].quantity.label):
             scale = scales[chart.grid.task, label]
-            row = [BandPanel(panel.title, label, bands, scale) for panel, bands in of_label]
+            row = [BandPanel(panel.title, label, bands, scale, panel.quantity.x_label) for panel, bands in of_label]
             # As many in each row, about; or where there are several rates, one row for each site.
             across = rates if 1 < rates <= ACROSS else math.ceil(len(row) / math.ceil(len(row) / ACROSS))
             rows += [row[first : first + across] for first in range(0, len(row), across)]

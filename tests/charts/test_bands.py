@@ -29,7 +29,7 @@ def test_mean_and_band(interval):
     low, high = (
         stats.t.interval(0.95, 5, values.mean(0), stats.sem(values)) if interval else (values.min(0), values.max(0))
     )
-    assert [0, 5, 10, 15] == found.steps
+    assert [0, 5, 10, 15] == found.xs
     assert found.means == pytest.approx(values.mean(0))
     assert found.low == pytest.approx(low)
     assert found.high == pytest.approx(high)
@@ -42,7 +42,7 @@ def test_a_seed_that_diverged_ends():
 
     found = band(Seed(whole), Seed(lost, diverged=True))
 
-    assert [0, 10, 20, 30] == found.steps
+    assert [0, 10, 20, 30] == found.xs
     assert [5.0, 5.0, 1.0, 0.5] == found.means
     assert [13] == found.ends
 
@@ -51,14 +51,14 @@ def test_all_seeds_diverge():
     """The line ends with the last of them."""
     found = band(Seed({0: 1.0, 1: 3.0, 2: math.nan}, diverged=True), Seed({0: 3.0, 1: math.nan}, diverged=True))
 
-    assert ([0, 1], [2.0, 3.0], [0, 1]) == (found.steps, found.means, found.ends)
+    assert ([0, 1], [2.0, 3.0], [0, 1]) == (found.xs, found.means, found.ends)
 
 
 def test_a_value_that_is_missing_in_between():
     """One seed's nan is left out, that of all is a gap; a series may begin later."""
     found = band(Seed({5: 1.0, 10: math.nan, 15: math.nan, 20: 1.0}), Seed({5: 3.0, 10: 4.0, 15: math.nan, 20: 3.0}))
 
-    assert [5, 10, 15, 20] == found.steps
+    assert [5, 10, 15, 20] == found.xs
     assert found.means == pytest.approx([2.0, 4.0, math.nan, 2.0], nan_ok=True)
 
 

@@ -126,7 +126,7 @@ def test_a_vector_has_a_panel_for_each_site(folder):
     assert ("site 0", "site 2") == (first.get_title("left"), last.get_title("left"))
     assert first.get_ylim() == last.get_ylim()
     assert {BLACK: ([0, 10], pytest.approx([4.11 + 2, 14.11 + 2]))} == numbers(last)
-    assert "no trace of batchnorm" in text(figure)
+    assert "no values of batchnorm" in text(figure)
 
 
 def test_one_site_and_a_number(folder):
@@ -140,6 +140,23 @@ def test_one_site_and_a_number(folder):
     assert [6.11, 16.11] == pytest.approx(numbers(site)[BLACK][1])
     assert [4.11, 8.22] == pytest.approx(numbers(number)[BLACK][1])
     assert "moments: total" == number.get_ylabel()
+
+
+def test_a_vector_at_a_step_is_by_site(folder):
+    """One panel for each rate, on one scale; a site without a value is left out, and no site is where one diverged."""
+    folder.add(NORMS)
+
+    low, high = pictures.figure(
+        folder.watch("moments", vectors), "series", series="moments.mean", step=10, at=[0.1, 1.0]
+    ).axes
+
+    assert ("step 10, rate 0.1", "step 10, rate 1") == (low.get_title("left"), high.get_title("left"))
+    assert "site" == low.get_xlabel()
+    assert ([0, 2], pytest.approx([14.11, 16.11])) == numbers(low)[BLACK]
+    assert ([0, 2], pytest.approx([20.01, 22.01])) == numbers(high)[BLUE]
+    assert low.get_ylim() == high.get_ylim()
+    assert high.get_legend() is None
+    assert all(tick == round(tick) for tick in low.get_xticks())
 
 
 def test_the_newest_parameters_of_a_probe_count(folder):
@@ -208,6 +225,9 @@ def test_a_norm_looks_the_same_in_each_picture(folder):
         ({"series": "moments.mean", "site": 3}, "site 3: moments.mean has 3 sites, from 0 to 2"),
         ({"series": "moments.mean", "site": -1}, "site -1: moments.mean has 3 sites"),
         ({"series": "moments.mean", "site": 1}, "site 1: moments.mean has no value there"),
+        ({"series": "moments.total", "step": 0}, "step 0: moments.total is one number at a step, and has no sites"),
+        ({"series": "moments.mean", "step": 7}, "step 7: moments.mean has steps from 0 to 10; the nearest is 10"),
+        ({"series": "moments.mean", "step": 10, "site": 0}, "site 0 and step 10: a series is drawn of one site"),
         ({"series": "moments.total", "at": [0.2]}, "rate 0.2: no norm was trained at it; the rates are 0.1, 1"),
         ({"kind": "curves", "series": "moments.mean"}, "a picture of kind 'curves' takes no series"),
         ({"kind": "series"}, "a picture of kind 'series' takes series"),
@@ -237,14 +257,15 @@ def vars_of(record) -> dict[str, object]:
 
 
 def test_several_sites_of_many_norms_are_refused(folder):
-    """Each norm has a panel there, which is of one site."""
+    """Each norm has a panel there, which is of one site, or at one step."""
     folder.add({name: {0.1: [0.8]} for name in list(LOOKS)[: TOGETHER + 1]})
     store = folder.watch("moments", vectors)
 
     with pytest.raises(UsageError, match="each has a panel of its own: choose a site, from 0 to 2"):
         pictures.figure(store, "series", series="moments.mean")
 
-    assert TOGETHER + 1 == len(pictures.figure(store, "series", series="moments.mean", site=0).axes)
+    for place in ({"site": 0}, {"step": 0}):
+        assert TOGETHER + 1 == len(pictures.figure(store, "series", series="moments.mean", **place).axes)
 
 
 @pytest.mark.parametrize(

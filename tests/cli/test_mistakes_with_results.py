@@ -151,6 +151,7 @@ TABLE = {
     ),
     "picture at a rate": (["plot", "stored.json", "--rate", "0.1"], "a picture of kind 'rates' takes no rates"),
     "picture of a site": (["plot", "stored.json", "--curves", "--site", "0"], "of kind 'curves' takes no site"),
+    "picture at a step": (["plot", "stored.json", "--curves", "--step", "0"], "of kind 'curves' takes no step"),
     "picture of curves": (
         ["plot", "stored.json", "--curves"],
         "stored.json: no trace of probe 'curve' there; this makes them: normbench run",

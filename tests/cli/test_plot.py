@@ -80,6 +80,7 @@ def watched(results):
         (["--curves", "--rate", "0.1", "--rate", "1"], "curves", ["rate 0.1", "rate 1"]),
         (["--series", "moments.mean"], "moments.mean", ["site 0", "site 1"]),
         (["--series", "moments.mean", "--site", "1", "--rate", "1"], "moments.mean", ["site 1, rate 1"]),
+        (["--series", "moments.mean", "--step", "2"], "moments.mean", ["step 2", "site"]),
     ],
     ids=str,
 )
@@ -96,7 +97,7 @@ def test_each_kind_is_drawn(normbench, watched, options, name, words):
 def test_a_suite_has_pictures(normbench, tmp_path):
     """A run ends with their paths; one that can't be drawn is named, and fails nothing."""
     suite = 'name = "mine"\nsummary = "M"\ntasks = ["digits-cnn"]\nnorms = ["none"]\nrates = [0.1, 1]\nseeds = 1\n'
-    Path("mine.toml").write_text(suite + 'pictures = ["curves(rate=[1])", "curve.score"]\n[fix]\nsteps = 3\n')
+    Path("mine.toml").write_text(suite + 'pictures = ["curves(rate=[1])", "curve.loss(step=0)"]\n[fix]\nsteps = 3\n')
 
     ran = normbench(
         "run", "mine.toml", "--device", "cpu", "--executor", "serial", "--no-throughput", "--json", "--quiet"
@@ -106,7 +107,7 @@ def test_a_suite_has_pictures(normbench, tmp_path):
     assert ran.json
     drawn, refused = ran.err.splitlines()[-2:]
     assert "results/mine-curves.png written" == drawn
-    assert refused.startswith("normbench: picture 'curve.score': results/mine: no ")
+    assert refused.startswith("normbench: picture 'curve.loss(step=0)': step 0: curve.loss is one number")
     assert Path("results/mine-curves.png").is_file()
 
 

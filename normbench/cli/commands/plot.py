@@ -32,6 +32,7 @@ def command(
         typer.Option("--rate", metavar="R", help="Curves or series at this rate; may be repeated."),
     ] = None,
     site: Annotated[int | None, typer.Option(metavar="N", help="Of a series only this site, counted from 0.")] = None,
+    step: Annotated[int | None, typer.Option(metavar="N", help="A series at this step, against the site.")] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -62,7 +63,7 @@ def command(
     saving.check([file], [folder])
     store = Store(folder)
     output.require_runs(store)
-    figure = pictures.figure(store, kinds[0], series=series, against=against, at=at or (), site=site)
+    figure = pictures.figure(store, kinds[0], series=series, against=against, at=at or (), site=site, step=step)
     output.warn_of_unreadable(store)
     saving.save(file, figure.encoded(file.suffix.removeprefix(".")))
     output.say(f"{file} written")
