@@ -62,7 +62,7 @@ def stored(suite: str) -> Store:
 
 
 def rates() -> Iterator[str]:
-    """Yield how accurate each norm is at each rate, in both forms of the network."""
+    """Yield how accurate each norm is at each rate, and how sharp the loss is at the start, in both forms."""
     for suite in ("why-rates", "why-rates-paper"):
         store = stored(suite)
         [grid] = gather(store)
@@ -71,12 +71,19 @@ def rates() -> Iterator[str]:
         yield from _head(store, [*head, *["independent, 8 seeds"] * theirs])
         for rate, row in itertools.product(grid.rates, _rows(grid)):
             scores = _scores(row, rate)
-            paired = _scores(_row(grid, "none"), rate)
-            above = sum(scores[seed] > paired[seed] for seed in scores)
             numbers = [f"{statistics.fmean(scores.values()):.1f}", f"{statistics.median(scores.values()):.1f}"]
             numbers += [f"{min(scores.values()):.1f}", str(sum(score < 50 for score in scores.values()))]
-            numbers += ["" if row.label == "none" else f"{above} of {len(scores)}"]
+            numbers += [_above(scores, _scores(_row(grid, "none"), rate)) if row.label != "none" else ""]
             yield _line([f"{rate:g}", row.label, *numbers, *[INDEPENDENT.get((rate, row.label), "")] * theirs])
+        yield ""
+        yield from [
+            _line(["norm", "largest eigenvalue λ of the Hessian at the first step", "2 / λ"]),
+            _line(["---"] * 3),
+        ]
+        for row in _rows(grid):
+            found = _series(store, row, "sharpness", "eigenvalue").values()
+            largest = statistics.median(values[0] for _, values in found)
+            yield _line([row.label, _number(largest), _number(2 / largest)])
         yield ""
 
 
@@ -86,13 +93,19 @@ def shift() -> Iterator[str]:
         store = stored(suite)
         [grid] = gather(store)
         gradients = suite == "why-shift-paper"
-        head = ["norm", "accuracy, %", "change of means", "change of variances"]
-        yield from _head(store, [*head, *["cosine of G and G′, second convolution", "linear"] * gradients])
+        head = ["norm", "accuracy, %", "seeds above `none`", "change of means", "change of variances"]
+        yield from _head(store, [*head, *["cosine of G and G′: second convolution", "linear"] * gradients])
+        none = _row(grid, "none")
         for row in _rows(grid):
-            scores = list(_scores(row, grid.rates[0]).values())
-            cells = [row.label, f"{statistics.fmean(scores):.1f} ± {statistics.stdev(scores):.1f}"]
-            cells += [_number(_mean(store, row, "moments", name, 1)) for name in ("mean_change", "variance_change")]
-            cells += [f"{_mean(store, row, 'shift', 'cosine', site):.2f}" for site in (1, 2) if gradients]
+            scores = _scores(row, grid.rates[0])
+            cells = [row.label, f"{statistics.fmean(scores.values()):.1f} ± {statistics.stdev(scores.values()):.1f}"]
+            cells += ["" if row is none else _above(scores, _scores(none, grid.rates[0]))]
+            cells += [_against(store, row, none, "moments", name, 1) for name in ("mean_change", "variance_change")]
+            cells += [
+                f"{statistics.fmean(_means(store, row, 'shift', 'cosine', at).values()):.2f}"
+                for at in (1, 2)
+                if gradients
+            ]
             yield _line(cells)
         yield ""
 
@@ -102,18 +115,32 @@ def smooth() -> Iterator[str]:
     for suite in ("why-smooth", "why-smooth-paper"):
         store = stored(suite)
         [grid] = gather(store)
-        head = ["norm", "change of the loss from step to step", "effective β of a block's output"]
-        head += ["range of the loss along the gradient", "range of the gradient", "effective β", "β ‖w‖²"]
-        yield from _head(store, head)
+        none = _row(grid, "none")
+        head = ["norm", "jump of the loss from step to step", "β of a block's output"]
+        yield from _head(store, [*head, "range of the loss", "range of the gradient", "β in the weights", "β ‖w‖²"])
         for row in _rows(grid):
-            losses = [values for _, values in _series(store, row, "curve", "loss").values()]
-            jumps = [abs(b - a) for values in losses for a, b in itertools.pairwise(values)]
-            cells = [row.label, _number(statistics.fmean(jumps)), _number(_mean(store, row, "activation-beta", "beta"))]
+            cells = [row.label, _compared(_jumps(store, row), _jumps(store, none), row is none)]
+            cells.append(_against(store, row, none, "activation-beta", "beta"))
             for low, high in (("loss_low", "loss_high"), ("gradient_low", "gradient_high")):
-                cells.append(_number(_mean(store, row, "smoothness", high) - _mean(store, row, "smoothness", low)))
-            cells += [_number(_mean(store, row, "smoothness", name)) for name in ("beta", "relative_beta")]
+                ours, theirs = (_ranges(store, each, low, high) for each in (row, none))
+                cells.append(_compared(ours, theirs, row is none))
+            cells += [_against(store, row, none, "smoothness", name) for name in ("beta", "relative_beta")]
             yield _line(cells)
         yield ""
+
+
+def _jumps(store: Store, row: Row) -> dict[int, float]:
+    """Return the mean change of the loss from one step to the next, by seed."""
+    found = _series(store, row, "curve", "loss")
+    return {
+        seed: statistics.fmean(abs(b - a) for a, b in itertools.pairwise(values)) for seed, (_, values) in found.items()
+    }
+
+
+def _ranges(store: Store, row: Row, low: str, high: str) -> dict[int, float]:
+    """Return the mean range along the gradient, by seed."""
+    ends = [_means(store, row, "smoothness", name) for name in (low, high)]
+    return {seed: ends[1][seed] - ends[0][seed] for seed in ends[0]}
 
 
 def signal() -> Iterator[str]:
@@ -198,11 +225,11 @@ def _results(row: Row, rate: float | None) -> dict[int, Result]:
 
 def _series(
     store: Store, row: Row, probe: str, name: str, rate: float | None = None
-) -> dict[str, tuple[list[int], list]]:
-    """Return what a probe gave by one name: steps and values of each seed of the grid at a rate, by trial."""
+) -> dict[int, tuple[list[int], list]]:
+    """Return what a probe gave by one name: steps and values by seed of the grid, at a rate or the lowest."""
     results = list(_results(row, rate).values())
     return {
-        trace.key: (trace.series[name].step, [_finite(value) for value in trace.series[name].value])
+        trace.seed: (trace.series[name].step, [_finite(value) for value in trace.series[name].value])
         for trace in shown_traces(store, results)
         if trace.probe == probe and name in trace.series
     }
@@ -213,14 +240,27 @@ def _finite(value: object) -> object:
     return [float(one) for one in value] if isinstance(value, list) else float(value)  # type: ignore[arg-type]
 
 
-def _mean(store: Store, row: Row, probe: str, name: str, site: int | None = None) -> float:
-    """Return the mean over looks and seeds."""
-    found = [
-        value if site is None else value[site]
-        for _, values in _series(store, row, probe, name).values()
-        for value in values
-    ]
-    return statistics.fmean(found)
+def _means(store: Store, row: Row, probe: str, name: str, site: int | None = None) -> dict[int, float]:
+    """Return the mean over the looks of a probe, by seed."""
+    return {
+        seed: statistics.fmean(value if site is None else value[site] for value in values)
+        for seed, (_, values) in _series(store, row, probe, name).items()
+    }
+
+
+def _against(store: Store, row: Row, none: Row, probe: str, name: str, site: int | None = None) -> str:
+    """Return the mean of what a probe gave, and at how many seeds it is above that without a norm."""
+    ours, theirs = (_means(store, each, probe, name, site) for each in (row, none))
+    return _compared(ours, theirs, row is none)
+
+
+def _compared(ours: dict[int, float], theirs: dict[int, float], same: bool) -> str:
+    mean = _number(statistics.fmean(ours.values()))
+    return mean if same else f"{mean} (higher at {_above(ours, theirs)})"
+
+
+def _above(ours: dict[int, float], theirs: dict[int, float]) -> str:
+    return f"{sum(ours[seed] > theirs[seed] for seed in ours)} of {len(ours)}"
 
 
 def _number(value: float) -> str:
