@@ -11,6 +11,9 @@ from sections import ROOT, filled
 
 from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.watched import shown_traces
+from normbench.charts import panels, series
+from normbench.charts.looks import looks
+from normbench.charts.picture import Picture
 from normbench.charts.pictures import figure
 from normbench.store import Store
 from normbench.store.records import Result
@@ -30,6 +33,8 @@ PICTURES = {
     "why-sigmoid": ("why-sigmoid", {"kind": "curves", "at": [0.1, 1.0]}),
     "why-weights": ("why-weights", {"kind": "series", "series": "gradients.effective_rate", "at": [0.1, 1.0, 3.0]}),
 }
+#: What Ioffe & Szegedy 2015 draw of what goes into the last sigmoid.
+PERCENTILES = ("p15", "p50", "p85")
 #: The accuracy after 100 steps that an independent implementation of the demonstration gave, mean over 8 seeds.
 INDEPENDENT = {
     (0.1, "none"): "91.0",
@@ -46,6 +51,17 @@ def main() -> None:
     PAGE.write_text(page(), encoding="utf-8")
     for name, (suite, asked) in PICTURES.items():
         (ROOT / "docs" / f"{name}.svg").write_bytes(figure(stored(suite), **asked).encoded("svg"))
+    (ROOT / "docs" / "why-sigmoid-percentiles.svg").write_bytes(percentiles().encoded("svg"))
+
+
+def percentiles() -> Picture:
+    """Return a picture of the percentiles of what goes into the last sigmoid of the shallow network."""
+    store = stored("why-sigmoid")
+    grid = gather(store)[0]
+    styles = looks(row.cell for row in grid.rows)
+    names = (f"moments.{name}" for name in PERCENTILES)
+    charts = [series.charts(store, [grid], styles, name, [0.1, 1.0], 2, None) for name in names]
+    return panels.figure(itertools.chain(*charts))
 
 
 def page() -> str:
@@ -169,7 +185,7 @@ def sigmoid() -> Iterator[str]:
             for at in (0, -1):
                 percentiles = [
                     statistics.fmean(values[at][depth - 1] for _, values in found.values())
-                    for found in (_series(store, row, "moments", name, rate) for name in ("p15", "p50", "p85"))
+                    for found in (_series(store, row, "moments", name, rate) for name in PERCENTILES)
                 ]
                 ends.append(" … ".join(f"{value:.2f}" for value in percentiles))
             last = _series(store, row, "activity", "saturated", rate).values()
@@ -264,7 +280,7 @@ def _above(ours: dict[int, float], theirs: dict[int, float]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.3g}" if math.isfinite(value) else "–"
 
 
 if __name__ == "__main__":
