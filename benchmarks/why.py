@@ -177,7 +177,7 @@ def sigmoid() -> Iterator[str]:
     """Yield how accurate the networks of sigmoids are, and the percentiles of what goes into the last of them."""
     store = stored("why-sigmoid")
     head = ["hidden layers", "rate", "norm", "accuracy, %", "input of the last sigmoid at the first step", "at the end"]
-    yield from _head(store, [*head, "saturated at the end, %"])
+    yield from _head(store, [*head, "variance from image to image at the first step", "saturated at the end, %"])
     for grid, rate in itertools.product(gather(store), (0.1, 1.0)):
         depth = grid.task_params.get("depth", 3)
         for row in _rows(grid):
@@ -188,9 +188,12 @@ def sigmoid() -> Iterator[str]:
                     for found in (_series(store, row, "moments", name, rate) for name in PERCENTILES)
                 ]
                 ends.append(" … ".join(f"{value:.2f}" for value in percentiles))
-            last = _series(store, row, "activity", "saturated", rate).values()
-            saturated = statistics.fmean(values[-1][depth - 1] for _, values in last)
-            yield _line([str(depth), f"{rate:g}", row.label, _mean_score(row, rate), *ends, f"{100 * saturated:.0f}"])
+            varies, saturated = (
+                statistics.fmean(values[at][depth - 1] for _, values in _series(store, row, *name, rate).values())
+                for at, name in ((0, ("moments", "variance")), (-1, ("activity", "saturated")))
+            )
+            cells = [str(depth), f"{rate:g}", row.label, _mean_score(row, rate), *ends]
+            yield _line([*cells, _number(varies), f"{100 * saturated:.0f}"])
     yield ""
 
 
