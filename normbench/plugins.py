@@ -176,7 +176,10 @@ def load(files: Sequence[Path] = (), only: Sequence[str] = ()) -> Registry:
         plugin = Plugin(file.stem, str(file))
         _add(registry, manager, plugin, lambda file=file: loading.load_file(file), file)  # type: ignore[misc]
         if not registry.plugins[-1].offers:
-            raise UsageError(f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms")
+            raise UsageError(
+                f"plugin {file}: it offers nothing; a function under @normbench.hookimpl yields norms, tasks, suites, "
+                "probes or executors (normbench.register is for sessions)"
+            )
     if _session:
         _add(registry, manager, Plugin(SESSION, SESSION), _session_plugin)
     return registry

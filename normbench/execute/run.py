@@ -116,13 +116,17 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What a run did: trials run, outcomes that were failures of the run and not of a layer, and warnings."""
+    """What a run did: trials run, outcomes that were failures of the run and not of a layer, and warnings.
+
+    `notes` say for a probe and a norm, each as it is shown, why the first does not apply.
+    """
 
     folder: Path
     ran: int = 0
     stored_before: int = 0
     failed: list[Outcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
     sessions: list[SessionRecord] = field(default_factory=list)
 
 
@@ -184,7 +188,7 @@ class Run:
         measure = Measure.of(self._prepared.registry.task(cell.task), cell.task_params)
         made = outcome.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
         key_of_files = self._writer.sources(made.files)
-        failed = {spelled(trace.probe, trace.probe_params): trace for trace in outcome.traces if trace.ended == "error"}
+        failed = {spelled(trace.probe, trace.probe_params) for trace in outcome.traces if trace.ended == "error"}
         probes = [probe for probe in self._prepared.request.probes if probe not in failed]
         record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)
         for trace in outcome.traces:
@@ -198,18 +202,27 @@ class Run:
         summary.ran += 1
         if outcome.outcome in FAILED:
             summary.failed.append(outcome)
+        self._note(outcome, cell)
+        if self._on_progress is not None:
+            done = summary.stored_before + summary.ran
+            self._on_progress(Progress(done, self._prepared.planned, cell, key, outcome, measure))
+
+    def _note(self, outcome: Outcome, cell: Cell) -> None:
+        """Note what a trial changed, and which probes failed or do not apply."""
+        summary, key = self._summary, outcome.trial.key
         if outcome.changed:
             on, changed = spelled(cell.task, cell.task_params), listed(outcome.changed)
             warning = f"training norm {cell.label!r} on {on} changed {changed}, which was put back after each trial"
             if warning not in summary.warnings:
                 summary.warnings.append(warning)
-        for probe, trace in failed.items():
-            summary.warnings.append(
-                f"probe {probe!r} failed, and has no trace of trial {key} ({cell.label}): {trace.reason}"
-            )
-        if self._on_progress is not None:
-            done = summary.stored_before + summary.ran
-            self._on_progress(Progress(done, self._prepared.planned, cell, key, outcome, measure))
+        for trace in outcome.traces:
+            probe, reason = spelled(trace.probe, trace.probe_params), trace.reason
+            if trace.ended == "error":
+                warning = f"probe {probe!r} failed, and has no trace of trial {key} ({cell.label}): {reason}"
+                summary.warnings.append(warning)
+            elif trace.ended == "unsupported":
+                note = f"probe {probe!r} does not apply to norm {cell.label!r}: {reason}"
+                summary.notes.setdefault((probe, cell.label), note)
 
 
 def run_record(prepared: Prepared) -> RunRecord:

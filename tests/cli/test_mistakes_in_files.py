@@ -193,7 +193,7 @@ PLUGINS = {
     ),
     "layouts": (HOOK + "yield normbench.Norm('a', 'a:b', summary='c', layouts={'NHWC'})", 5, "'NHWC'"),
     "placement": (HOOK + "yield normbench.Norm('a', 'a:b', summary='c', placement='over')", 5, "'over'"),
-    "nothing": ("x = 1", None, "it offers nothing"),
+    "nothing": ("x = 1", None, "probes or executors (normbench.register is for sessions)"),
     "empty": ("", None, "it offers nothing"),
     "no-norms": (HOOK + "return []", None, "it offers nothing"),
     "nul": ("a\0b", None, "SyntaxError: "),

@@ -264,12 +264,14 @@ def test_parameters_on_the_command_line(small, lines):
 
 
 def test_what_a_probe_saw_is_stored(small, lines):
-    """--probe gradients stores what it gives by step, in a file of its own."""
-    small("--norm", "none", "--probe", "gradients(every=5)", "--set", "epochs=2")
+    """--probe gradients stores what it gives by step, in a file of its own; what does not apply is said."""
+    beta = "activation-beta(site=9)"
+    ran = small("--norm", "none", "--probe", "gradients(every=5)", "--probe", beta, "--set", "epochs=2")
 
     [record] = lines("results/quick")
     [trace] = [one for one in lines("results/quick", "traces.jsonl") if one["probe"] == "gradients"]
-    assert ["gradients(every=5)"] == record["probes"]
+    assert ["gradients(every=5)", beta] == record["probes"]
+    assert f"probe {beta!r} does not apply to norm 'none': site is 9; the network has sites 0 to" in ran.err
     assert [0, 5, 10] == trace["series"]["all_weights"]["step"][:3]
 
 

@@ -16,6 +16,7 @@ norms = ["mine"]
 baseline = "none"
 rates = [0.1, 1]
 seeds = 2
+probes.gradients.every = 5
 
 [fix]
 epochs = 1
@@ -101,8 +102,8 @@ def by_step(normbench, results, record, lines):
     [
         ([0, 1, 2], [8.0, 1.0, 4.5], "█▁▅", "from 8 to 4.5 in 3 steps; ▁ is 1, █ is 8"),
         ([0], [2.5], "▁", "from 2.5 to 2.5 in 1 step; ▁ is 2.5, █ is 2.5"),
-        ([0], ["nan"], "×", "from nan to nan in 1 step; × is not finite"),
-        ([0, 1, 2], [0.0, 7e9, "inf"], "▁█×", "from 0 to inf in 3 steps; ▁ is 0, █ is 7e+09, × is not finite"),
+        ([0], ["nan"], "×", "from nan to nan at step 1; × is not finite"),
+        ([0, 1, 2], [0.0, 7e9, "inf"], "▁█×", "from 0 to inf at step 3; ▁ is 0, █ is 7e+09, × is not finite"),
         (range(120), [0, 2, 1, 1] * 30, "▁" * 60, "from 0 to 1 in 120 steps; ▁ is 1, █ is 1"),
         # A window of thirty steps counts as much as thirty, and stands in each stretch that it covers.
         ([*range(59), 89, 119], [0] * 59 + [31, 30], "▁" * 29 + "█" * 31, "from 0 to 30 in 120 steps"),
@@ -145,6 +146,50 @@ def test_validation_within_epochs_is_shown_with_its_steps(normbench, results, re
 
     assert "loss         1.0000  (one per epoch)\n" in ran.out
     assert "validation   50.00% –  (after 5, 8 steps)\n" in ran.out
+
+
+@pytest.fixture
+def shown(normbench, results, record):
+    """Return a function that stores the record anew with these values, and shows it."""
+
+    def show(**values):
+        with (results / "trials.jsonl").open("a") as file:
+            file.write(json.dumps({**record, **values}) + "\n")
+        return normbench("show", record["key"])
+
+    return show
+
+
+def test_a_diverged_trial_says_why_it_has_more_steps(shown):
+    """It trains to the end of the epoch in which a loss is not finite."""
+    ran = shown(outcome="diverged", diverged_at=5, reason="a loss is not finite")
+
+    assert "outcome      diverged at step 5: a loss is not finite\n" in ran.out
+    assert "trained      16 steps (to the end of the epoch in which it diverged) in " in ran.out
+
+
+def test_what_probes_saw_is_shown(shown, record, results):
+    """What each gave at how many steps, or why it does not apply; the command asks for them again."""
+    numbers, vectors = {"step": [0, 5], "value": [1.0, 2.0]}, {"step": [5], "value": [[1.0, 2.0]]}
+    own = {"key": record["key"], "run": record["run"]}
+    [line] = [one for one in map(json.loads, (results / "traces.jsonl").open()) if own.items() <= one.items()]
+    loss = {**line, "series": {"loss": line["series"]["loss"], "test": {"step": [0], "value": [0.5]}}}
+    traces = [
+        {**line, "probe": "moments", "probe_params": {"every": 5}, "series": {"mean": numbers, "change": vectors}},
+        {**line, "probe": "sharpness", "series": {}, "reason": "no second derivative"},
+        loss,
+    ]
+    (results / "traces.jsonl").write_text("".join(json.dumps(trace) + "\n" for trace in traces))
+
+    ran = shown(probes=["moments(every=5)", "sharpness", "curve"])
+
+    assert (
+        "probes       moments(every=5): mean, change; 2 looks\n"
+        "             sharpness: does not apply: no second derivative\n"
+        "             curve: test; 1 look\n"
+    ) in ran.out
+    asked = ["--probe", "moments(every=5)", "--probe", "sharpness", "--probe", "curve"]
+    assert asked == [word for word in again(ran) if word == "--probe" or word in asked]
 
 
 def test_fresh_trial(normbench, results, lines):
@@ -250,4 +295,5 @@ def test_the_command_of_a_suite_of_ones_own(normbench, plugin, lines):
 
     assert {64, 512} == {found["recipe"]["batch_size"] for found in stored}
     assert commands[0] == commands[1]
+    assert "--probe" not in commands[0]  # the suite has it
     assert "0 trials run, 2 were stored before; all in results/mine\n" == ran.err

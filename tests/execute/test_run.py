@@ -208,6 +208,8 @@ def test_a_probe_that_fails_is_named_and_tried_again(request_for, stepping):
         warning,
     )
     assert [1, 0] == [summary.ran for summary in inapplicable]
+    note = "probe 'stepping(applies=false)' does not apply to norm 'fine': not here"
+    assert [[note], []] == [list(summary.notes.values()) for summary in inapplicable]
     assert ["not here"] == [trace.reason for trace in stepping_in(Store(request_for().out).traces())]
 
 

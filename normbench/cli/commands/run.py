@@ -117,6 +117,7 @@ def _together(summaries: Sequence[Summary]) -> Summary:
         stored_before=summaries[0].stored_before,
         failed=list(latest.values()),
         warnings=list(dict.fromkeys(warning for summary in summaries for warning in summary.warnings)),
+        notes={about: note for summary in summaries for about, note in summary.notes.items()},
     )
 
 
@@ -136,6 +137,8 @@ def _end(summary: Summary, names: Names, quiet: bool) -> Status:
     if not quiet:
         timed = f", {sessions_measured(summary.sessions)}" if summary.sessions else ""
         say(f"{summary.ran} trials run, {summary.stored_before} were stored before{timed}; all in {summary.folder}")
+        for note in summary.notes.values():
+            say(f"normbench: {note}")
     for warning in summary.warnings:
         say(f"normbench: {warning}")
     untimed = say_untimed(summary.sessions)

@@ -16,7 +16,7 @@ import typer
 
 from normbench.cli import output
 from normbench.errors import UsageError
-from normbench.spelling import assignments, spelled
+from normbench.spelling import assignments, choice, spelled
 from normbench.store import Store
 from normbench.store.records import UNKNOWN, EnvironmentRecord, Series, TraceRecord, TrialRecord
 from normbench.suites import Suite
@@ -76,6 +76,8 @@ def _lines(
     score = "none" if record.score is None else _score(record.score, measure.unit)
     validation = "none" if record.validation is None else _score(record.validation, measure.unit)
     outcome = record.outcome + (f" at step {record.diverged_at}" if record.diverged_at else "")
+    until = " (to the end of the epoch in which it diverged)" if record.diverged_at else ""
+    trained = f"{record.steps} steps{until} in {record.seconds:.2f} s, {record.threads} threads, {record.device}"
     lines = [
         ("trial", f"{record.key} in {store.folder}"),
         ("task", f"{spelled(record.task, record.task_params)} v{record.task_version}"),
@@ -84,13 +86,14 @@ def _lines(
         ("seed", str(record.seed)),
         ("outcome", f"{outcome}: {record.reason}" if record.reason else outcome),
         (measure.name, f"{score} on test, {validation} on validation (chance {_score(measure.chance, measure.unit)})"),
-        ("trained", f"{record.steps} steps in {record.seconds:.2f} s, {record.threads} threads, {record.device}"),
+        ("trained", trained),
     ]
     lines += [("not decayed", _spared(record))] * bool(record.spared)
     for name, values in record.series.items():
         unit, steps = (measure.unit, record.validated) if name == "validation" else ("", [])
         lines += [(name, _series(values, unit, steps))] * bool(values)
     lines += [line for trace in traces if trace.probe == "curve" for line in _curve(trace.series.get("loss"))]
+    lines += _in_column("probes", [_watched(trace) for trace in traces if _spelled(trace) in record.probes])
     lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
         record.nonfinite
     )
@@ -110,7 +113,12 @@ def _files(store: Store, record: TrialRecord) -> list[tuple[str, str]]:
     """Return the files that a trial was made from, one per line."""
     read = [source for stored in store.source_records() for source in stored.files if stored.sources == record.sources]
     named = [f"{source.path}  {source.sha256[:12]}  {source.at or 'elsewhere'}" for source in read]
-    return list(zip(["files", *[""] * len(named)], named, strict=False))
+    return _in_column("files", named)
+
+
+def _in_column(name: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Return one line per text, the first of which has the name."""
+    return list(zip([name, *[""] * len(texts)], texts, strict=False))
 
 
 def _spared(record: TrialRecord) -> str:
@@ -144,8 +152,22 @@ def _curve(loss: Series | None) -> list[tuple[str, str]]:
     drawn = [_BLOCKS[round(height * (len(_BLOCKS) - 1))] if math.isfinite(height) else "×" for height in heights]
     scale = [f"{_BLOCKS[0]} is {low:.3g}, {_BLOCKS[-1]} is {high:.3g}"] * bool(finite)
     lost = ["× is not finite"] * ("×" in drawn)
-    ends = f"from {values[0]:.3g} to {values[-1]:.3g} in {output.counted(steps, 'step')}"
+    where = f"in {output.counted(steps, 'step')}" if math.isfinite(values[-1]) else f"at step {steps}"
+    ends = f"from {values[0]:.3g} to {values[-1]:.3g} {where}"
     return [("loss by step", "".join(drawn)), ("", "; ".join([ends, ", ".join(scale + lost)]))]
+
+
+def _watched(trace: TraceRecord) -> str:
+    """Return what a probe gave, and at how many steps; or why it does not apply."""
+    if trace.reason:
+        return f"{_spelled(trace)}: does not apply: {trace.reason}"
+    given = {name: series.step for name, series in trace.series.items() if (trace.probe, name) != ("curve", "loss")}
+    looks = len(set().union(*given.values()))
+    return f"{_spelled(trace)}: {', '.join(given) or 'nothing'}; {output.counted(looks, 'look')}"
+
+
+def _spelled(trace: TraceRecord) -> str:
+    return spelled(trace.probe, trace.probe_params)
 
 
 def _means(steps: list[int], values: list[float], columns: int) -> list[float]:
@@ -184,6 +206,9 @@ def _again(store: Store, record: TrialRecord) -> str:
     varied = {**suite.vary, **suite.tune}
     for name, value in cell.condition.items():
         words += [] if name in varied else ["--set", assignments({name: value})]
+    for probe in record.probes:
+        asked = choice(probe, "probes")
+        words += [] if suite.probes.get(asked.name) == asked.params else ["--probe", probe]
     for option in ("--plugin", "--device"):
         for value in given[option]:
             words += [option, value]
