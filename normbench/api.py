@@ -71,9 +71,9 @@ class Results:
         """Return the trials that the boards show, one per row, recipe values as columns. Needs normbench[pandas].
 
         Of "traces" a row is one number that a probe saw: `step` of the training, counted from 0; `site`, the place in
-        the vector, missing where a step has one number; `value`, which may be nan or infinite. The columns task, norm
-        and probe have the parameters in brackets, where there are any; of the recipe there are the rate, and those
-        values in which the trials differ. `trial` is the trials' `key`.
+        a vector (that of a site, a linear or another: docs/probes.md), missing where a step has one number; `value`,
+        which may be nan or infinite. The columns task, norm and probe have the parameters in brackets, where there are
+        any; of the recipe there are the rate, and those values in which the trials differ. `trial` is their `key`.
         """
         if of not in ("trials", "traces"):
             raise unknown("frame", of, ("trials", "traces"), "to_pandas")
@@ -92,11 +92,12 @@ class Results:
         """Return a picture, as `normbench plot` draws it: a figure of matplotlib, which a notebook shows.
 
         "rates" is the score against the learning rate, "curves" loss and validation score by step, "series" what a
-        probe saw (`series` is "PROBE.NAME"; of a vector, `site` is one place of it, or `step` one that is drawn by
-        site), "against" the score against the recipe value `against`. Curves and series are at each norm's chosen rate,
-        or at `rates`. Raises UsageError for what is not there.
+        probe saw (`series` is "PROBE.NAME"; of vectors, `site` is one place in them, or `step` one that is drawn by
+        place), "against" the score against the recipe value `against`. Curves and series are at each norm's chosen
+        rate, or at `rates`. Raises UsageError for what is not there.
         """
-        at = [float(rate) for rate in ([rates] if isinstance(rates, int | float) else rates)]
+        _check_types(Results.plot, {name: value for name, value in locals().items() if name != "self"})
+        at = [float(rate) for rate in (rates if isinstance(rates, Collection) else [rates])]
         asked: dict[str, Any] = {"series": series, "against": against, "at": at, "site": site, "step": step}
         return pictures.figure(Store(self.folder), kind, **asked, only=self._only)
 
@@ -266,9 +267,12 @@ def _options(
 
 def _check_types(function: Callable[..., Any], given: dict[str, Any]) -> None:
     """Raise UsageError where an argument is not of the type that a function's signature says."""
-    hints, signature = get_type_hints(function), inspect.signature(function)
+    # What is imported for type checkers alone is not there.
+    hints, signature = get_type_hints(function, localns={"Figure": Any}), inspect.signature(function)
     for name, value in given.items():
         if not _fits(value, hints[name]):
+            if get_origin(hints[name]) is Literal and isinstance(value, str):
+                raise unknown(name, value, get_args(hints[name]), function.__name__)
             wanted = signature.parameters[name].annotation
             raise UsageError(f"{function.__name__}: {name} is {value!r}; it takes {wanted}")
 

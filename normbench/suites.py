@@ -19,7 +19,7 @@ import msgspec
 from normbench import gates as gating
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
-from normbench.spelling import argument, checked, choice, readable, toml
+from normbench.spelling import argument, checked, choice, readable, spelled, toml
 from normbench.trials import FRESH
 
 #: The recipe values a suite may fix, vary or tune. `rate` is the grid's, `hold_out` follows from the protocol.
@@ -212,7 +212,7 @@ def _check_published(suite: Suite, where: str) -> None:
 def _check_pictures(suite: Suite, where: str) -> None:
     """Refuse a picture that no run of the suite could draw, and one that would be drawn twice."""
     probes = {CURVE, *suite.probes}
-    names: list[str] = []
+    before: list[str] = []
     for i, word in enumerate(suite.pictures):
         here = f"{where}: pictures[{i}]"
         picture = choice(word, here)
@@ -223,12 +223,12 @@ def _check_pictures(suite: Suite, where: str) -> None:
             raise unknown("probe", probe, probes, here, "of a picture PROBE.NAME, the probe stands under [probes]")
         if dot and not name:
             raise UsageError(f"{here} is {word!r}; it is PROBE.NAME, a series of the probe")
-        if picture.name in names:
-            raise UsageError(f"{where}: pictures lists {picture.name!r} twice; list each picture once")
-        names.append(picture.name)
-        checked(dict.fromkeys(PICTURES.get(picture.name, _OF_PICTURES)), picture.params, here, _OF_PICTURES)
-        if {"site", "step"} <= set(picture.params):
-            raise UsageError(f"{here} is {word!r}; it is of one site, by step, or of one step, by site")
+        params = checked(dict.fromkeys(PICTURES.get(picture.name, _OF_PICTURES)), picture.params, here, _OF_PICTURES)
+        if {"site", "step"} <= set(params):
+            raise UsageError(f"{here} is {word!r}; it is of one place, by step, or of one step, by place")
+        if (whole := spelled(picture.name, params)) in before:
+            raise UsageError(f"{where}: pictures lists {whole!r} twice; list each picture once")
+        before.append(whole)
 
 
 def _check_factors(suite: Suite, where: str) -> None:

@@ -168,11 +168,31 @@ def test_a_picture_is_a_figure(probed):
     figure = probed.plot("series", series="seen.vector", rates=0.1, step=0)
 
     assert isinstance(figure, matplotlib.figure.Figure)
-    assert [("site", "seen(every=3): vector")] * 2 == [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    assert [("place", "seen(every=3): vector")] * 2 == [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert (backend, figures) == (matplotlib.rcParams["backend"], pyplot.get_fignums())
-    with pytest.raises(normbench.UsageError, match="a picture of kind 'rates' takes no series"):
-        probed.plot(series="seen.number")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"series": "seen.number"}, "a picture of kind 'rates' takes no series"),
+        ({"kind": "curve"}, "plot: no kind 'curve'; did you mean 'curves'?"),
+        ({"kind": 3}, "plot: kind is 3; it takes Literal["),
+        ({"kind": "series", "series": 3}, "plot: series is 3; it takes str | None"),
+        ({"rates": "0.1"}, "plot: rates is '0.1'; it takes float | Sequence[float]"),
+        ({"kind": "curves", "rates": [None]}, "plot: rates is [None]; it takes"),
+        ({"kind": "series", "series": "seen.vector", "site": 0.5}, "plot: site is 0.5; it takes int | None"),
+        ({"kind": "series", "series": "seen.vector", "step": "0"}, "plot: step is '0'; it takes int | None"),
+    ],
+    ids=str,
+)
+def test_a_picture_that_is_refused(probed, asked, words):
+    """An argument of a wrong type or value is named, with what it takes."""
+    with pytest.raises(normbench.UsageError) as refused:
+        probed.plot(**asked)
+
+    assert str(refused.value).startswith(words)
 
 
 def test_a_folder_is_opened_again(results):

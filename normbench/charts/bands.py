@@ -1,4 +1,4 @@
-"""Curves by step or site: of each norm a line, the mean over its seeds, in a band that says how far these are apart."""
+"""Curves by step or place: of each norm a line, the mean over its seeds, in a band that says how these spread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKERS = 8
 
 @dataclass(frozen=True)
 class Seed:
-    """What one training gave by step or site, and whether it diverged; it ends with its last value that is finite."""
+    """What one training gave by step or place, and whether it diverged; it ends with its last value that is finite."""
 
     values: Mapping[int, float]
     diverged: bool = False
@@ -35,7 +35,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Band:
-    """A norm's mean over seeds at each step or site, and the ends of its band; `ends` are where seeds diverged."""
+    """A norm's mean over seeds at each step or place, and the ends of its band; `ends` are where seeds diverged."""
 
     label: str
     look: Look
@@ -122,13 +122,17 @@ class Scale:
 
 @dataclass(frozen=True)
 class BandPanel:
-    """Norms' curves by step or site, on a scale that other panels may share."""
+    """Norms' curves by step or place, on a scale that other panels may share.
+
+    `only` is the one step or place that all panels beside have, where it is one.
+    """
 
     title: str
     y_label: str
     curves: list[Band]
     scale: Scale
     x_label: str
+    only: int | None
 
     def together(self, axes: Axes) -> list[Line2D]:
         """Draw all curves."""
@@ -143,15 +147,20 @@ class BandPanel:
         self.curves[place].draw(axes, 0.5, 3.5)
 
     def _lay_out(self, axes: Axes, shown: Sequence[Band]) -> None:
-        """Lay out the axes, with how many seeds of each curve diverged in the corner that has most room."""
+        """Lay out the axes, with how many seeds of each curve diverged in a key, where there is most room."""
         from matplotlib.lines import Line2D
 
         axes.set_ylim(self.scale.low, self.scale.high)
         axes.locator_params(axis="x", integer=True)
+        if self.only is not None:
+            axes.set_xlim(self.only - 0.5, self.only + 0.5)
+            axes.set_xticks([self.only])
         if self.scale.log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
         if lost := [curve for curve in shown if curve.ends]:
             marks = [Line2D([], [], markersize=4, **{**curve.look.style, "linestyle": ""}) for curve in lost]
             counts = [f"×{len(curve.ends)}" for curve in lost]
-            axes.legend(marks, counts, loc="best", frameon=False, fontsize=7, handlelength=1, handletextpad=0.3)
+            # In a frame: beside the crosses of other curves it would read as theirs.
+            small: dict[str, Any] = {"fontsize": 7, "handlelength": 1, "handletextpad": 0.3, "borderpad": 0.3}
+            axes.legend(marks, counts, loc="best", **small)

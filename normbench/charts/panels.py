@@ -65,16 +65,24 @@ class Panel(Protocol):
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels in rows, each row on one vertical scale: a heading, below it how the panels are to be read."""
+    """Panels in rows, each row on one vertical scale: a heading, below it how the panels are to be read.
+
+    A row may have gaps, but none is empty, nor is a column.
+    """
 
     heading: str
     how: str
-    rows: Sequence[Sequence[Panel]]
+    rows: Sequence[Sequence[Panel | None]]
+
+    @property
+    def panels(self) -> list[Panel]:
+        """All panels, row by row."""
+        return [panel for panel in itertools.chain(*self.rows) if panel is not None]
 
     @property
     def curves(self) -> Sequence[Curve]:
         """Those of any panel."""
-        return self.rows[0][0].curves
+        return self.panels[0].curves
 
     @property
     def across(self) -> int:
@@ -109,7 +117,7 @@ class Chart:
         if not self.is_apart:
             yield self
             return
-        for panel in itertools.chain(*self.rows):
+        for panel in self.panels:
             yield Chart(", ".join(filter(None, [self.heading, panel.title])), self.how, [[panel]])
 
 
@@ -148,11 +156,13 @@ def _together(chart: Chart, part: SubFigure) -> None:
             lines = panel.together(axes)
             axes.tick_params(labelsize=9 if chart.across == 1 else 8)
             axes.set_title(wrapped(visible(panel.title), 40), fontsize=9, loc="left")
-        across[0].set_ylabel(wrapped(row[0].y_label, 40 if chart.across == 1 else 24))
-    for column in range(chart.across):
-        lowest = max(place for place, row in enumerate(chart.rows) if len(row) > column)
-        grid[lowest, column].tick_params(labelbottom=True)
-        grid[lowest, column].set_xlabel(chart.rows[lowest][column].x_label)
+        first, panel = next((axes, panel) for axes, panel in zip(across, row, strict=False) if panel is not None)
+        first.tick_params(labelleft=True)
+        first.set_ylabel(wrapped(panel.y_label, 40 if chart.across == 1 else 24))
+    for panels, column in zip(itertools.zip_longest(*chart.rows), grid.T, strict=True):
+        lowest, panel = [(axes, panel) for panel, axes in zip(panels, column, strict=True) if panel is not None][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel(panel.x_label)
     # Named one by one: a legend that looks for itself leaves out labels that begin with _.
     labels = [wrapped(visible(curve.label), 34) for curve in chart.curves]
     part.legend(lines, labels, loc="outside right upper", frameon=False, fontsize=8, handlelength=3.2)
@@ -160,7 +170,7 @@ def _together(chart: Chart, part: SubFigure) -> None:
 
 def _apart(chart: Chart, part: SubFigure) -> None:
     """Draw one panel per curve."""
-    [[panel]] = chart.rows
+    [panel] = chart.panels
     grid = list(part.subplots(chart.down, ACROSS, sharex=True, sharey=True, squeeze=False).flat)
     for place, (curve, axes) in enumerate(zip(panel.curves, grid, strict=False)):
         panel.apart(axes, place)

@@ -6,21 +6,20 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from normbench.boards.grid import gather
 from normbench.charts import against as conditions
 from normbench.charts import curves, panels, rates
 from normbench.charts import series as of_series
 from normbench.charts.looks import looks
-from normbench.errors import UsageError, unknown
+from normbench.charts.watched import exact
+from normbench.errors import UsageError
 from normbench.store import Store
 
 if TYPE_CHECKING:
     from normbench.charts.panels import Chart
     from normbench.charts.picture import Picture
-
-KINDS: Final = ("rates", "curves", "series", "against")
 
 
 def figure(
@@ -37,8 +36,8 @@ def figure(
     """Return a picture of a store: of its tables `only`, by `Cell.table_id`, or of all.
 
     `series` is PROBE.NAME, `against` a recipe value, each for the kind of that name. `at` are rates, for "curves" and
-    "series"; `site` is one of a series, which is drawn by step, or `step` one at which it is drawn by site. Raises
-    UsageError for what does not go together, or is not there.
+    "series"; `site` is one place of a series, which is drawn by step, or `step` one at which it is drawn by place.
+    Raises UsageError for what does not go together, or is not there.
     """
     _check(kind, series, against, at, site, step)
     grids = gather(store, only)
@@ -59,24 +58,30 @@ def figure(
     return panels.figure(charts)
 
 
-def default_file(folder: Path, what: str) -> Path:
-    """Return where a picture goes, beside the results: results/quick-rates.png for results/quick, or its export."""
+def default_file(
+    folder: Path, what: str, *, at: Sequence[float] = (), site: int | None = None, step: int | None = None
+) -> Path:
+    """Return where a picture goes, beside the results: results/quick-rates.png for results/quick, or its export.
+
+    Its name says at which rates, site or step it is: results/quick-curves-rate-0.1-1.png.
+    """
     if folder.name in ("", ".."):
         folder = Path(os.path.abspath(folder))
     name = folder.stem if folder.is_file() else folder.name
-    named = re.sub(r"[^\w.-]", "-", what)
+    words = [what, *(["rate", *map(exact, sorted(set(at)))] if at else [])]
+    words += [f"{word}-{place}" for word, place in (("site", site), ("step", step)) if place is not None]
+    named = re.sub(r"[^\w.-]", "-", "-".join(words))
     return folder.with_name(f"{name}-{named}.png")
 
 
 def _check(
     kind: str, series: str | None, against: str | None, at: Sequence[float], site: int | None, step: int | None
 ) -> None:
-    if kind not in KINDS:
-        raise unknown("kind of picture", kind, KINDS)
-    for name, value in (("series", series), ("against", against)):
-        if (kind == name) != (value is not None):
-            takes = "takes" if kind == name else "takes no"
-            raise UsageError(f"a picture of kind {kind!r} {takes} {name}")
+    for name, value, example in (("series", series, "PROBE.NAME"), ("against", against, "NAME")):
+        if kind == name and value is None:
+            raise UsageError(f'a picture of kind {kind!r} needs {name}="{example}"')
+        if kind != name and value is not None:
+            raise UsageError(f"a picture of kind {kind!r} takes no {name}")
     if at and kind not in ("curves", "series"):
         raise UsageError(f"a picture of kind {kind!r} takes no rates; those of curves and series do")
     for name, place in (("site", site), ("step", step)):
@@ -84,5 +89,5 @@ def _check(
             raise UsageError(f"a picture of kind {kind!r} takes no {name}; one of a series does")
     if site is not None and step is not None:
         raise UsageError(
-            f"site {site} and step {step}: a series is drawn of one site, by step, or of one step, by site"
+            f"site {site} and step {step}: a series is drawn of one place, by step, or of one step, by place"
         )

@@ -1,4 +1,4 @@
-"""What a probe saw, against the step: of a vector one panel for each site. Or at one step, against the site."""
+"""What a probe saw, against the step: of a vector one panel for each place. Or at one step, against the place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from normbench.boards.grid import Grid
 from normbench.charts.looks import Look
 from normbench.charts.panels import TOGETHER, Chart
 from normbench.charts.traces import Traces, find
-from normbench.charts.watched import Quantity, charts_of
+from normbench.charts.watched import Quantity, charts_of, exact
 from normbench.errors import UsageError
 from normbench.store import Store
 from normbench.texts import visible
@@ -25,37 +25,44 @@ def charts(
 ) -> list[Chart]:
     """Return a chart per grid of the series that a word names, PROBE.NAME.
 
-    It has a panel for each site, or for one `site`; or one panel, by site, at a `step`. Raises UsageError for a series,
-    a site or a step that is not there, and for several sites where each norm has a panel.
+    It has a panel for each place of a vector, or for one, `site`; or one panel, by place, at a `step`. Raises
+    UsageError for a series, a place or a step that is not there, and for several places where each norm has a panel.
     """
     probe, _, name = word.partition(".")
+    if not probe or not name or "(" in word:
+        raise UsageError(f"series {word!r}: it takes PROBE.NAME, with the probe's name without parameters")
     traces = find(store, grids, probe, name)
     asked = f"site {site}" if site is not None else f"step {step}" if step is not None else ""
-    if asked and not traces.sites:
-        raise UsageError(f"{asked}: {word} is one number at a step, and has no sites")
-    shown = _by_step(traces, word, site, grids) if step is None else [_by_site(traces, word, step)]
+    if asked and not traces.places:
+        raise UsageError(f"{asked}: {word} is one number at a step, and has no places")
+    shown = _by_step(traces, word, site, grids) if step is None else [_by_place(traces, word, step)]
     drawn = charts_of([(grid, shown) for grid in grids], rates, styles)
-    if asked and not drawn:
-        raise UsageError(f"{asked}: {word} has no value there")
+    if not drawn and (rates or any(row.chosen() for grid in grids for row in grid.rows)):
+        place = f"{asked}: " if asked else ""
+        raise UsageError(f"{place}{word} has no finite value{' there' * bool(asked)}{_at(rates)}")
     return drawn
 
 
+def _at(rates: Sequence[float]) -> str:
+    return f" at rate {' or '.join(map(exact, rates))}" if rates else ""
+
+
 def _by_step(traces: Traces, word: str, site: int | None, grids: list[Grid]) -> list[Quantity]:
-    if site is not None and not 0 <= site < traces.sites:
-        raise UsageError(f"site {site}: {word} has {traces.sites} sites, from 0 to {traces.sites - 1}")
-    sites = range(traces.sites or 1) if site is None else [site]
-    if len(sites) > 1 and any(len(grid.rows) > TOGETHER for grid in grids):
+    if site is not None and not 0 <= site < traces.places:
+        raise UsageError(f"site {site}: {word} has {traces.places} places, from 0 to {traces.places - 1}")
+    places = range(traces.places or 1) if site is None else [site]
+    if len(places) > 1 and any(len(grid.rows) > TOGETHER for grid in grids):
         raise UsageError(
-            f"{word} has {traces.sites} sites, and of more than {TOGETHER} norms each has a panel of its own: choose a "
-            f"site, from 0 to {traces.sites - 1}, or a step"
+            f"{word} has {traces.places} places, and of more than {TOGETHER} norms each has a panel of its own: choose "
+            f"a site, from 0 to {traces.places - 1}, or a step"
         )
     label = visible(traces.label)
-    return [Quantity(label, traces.by_step(one), f"site {one}" if traces.sites else "") for one in sites]
+    return [Quantity(label, traces.by_step(one), f"place {one}" if traces.places else "") for one in places]
 
 
-def _by_site(traces: Traces, word: str, step: int) -> Quantity:
+def _by_place(traces: Traces, word: str, step: int) -> Quantity:
     steps = traces.steps
     if step not in steps:
         nearest = min(steps, key=lambda one: abs(one - step))
         raise UsageError(f"step {step}: {word} has steps from {steps[0]} to {steps[-1]}; the nearest is {nearest}")
-    return Quantity(visible(traces.label), traces.by_site(step), f"step {step}", marks_ends=False, x_label="site")
+    return Quantity(visible(traces.label), traces.by_place(step), f"step {step}", marks_ends=False, x_label="place")

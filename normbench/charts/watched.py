@@ -1,4 +1,4 @@
-"""What trainings gave by step or site, for each norm of a grid: at its chosen rate, or at rates that are asked for."""
+"""What trainings gave by step or place, for each norm of a grid: at its chosen rate, or at rates that are asked for."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class _Seen:
     seeds: list[list[Seed]]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no seed of any norm has it."""
+        return not any(self.seeds)
+
+    @property
     def title(self) -> str:
         """What tells the panel from others of its label."""
         return ", ".join(filter(None, [self.quantity.title, f"rate {self.rate:g}" if self.rate is not None else ""]))
@@ -54,11 +59,19 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Chart:
-    """What is drawn of a grid: its norms, best first, and what each panel has of them."""
+    """What is drawn of a grid: its norms, best first, and what each panel has of them.
+
+    `lines` are the panels of each quantity by rate, the empty ones too; none is empty as a whole, nor is a rate.
+    """
 
     grid: Grid
     rows: list[Row]
-    panels: list[_Seen]
+    lines: list[list[_Seen]]
+
+    @property
+    def panels(self) -> list[_Seen]:
+        """Those that are not empty."""
+        return [panel for panel in itertools.chain(*self.lines) if not panel.is_empty]
 
     @property
     def least(self) -> int:
@@ -95,33 +108,37 @@ class _Chart:
         return text + f"; no values of {', '.join(lacking)}" * bool(lacking)
 
 
+def exact(rate: float) -> str:
+    """Return a rate in words that no other rate has."""
+    return short if float(short := f"{rate:g}") == rate else repr(rate)
+
+
 def charts_of(
     asked: Iterable[tuple[Grid, Sequence[Quantity]]], rates: Sequence[float], styles: Mapping[str, Look]
 ) -> list[Chart]:
     """Return a chart for each grid that has values, of its norms best first, with one scale for each label and task.
 
-    Each label has rows of panels of its own: one panel for each title that there are values of, and each rate. Raises
-    UsageError for a rate that no grid has.
+    Each label has rows of panels of its own: of several rates a row for each title and a column for each rate. What has
+    no values as a whole is left out. Raises UsageError for a rate that no grid has.
     """
     asked = list(asked)
     known = sorted({rate for grid, _ in asked for rate in grid.rates})
     for rate in rates:
         if rate not in known:
-            there = ", ".join(f"{one:g}" for one in known)
-            raise UsageError(f"rate {rate:g}: no norm was trained at it; the rates are {there}")
+            there = ", ".join(map(exact, known))
+            raise UsageError(f"rate {exact(rate)}: no norm was trained at it; the rates are {there}")
     seen = [_seen(grid, quantities, rates) for grid, quantities in asked]
-    return list(_drawn([chart for chart in seen if chart.panels], len(rates), styles))
+    return list(_drawn([chart for chart in seen if chart.lines], styles))
 
 
 def _seen(grid: Grid, quantities: Sequence[Quantity], rates: Sequence[float]) -> _Chart:
     sign = -1 if grid.measure.direction == "up" else 1
     rows = sorted(grid.rows, key=lambda row: sign * statistics.fmean(row.scores().values() or [sign * math.inf]))
     at: list[float | None] = [rate for rate in sorted(set(rates)) if rate in grid.rates] if rates else [None]
-    panels = [
-        _Seen(quantity, rate, [list(_seeds(row, quantity, rate)) for row in rows])
-        for quantity, rate in itertools.product(quantities, at)
-    ]
-    return _Chart(grid, rows, [panel for panel in panels if any(panel.seeds)])
+    lines = [[_Seen(one, rate, [list(_seeds(row, one, rate)) for row in rows]) for rate in at] for one in quantities]
+    lines = [line for line in lines if not all(panel.is_empty for panel in line)]
+    kept = [not all(panel.is_empty for panel in column) for column in zip(*lines, strict=True)]
+    return _Chart(grid, rows, [list(itertools.compress(line, kept)) for line in lines])
 
 
 def _seeds(row: Row, quantity: Quantity, rate: float | None) -> Iterator[Seed]:
@@ -133,11 +150,13 @@ def _seeds(row: Row, quantity: Quantity, rate: float | None) -> Iterator[Seed]:
             yield seed
 
 
-def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> Iterator[Chart]:
-    drawn = [(chart, [(panel, chart.bands(panel, styles)) for panel in chart.panels]) for chart in seen]
+def _drawn(seen: Sequence[_Chart], styles: Mapping[str, Look]) -> Iterator[Chart]:
+    drawn = [
+        (chart, [[(panel, chart.bands(panel, styles)) for panel in line] for line in chart.lines]) for chart in seen
+    ]
     alike: dict[tuple[str, str], list[tuple[_Seen, list[Band]]]] = {}
-    for chart, panels in drawn:
-        for panel, bands in panels:
+    for chart, lines in drawn:
+        for panel, bands in itertools.chain(*lines):
             alike.setdefault((chart.grid.task, panel.quantity.label), []).append((panel, bands))
     scales = {
         key: Scale.of(
@@ -147,12 +166,28 @@ def _drawn(seen: Sequence[_Chart], rates: int, styles: Mapping[str, Look]) -> It
         )
         for key, panels in alike.items()
     }
-    for chart, panels in drawn:
-        rows: list[list[BandPanel]] = []
-        for label, of_label in itertools.groupby(panels, lambda pair: pair[0].quantity.label):
+    for chart, lines in drawn:
+        xs = {x for _, bands in itertools.chain(*lines) for band in bands for x in band.xs}
+        only = xs.pop() if len(xs) == 1 else None
+        rows: list[list[BandPanel | None]] = []
+        for label, of_label in itertools.groupby(lines, lambda line: line[0][0].quantity.label):
             scale = scales[chart.grid.task, label]
-            row = [BandPanel(panel.title, label, bands, scale, panel.quantity.x_label) for panel, bands in of_label]
-            # As many in each row, about; or where there are several rates, one row for each site.
-            across = rates if 1 < rates <= ACROSS else math.ceil(len(row) / math.ceil(len(row) / ACROSS))
-            rows += [row[first : first + across] for first in range(0, len(row), across)]
+            rows += _arranged(
+                [
+                    None
+                    if panel.is_empty
+                    else BandPanel(panel.title, label, bands, scale, panel.quantity.x_label, only)
+                    for panel, bands in line
+                ]
+                for line in of_label
+            )
         yield Chart(heading(chart.grid, chart.grid.condition), chart.how(), rows)
+
+
+def _arranged(lines: Iterable[list[BandPanel | None]]) -> Iterator[list[BandPanel | None]]:
+    """Yield rows of panels, about as many in each: those of each line or, where that is one panel, of all lines."""
+    lines = list(lines)
+    for line in [list(itertools.chain(*lines))] if len(lines[0]) == 1 else lines:
+        across = math.ceil(len(line) / math.ceil(len(line) / ACROSS))
+        rows = [line[first : first + across] for first in range(0, len(line), across)]
+        yield from (row for row in rows if any(row))

@@ -112,10 +112,11 @@ def test_conditions_share_a_scale(folder):
 def vectors(trial) -> dict[str, Series]:
     """Return a series of vectors, whose second position never has a value, and one of numbers."""
     values = [[level(trial) + site + step if site != 1 else "nan" for site in range(3)] for step in (0, 10)]
-    return {"mean": Series([0, 10], values), "total": Series([0, 10], [level(trial), 2 * level(trial)])}
+    totals, lost = [level(trial), 2 * level(trial)], ["nan", "inf"]
+    return {"mean": Series([0, 10], values), "total": Series([0, 10], totals), "lost": Series([0, 10], lost)}
 
 
-def test_a_vector_has_a_panel_for_each_site(folder):
+def test_a_vector_has_a_panel_for_each_place(folder):
     """On one scale, without those that have no value; in the looks of all norms that the folder has."""
     folder.add(NORMS)
     folder.watch("moments", lambda trial: vectors(trial) if trial.norm == "none" else None)
@@ -123,13 +124,44 @@ def test_a_vector_has_a_panel_for_each_site(folder):
     figure = pictures.figure(folder.store, "series", series="moments.mean")
 
     first, last = figure.axes
-    assert ("site 0", "site 2") == (first.get_title("left"), last.get_title("left"))
+    assert ("place 0", "place 2") == (first.get_title("left"), last.get_title("left"))
     assert first.get_ylim() == last.get_ylim()
     assert {BLACK: ([0, 10], pytest.approx([4.11 + 2, 14.11 + 2]))} == numbers(last)
     assert "no values of batchnorm" in text(figure)
 
 
-def test_one_site_and_a_number(folder):
+def test_panels_of_several_rates_have_gaps(folder):
+    """A row for each place and a column for each rate, also where one has no values there."""
+    folder.add({"none": {rate: [0.8] for rate in (0.1, 0.5, 1.0)}})
+
+    def seen(trial):
+        values = {0.1: ["nan", 2.0, "nan"], 0.5: ["nan"] * 3, 1.0: [1.0, 2.0, "nan"]}
+        return {"mean": Series([0, 10], [values[trial.recipe["rate"]]] * 2)}
+
+    figure = pictures.figure(folder.watch("moments", seen), "series", series="moments.mean", at=[0.1, 0.5, 1.0])
+
+    places = {axes.get_title("left"): axes.get_subplotspec() for axes in figure.axes}
+    assert {
+        "place 0, rate 1": (0, 1),
+        "place 1, rate 0.1": (1, 0),
+        "place 1, rate 1": (1, 1),
+    } == {title: (at.rowspan.start, at.colspan.start) for title, at in places.items()}
+    labels = {axes.get_title("left"): axes.get_ylabel() for axes in figure.axes}
+    assert ["moments: mean", "moments: mean", ""] == list(labels.values())
+    assert [True, True, False] == [axes.yaxis.get_tick_params()["labelleft"] for axes in figure.axes]
+
+
+def test_one_step_alone_has_room(folder):
+    """Half a step either side, and a tick at it."""
+    folder.add(NORMS)
+    store = folder.watch("moments", lambda trial: {"mean": Series([100], [0.0])})
+
+    [axes] = pictures.figure(store, "series", series="moments.mean").axes
+
+    assert ((99.5, 100.5), [100]) == (axes.get_xlim(), list(axes.get_xticks()))
+
+
+def test_one_place_and_a_number(folder):
     """Each is one panel."""
     folder.add(NORMS)
     store = folder.watch("moments", vectors)
@@ -142,8 +174,8 @@ def test_one_site_and_a_number(folder):
     assert "moments: total" == number.get_ylabel()
 
 
-def test_a_vector_at_a_step_is_by_site(folder):
-    """One panel for each rate, on one scale; a site without a value is left out, and no site is where one diverged."""
+def test_a_vector_at_a_step_is_by_place(folder):
+    """One panel for each rate, on one scale; a place without a value is left out, and none is where one diverged."""
     folder.add(NORMS)
 
     low, high = pictures.figure(
@@ -151,7 +183,7 @@ def test_a_vector_at_a_step_is_by_site(folder):
     ).axes
 
     assert ("step 10, rate 0.1", "step 10, rate 1") == (low.get_title("left"), high.get_title("left"))
-    assert "site" == low.get_xlabel()
+    assert "place" == low.get_xlabel()
     assert ([0, 2], pytest.approx([14.11, 16.11])) == numbers(low)[BLACK]
     assert ([0, 2], pytest.approx([20.01, 22.01])) == numbers(high)[BLUE]
     assert low.get_ylim() == high.get_ylim()
@@ -213,25 +245,32 @@ def test_a_norm_looks_the_same_in_each_picture(folder):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"series": "moments.men"}, "no series 'moments.men'; did you mean 'moments.mean'"),
-        ({"series": "moment.mean"}, "no series 'moment.mean'; did you mean 'moments.mean'"),
-        ({"series": "moments"}, "(there are curve.loss, moments.mean, moments.total)"),
+        ({"series": "moments.men"}, "probe 'moments': no series 'men'; did you mean 'mean'"),
+        ({"series": "moments.x"}, "probe 'moments': no series 'x'; known: lost, mean, total"),
+        ({"series": "moment.mean"}, "no probe 'moment'; did you mean 'moments'"),
+        ({"series": "nope.mean"}, "no probe 'nope'; known: activation-beta, activity, curve"),
+        ({"series": "moments"}, "series 'moments': it takes PROBE.NAME"),
+        ({"series": ""}, "series '': it takes PROBE.NAME"),
+        ({"series": "moments(every=5).mean"}, "it takes PROBE.NAME, with the probe's name without parameters"),
         (
             {"series": "sharpness.top"},
             "no trace of probe 'sharpness' there; this makes them: normbench run --probe sharpness",
         ),
         ({"series": "shift.cosine"}, "probe 'shift' applies to no trial there: no norm to shift"),
-        ({"series": "moments.total", "site": 0}, "site 0: moments.total is one number at a step, and has no sites"),
-        ({"series": "moments.mean", "site": 3}, "site 3: moments.mean has 3 sites, from 0 to 2"),
-        ({"series": "moments.mean", "site": -1}, "site -1: moments.mean has 3 sites"),
-        ({"series": "moments.mean", "site": 1}, "site 1: moments.mean has no value there"),
-        ({"series": "moments.total", "step": 0}, "step 0: moments.total is one number at a step, and has no sites"),
+        ({"series": "moments.total", "site": 0}, "site 0: moments.total is one number at a step, and has no places"),
+        ({"series": "moments.mean", "site": 3}, "site 3: moments.mean has 3 places, from 0 to 2"),
+        ({"series": "moments.mean", "site": -1}, "site -1: moments.mean has 3 places"),
+        ({"series": "moments.mean", "site": 1}, "site 1: moments.mean has no finite value there"),
+        ({"series": "moments.lost"}, "moments.lost has no finite value"),
+        ({"series": "moments.lost", "at": [0.1, 1.0]}, "moments.lost has no finite value at rate 0.1 or 1"),
+        ({"series": "moments.total", "step": 0}, "step 0: moments.total is one number at a step, and has no places"),
         ({"series": "moments.mean", "step": 7}, "step 7: moments.mean has steps from 0 to 10; the nearest is 10"),
-        ({"series": "moments.mean", "step": 10, "site": 0}, "site 0 and step 10: a series is drawn of one site"),
+        ({"series": "moments.mean", "step": 10, "site": 0}, "site 0 and step 10: a series is drawn of one place"),
         ({"series": "moments.total", "at": [0.2]}, "rate 0.2: no norm was trained at it; the rates are 0.1, 1"),
+        ({"series": "moments.total", "at": [0.10000001]}, "rate 0.10000001: no norm was trained at it"),
         ({"kind": "curves", "series": "moments.mean"}, "a picture of kind 'curves' takes no series"),
-        ({"kind": "series"}, "a picture of kind 'series' takes series"),
-        ({"kind": "curve"}, "no kind of picture 'curve'; did you mean 'curves'"),
+        ({"kind": "series"}, "a picture of kind 'series' needs series=\"PROBE.NAME\""),
+        ({"kind": "against"}, "a picture of kind 'against' needs against=\"NAME\""),
     ],
     ids=str,
 )
@@ -249,6 +288,26 @@ def test_what_is_refused(folder, asked, words):
 
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "suite", "command", "words"),
+    [
+        (["moments(every=5)"], {}, [], "probe 'moments' gave no series in any trial there"),
+        ([], {"probes": {"moments": {}}}, [], "probe 'moments' failed in every trial there"),
+        ([], {}, ["quick", "--probe", "moments(every=5)"], "probe 'moments' failed in every trial there"),
+        ([], {}, ["quick", "--probe=moments"], "probe 'moments' failed in every trial there"),
+        ([], {}, ["quick"], "no trace of probe 'moments' there; this makes them: normbench run quick --probe moments"),
+    ],
+)
+def test_a_probe_that_was_asked_for_is_not_suggested(folder, stored, suite, command, words):
+    """It gave nothing or, where the trials' lines leave it out, failed: to ask for it again is refused, or no help."""
+    folder.add({"none": {0.1: [{"score": 0.8, "probes": stored}]}}, suite=suite, command=["normbench", "run", *command])
+
+    with pytest.raises(UsageError) as refused:
+        pictures.figure(folder.store, "series", series="moments.mean")
+
+    assert str(refused.value).endswith(words)
 
 
 def vars_of(record) -> dict[str, object]:
@@ -269,21 +328,21 @@ def test_several_sites_of_many_norms_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("results", "what", "expected"),
+    ("results", "what", "place", "expected"),
     [
-        ("results/quick", "rates", "results/quick-rates.png"),
-        ("results/quick.json", "moments.mean", "results/quick-moments.mean.png"),
-        ("results/a.b", "curves", "results/a.b-curves.png"),
-        ("results/quick", "p.a/b c", "results/quick-p.a-b-c.png"),
+        ("results/quick", "rates", {}, "results/quick-rates.png"),
+        ("results/quick.json", "moments.mean", {"step": 0}, "results/quick-moments.mean-step-0.png"),
+        ("results/a.b", "curves", {"at": [1.0, 0.1]}, "results/a.b-curves-rate-0.1-1.png"),
+        ("results/quick", "p.a/b c", {"at": [0.1000001], "site": 2}, "results/quick-p.a-b-c-rate-0.1000001-site-2.png"),
     ],
 )
-def test_a_picture_has_a_name_beside_the_results(tmp_path, results, what, expected):
-    """Of a folder or an export: its name without the ending, and what is drawn."""
+def test_a_picture_has_a_name_beside_the_results(tmp_path, results, what, place, expected):
+    """Of a folder or an export: its name without the ending, what is drawn, and where: no picture replaces another."""
     path = tmp_path / results
     path.parent.mkdir()
     path.write_text("{}") if path.suffix == ".json" else path.mkdir()
 
-    assert tmp_path / expected == pictures.default_file(path, what)
+    assert tmp_path / expected == pictures.default_file(path, what, **place)
 
 
 def test_the_current_folder_has_a_name(tmp_path, monkeypatch):

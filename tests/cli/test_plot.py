@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize(
-    ("name", "magic"), [("plot.png", b"\x89PNG\r\n\x1a\n"), ("plot.svg", b"<?xml "), ("plot.pdf", b"%PDF-")]
+    ("name", "magic"), [("plot.PNG", b"\x89PNG\r\n\x1a\n"), ("plot.svg", b"<?xml "), ("plot.pdf", b"%PDF-")]
 )
 def test_the_suffix_says_which_form(normbench, results, name, magic):
     """-o FILE.png writes a PNG, FILE.svg an SVG, FILE.pdf a PDF; stdout stays empty."""
@@ -77,10 +77,14 @@ def watched(results):
     [
         (["--rates"], "rates", ["learning rate"]),
         (["--curves"], "curves", ["training loss", "step"]),
-        (["--curves", "--rate", "0.1", "--rate", "1"], "curves", ["rate 0.1", "rate 1"]),
-        (["--series", "moments.mean"], "moments.mean", ["site 0", "site 1"]),
-        (["--series", "moments.mean", "--site", "1", "--rate", "1"], "moments.mean", ["site 1, rate 1"]),
-        (["--series", "moments.mean", "--step", "2"], "moments.mean", ["step 2", "site"]),
+        (["--curves", "--rate", "0.1", "--rate", "1"], "curves-rate-0.1-1", ["rate 0.1", "rate 1"]),
+        (["--series", "moments.mean"], "moments.mean", ["place 0", "place 1"]),
+        (
+            ["--series", "moments.mean", "--site", "1", "--rate", "1"],
+            "moments.mean-rate-1-site-1",
+            ["place 1, rate 1"],
+        ),
+        (["--series", "moments.mean", "--step", "2"], "moments.mean-step-2", ["step 2", "place"]),
     ],
     ids=str,
 )
@@ -106,9 +110,9 @@ def test_a_suite_has_pictures(normbench, tmp_path):
     assert 0 == ran.status
     assert ran.json
     drawn, refused = ran.err.splitlines()[-2:]
-    assert "results/mine-curves.png written" == drawn
+    assert "results/mine-curves-rate-1.png written" == drawn
     assert refused.startswith("normbench: picture 'curve.loss(step=0)': step 0: curve.loss is one number")
-    assert Path("results/mine-curves.png").is_file()
+    assert Path("results/mine-curves-rate-1.png").is_file()
 
 
 def test_one_rate_is_no_curve(normbench, small):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,8 +31,15 @@ def command(
         list[float] | None,
         typer.Option("--rate", metavar="R", help="Curves or series at this rate; may be repeated."),
     ] = None,
-    site: Annotated[int | None, typer.Option(metavar="N", help="Of a series only this site, counted from 0.")] = None,
-    step: Annotated[int | None, typer.Option(metavar="N", help="A series at this step, against the site.")] = None,
+    site: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Of a series of vectors one place, counted from 0: a site, a linear, or another."
+        ),
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="A series of vectors at this step, against the place.")
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -54,16 +61,17 @@ def command(
     kinds = [kind for kind, is_asked in asked.items() if is_asked] or ["rates"]
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(f'--{kind}' for kind in kinds)}: a picture is of one kind")
-    if file is not None and file.suffix not in SUFFIXES:
+    if file is not None and file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {file}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     from normbench.charts import pictures
 
     what = series or (f"against-{against}" if against else kinds[0])
-    file = pictures.default_file(folder, what) if file is None else file
+    place: dict[str, Any] = {"at": at or (), "site": site, "step": step}
+    file = pictures.default_file(folder, what, **place) if file is None else file
     saving.check([file], [folder])
     store = Store(folder)
     output.require_runs(store)
-    figure = pictures.figure(store, kinds[0], series=series, against=against, at=at or (), site=site, step=step)
+    figure = pictures.figure(store, kinds[0], series=series, against=against, **place)
     output.warn_of_unreadable(store)
-    saving.save(file, figure.encoded(file.suffix.removeprefix(".")))
+    saving.save(file, figure.encoded(file.suffix.lower().removeprefix(".")))
     output.say(f"{file} written")

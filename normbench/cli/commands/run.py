@@ -97,10 +97,11 @@ def _draw(pictures: Sequence[str], store: Store, tables: frozenset[str]) -> None
     for word in pictures:
         picture = choice(word, f"picture {word!r}")
         kind, series = ("series", picture.name) if "." in picture.name else (picture.name, None)
-        place = {name: picture.params.get(name) for name in ("site", "step")}
-        file = default_file(store.folder, picture.name)
+        params = picture.params
+        place = {"at": params.get("rate", ()), "site": params.get("site"), "step": params.get("step")}
+        file = default_file(store.folder, picture.name, **place)
         try:
-            drawn = figure(store, kind, series=series, at=picture.params.get("rate", ()), **place, only=tables)
+            drawn = figure(store, kind, series=series, **place, only=tables)
             saving.save(file, drawn.encoded("png"))
         except UsageError as error:
             say(f"normbench: picture {word!r}: {error}")
