@@ -34,7 +34,7 @@ def command(
     site: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Of a series of vectors one place, counted from 0: a site, a linear, or another."
+            metavar="N", help="Of a series of vectors one place, counted from 0: a site, a linear or another."
         ),
     ] = None,
     step: Annotated[
