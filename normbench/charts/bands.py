@@ -151,8 +151,9 @@ class BandPanel:
         from matplotlib.lines import Line2D
 
         axes.set_ylim(self.scale.low, self.scale.high)
-        axes.locator_params(axis="x", integer=True)
-        if self.only is not None:
+        if self.only is None:
+            axes.locator_params(axis="x", integer=True)
+        else:
             axes.set_xlim(self.only - 0.5, self.only + 0.5)
             axes.set_xticks([self.only])
         if self.scale.log:

@@ -15,6 +15,7 @@ from normbench.errors import UsageError, unknown
 from normbench.spelling import spelled
 from normbench.store import Store
 from normbench.store.records import Result, RunRecord, TraceRecord
+from normbench.suites import CURVE
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def find(store: Store, grids: Iterable[Grid], probe: str, name: str, *, any_para
     having = [trace for trace in latest.values() if name in trace.series]
     if not having:
         if known.get(probe):
-            raise unknown("series", name, known[probe], f"{store.folder}: probe {probe!r}")
+            note = "validation and test come with --probe curve" if probe == CURVE else ""
+            raise unknown("series", name, known[probe], f"{store.folder}: probe {probe!r}", note)
         raise _none(store, shown, probe, known, [trace.reason for trace in latest.values() if trace.reason])
     params = having[-1].probe_params
     series = {trace.of[:4]: trace.series[name] for trace in having if any_params or trace.probe_params == params}

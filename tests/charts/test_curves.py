@@ -154,11 +154,10 @@ def test_panels_of_several_rates_have_gaps(folder):
 def test_one_step_alone_has_room(folder):
     """Half a step either side, and a tick at it."""
     folder.add(NORMS)
-    store = folder.watch("moments", lambda trial: {"mean": Series([100], [0.0])})
+    store = folder.watch("moments", lambda trial: {"mean": Series([100], [[0.0, 1.0]])})
 
-    [axes] = pictures.figure(store, "series", series="moments.mean").axes
-
-    assert ((99.5, 100.5), [100]) == (axes.get_xlim(), list(axes.get_xticks()))
+    for axes in pictures.figure(store, "series", series="moments.mean").axes:
+        assert ((99.5, 100.5), [100]) == (axes.get_xlim(), list(axes.get_xticks()))
 
 
 def test_one_place_and_a_number(folder):
@@ -247,6 +246,7 @@ def test_a_norm_looks_the_same_in_each_picture(folder):
     [
         ({"series": "moments.men"}, "probe 'moments': no series 'men'; did you mean 'mean'"),
         ({"series": "moments.x"}, "probe 'moments': no series 'x'; known: lost, mean, total"),
+        ({"series": "curve.test"}, "no series 'test'; known: loss (validation and test come with --probe curve)"),
         ({"series": "moment.mean"}, "no probe 'moment'; did you mean 'moments'"),
         ({"series": "nope.mean"}, "no probe 'nope'; known: activation-beta, activity, curve"),
         ({"series": "moments"}, "series 'moments': it takes PROBE.NAME"),
