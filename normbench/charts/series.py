@@ -38,13 +38,9 @@ def charts(
     shown = _by_step(traces, word, site, grids) if step is None else [_by_place(traces, word, step)]
     drawn = charts_of([(grid, shown) for grid in grids], rates, styles)
     if not drawn and (rates or any(row.chosen() for grid in grids for row in grid.rows)):
-        place = f"{asked}: " if asked else ""
-        raise UsageError(f"{place}{word} has no finite value{' there' * bool(asked)}{_at(rates)}")
+        where = ", ".join(filter(None, [asked, *(f"rate {exact(rate)}" for rate in rates)]))
+        raise UsageError(f"{where}{': ' * bool(where)}{word} has no finite value")
     return drawn
-
-
-def _at(rates: Sequence[float]) -> str:
-    return f" at rate {' or '.join(map(exact, rates))}" if rates else ""
 
 
 def _by_step(traces: Traces, word: str, site: int | None, grids: list[Grid]) -> list[Quantity]:
