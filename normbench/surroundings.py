@@ -59,6 +59,15 @@ def kept() -> Iterator[list[str]]:
 
 
 @contextmanager
+def torch_kept() -> Iterator[list[str]]:
+    """Put torch's settings and the hooks of all modules back, at little cost; yield a list like that of `kept`."""
+    changed: list[str] = []
+    with ExitStack() as stack:
+        _keep_settings(stack, changed, sys.modules["torch"])
+        yield changed
+
+
+@contextmanager
 def on_stderr() -> Iterator[None]:
     """Send what is printed to stderr, by other languages too: stdout is a command's result."""
     with ExitStack() as stack:
@@ -180,6 +189,10 @@ def _keep_torch(stack: ExitStack, changed: list[str]) -> None:
     if torch.cuda.is_initialized():
         stack.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
     _keep_functions(stack, changed)  # before the settings, to come after them: a default dtype has a class in `torch`
+    _keep_settings(stack, changed, torch)
+
+
+def _keep_settings(stack: ExitStack, changed: list[str], torch: Any) -> None:
     settings = _settings(torch)
 
     def write(name: str, value: Any) -> None:

@@ -13,7 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from normbench.contract import Site, Unsupported
-from normbench.train.state import Kept, untouched
+from normbench.surroundings import torch_kept
+from normbench.train.state import Kept, glance, glances, hooks, untouched
 from normbench.train.streams import generators, generators_kept, set_generators
 
 
@@ -169,23 +170,26 @@ class View:
     def look(self) -> Iterator[list[str]]:
         """Let a probe look; yield a list that then says what it moved and did not put back, in words.
 
-        It is cheap: what is written past torch's counters of versions (`weight.data`) shows in the lengths of weights
-        and buffers alone.
+        It is cheap: what is written past torch's counters of versions (`weight.data`) shows in lengths alone, and of an
+        attribute that is no plain value it shows only whether it is the same object. Settings of torch's are put back.
         """
         network, self._moved = self.network, []
-        self._before, settings, lengths = self._versions(), self._settings(), self._lengths()
         compiled = network._compiled_call_impl
         if compiled is not None:
             network._compiled_call_impl = None
+        self._before, settings, lengths = self._marks(), self._settings(), self._lengths()
         try:
-            yield self._moved
+            with torch_kept() as changed:
+                yield self._moved
         finally:
+            self._note_moved()
+            self._moved += [*_changed(settings, self._settings()), *changed]
+            if not self._moved:
+                self._moved += _changed(lengths, self._lengths())
+            if self._inside:
+                self._inside, self._moved[:] = 0, ["everything, since it never left untouched(),"]
             if compiled is not None:
                 network._compiled_call_impl = compiled
-            self._note_moved()
-            self._moved += _changed(settings, self._settings())
-            if not self._moved and not torch.equal(lengths, self._lengths()):
-                self._moved.append("weights or buffers")
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -201,7 +205,7 @@ class View:
             self._inside -= 1
             self._moved += lost
             if not self._inside:
-                self._before = self._versions()
+                self._before = self._marks()
 
     def _step(self) -> _Begun:
         if self._begun is None:
@@ -216,7 +220,7 @@ class View:
 
     def _note_moved(self) -> None:
         """Note what is not as it was when the look began, or when the host last put it back."""
-        self._moved += _changed(self._before, self._versions())
+        self._moved += _changed(self._before, self._marks())
 
     def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
         """Yield what the network computes with: weights and buffers, each with what it is and its name."""
@@ -228,35 +232,55 @@ class View:
                 if buffer is not None:
                     yield "the buffer {!r}", prefix + name, buffer
 
-    def _versions(self) -> dict[tuple[str, str], Any]:
-        """Return a mark of each tensor that the training goes on with: which it is, and torch's count of writes to it.
+    def _held(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Yield all tensors that the training goes on with: those of the network, gradients, and the optimizer's."""
+        for what, name, own in self._tensors():
+            yield what, name, own
+            if own.grad is not None:
+                yield "the gradient of {!r}", name, own.grad
+        for i, state in enumerate(self._optimizer.state.values() if self._optimizer else ()):
+            yield from (("the optimizer's {}", f"{key} {i}", of) for key, of in state.items() if isinstance(of, Tensor))
 
-        A key is what a tensor is, and its name.
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimizer, which is made in the first step."""
+        return vars(self._module).get("optimizer")
+
+    def _marks(self) -> dict[tuple[str, str], Any]:
+        """Return a mark of each tensor, which it is and torch's count of writes to it, and of each attribute.
+
+        A key is what it is, and its name.
         """
-        tensors = list(self._tensors())
-        tensors += [("the gradient of {!r}", name, own.grad) for _, name, own in tensors if own.grad is not None]
-        optimizer = vars(self._module).get("optimizer")  # made in the first step
-        for i, state in enumerate(optimizer.state.values() if optimizer else ()):
-            tensors += [("the optimizer's {}", f"{key} {i}", of) for key, of in state.items() if isinstance(of, Tensor)]
-        return {(what, name): (id(of), of._version, of.data_ptr()) for what, name, of in tensors}
+        marks: dict[tuple[str, str], Any] = {
+            (what, name): (id(of), of._version, of.data_ptr()) for what, name, of in self._held()
+        }
+        for prefix, module in self._modules:
+            marks |= {("the attribute {}", prefix + key): mark for key, mark in glances(module)}
+        return marks
 
     def _settings(self) -> dict[tuple[str, str], Any]:
-        """Return marks of what else could be changed by mistake: what learns, modes, and random generators."""
-        settings: dict[tuple[str, str], Any] = {
-            ("whether {!r} learns", name): own.requires_grad for _, name, own in self._tensors()
-        }
-        settings |= {("the mode of {!r}", prefix[:-1]): module.training for prefix, module in self._modules}
+        """Return marks of what else could be changed: what learns, its hooks, the optimizer, and random generators."""
+        settings: dict[tuple[str, str], Any] = {}
+        for _, name, tensor in self._tensors():
+            settings["whether {!r} learns", name] = tensor.requires_grad
+            settings["the hooks of {!r}", name] = hooks(tensor)
+        for i, group in enumerate(self._optimizer.param_groups if self._optimizer else ()):
+            own = {key: value for key, value in group.items() if key != "params"}
+            settings |= {("the optimizer's {}", f"{key} of group {i}"): glance(value) for key, value in own.items()}
         for name, state in generators(self._module.device).items():
             settings["the generator of {}", name] = state.numpy().tobytes() if isinstance(state, Tensor) else state
         return settings
 
-    def _lengths(self) -> Tensor:
-        """Return the bits of the lengths of weights and buffers, where they are floating-point numbers."""
-        tensors = [tensor.detach() for _, _, tensor in self._tensors() if tensor.is_floating_point()]
-        norms: list[Tensor] = list(torch._foreach_norm(tensors)) if tensors else []
-        if len({norm.dtype for norm in norms}) > 1:
-            norms = [norm.double() for norm in norms]
-        return torch.stack(norms).view(torch.uint8) if norms else torch.empty(0)
+    def _lengths(self) -> dict[tuple[str, str], int]:
+        """Return the bits of the length of each tensor of floating-point numbers on the device."""
+        kind = self._module.device.type  # an optimizer may count its steps on the CPU
+        held = [one for one in self._held() if one[2].is_floating_point() and one[2].device.type == kind]
+        if not held:
+            return {}
+        lengths = torch.stack(torch._foreach_norm([tensor.detach() for *_, tensor in held])).double()
+        return {
+            (what, name): bits for (what, name, _), bits in zip(held, lengths.view(torch.int64).tolist(), strict=True)
+        }
 
 
 def linears(network: nn.Module, before: Mapping[int, tuple[Site, bool]]) -> Iterator[Linear]:

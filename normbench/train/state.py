@@ -19,6 +19,9 @@ _SCALARS = (type(None), bool, int, float, str)
 #: What a module has of torch, and what `compile` adds.
 _OF_TORCH = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+#: What a module has of torch that is not looked at: its tensors, and what does nothing in training.
+_UNSEEN = _OF_TORCH - {*_HOOKS, "_modules", "training"}
+_HOOKS_OF_TENSOR = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def marks(network: nn.Module) -> Marks:
@@ -30,6 +33,32 @@ def marks(network: nn.Module) -> Marks:
         now |= {(name, key): _mark(value, known) for key, value in own.items() if key not in _OF_TORCH}
         now |= {(name, hooks): tuple(own[hooks]) for hooks in _HOOKS}
     return now
+
+
+def glances(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of a module that are no tensors of its own, each with what `glance` says of it."""
+    return ((key, glance(value)) for key, value in vars(module).items() if key not in _UNSEEN)
+
+
+def glance(value: Any) -> Any:
+    """Return a mark of a value at little cost: of plain values what they are, of any other which object it is.
+
+    So it is with what a list, tuple or dict has in it, but no deeper. Of a tensor, torch's count of writes is in it.
+    """
+    if isinstance(value, dict):
+        return [(key, _glance(own)) for key, own in value.items()]
+    return [*map(_glance, value)] if isinstance(value, list | tuple) else _glance(value)
+
+
+def _glance(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return id(value), None if value.is_inference() else value._version
+    return (type(value), repr(value)) if type(value) in _SCALARS else id(value)
+
+
+def hooks(tensor: Tensor) -> list[dict[Any, Any]]:
+    """Return the hooks of a tensor, of each kind."""
+    return [dict(getattr(tensor, kind) or {}) for kind in _HOOKS_OF_TENSOR]
 
 
 def taken(network: nn.Module, start: Marks) -> dict[str, Any]:
@@ -124,7 +153,7 @@ class Kept:
 
 @contextmanager
 def untouched(network: nn.Module) -> Iterator[list[str]]:
-    """Put a network back as it was, to the bit: all that `taken` names, gradients, frozen weights and hooks.
+    """Put a network back as it was, to the bit: all that `taken` names, gradients, frozen weights and their hooks.
 
     Inside, gradients are copies, which may be written to. What is yielded names at the end what could not be put back:
     attributes that are no plain value, tensor or generator, nor a list, tuple or dict of them, of a module without an
@@ -136,16 +165,17 @@ def untouched(network: nn.Module) -> Iterator[list[str]]:
     values = {at: vars(modules[at[0]])[at[1]] for at in start if at[1] not in _HOOKS}
     contents = {at: _detached(value) for at, value in values.items() if _is_plain(value)}
     states = {at: value.get_state() for at, value in values.items() if isinstance(value, torch.Generator)}
-    weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
-    for weight, _, gradient in weights:
+    weights = [(weight, weight.requires_grad, weight.grad, hooks(weight)) for weight in network.parameters()]
+    for weight, _, gradient, _ in weights:
         weight.grad = None if gradient is None else gradient.clone()
     try:
         yield lost
     finally:
         kept.put_back()
-        for weight, learns, gradient in weights:
+        for weight, learns, gradient, held in weights:
             weight.requires_grad_(learns)
             weight.grad = gradient
+            _put_hooks(weight, held)
         now = marks(network)
         for at in [at for at in {**now, **start} if now.get(at) != start.get(at)]:
             name, key = at
@@ -261,3 +291,11 @@ def _put_buffer(module: nn.Module, name: str, saved: Tensor | None) -> None:
         own.copy_(saved)
     else:
         module.register_buffer(name, saved, persistent=name not in module._non_persistent_buffers_set)
+
+
+def _put_hooks(tensor: Tensor, held: list[dict[Any, Any]]) -> None:
+    for kind, saved in zip(_HOOKS_OF_TENSOR, held, strict=True):
+        own = getattr(tensor, kind)
+        if own is not None:
+            own.clear()
+            own.update(saved)

@@ -51,7 +51,9 @@ def _data(folder, recipe):
 
 def _network(place, recipe):
     blocks = [place(nn.Conv2d(2, 4, 3, padding=1), "relu"), place(nn.Conv2d(4, 4, 3, padding=1), "relu")]
-    return nn.Sequential(*blocks, nn.Dropout(recipe.dropout), nn.Flatten(), nn.Linear(64, 2))
+    network = nn.Sequential(*blocks, nn.Dropout(recipe.dropout), nn.Flatten(), nn.Linear(64, 2))
+    network.past, network.mean = [], torch.zeros(1)
+    return network
 
 
 @pytest.fixture
@@ -118,6 +120,8 @@ class Thorough(Watching):
             for weight in training.network.parameters():
                 weight.data.add_(1.0)
             training.network[1].made = 3
+            weight.register_hook(lambda gradient: 2 * gradient)
+            weight.register_post_accumulate_grad_hook(lambda weight: weight.grad.zero_())
             random.random()
             assert 2 == len(outputs)
             assert handle
@@ -252,13 +256,47 @@ def _weight(training):
     return next(training.network.parameters())
 
 
+def _optimizer(training):
+    return training._module.optimizer  # as a closure or the garbage collector could give it
+
+
+def _leave(training):
+    training.left = training.untouched()
+    training.left.__enter__()
+
+
 MOVING = {
-    "a weight": (lambda training: _weight(training).data.add_(1.0), "weights or buffers"),
+    "a weight": (lambda training: _weight(training).data.add_(1.0), "the weight '0.0.weight'"),
     "a weight in place": (lambda training: nn.init.zeros_(_weight(training)), "the weight '0.0.weight'"),
     "a buffer": (lambda training: training.network(training.batch[0]), "the buffer '0.1.0.num_batches_tracked'"),
     "a gradient": (lambda training: _weight(training).grad.zero_(), "the gradient of '0.0.weight'"),
     "what learns": (lambda training: _weight(training).requires_grad_(False), "whether '0.0.weight' learns"),
-    "the mode": (lambda training: training.network.eval(), "the mode of ''"),
+    "a gradient's data": (lambda training: _weight(training).grad.data.mul_(2), "the gradient of '0.0.weight'"),
+    "momentum's data": (
+        lambda training: _optimizer(training).state[_weight(training)]["momentum_buffer"].data.mul_(1.5),
+        "the optimizer's momentum_buffer",
+    ),
+    "a setting": (
+        lambda training: _optimizer(training).param_groups[0].update(momentum=0.5),
+        "the optimizer's momentum of group",
+    ),
+    "a weight's hook": (lambda training: _weight(training).register_hook(lambda g: g), "the hooks of '0.0.weight'"),
+    "a hook": (
+        lambda training: training.network.register_forward_hook(lambda *given: given[2]),
+        "the attribute _forward_hooks",
+    ),
+    "an attribute": (lambda training: setattr(training.network[0][1][0], "eps", 0.5), "the attribute 0.1.0.eps"),
+    "a list": (lambda training: training.network.past.append(1), "the attribute past in"),
+    "a tensor": (lambda training: training.network.mean.add_(1), "the attribute mean in"),
+    "a method": (lambda training: setattr(training.network, "forward", _weight), "the attribute forward"),
+    "a module": (lambda training: training.network.append(nn.Identity()), "the attribute _modules"),
+    "the mode": (lambda training: training.network.eval(), "the attribute training"),
+    "torch's settings": (lambda training: torch.set_default_dtype(torch.float64), "torch's default dtype in"),
+    "hooks of all": (
+        lambda training: nn.modules.module.register_module_forward_hook(lambda *given: None),
+        "torch.nn.modules.module._global_forward_hooks in",
+    ),
+    "what it does not leave": (_leave, "everything, since it never left untouched(), in after_step"),
     "torch's generator": (lambda training: torch.rand(1), "the generator of torch"),
     "NumPy's generator": (lambda training: np.random.rand(), "the generator of numpy"),
     "Python's generator": (lambda training: random.random(), "the generator of python"),
