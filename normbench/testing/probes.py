@@ -116,7 +116,7 @@ class ProbeSubject:
         with global_stream(CPU, trial.seed, "layer"):
             try:
                 self._train(lambda: assemble.training(trial, registry, self._data, probes=probes), heard, resumes)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if not watched:
                     raise
                 heard.moved = in_a_line(error)
@@ -213,7 +213,7 @@ class Listened:
             said = call()
         except Unsupported:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._heard.raised = f"{method} raised {type(error).__name__}: {in_a_line(error)}"
             raise
         if method in _METHODS and isinstance(said, Mapping):

@@ -54,6 +54,8 @@ class ProbeCallback(pl.Callback):
         norms: Sequence[type[nn.Module]] = (),
         **params: Any,
     ) -> None:
+        if not isinstance(probe, str):
+            raise UsageError(f"{_WHERE}: probe is {probe!r}; it is the name of a probe")
         self._registry = plugins.current()
         self._probe, asked = asked_probe(Choice(probe, params, where=_WHERE), self._registry)
         if not self._probe.by_step:
@@ -72,6 +74,7 @@ class ProbeCallback(pl.Callback):
         self._probing = Probing()
         self._saved: dict[str, Any] = {}
         self._step = 0
+        self._seen = -1
         self._warned = False
 
     @property
@@ -114,8 +117,15 @@ class ProbeCallback(pl.Callback):
             self._probing.begin(self._step, _copied(batch))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:  # noqa: ARG002
-        """Let the probe look at gradients; a learning rate may have been set just now."""
+        """Let the probe look at gradients; a learning rate may have been set just now.
+
+        Of an optimizer that computes gradients several times in a step, like LBFGS, it sees the first: those of the
+        weights that the step begins with.
+        """
         assert self._trained is not None
+        if self._seen == self._step:
+            return
+        self._seen = self._step
         self._trained.rate = float(optimizer.param_groups[0]["lr"])
         self._probing.on_step(self._step)
 
@@ -135,8 +145,13 @@ class ProbeCallback(pl.Callback):
         """Find what there is to look at, by computing the loss of a batch once."""
         unknown = View(trained, (), (), (), {})
         unknown.begin(batch)
+
+        def compute() -> None:
+            if not unknown.loss().requires_grad:  # later a probe may take it without
+                raise UsageError(f"{_WHERE}: loss returned a scalar without a graph; gradients are computed of it")
+
         with unknown.look() as moved, unknown.untouched():
-            parts = found(trained.network, unknown.loss, self._norms)
+            parts = found(trained.network, compute, self._norms)
         if moved:
             raise RuntimeError(f"{_WHERE}: loss moved {listed(moved)}, which can't be put back")
         self.training = View(trained, *parts, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from normbench.contract import Probe, Unsupported, function
@@ -15,6 +15,7 @@ from normbench.trials import Points, Trace
 
 #: Series of the record that are the host's own.
 OWN_SERIES = frozenset({"loss", "validation"})
+_METHODS = ("on_step", "after_step", "on_epoch")
 
 
 class Probing:
@@ -30,7 +31,7 @@ class Probing:
         self,
         view: View | None = None,
         probes: Mapping[str, tuple[Probe, Mapping[str, Any]]] | None = None,
-        blame: Callable[[Exception], str] = in_a_line,
+        blame: Callable[[BaseException], str] = in_a_line,
         *,
         alone: bool = True,
     ) -> None:
@@ -45,11 +46,12 @@ class Probing:
             if probe.by_step:
                 self._every[spelled] = {"every": 1, **probe.params, **params}["every"]
                 self._traces[spelled] = Trace(probe=probe.name, probe_params=dict(params))
-                self._watchers[spelled] = self._looked(spelled, "watch", functools.partial(watch, view, **params))
+                watching = functools.partial(_watcher, _METHODS, watch, view, **params)
+                self._watchers[spelled] = self._looked(spelled, "watch", watching)
             elif probe.params:
                 raise UsageError(f"probe {probe.name}: its watch has parameters, and its first is not called training")
             else:
-                self._by_epoch[spelled] = watch(view.network)
+                self._by_epoch[spelled] = _watcher(_METHODS[2:], watch, view.network)
         self._drop_failed()
 
     def begin(self, step: int, part: Any) -> None:
@@ -148,7 +150,7 @@ class Probing:
         with self._view.look() as moved:
             try:
                 given = watching()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 unsupported = isinstance(error, Unsupported)
                 if not (unsupported or self._alone):
                     raise  # the other ranks may wait for this one
@@ -169,6 +171,8 @@ class Probing:
             raise TypeError(f"it returned {type(said).__name__}; it returns a mapping from names to numbers, or None")
         series = self._traces[name].series
         for own, given in said.items():
+            if not isinstance(own, str) or not own:
+                raise ValueError(f"it named a series {own!r}; a name is a text that is not empty")
             value = _plain(own, given)
             points = series.setdefault(own, Points())
             if points.step and points.step[-1] == step:
@@ -185,6 +189,14 @@ class Probing:
                 self._watchers.pop(name, None)
 
 
+def _watcher(methods: Sequence[str], watch: Callable[..., Any], *given: Any, **params: Any) -> Any:
+    """Return what `watch` returns. Raises TypeError where that has none of these methods."""
+    watcher = watch(*given, **params)
+    if not any(callable(getattr(watcher, method, None)) for method in methods):
+        raise TypeError(f"watch returned {type(watcher).__name__}; what it returns has {' or '.join(methods)}")
+    return watcher
+
+
 def _length(value: Any) -> int | None:
     """Return how many numbers a vector has; None for a number."""
     return len(value) if isinstance(value, list) else None
@@ -197,5 +209,7 @@ def _plain(name: Any, value: Any) -> Any:
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError(f"{name!r} is {value!r}; it is a number, or a vector of numbers")
+    if not numbers:
+        raise TypeError(f"{name!r} is a vector of 0 numbers; it is a number, or a vector of numbers")
     floats = [float(number) for number in numbers]
     return floats if isinstance(value, list | tuple) else floats[0]

@@ -203,6 +203,31 @@ def test_what_is_logged_is_that_of_numpy(watched, accumulate):
         assert series == pytest.approx(logged[name], rel=1e-12)
 
 
+class Searching(Line):
+    """Computes loss and gradient several times in a step."""
+
+    def configure_optimizers(self):
+        return torch.optim.LBFGS(self.parameters(), 0.1, max_iter=4)
+
+
+class Gradient(Watching):
+    def on_step(self, step):
+        return {"gradient": self.training.network.weight.grad}
+
+
+def test_of_several_gradients_in_a_step_the_first_is_seen(watched):
+    """It is that of the weights before the step, at the first step all 1."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=8)
+    data = TensorDataset(torch.tensor(x), torch.tensor(y))
+
+    logged, _ = _fit(Searching(), watched(Gradient, loss=Line.loss_of), data=data, max_epochs=1)
+
+    expected = 2 * x[:4].T @ (x[:4].sum(axis=1) - y[:4]) / 4
+    assert [pytest.approx(one) for one in expected] == [logged[f"gradient.gradient/{i}"][0] for i in range(3)]
+    assert [0, 1] == list(logged["gradient.gradient/0"])
+
+
 class Vectors(Watching):
     """Gives a vector with a number per site, NaN at the second; what it has counted goes on from a checkpoint."""
 
@@ -334,6 +359,10 @@ REFUSED = {
         "loss returned a tensor of shape (4, 2); it returns a scalar tensor",
     ),
     "nothing": (Classifier, {"loss": lambda module, batch: None}, 1, "loss returned None; it returns a scalar tensor"),
+    "detached": (
+        Classifier, {"loss": lambda module, batch: _step_loss(module, batch).detach()}, 1,
+        "loss returned a scalar without a graph; gradients are computed of it",
+    ),
 }  # fmt: skip
 
 
@@ -349,6 +378,7 @@ def test_a_training_that_can_not_be_looked_at_is_refused(watched, module, option
 
 
 MISTAKES = {
+    "no name": (None, {}, "probe is None; it is the name of a probe"),
     "probe": ("batches", {}, "no probe 'batches'; did you mean 'batch'?"),
     "parameter": ("batch", {"evry": 2}, "batch: no parameter 'evry'; did you mean 'every'?"),
     "every": ("batch", {"every": 0}, "batch: every is 0; a probe looks at every so many steps, 1 or more"),

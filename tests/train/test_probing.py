@@ -341,12 +341,19 @@ def _raising(training):
     raise ValueError("lost")
 
 
+def _exiting(training):
+    raise SystemExit("enough")
+
+
 FAILING = {
     "raises": (_raising, r"ValueError: lost \(test_probing.py:\d+\)"),
+    "exits": (_exiting, r"SystemExit: enough \(test_probing.py:\d+\)"),
     "moves statistics": (lambda training: training.loss(), r"RuntimeError: loss\(\) computes anew.*"),
     "no mapping": (lambda training: 1.0, "TypeError: it returned float; it returns a mapping.*"),
     "text": (lambda training: {"x": "1"}, "TypeError: 'x' is '1'; it is a number, or a vector.*"),
     "matrix": (lambda training: {"x": torch.zeros(2, 2)}, "TypeError: 'x' is .*; it is a number, or a vector.*"),
+    "empty vector": (lambda training: {"x": []}, "TypeError: 'x' is a vector of 0 numbers; it is .*"),
+    "empty name": (lambda training: {"": 1.0}, "ValueError: it named a series ''; a name is a text that is not empty"),
     "another length": (
         lambda training: {"x": torch.zeros(1 + training.step)}, "ValueError: 'x' has 4 numbers at step 3, and 3 before"
     ),
@@ -384,6 +391,26 @@ def test_a_probe_that_does_not_apply_says_so(watched, raised):
     unsupported = isinstance(raised, normbench.Unsupported)
     assert trace.ended == ("unsupported" if unsupported else "error")
     assert "no images" in trace.reason
+
+
+def test_what_looks_at_nothing_is_refused(watched):
+    """Whatever has none of the methods would be silent for hours; after epochs alone there is one."""
+
+    class Mute(Watching):
+        def on_steps(self, step):
+            pass
+
+    def late(network):
+        return Mute(network)
+
+    watching, epochs = watched(probes=[Mute]), watched(probes=[late])
+
+    assert "error" == watching.traces[0].ended
+    assert (
+        watching.traces[0].reason
+        == "TypeError: watch returned Mute; what it returns has on_step or after_step or on_epoch"
+    )
+    assert epochs.reason == "TypeError: watch returned Mute; what it returns has on_epoch"
 
 
 def test_under_compile_a_probe_computes_eagerly(watched, monkeypatch):

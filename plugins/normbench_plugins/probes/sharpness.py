@@ -26,11 +26,12 @@ class Sharpness:
     """Gives the `count` largest eigenvalues of the Hessian of the batch's loss, in all weights that learn.
 
     The statistics of the batch change with the weights, and random draws are those of the step. The Hessian is
-    multiplied with at most `iterations` vectors, and with `count` at least.
+    multiplied with at most `iterations` vectors, but with `count` where that is more, and with two at least: a single
+    one does not tell whether it is symmetric.
     """
 
     def __init__(self, training: Any, every: int = 50, count: int = 1, iterations: int = 20) -> None:  # noqa: ARG002
-        self._training, self._count, self._iterations = training, count, max(iterations, count)
+        self._training, self._count, self._iterations = training, count, max(iterations, count, 2)
 
     def on_step(self, step: int) -> Mapping[str, Any]:
         """Return the series `eigenvalue`, `residual` and `relative`.
@@ -117,7 +118,7 @@ def largest(
         values, vectors = (found.flip(-1)[..., :count] for found in torch.linalg.eigh(symmetric))
         residuals = vectors[-1].abs() * length / values.abs()
         exhausted = length <= 100 * torch.finfo(start.dtype).eps * symmetric.norm()
-        if exhausted or (len(values) == count and bool((residuals <= RESIDUAL).all())):
+        if exhausted or (k and len(values) == count and bool((residuals <= RESIDUAL).all())):
             break
     missing = (0, count - len(values))
     asymmetry = ((square - symmetric).norm() / symmetric.norm()).item()

@@ -63,16 +63,20 @@ def fused(*inputs):
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*inputs)[0]
 
 
+ASYMMETRIC = "the Hessian is not symmetric: a layer has no second derivative"
+
+
 @pytest.mark.parametrize(
-    ("norm", "last", "reason"),
+    ("norm", "last", "probe", "reason"),
     [
-        ("online-norm", [], "the Hessian is not symmetric: a layer has no second derivative, or a gradient of its own"),
-        ("none", [Attention(fused)], "a layer has no second derivative: derivative for aten::_scaled_dot_product_"),
+        ("online-norm", [], "sharpness", f"{ASYMMETRIC}, or a gradient of its own"),
+        ("online-norm", [], "sharpness(iterations=1)", f"{ASYMMETRIC}, or a gradient of its own"),
+        ("none", [Attention(fused)], "sharpness", "a layer has no second derivative: derivative for aten::_scaled_"),
     ],
 )
-def test_a_network_without_a_hessian_is_refused(norm, last, reason):
+def test_a_network_without_a_hessian_is_refused(norm, last, probe, reason):
     """Online norm's gradient is its own by intention, and not to be differentiated."""
-    [trace], _ = trained(["sharpness"], lambda place: nn.Sequential(network(place), *last), INPUTS, norm)
+    [trace], _ = trained([probe], lambda place: nn.Sequential(network(place), *last), INPUTS, norm)
 
     assert "unsupported" == trace.ended
     assert trace.reason.startswith(reason)
