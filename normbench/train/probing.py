@@ -193,7 +193,7 @@ def _watcher(methods: Sequence[str], watch: Callable[..., Any], *given: Any, **p
     """Return what `watch` returns. Raises TypeError where that has none of these methods."""
     watcher = watch(*given, **params)
     if not any(callable(getattr(watcher, method, None)) for method in methods):
-        raise TypeError(f"watch returned {type(watcher).__name__}; what it returns has {' or '.join(methods)}")
+        raise TypeError(f"what watch returned has no {' or '.join(methods)}")
     return watcher
 
 

@@ -51,9 +51,9 @@ def glance(value: Any) -> Any:
 
 
 def _glance(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return id(value), None if value.is_inference() else value._version
-    return (type(value), repr(value)) if type(value) in _SCALARS else id(value)
+    if type(value) in _SCALARS:
+        return type(value), repr(value)
+    return (id(value), value._version) if isinstance(value, Tensor) and not value.is_inference() else id(value)
 
 
 def hooks(tensor: Tensor) -> list[dict[Any, Any]]:
