@@ -133,7 +133,8 @@ def _probes(entries: list[dict[str, Any]]) -> Iterator[str]:
         "",
         "The time of a trial of `mnist-cnn` with batch norm (156 steps, one thread) that a probe watches at its",
         "default `every`, as a ratio to that of the same trial without it. A round times both, one after the other;",
-        f"the ratio is the median over {rounds} rounds. The loss by step, which every trial has, is in both.",
+        f"the ratio is the median over {rounds} rounds. Without a probe: the loss by step, which every trial keeps, as",
+        "a ratio to a trial that does not keep it.",
         "",
         "| probe | every | ratio | quartiles |",
         "| --- | --- | --- | --- |",
@@ -141,7 +142,8 @@ def _probes(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         own = entry["extra_info"]
         low, high = own["quartiles"]
-        yield f"| `{own['probe']}` | {own['every']} | {own['ratio']:.2f} | {low:.2f} to {high:.2f} |"
+        name = f"`{own['probe']}`" if own["probe"] else "none: the loss by step"
+        yield f"| {name} | {own['every']} | {own['ratio']:.2f} | {low:.2f} to {high:.2f} |"
 
 
 def _time(seconds: float) -> str:

@@ -226,7 +226,7 @@ BY_HAND = {
         planned("--probe", "moments(evry=5)"),
         "--probe: moments: no parameter 'evry'; did you mean 'every'?",
     ),
-    "probe's place": (planned("--probe", 'moments(at="norm")'), "at is 'norm'; it takes one of"),
+    "probe's place": (planned("--probe", 'moments(at="top")'), "at is 'top'; it takes one of"),
     "probe twice": (
         planned("--probe", "moments", "--probe", "moments"),
         "--probe: probe 'moments' is asked for twice",
