@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -16,7 +17,7 @@ from normbench.charts.looks import looks
 from normbench.charts.picture import Picture
 from normbench.charts.pictures import figure
 from normbench.store import Store
-from normbench.store.records import Result
+from normbench.store.records import Result, TraceRecord
 from results import made_with
 
 PAGE = ROOT / "docs" / "why.md"
@@ -246,12 +247,20 @@ def _series(
     store: Store, row: Row, probe: str, name: str, rate: float | None = None
 ) -> dict[int, tuple[list[int], list]]:
     """Return what a probe gave by one name: steps and values by seed of the grid, at a rate or the lowest."""
-    results = list(_results(row, rate).values())
+    traces = _traces(store)
+    found = {seed: traces.get((result.key, probe)) for seed, result in _results(row, rate).items()}
     return {
-        trace.seed: (trace.series[name].step, [_finite(value) for value in trace.series[name].value])
-        for trace in shown_traces(store, results)
-        if trace.probe == probe and name in trace.series
+        seed: (trace.series[name].step, [_finite(value) for value in trace.series[name].value])
+        for seed, trace in found.items()
+        if trace is not None and name in trace.series
     }
+
+
+@functools.cache
+def _traces(store: Store) -> dict[tuple[str, str], TraceRecord]:
+    """Return the traces of the trials that boards show, by trial and probe."""
+    shown = [result for grid in gather(store) for row in grid.rows for result in row.shown]
+    return {(trace.key, trace.probe): trace for trace in shown_traces(store, shown)}
 
 
 def _finite(value: object) -> object:

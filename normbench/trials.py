@@ -12,6 +12,7 @@ import msgspec
 
 from normbench.contract import Task
 from normbench.recipe import Recipe
+from normbench.spelling import spelled
 from normbench.texts import reason_to_keep
 
 Kind: TypeAlias = Literal["trained", "not-trained", "diverged", "oom", "timeout", "error", "unsupported"]
@@ -149,7 +150,20 @@ class Points(msgspec.Struct):
     value: list[Any] = []
 
 
-class Trace(msgspec.Struct, kw_only=True):
+class OfProbe:
+    """What is of one probe with those of its parameters that are not at their defaults."""
+
+    __slots__ = ()
+    probe: str
+    probe_params: dict[str, Any]
+
+    @property
+    def asked(self) -> str:
+        """The probe as it is asked for: its name, and its parameters in brackets."""
+        return spelled(self.probe, self.probe_params)
+
+
+class Trace(msgspec.Struct, OfProbe, kw_only=True):
     """What a probe by step saw of a training, by name; nothing where it is unsupported there, or failed."""
 
     probe: str

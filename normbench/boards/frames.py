@@ -61,7 +61,7 @@ def _said(traces: Sequence[TraceRecord]) -> dict[str, Callable[[TraceRecord], An
         "norm": lambda trace: spelled(trace.norm, trace.params),
         "rate": lambda trace: trace.recipe.get("rate"),
         "seed": lambda trace: trace.seed,
-        "probe": lambda trace: spelled(trace.probe, trace.probe_params),
+        "probe": lambda trace: trace.asked,
         **{f"recipe.{name}": partial(_recipe_value, name) for name in varied},
     }
 

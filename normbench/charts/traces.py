@@ -12,7 +12,7 @@ from normbench import plugins
 from normbench.boards.grid import Grid
 from normbench.boards.watched import shown_traces
 from normbench.errors import UsageError, unknown
-from normbench.spelling import spelled
+from normbench.spelling import choice, spelled
 from normbench.store import Store
 from normbench.store.records import Result, RunRecord, TraceRecord
 from normbench.suites import CURVE
@@ -90,7 +90,7 @@ def _none(
     """Return the refusal of a probe of which no trial has a series."""
     if reasons:
         return UsageError(f"{store.folder}: probe {probe!r} applies to no trial there: {reasons[-1]}")
-    if any(probe == _name(word) for result in shown for word in result.probes):
+    if any(probe == choice(word, "probes").name for result in shown for word in result.probes):
         return UsageError(f"{store.folder}: probe {probe!r} gave no series in any trial there")
     # A trial's line leaves out the probes that failed.
     made = {result.run for result in shown}
@@ -108,9 +108,4 @@ def _asked(run: RunRecord) -> set[str]:
     """Return the names of the probes that a run was asked for, by its suite and on its command line."""
     words = [word.removeprefix("--probe=") for word in run.command if word.startswith("--probe=")]
     words += [word for option, word in itertools.pairwise(run.command) if option == "--probe"]
-    return {*run.suite.get("probes", {}), *map(_name, words)}
-
-
-def _name(probe: str) -> str:
-    """Return the name of a probe that is spelled with its parameters."""
-    return probe.partition("(")[0].strip()
+    return {*run.suite.get("probes", {}), *(choice(word, "--probe").name for word in words)}

@@ -188,7 +188,7 @@ class Run:
         measure = Measure.of(self._prepared.registry.task(cell.task), cell.task_params)
         made = outcome.made or Made(norm_print=cell.norm_print, task_print=cell.task_print)
         key_of_files = self._writer.sources(made.files)
-        failed = {spelled(trace.probe, trace.probe_params) for trace in outcome.traces if trace.ended == "error"}
+        failed = {trace.asked for trace in outcome.traces if trace.ended == "error"}
         probes = [probe for probe in self._prepared.request.probes if probe not in failed]
         record = _trial_record(outcome, made, key_of_files, self._record, self._environment, measure, probes)
         for trace in outcome.traces:
@@ -216,7 +216,7 @@ class Run:
             if warning not in summary.warnings:
                 summary.warnings.append(warning)
         for trace in outcome.traces:
-            probe, reason = spelled(trace.probe, trace.probe_params), trace.reason
+            probe, reason = trace.asked, trace.reason
             if trace.ended == "error":
                 warning = f"probe {probe!r} failed, and has no trace of trial {key} ({cell.label}): {reason}"
                 summary.warnings.append(warning)

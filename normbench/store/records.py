@@ -12,9 +12,8 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from normbench.recipe import Recipe
-from normbench.spelling import spelled
 from normbench.texts import reason_to_keep
-from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfTable, Points, Source, Stopped, Timed
+from normbench.trials import SCORED, Cell, Kind, Measure, OfNorm, OfProbe, OfTable, Points, Source, Stopped, Timed
 
 #: A number as JSON has it: a word where it is not finite.
 Number: TypeAlias = float | Literal["nan", "inf", "-inf"]
@@ -218,7 +217,7 @@ class Series(msgspec.Struct, frozen=True):
         return [list(map(float, value)) if isinstance(value, list) else [float(value)] for value in self.value]
 
 
-class TraceRecord(_OfTrial, OfNorm, frozen=True, kw_only=True, omit_defaults=True):
+class TraceRecord(_OfTrial, OfNorm, OfProbe, frozen=True, kw_only=True, omit_defaults=True):
     """A line of traces.jsonl: what one probe saw of one trial, step by step. A trial may have several; the last counts.
 
     `probe` and `probe_params`, those that are not at their defaults, say which probe it was. `series` is empty, and
@@ -236,7 +235,7 @@ class TraceRecord(_OfTrial, OfNorm, frozen=True, kw_only=True, omit_defaults=Tru
     def of(self) -> tuple[str, ...]:
         """What the lines have in common of which the last counts: trial, code, device and probe."""
         code = (self.norm_print or "", self.task_print or "")
-        return (self.key, *code, self.device, spelled(self.probe, self.probe_params))
+        return (self.key, *code, self.device, self.asked)
 
 
 class Timing(msgspec.Struct, OfNorm, frozen=True, kw_only=True, omit_defaults=True):

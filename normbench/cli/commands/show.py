@@ -93,7 +93,7 @@ def _lines(
         unit, steps = (measure.unit, record.validated) if name == "validation" else ("", [])
         lines += [(name, _series(values, unit, steps))] * bool(values)
     lines += [line for trace in traces if trace.probe == "curve" for line in _curve(trace.series.get("loss"))]
-    lines += _in_column("probes", [_watched(trace) for trace in traces if _spelled(trace) in record.probes])
+    lines += _in_column("probes", [_watched(trace) for trace in traces if trace.asked in record.probes])
     lines += [("not finite", ", ".join(f"{name} is {value}" for name, value in record.nonfinite.items()))] * bool(
         record.nonfinite
     )
@@ -160,14 +160,10 @@ def _curve(loss: Series | None) -> list[tuple[str, str]]:
 def _watched(trace: TraceRecord) -> str:
     """Return what a probe gave, and at how many steps; or why it does not apply."""
     if trace.reason:
-        return f"{_spelled(trace)}: does not apply: {trace.reason}"
+        return f"{trace.asked}: does not apply: {trace.reason}"
     given = {name: series.step for name, series in trace.series.items() if (trace.probe, name) != ("curve", "loss")}
     looks = len(set().union(*given.values()))
-    return f"{_spelled(trace)}: {', '.join(given) or 'nothing'}; {output.counted(looks, 'look')}"
-
-
-def _spelled(trace: TraceRecord) -> str:
-    return spelled(trace.probe, trace.probe_params)
+    return f"{trace.asked}: {', '.join(given) or 'nothing'}; {output.counted(looks, 'look')}"
 
 
 def _means(steps: list[int], values: list[float], columns: int) -> list[float]:

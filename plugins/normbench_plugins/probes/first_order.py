@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import normbench
-from normbench_plugins.limits import Count
 from normbench_plugins.step_weights import StepWeights, put
 
 
@@ -50,6 +49,5 @@ PROBES = [
         "normbench_plugins.probes.first_order:FirstOrder",
         summary="Change of the loss over a step, and what its gradient predicts",
         params={"every": 10},
-        types={"every": Count},
     )
 ]

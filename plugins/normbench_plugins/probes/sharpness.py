@@ -131,6 +131,6 @@ PROBES = [
         "normbench_plugins.probes.sharpness:Sharpness",
         summary="Largest eigenvalues of the Hessian of the loss",
         params={"every": 50, "count": 1, "iterations": 20},
-        types={"every": Count, "count": Count, "iterations": Count},
+        types={"count": Count, "iterations": Count},
     )
 ]

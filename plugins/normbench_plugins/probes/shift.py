@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import normbench
-from normbench_plugins.limits import Count
 from normbench_plugins.step_weights import StepWeights, copies, put
 
 if TYPE_CHECKING:
@@ -66,6 +65,5 @@ PROBES = [
         "normbench_plugins.probes.shift:Shift",
         summary="How far the step of the layers below turns a layer's gradient: internal covariate shift",
         params={"every": 10},
-        types={"every": Count},
     )
 ]
