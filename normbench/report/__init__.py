@@ -1,0 +1,1 @@
+"""A report: results folders, or exports of them, as one HTML file that opens without a network."""
