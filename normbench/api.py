@@ -132,7 +132,8 @@ def run(
 ) -> Results:
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
-    `norms` replaces the suite's, as "name" or "name(param=value)"; `settings` are recipe values, or `rates`.
+    `norms` replaces the suite's, as "name" or "name(param=value)", or adds to them, as "+name"; `settings` are recipe
+    values, or `rates`.
     Once the grid is trained, `fresh` seeds are, at each norm's chosen rate, or at the one that the folder `base` chose.
     `throughput` off leaves out the throughput session, which takes 20 seconds or so for each task and condition.
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor

@@ -223,12 +223,14 @@ def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:
 
 
 def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
-    labels = [asked.shown for _, asked in norms]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or label one in the suite's file")
     for (_, first), (_, second) in itertools.combinations(norms, 2):
-        if (first.name, first.params) == (second.name, second.params):
+        label, same = second.shown, (first.name, first.params) == (second.name, second.params)
+        if (same or first.shown == label) and first.where == f"{where}: norms" != second.where:
+            called = f", as {first.shown!r}" if first.shown != label else ""
+            raise UsageError(f"{second.where}: the suite has {label!r} already{called}")
+        if first.shown == label:
+            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or label one in the suite's file")
+        if same:
             both = f"{first.shown!r} and {second.shown!r}"
             raise UsageError(f"{where}: norms has {both}, which are the same norm; leave one out")
 

@@ -33,6 +33,8 @@ _OF_PICTURES = {
     "site": Annotated[int, msgspec.Meta(ge=0)],
     "step": Annotated[int, msgspec.Meta(ge=0)],
 }
+#: How a norm that is added to a suite's own begins where one is asked for.
+ADDED = "+"
 #: A larger number is meant as a seed, and would be planned for a long time.
 MOST_SEEDS = 10_000
 #: A name is that of a folder, which disks allow 255 bytes, and others are made beside it.
@@ -72,6 +74,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     published: dict[str, Published] = {}
     probes: dict[str, dict[str, Any]] = {}
     pictures: list[str] = []
+    plugins: list[str] = []
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 to n - 1 where the suite gives a number."""
@@ -122,6 +125,11 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     return suite
 
 
+def is_file(plugin: str) -> bool:
+    """Whether an entry of `plugins` is a file, and no installed package."""
+    return plugin.endswith(".py")
+
+
 def changed(
     suite: Suite,
     *,
@@ -133,13 +141,13 @@ def changed(
 ) -> Suite:
     """Return the suite with these norms, seeds, recipe values or rates, and gates in place of its own.
 
-    Raises UsageError, in which `words` spells an argument.
+    Norms that are spelled "+name" stand behind the suite's own. Raises UsageError, in which `words` spells an argument.
     """
     where = words("settings")
     gating.gates(gates, words("gates"))
     changes: dict[str, Any] = {"gate": gating.replaced(suite.gate, gates)}
     if norms:
-        changes["norms"] = list(norms)
+        changes["norms"] = _with_norms(suite, norms, words)
     if seeds is not None:
         changes["seeds"] = seeds if isinstance(seeds, int) else list(seeds)
     # Of epochs and steps, the one that is given replaces the other.
@@ -165,6 +173,18 @@ def changed(
     return result
 
 
+def _with_norms(suite: Suite, norms: Sequence[str], words: Callable[..., str]) -> list[str | dict[str, Any]]:
+    """Return the norms that are asked for, behind the suite's own where they are to be added."""
+    added = [norm.removeprefix(ADDED) for norm in norms if norm.startswith(ADDED)]
+    if not added:
+        return list(norms)
+    if len(added) < len(norms):
+        instead = next(norm for norm in norms if not norm.startswith(ADDED))
+        both = f"{ADDED}{added[0]} is added to the suite's norms, and {instead} replaces them"
+        raise UsageError(f"{words('norms')}: {both}; say all with {ADDED}, or none")
+    return [*suite.norms, *added]
+
+
 def _check(suite: Suite, where: str) -> None:
     if not _NAME.fullmatch(suite.name):
         raise UsageError(f"{where}: name is {suite.name!r}; it is letters, digits and hyphens, for it names a folder")
@@ -173,6 +193,10 @@ def _check(suite: Suite, where: str) -> None:
     for key in ("tasks", "norms"):
         if not getattr(suite, key):
             raise UsageError(f"{where}: {key} is empty; name at least one")
+    for i, plugin in enumerate(suite.plugins):
+        if not is_file(plugin) and not _NAME.fullmatch(plugin):
+            what = "a file, like group_norm.py, or a package, by the name that pip installs it by"
+            raise UsageError(f"{where}: plugins[{i}] is {plugin!r}; it is {what}")
     for table in ("fix", "vary", "tune"):
         for key in getattr(suite, table):
             if key not in RECIPE_VALUES:

@@ -182,7 +182,7 @@ def warn_of_anew(prepared: Prepared) -> None:
 
 
 def warn_of_unused(prepared: Prepared) -> None:
-    """Name each --plugin file whose norms are all left out, and say how to run them."""
+    """Name each plugin's file whose norms are all left out, and say how to run them."""
     request = prepared.request
     baseline = choice(prepared.suite.baseline, "baseline").name
     used = {prepared.suite.name, prepared.executor.name, baseline}
@@ -193,8 +193,8 @@ def warn_of_unused(prepared: Prepared) -> None:
         offered = {name for names in plugin.offers.values() for name in names}
         asked = plugin.origin in map(str, request.plugin_files)
         if asked and norms and not request.norms and not offered & used:
-            how = " ".join(f"--norm {name}" for name in norms)
-            say(f"normbench: --plugin {plugin.origin}: no norm of it is in the suite's list; {how} runs it")
+            how = " ".join(f"--norm +{name}" for name in norms)
+            say(f"normbench: plugin {plugin.origin}: no norm of it is in the suite's list; {how} adds it")
 
 
 def require_runs(store: Store) -> None:

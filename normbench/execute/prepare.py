@@ -19,7 +19,7 @@ from normbench.calls import Workplace
 from normbench.contract import Norm
 from normbench.errors import UsageError
 from normbench.execute.kept import as_chosen
-from normbench.execute.request import Request, executor_of, find_suite
+from normbench.execute.request import Request, executor_of, plugins_of, suite_file
 from normbench.plan import Stage, Wanted
 from normbench.prints import with_prints
 from normbench.recipe import Recipe
@@ -173,20 +173,21 @@ def prepare(
 
     Raises UsageError for whatever the request asks that is not possible.
     """
-    plugins.refresh(request.plugin_files)
     prints.read_anew()
-    registry = plugins.current(tuple(request.plugin_files))
+    registry = _loaded(request.plugin_files)
     where = f"suite {request.suite}"
     if suite is None:
-        suite, where = find_suite(request.suite, registry)
+        file, where = suite_file(request.suite, registry)
         suite = suites.changed(
-            suite,
+            suites.read(file),
             norms=request.norms,
             seeds=request.seeds,
             settings=request.settings,
             gates=request.gates,
             words=request.words,
         )
+        files = [*request.plugin_files, *plugins_of(suite, file, registry, where)]
+        request, registry = dataclasses.replace(request, plugin_files=files), _loaded(files)
     asked_by = [request.words("probes", i) for i in range(len(request.probes))]
     probes = plan.probes(suite, request.probes, asked_by, registry, where)
     request = dataclasses.replace(request, probes=probes)
@@ -194,7 +195,9 @@ def prepare(
         raise UsageError(f"{request.words('checkpoint_every')} {request.checkpoint_every}: it is 0 or more minutes")
     executor = executor_of(request, registry)
     request.data_folder()
-    asked_by = [request.words("norms", i) for i in range(len(request.norms))]
+    # Those that are added stand behind the suite's own.
+    asked_by = [f"{where}: norms"] * (len(suite.norms) - len(request.norms))
+    asked_by += [request.words("norms", i) for i in range(len(request.norms))]
     planned = plan.cells(suite, registry, where, asked_by, fresh=request.fresh)
     cells = [with_prints(cell, registry) for cell in planned]
     if request.base is not None:
@@ -228,6 +231,12 @@ def prepare(
         sessions=left,
         size=size,
     )
+
+
+def _loaded(files: Sequence[Path]) -> Registry:
+    """Return the registry with plugins' files, each as it is now."""
+    plugins.refresh(files)
+    return plugins.current(tuple(files))
 
 
 def _unprinted(norm: Norm) -> str:

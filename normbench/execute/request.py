@@ -14,7 +14,7 @@ import platformdirs
 
 from normbench import spelling, suites
 from normbench.errors import UsageError
-from normbench.registry import Registry
+from normbench.registry import ONLY, Registry
 from normbench.spelling import Choice
 from normbench.suites import Suite
 from normbench.throughput.wanted import AFTER_RUN
@@ -71,12 +71,46 @@ class Request:
         return folder.absolute()
 
 
-def find_suite(name: str, registry: Registry) -> tuple[Suite, str]:
-    """Return a suite by its name, or by the path of its file, and what to call it in messages."""
+def suite_file(name: str, registry: Registry) -> tuple[Path, str]:
+    """Return the file of a suite, which is given by its name or as a path, and what to call it in messages."""
     path = Path(name)
     if path.suffix == ".toml" or "/" in name or os.sep in name:
-        return suites.read(path), f"suite {path.name}"
-    return suites.read(registry.suite(name)), f"suite {name}"
+        return path, f"suite {path.name}"
+    return registry.suite(name), f"suite {name}"
+
+
+def plugins_of(suite: Suite, file: Path, registry: Registry, where: str) -> list[Path]:
+    """Return those plugins of a suite that are files, as they lie from where the suite's own `file` is.
+
+    Raises UsageError for a file that is not there, and for an installed package that has no plugin in the registry.
+    """
+    files = []
+    for i, plugin in enumerate(suite.plugins):
+        here = f"{where}: plugins[{i}]"
+        if not suites.is_file(plugin):
+            _require_installed(plugin, registry, here)
+            continue
+        path = file.parent / plugin
+        if not path.is_file():
+            raise UsageError(f"{here}: {path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
+        files.append(path)
+    return files
+
+
+def _require_installed(package: str, registry: Registry, where: str) -> None:
+    """Refuse a package that is not installed, or whose plugin failed or is left out."""
+    name = _canonical(package)
+    for failed in registry.quarantined:
+        if name == _canonical(failed.distribution):
+            raise UsageError(f"{where}: {failed}")
+    if name not in {_canonical(plugin.distribution) for plugin in registry.plugins}:
+        left_out = f" ({ONLY}={os.environ[ONLY]} leaves out other plugins)" if ONLY in os.environ else ""
+        raise UsageError(f"{where}: no plugin of {package} is installed; pip install {package} installs it{left_out}")
+
+
+def _canonical(distribution: str) -> str:
+    """Return a distribution's name in the one spelling by which pip compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def job_count(jobs: int | str, where: str) -> int:

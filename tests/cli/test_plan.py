@@ -172,4 +172,4 @@ def test_a_file_whose_norms_nobody_named_is_told_of(normbench, plugin):
     )
 
     assert (0, 0, "") == (without.status, named.status, named.err)
-    assert f"normbench: --plugin {file}: no norm of it is in the suite's list; --norm mine runs it\n" == without.err
+    assert f"normbench: plugin {file}: no norm of it is in the suite's list; --norm +mine adds it\n" == without.err

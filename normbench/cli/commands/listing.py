@@ -70,6 +70,7 @@ def _entry(thing: Any) -> dict[str, Any]:
         case suites.Suite():
             norms = [spelling.choice(norm, thing.name).shown for norm in thing.norms]
             entry |= {"tasks": thing.tasks, "norms": norms, "rates": thing.rates, "seeds": thing.seeds}
+            entry |= {"plugins": thing.plugins}
         case Claim():
             entry |= {"sources": list(thing.sources), "suites": list(thing.suites), "rule": thing.rule}
             entry |= {"margin": thing.margin, "unit": thing.unit}
