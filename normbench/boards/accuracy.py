@@ -13,7 +13,7 @@ from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import assignments
 from normbench.stats.intervals import Interval, clopper_pearson, flattery
 from normbench.store.records import Result
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
 from normbench.texts import visible
 from normbench.trials import Measure
 
@@ -26,6 +26,17 @@ RATE_MARKS = {
     "edge": "the chosen rate is an end of the grid; a better one may lie beyond",
     "coarse": f"a rate beside the chosen one is a factor of more than {COARSE:g} away; a better one may lie between",
     "unsettled": "without one of the seeds the choice would be another",
+}
+
+#: What each column is: docs/metrics.md begins with the same words.
+MEANINGS = {
+    "accuracy": "The mean test score over the seeds at the norm's rate. Seeds that failed count with their score.",
+    "rate": "The chosen rate: the one with the highest mean validation score over the seeds.",
+    "epochs_to": "Epochs until the mean validation progress over the seeds first reaches 0.9.",
+    "failed": "How many seeds failed at the norm's rate, and out of how many. Failed: diverged, or progress below ½.",
+    "vs_baseline": "The norm's score minus the baseline's at the same seed, each at its own rate: the mean over the "
+    "seeds. + is better.",
+    "published": "A figure from elsewhere, if the suite has one for the norm.",
 }
 
 
@@ -65,7 +76,7 @@ def _columns(grid: Grid) -> list[Column]:
     columns.append(Column("vs_baseline", versus, difference, digits, "up", kind="signed", ends=True))
     if grid.published is not None:
         columns.append(Column("published", f"published\n{unit}".strip(), unit, digits, measure.direction))
-    return columns
+    return defined(columns, MEANINGS)
 
 
 def _row(grid: Grid, row: Row, *, wide: bool) -> TableRow:

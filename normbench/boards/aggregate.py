@@ -17,12 +17,28 @@ from normbench.boards.standing import rank_notes, ranked
 from normbench.spelling import spelled
 from normbench.stats.intervals import mean_over_seeds
 from normbench.store.records import Result
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
 from normbench.texts import visible
 from normbench.trials import FRESH
 
 #: The progress that the columns of the performance profile count trainings from (Agarwal et al. 2021, 2108.13264).
 PROFILE = (0.5, 0.8, 0.9, 0.95, 1.0)
+
+
+def _profile(least: float) -> str:
+    return f"from_{100 * least:.0f}"
+
+
+_REACHED = "The share of trainings, one per task and seed, whose progress is at least that in the heading."
+#: What each column is: docs/metrics.md begins with the same words.
+MEANINGS = {
+    "progress": "For each seed the mean over the tasks of its progress, on each task at the rate chosen there. Over "
+    "the seeds the mean.",
+    "over_the_grid": "For each seed the mean over the tasks of its progress over the task's grid of rates. Over the "
+    "seeds the mean.",
+    "ratio": "The geometric mean over the tasks of the throughput ratio.",
+    **{_profile(least): _REACHED for least in PROFILE},
+}
 
 
 @dataclass(frozen=True)
@@ -159,11 +175,8 @@ def _columns(grids: Sequence[Grid], timed: Sequence[Sessions]) -> list[Column]:
         columns.append(Column("over_the_grid", "over the grid,\n± or (min…max)", "", 3, "up", ends=True))
     if timed:
         columns.append(Column("ratio", f"ratio to\n{visible(timed[0].baseline)}", "", 3, "up"))
-    return columns + [Column(_profile(least), f"% from\n{least:g}", "%", 0, "up") for least in PROFILE]
-
-
-def _profile(least: float) -> str:
-    return f"from_{100 * least:.0f}"
+    columns += [Column(_profile(least), f"% from\n{least:g}", "%", 0, "up") for least in PROFILE]
+    return defined(columns, MEANINGS)
 
 
 def _row(

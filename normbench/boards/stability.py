@@ -11,7 +11,7 @@ from itertools import pairwise
 from normbench.boards.grid import Grid, Row, failure_flags, seed_note
 from normbench.boards.standing import rank_notes, ranked
 from normbench.stats.intervals import mean_over_seeds, median_of
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
 from normbench.trials import OUTCOMES, Measure
 
 LEGEND = (
@@ -21,6 +21,19 @@ LEGEND = (
 
 #: "range" is where the score stays within this share of (mean score at the chosen rate - chance).
 WITHIN = 0.1
+
+#: What each column is: docs/metrics.md begins with the same words.
+MEANINGS = {
+    "strip": f"One mark per rate: {LEGEND}. ?: no seed has a score.",
+    "over_the_grid": "The mean score over the grid of rates: the area under straight lines between the rates, in "
+    "decades, divided by the grid's width. Over the seeds the mean.",
+    "trains_up_to": "The highest rate that can be reached from the chosen one without passing a rate that did not "
+    "train. Over the seeds the median.",
+    "range": "The width in decades of the range of rates around the chosen one, without gaps, where the score stays "
+    f"within {WITHIN:.0%} of (mean score at the chosen rate − chance). Over the seeds the median.",
+    "sensitivity": "The score at the chosen rate minus the score over the grid: 0 where the rate does not matter. "
+    "Over the seeds the mean.",
+}
 
 
 @dataclass(frozen=True)
@@ -133,13 +146,14 @@ def _columns(measure: Measure) -> list[Column]:
     percent = measure.direction == "up" and measure.unit == "%"
     unit, digits = ("%", 1) if percent else ("", 3)
     shown = f" {unit}" if unit else " (progress)" if measure.direction == "down" else ""
-    return [
+    columns = [
         Column("strip", "trained at rate", kind="marks"),
         Column("over_the_grid", f"over the grid{shown},\n± or (min…max)", unit, digits, "up", ends=True),
         Column("trains_up_to", "trains up to\n(<next) (min…max)", kind="rate", better="up", ends=True, beyond=True),
         Column("range", "range, decades\n(min…max)", "decades", 2, "up", ends=True),
         Column("sensitivity", "sensitivity,\n± or (min…max)", "points" if percent else "", digits, "down", ends=True),
     ]
+    return defined(columns, MEANINGS)
 
 
 def _row(grid: Grid, row: Row, seeds: list[Curve]) -> TableRow:

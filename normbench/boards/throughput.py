@@ -9,10 +9,21 @@ from normbench.boards.sessions import Figures, Sessions
 from normbench.boards.standing import ranked
 from normbench.stats.intervals import ratio_over_rounds
 from normbench.store.records import UNKNOWN, EnvironmentRecord, SessionRecord
-from normbench.tables.table import Column, Subject, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Subject, Table, TableRow, Value, defined, flags_of
 from normbench.texts import visible
 
 MEBIBYTE = 2**20
+#: What each column is: docs/metrics.md begins with the same words.
+MEANINGS = {
+    "train_samples_per_s": "Samples trained per second: the median over the rounds.",
+    "eval_samples_per_s": "Samples evaluated per second: the median over the rounds.",
+    "ratio": "The norm's training speed as a multiple of the baseline's in the same round: the median over the rounds, "
+    "with its 95% interval.",
+    "share": "The part of a training step that the norm takes, 1 − (seconds without a norm) / (seconds with it), in "
+    "the same round: the median over the rounds.",
+    "peak_memory": "The most memory that torch's CUDA allocator held at once during training steps, not counting what "
+    "stays between steps: weights, the optimizer's state, data.",
+}
 
 
 def throughput(sessions: Sessions) -> Table:
@@ -38,7 +49,7 @@ def _columns(latest: SessionRecord, baseline: str) -> list[Column]:
     ]
     if latest.device == "cuda":
         columns.append(Column("peak_memory", "peak\nMiB", "MiB", 1, "down"))
-    return columns
+    return defined(columns, MEANINGS)
 
 
 def _row(one: Figures) -> TableRow:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from normbench.compare.comparison import WORDS, ComparedRow, Comparison, Word
-from normbench.tables.table import Column, Table, TableRow, Value, flags_of
+from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
 from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
 from normbench.tables.text import latex_booktabs as latex_tables
 from normbench.tables.text import terminal as terminal_tables
@@ -33,6 +33,15 @@ _NOTE = (
 
 #: What programs are told of a row's table.
 _SUBJECT = ("task", "task_version", "task_params", "condition", "protocol")
+#: What each column is.
+MEANINGS = {
+    "base": "The metric in BASE, over the seeds, sessions or rounds that are compared.",
+    "head": "The same in HEAD.",
+    "difference": "How HEAD differs from BASE. Each end of its interval errs in at most 5% of cases.",
+    "verdict": "With a gate: ok, better, regressed or unclear. Without: better or worse where the interval lies on one "
+    "side of 0, else ~.",
+    "seeds": "How many seeds or sessions are compared. Those that are identical to the last bit are counted apart.",
+}
 
 
 class _Unit(NamedTuple):
@@ -145,7 +154,13 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         )
     head = {**first.subject.head, "rates": []}
     lines = [_line(row) for row in rows]
-    return Table(board=f"compare · {first.metric.noun}", **head, columns=columns, rows=lines, apart=[], notes=notes)
+    return Table(
+        board=f"compare · {first.metric.noun}",
+        **head,
+        columns=defined(columns, MEANINGS),
+        rows=lines,
+        notes=notes,
+    )
 
 
 def _line(row: ComparedRow) -> TableRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from normbench.trials import OfTable
 class Column:
     """A column. `kind` says how its values are written: numbers, with a sign or not, rates, text, or a mark per rate.
 
-    `title` may have two lines; `unit` is "%", "points" (both: shares times 100), "decades", "epochs" or "". `ends` says
-    whether its values have a lower and an upper end, `beyond` whether they name what was tried next.
+    `title` may have two lines; `meaning` defines it in a sentence. `unit` is "%", "points" (both: shares times 100),
+    "decades", "epochs" or "". `ends` says whether its values have a lower and an upper end, `beyond` whether they name
+    what was tried next.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Column:
     kind: Literal["number", "signed", "rate", "text", "marks"] = "number"
     ends: bool = False
     beyond: bool = False
+    meaning: str = ""
 
     @property
     def scale(self) -> float:
@@ -135,6 +137,11 @@ class Table(Subject):
     apart: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     noun: str = "norm"
+
+
+def defined(columns: Iterable[Column], meanings: Mapping[str, str]) -> list[Column]:
+    """Return columns with what each means, by its name. Raises KeyError for one that has no meaning."""
+    return [replace(column, meaning=meanings[column.name]) for column in columns]
 
 
 def flags_of(values: dict[str, Value]) -> list[str]:

@@ -61,13 +61,13 @@ def terminal(
     width = width or shutil.get_terminal_size((100, 24)).columns
     lines: list[str] = []
     said: set[str] = set()
-    for table in map(_visible, tables):
+    for table in map(readable, tables):
         lines += textwrap.wrap(title(table).translate(signs), width, subsequent_indent="  ")
         folded = _folded(table, width, signs) if table.rows else []
         for columns in folded[:1] if brief else folded:
             lines += ["", _grid(table, columns, "simple", signs)]
         lines.append("")
-        remarks = _apart(table)
+        remarks = not_ranked(table)
         remarks += [note for note in table.notes if note not in said]
         said.update(table.notes)
         for remark in [] if brief else remarks:
@@ -81,10 +81,10 @@ def terminal(
 def github(tables: Sequence[Table]) -> str:
     """Return tables as GitHub's Markdown."""
     parts = []
-    for table in map(_visible, tables):
+    for table in map(readable, tables):
         part = [f"**{markdown(title(table))}**", ""]
         part += [_grid(table, table.columns, "github"), ""] if table.rows else []
-        part += [f"- {markdown(note)}" for note in [*_apart(table), *table.notes]]
+        part += [f"- {markdown(note)}" for note in [*not_ranked(table), *table.notes]]
         parts.append("\n".join(part))
     return "\n\n".join(parts)
 
@@ -103,9 +103,9 @@ def folded(summary: str, tables: Sequence[Table], *, opened: bool) -> str:
 def latex_booktabs(tables: Sequence[Table]) -> str:
     """Return tables for LaTeX with the package booktabs, the notes as comments."""
     parts = []
-    for table in map(_visible, tables):
+    for table in map(readable, tables):
         head = [f"% {title(table)}"]
-        notes = [f"% {note}" for note in [*_apart(table), *table.notes]]
+        notes = [f"% {note}" for note in [*not_ranked(table), *table.notes]]
         body = _grid(table, table.columns, "latex_booktabs").translate(LATEX) if table.rows else ""
         parts.append("\n".join([*head, body, *notes]))
     return "\n\n".join(parts)
@@ -186,11 +186,12 @@ def title(table: Table) -> str:
     return visible(" · ".join(part for part in parts if part))
 
 
-def _apart(table: Table) -> list[str]:
+def not_ranked(table: Table) -> list[str]:
+    """Return a line for each norm that is not ranked, which says why."""
     return [f"not ranked: {norm!r}: {why}" for norm, why in table.apart]
 
 
-def _visible(table: Table) -> Table:
+def readable(table: Table) -> Table:
     """Return a table in which each text is on one line, whatever a norm is called or a reason says."""
     rows = [
         replace(
@@ -234,17 +235,17 @@ def _number(number: float | None, column: Column) -> str:
 
 
 def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = MappingProxyType({})) -> str:
-    headers = ["#", table.noun, *(_header(table, column, signs) for column in columns)]
+    headers = ["#", table.noun, *(header_text(table, column, signs) for column in columns)]
     if style != "simple":
         headers = [" ".join(header.split("\n")) for header in headers]
     body = [
-        [_rank(row).translate(signs), row.norm, *(_entry(table, column, row, signs) for column in columns)]
+        [rank_text(row).translate(signs), row.norm, *(entry_text(table, column, row, signs) for column in columns)]
         for row in table.rows
     ]
     if style == "github":
         headers, *body = [[markdown(cell).replace("|", r"\|") for cell in cells] for cells in (headers, *body)]
-    align = ["right", "left", *("left" if _reads_from_left(table, column) else "right" for column in columns)]
-    if not _ranked(table):
+    align = ["right", "left", *("left" if reads_from_left(table, column) else "right" for column in columns)]
+    if not has_ranks(table):
         headers, align, body = headers[1:], align[1:], [cells[1:] for cells in body]
     import tabulate  # not at the top: the command line takes the names of formats from here
 
@@ -257,16 +258,17 @@ def _grid(table: Table, columns: Sequence[Column], style: str, signs: Signs = Ma
     return text
 
 
-def _reads_from_left(table: Table, column: Column) -> bool:
+def reads_from_left(table: Table, column: Column) -> bool:
     """Whether a column's entries begin below one another: marks for rates, or numbers of which some have a mark."""
     return column.kind == "marks" or any(row.values[column.name].mark for row in table.rows)
 
 
-def _ranked(table: Table) -> bool:
+def has_ranks(table: Table) -> bool:
+    """Whether any row of a table has a rank."""
     return any(row.rank is not None for row in table.rows)
 
 
-def _rank(row: TableRow) -> str:
+def rank_text(row: TableRow) -> str:
     """Return a rank with its interval; * says without colour that the norm may be best."""
     if row.rank is None or row.ranks is None:
         return str(row.rank or "–")
@@ -274,12 +276,14 @@ def _rank(row: TableRow) -> str:
     return f"{row.rank}{'*' if low == 1 else ''} [{low}…{high}]"
 
 
-def _entry(table: Table, column: Column, row: TableRow, signs: Signs) -> str:
+def entry_text(table: Table, column: Column, row: TableRow, signs: Signs = MappingProxyType({})) -> str:
+    """Return a row's entry in a column; marks stand apart, each below the first figure of its rate."""
     text = written(row.values[column.name], column).translate(signs)
     return _spaced(text, table.rates) if column.kind == "marks" else text
 
 
-def _header(table: Table, column: Column, signs: Signs) -> str:
+def header_text(table: Table, column: Column, signs: Signs = MappingProxyType({})) -> str:
+    """Return the heading of a column, of marks with the rates on a second line."""
     if column.kind != "marks" or len(_rates(table.rates)) > LONGEST_GRID:
         return column.title.translate(signs)
     return f"{column.title}\n{_rates(table.rates)}"
@@ -299,13 +303,13 @@ def _spaced(marks: str, grid: Sequence[float]) -> str:
 def _folded(table: Table, width: int, signs: Signs) -> list[list[Column]]:
     """Return the columns in groups, each no wider than the terminal beside the norms' names."""
     fixed = max(len(table.noun), *(len(row.norm) for row in table.rows))
-    if _ranked(table):
-        fixed += GAP + max(len(_rank(row).translate(signs)) for row in table.rows)
+    if has_ranks(table):
+        fixed += GAP + max(len(rank_text(row).translate(signs)) for row in table.rows)
     groups: list[list[Column]] = [[]]
     used = fixed
     for column in table.columns:
-        widths = [len(line) for line in _header(table, column, signs).split("\n")]
-        widest = max([*widths, *(len(_entry(table, column, row, signs)) for row in table.rows)])
+        widths = [len(line) for line in header_text(table, column, signs).split("\n")]
+        widest = max([*widths, *(len(entry_text(table, column, row, signs)) for row in table.rows)])
         if groups[-1] and used + GAP + widest > width:
             groups.append([])
             used = fixed

@@ -360,6 +360,24 @@ def test_columns_and_keys_of_boards_for_programs(example):
     ]
 
 
+def test_columns_are_defined_in_the_same_words(example):
+    """docs/metrics.md says of each column of each board what a report says of it, in the board's order; then more."""
+    with example.store.writer() as writer:
+        for record in example.records("another task"):
+            writer.append(record)
+    text = re.sub(r"\[([^\]]+)\]\([^)]+\)|`", r"\1", (DOCS / "metrics.md").read_text(encoding="utf-8"))
+
+    for table in {table.board: table for table in tables(example.store)}.values():
+        section = text.partition(f"\n## The {table.board} board\n")[2].partition("\n## ")[0]
+        shown = section.partition("| column | what it is |\n| --- | --- |\n")[2].partition("\n\n")[0]
+        cells = [row[2:-2].split(" | ", 1) for row in shown.splitlines()]
+        stated = [cell for name, cell in cells if name not in ("#", "± or (min…max)")]
+        meanings = list(dict.fromkeys(column.meaning for column in table.columns))
+
+        assert meanings == [cell[: len(meaning)] for meaning, cell in zip(meanings, stated, strict=True)]
+        assert all(meaning.endswith(".") for meaning in meanings)
+
+
 def test_exit_statuses_are_those_of_the_code():
     """docs/cli.md has a row for each exit status."""
     section = (DOCS / "cli.md").read_text(encoding="utf-8").partition("## Exit statuses")[2]
