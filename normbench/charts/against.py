@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from normbench.boards.grid import Grid
+from normbench.boards.grid import Grid, Row
 from normbench.charts.looks import Look
 from normbench.charts.panels import Chart
-from normbench.charts.scores import ScorePanel, Scores, heading, scale_of
+from normbench.charts.scores import Dot, ScorePanel, Scores, digits_of, heading, scale_of
 from normbench.errors import UsageError
+from normbench.spelling import spelled
 from normbench.texts import visible
 
 
@@ -35,31 +36,41 @@ def charts(grids: list[Grid], styles: Mapping[str, Look], name: str) -> list[Cha
 
 def _rest(name: str) -> Any:
     """Return a key that is equal for grids of one task and condition, but for a value."""
-    return lambda grid: (grid.task, sorted((key, str(value)) for key, value in grid.condition.items() if key != name))
+    return lambda grid: (
+        spelled(grid.task, grid.task_params),
+        sorted((key, str(value)) for key, value in grid.condition.items() if key != name),
+    )
 
 
 def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
     first, scale = grids[0], scale_of(grids[0])
-    labels: dict[str, str] = {}
-    scores: dict[str, dict[float, list[float]]] = {}
-    failed: dict[str, dict[float, int]] = {}
+    rows: dict[str, dict[float, Row]] = {}
     for grid in grids:
         for row in grid.rows:
-            norm, value = row.cell.norm_id, float(grid.condition[name])
-            labels[norm] = row.label
-            scores.setdefault(norm, {})[value] = [scale * score for score in row.scores().values()]
-            failed.setdefault(norm, {})[value] = sum(not result.trained for result in row.chosen().values())
+            rows.setdefault(row.cell.norm_id, {})[float(grid.condition[name])] = row
+    curves = [
+        Scores([*at.values()][-1].label, styles[norm], {value: _dots(row, scale) for value, row in at.items()})
+        for norm, at in rows.items()
+    ]
+    sign = -1 if first.measure.direction == "up" else 1
+    curves.sort(key=lambda curve: sign * statistics.fmean(itertools.chain(*curve.scores.values())))
     seeds = f"{min(grid.seeds for grid in grids)} {'' if any(grid.same_seeds for grid in grids) else 'fresh '}seeds"
     how = f"at each one's chosen rate; mean of {seeds}, one dot per seed; ×n: n seeds failed; dotted: chance"
     condition = {key: value for key, value in first.condition.items() if key != name}
-    means = {norm: statistics.fmean(itertools.chain(*at.values())) for norm, at in scores.items()}
-    best_first = sorted(scores, key=means.__getitem__, reverse=first.measure.direction == "up")
     panel = ScorePanel(
         x_label=name,
         y_label=visible(f"{first.measure.name}, {first.measure.unit}"),
         xs=[float(grid.condition[name]) for grid in grids],
-        curves=[Scores(labels[norm], styles[norm], scores[norm], failed[norm]) for norm in best_first],
+        curves=curves,
         chance=scale * first.measure.chance,
         reference=scale * first.measure.reference,
+        digits=digits_of(first),
     )
     return Chart(heading(first, condition), how, [[panel]])
+
+
+def _dots(row: Row, scale: float) -> list[Dot]:
+    """Return what the seeds gave that a row is reported by, those without a score too."""
+    own = {seed: row.results[seed, row.setting, row.rate] for seed in row.complete} if row.rate is not None else {}
+    results = row.fresh_at(row.rate, row.setting) if row.reads_fresh else own
+    return [Dot.of(seed, result, result.score, scale) for seed, result in results.items()]

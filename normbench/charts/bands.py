@@ -35,18 +35,27 @@ class Seed:
 
 @dataclass(frozen=True)
 class Band:
-    """A norm's mean over seeds at each step or place, and the ends of its band; `ends` are where seeds diverged."""
+    """A norm's mean over seeds at each step or place, and the ends of its band; `ends` are where seeds diverged.
 
-    label: str
+    `rate` is that of its seeds, where the norms of a panel have rates of their own.
+    """
+
+    norm: str
     look: Look
     xs: list[int]
     means: list[float]
     low: list[float]
     high: list[float]
     ends: list[int]
+    rate: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The norm, and its rate."""
+        return self.norm if self.rate is None else f"{self.norm}, rate\u00a0{self.rate:g}"
 
     @classmethod
-    def of(cls, label: str, look: Look, seeds: Sequence[Seed], *, interval: bool) -> Band:
+    def of(cls, norm: str, look: Look, seeds: Sequence[Seed], *, interval: bool, rate: float | None = None) -> Band:
         """Return the band of seeds: the 95% t interval of the mean, or else their min-max.
 
         The mean is of the seeds that have not ended. Where one of these has no value, the mean is left out: a training
@@ -64,7 +73,7 @@ class Band:
                 bands.append((mean.centre, mean.low, mean.high) if mean else (math.nan,) * 3)
         means, low, high = (list(column) for column in zip(*bands, strict=True)) if bands else ([], [], [])
         ends = sorted(seed.ends for seed in seeds if seed.diverged)
-        return cls(label, look, xs, means, low, high, ends)
+        return cls(norm, look, xs, means, low, high, ends, rate)
 
     def draw(self, axes: Axes, offset: float, size: float) -> Line2D:
         """Draw the band, the mean with markers of a size, and a cross where a seed ends; return the line.

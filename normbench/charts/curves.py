@@ -10,7 +10,7 @@ from normbench.boards.grid import Grid
 from normbench.charts.looks import Look
 from normbench.charts.panels import Chart
 from normbench.charts.scores import scale_of
-from normbench.charts.traces import find
+from normbench.charts.traces import Traces, find
 from normbench.charts.watched import Quantity, charts_of
 from normbench.store import Store
 from normbench.store.records import Result
@@ -23,10 +23,16 @@ FAR = 10
 def charts(store: Store, grids: list[Grid], styles: Mapping[str, Look], rates: Sequence[float]) -> list[Chart]:
     """Return a chart per grid: the loss by step, and below it the score each time that validation was measured."""
     traces = find(store, grids, "curve", "loss", any_params=True)
+    return charts_of([(grid, quantities(traces, grid)) for grid in grids], rates, styles)
+
+
+def quantities(traces: Traces | None, grid: Grid) -> list[Quantity]:
+    """Return what learning curves show of a grid; without the losses of its trials where there are none."""
+    if traces is None:
+        return [_validation(grid)]
     # Beside the losses of a training that is about to diverge, those of all others would lie flat.
     limit = FAR * max(rows[0][0] for _, rows in traces.found.values() if rows)
-    losses = Quantity("training loss", traces.by_step(), limit=limit)
-    return charts_of([(grid, [losses, _validation(grid)]) for grid in grids], rates, styles)
+    return [Quantity("training loss", traces.by_step(), limit=limit), _validation(grid)]
 
 
 def _validation(grid: Grid) -> Quantity:

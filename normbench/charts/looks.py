@@ -14,14 +14,46 @@ from typing import Any
 
 from normbench.trials import OfNorm
 
-# Those of Okabe & Ito (2008), which colour-blind readers tell apart; their yellow, too pale for a line, is brown here.
+# Those of Okabe & Ito (2008), which colour-blind readers tell apart. Orange and sky are darker than theirs, so that a
+# line has a contrast of 3 to white (WCAG 2.2, 1.4.11); their yellow, too pale for a line, is brown here.
 BLACK, BLUE, VERMILION, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
-PURPLE, ORANGE, SKY, BROWN = "#CC79A7", "#E69F00", "#56B4E9", "#661100"
+PURPLE, ORANGE, SKY, BROWN = "#CC79A7", "#C08000", "#3D9AD1", "#661100"
 COLOURS = (BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN)
 SOLID, DASHED, DOTTED, DASHDOT = LINES = ("solid", "dashed", "dotted", "dashdot")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Markers of norms that are not in LOOKS.
 OTHER_MARKERS = ("<", ">", "p", "d")
+#: What the face of a hollow marker has: the ground.
+WHITE = "#FFFFFF"
+#: What each colour is on a dark ground, and the ground itself.
+DARK = {
+    WHITE: "#14171C",
+    BLACK: "#F2F2F2",
+    BLUE: "#4C9BE8",
+    VERMILION: "#F0803C",
+    GREEN: "#22B58B",
+    PURPLE: "#E09CC4",
+    ORANGE: "#F0B840",
+    SKY: "#9AD8FF",
+    BROWN: "#B98367",
+}
+#: Dashes and gaps of each line, in pixels.
+DASHES = {SOLID: [1, 0], DASHED: [6, 3], DOTTED: [2, 2], DASHDOT: [8, 2, 2, 2]}
+#: The outline of each marker, as an SVG path from -1 to 1 either way.
+OUTLINES = {
+    "o": "M.8,0A.8,.8,0,1,1,-.8,0A.8,.8,0,1,1,.8,0Z",
+    "s": "M-.7,-.7H.7V.7H-.7Z",
+    "^": "M0,-.9L.9,.7H-.9Z",
+    "v": "M0,.9L.9,-.7H-.9Z",
+    "<": "M-.9,0L.7,-.9V.9Z",
+    ">": "M.9,0L-.7,-.9V.9Z",
+    "D": "M0,-1L1,0L0,1L-1,0Z",
+    "d": "M0,-1L.6,0L0,1L-.6,0Z",
+    "P": "M-.3,-.9H.3V-.3H.9V.3H.3V.9H-.3V.3H-.9V-.3H-.3Z",
+    "X": "M-.9,-.5L-.5,-.9L0,-.4L.5,-.9L.9,-.5L.4,0L.9,.5L.5,.9L0,.4L-.5,.9L-.9,.5L-.4,0Z",
+    "*": "M0,-1L.26,-.36L.95,-.31L.42,.14L.59,.81L0,.45L-.59,.81L-.42,.14L-.95,-.31L-.26,-.36Z",
+    "p": "M0,-.95L.9,-.29L.56,.77H-.56L-.9,-.29Z",
+}
 
 
 @dataclass(frozen=True)
@@ -34,10 +66,14 @@ class Look:
     hollow: bool = False
 
     @property
+    def face(self) -> str:
+        """What its marker is filled with."""
+        return WHITE if self.hollow else self.colour
+
+    @property
     def style(self) -> dict[str, Any]:
         """What matplotlib draws a line with."""
-        face = "white" if self.hollow else self.colour
-        return {"color": self.colour, "linestyle": self.line, "marker": self.marker, "markerfacecolor": face}
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker, "markerfacecolor": self.face}
 
 
 LOOKS = {

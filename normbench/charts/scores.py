@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from normbench.boards.grid import Grid
 from normbench.charts.looks import Look
 from normbench.spelling import assignments, spelled
+from normbench.store.records import Result
 from normbench.texts import visible
+from normbench.trials import Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +27,50 @@ def heading(grid: Grid, condition: dict[str, object]) -> str:
     return visible(f"{task}{', ' * bool(condition)}{assignments(condition)}")
 
 
+def digits_of(grid: Grid) -> int:
+    """Return how many digits a shown score has after the point."""
+    return 1 if grid.measure.unit == "%" else 3
+
+
 def scale_of(grid: Grid) -> float:
     """Return what a stored score is multiplied by when it is shown."""
     return 100.0 if grid.measure.unit == "%" else 1.0
 
 
 @dataclass(frozen=True)
+class Dot:
+    """What a seed gave: its score as it is shown, where its outcome has one. Boards read it where it `counts`."""
+
+    seed: int
+    score: float | None
+    outcome: Kind
+    counts: bool = True
+
+    @classmethod
+    def of(cls, seed: int, result: Result, score: float | None, scale: float, *, counts: bool = True) -> Dot:
+        """Return a seed's result, by one of its scores."""
+        shown = scale * score if result.has_score and score is not None else None
+        return cls(seed, shown, result.outcome, counts)
+
+
+@dataclass(frozen=True)
 class Scores:
-    """A norm's scores at each x, one per seed, as they are shown, and how many seeds failed there."""
+    """What a norm's seeds gave at each x."""
 
     label: str
     look: Look
-    scores: Mapping[float, list[float]]
-    failed: Mapping[float, int]
+    dots: Mapping[float, list[Dot]]
+
+    @cached_property
+    def scores(self) -> Mapping[float, list[float]]:
+        """The scores at each x, one per seed."""
+        return {x: [dot.score for dot in dots if dot.counts and dot.score is not None] for x, dots in self.dots.items()}
+
+    @cached_property
+    def failed(self) -> Mapping[float, int]:
+        """How many of these scores at each x are of seeds that failed."""
+        counted = {x: [dot for dot in dots if dot.counts and dot.score is not None] for x, dots in self.dots.items()}
+        return {x: sum(dot.outcome != "trained" for dot in dots) for x, dots in counted.items()}
 
     def means(self, xs: list[float]) -> list[float]:
         """Return the mean score at each x, NaN where there is none."""
@@ -65,7 +98,8 @@ class Scores:
 class ScorePanel:
     """Norms' scores over the same xs, on a logarithmic axis.
 
-    The axis reaches to `chance`, which is a dotted line, and to `reference`.
+    The axis reaches to `chance`, which is a dotted line, and to `reference`. `digits` are those of a score after the
+    point.
     """
 
     x_label: str
@@ -74,6 +108,7 @@ class ScorePanel:
     curves: list[Scores]
     chance: float
     reference: float
+    digits: int
     title: str = ""
 
     def together(self, axes: Axes) -> list[Line2D]:
@@ -82,11 +117,11 @@ class ScorePanel:
         for i, curve in enumerate(self.curves):
             shift = 1.035 ** (i - (len(self.curves) - 1) / 2)
             lines.append(curve.draw(axes, self.xs, shift, 4.5))
-            height = self._below(0.09 + 0.045 * i)
+            height = self.below(0.09 + 0.045 * i)
             if curve.draw_failures(axes, height, shift, 7):
                 beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False, "markersize": 4}
                 axes.plot(1.02, height, **{**curve.look.style, "linestyle": ""}, **beside)
-        self._lay_out(axes, self._below(0.1 + 0.045 * len(self.curves)), 48)
+        self._lay_out(axes, self.below(0.1 + 0.045 * len(self.curves)), 48)
         return lines
 
     def apart(self, axes: Axes, place: int) -> None:
@@ -95,15 +130,17 @@ class ScorePanel:
         means = [mean for curve in self.curves for mean in [*curve.means(self.xs), math.nan]]
         axes.plot(xs, means, color="0.85", linewidth=0.6, zorder=1)
         self.curves[place].draw(axes, self.xs, 1, 3.5)
-        self.curves[place].draw_failures(axes, self._below(0.11), 1, 6)
-        self._lay_out(axes, self._below(0.18), 22)
+        self.curves[place].draw_failures(axes, self.below(0.11), 1, 6)
+        self._lay_out(axes, self.below(0.18), 22)
 
     @cached_property
-    def _lowest(self) -> float:
+    def lowest(self) -> float:
+        """The lower end of what the scores span, with chance and reference."""
         return min([self.chance, self.reference, *self._scores()])
 
     @cached_property
-    def _highest(self) -> float:
+    def highest(self) -> float:
+        """The upper end of that."""
         return max([self.chance, self.reference, *self._scores()])
 
     def _scores(self) -> Iterator[float]:
@@ -111,19 +148,19 @@ class ScorePanel:
             for scores in curve.scores.values():
                 yield from scores
 
-    def _below(self, share: float) -> float:
+    def below(self, share: float) -> float:
         """Return a height that lies below the scores, by a share of what these span."""
-        return self._lowest - share * (self._highest - self._lowest)
+        return self.lowest - share * (self.highest - self.lowest)
 
     def _lay_out(self, axes: Axes, bottom: float, room: int) -> None:
         """Lay out the axes down to a height below the scores, with `room` characters along the xs."""
         axes.set_xscale("log")
         axes.set_xticks(self.xs, list(_labels(self.xs, room)))
         axes.minorticks_off()
-        highest = self._highest + 0.03 * (self._highest - self._lowest)
+        highest = self.highest + 0.03 * (self.highest - self.lowest)
         axes.set_ylim(bottom, highest)
         axes.locator_params(axis="y", nbins=8)
-        axes.set_yticks([tick for tick in axes.get_yticks() if self._below(0.05) <= tick <= highest])
+        axes.set_yticks([tick for tick in axes.get_yticks() if self.below(0.05) <= tick <= highest])
         axes.axhline(self.chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
 
 

@@ -36,11 +36,12 @@ class Traces:
 
     def by_step(self, place: int = 0) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's values by step, at a place of a vector; none where it has no trace."""
-        values = {
-            of: {step: row[place] for step, row in zip(steps, rows, strict=True) if place < len(row)}
-            for of, (steps, rows) in self.found.items()
-        }
-        return lambda result: values.get(_of(result), {})
+
+        def values(result: Result) -> Mapping[int, float]:
+            steps, rows = self.found.get(_of(result), ((), ()))
+            return {step: row[place] for step, row in zip(steps, rows, strict=True) if place < len(row)}
+
+        return values
 
     def by_place(self, step: int) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's finite values at a step, by place; none where it has none."""
@@ -52,31 +53,57 @@ class Traces:
         return lambda result: values.get(_of(result), {})
 
 
+@dataclass(frozen=True)
+class Watched:
+    """The last trace of each trial and probe that boards show, by `TraceRecord.of`; the newest stands last."""
+
+    latest: Mapping[tuple[str, ...], TraceRecord]
+    names: Mapping[str, set[str]]
+
+    @classmethod
+    def of(cls, store: Store, shown: Iterable[Result]) -> Watched:
+        """Return the traces of trials that are shown; `names` are the series of each probe, of any of its traces."""
+        latest: dict[tuple[str, ...], TraceRecord] = {}
+        names: dict[str, set[str]] = {}
+        for trace in shown_traces(store, shown):
+            names.setdefault(trace.probe, set()).update(trace.series)
+            key = (trace.probe, *trace.of[:4])
+            latest.pop(key, None)  # so that the newest stands last
+            latest[key] = trace
+        return cls(latest, names)
+
+    def traces(self, probe: str, name: str, *, any_params: bool = False) -> Traces | None:
+        """Return a probe's series, of the traces with the parameters of the newest; with `any_params` of all."""
+        having = [trace for trace in self.latest.values() if trace.probe == probe and name in trace.series]
+        if not having:
+            return None
+        params = having[-1].probe_params
+        series = {trace.of[:4]: trace.series[name] for trace in having if any_params or trace.probe_params == params}
+        found = {of: (one.step, one.rows()) for of, one in series.items()}
+        places = max((len(row) for of, (_, rows) in found.items() if series[of].is_vector for row in rows), default=0)
+        return Traces(f"{spelled(probe, params)}: {name}", places, found)
+
+
+def shown_in(grids: Iterable[Grid]) -> list[Result]:
+    """Return the trials that boards show."""
+    return [result for grid in grids for row in grid.rows for result in row.shown]
+
+
 def find(store: Store, grids: Iterable[Grid], probe: str, name: str, *, any_params: bool = False) -> Traces:
     """Return a probe's series, of the last trace of each trial; of those with the parameters of the newest of them.
 
     With `any_params` of all: the parameters don't matter to the series. Raises UsageError where there is none: it names
     those of the probe, or says why it has none, or which command makes it.
     """
-    latest: dict[tuple[str, ...], TraceRecord] = {}
-    known: dict[str, set[str]] = {}
-    shown = [result for grid in grids for row in grid.rows for result in row.shown]
-    for trace in shown_traces(store, shown):
-        known.setdefault(trace.probe, set()).update(trace.series)
-        if trace.probe == probe:
-            latest.pop(trace.of[:4], None)  # so that the newest stands last
-            latest[trace.of[:4]] = trace
-    having = [trace for trace in latest.values() if name in trace.series]
-    if not having:
-        if known.get(probe):
-            note = "validation and test come with --probe curve" if probe == CURVE else ""
-            raise unknown("series", name, known[probe], f"{store.folder}: probe {probe!r}", note)
-        raise _none(store, shown, probe, known, [trace.reason for trace in latest.values() if trace.reason])
-    params = having[-1].probe_params
-    series = {trace.of[:4]: trace.series[name] for trace in having if any_params or trace.probe_params == params}
-    found = {of: (one.step, one.rows()) for of, one in series.items()}
-    places = max((len(row) for of, (_, rows) in found.items() if series[of].is_vector for row in rows), default=0)
-    return Traces(f"{spelled(probe, params)}: {name}", places, found)
+    shown = shown_in(grids)
+    watched = Watched.of(store, shown)
+    if (traces := watched.traces(probe, name, any_params=any_params)) is not None:
+        return traces
+    if known := watched.names.get(probe):
+        note = "validation and test come with --probe curve" if probe == CURVE else ""
+        raise unknown("series", name, known, f"{store.folder}: probe {probe!r}", note)
+    reasons = [trace.reason for trace in watched.latest.values() if trace.probe == probe and trace.reason]
+    raise _none(store, shown, probe, watched.names, reasons)
 
 
 def _of(result: Result) -> tuple[str, ...]:

@@ -83,10 +83,11 @@ class _Chart:
         several = len(self.grid.rates) > 1 and panel.rate is None
         return [
             Band.of(
-                f"{row.label}, rate\u00a0{row.rate:g}" if several else row.label,
+                row.label,
                 styles[row.cell.norm_id],
                 panel.seeds[place],
                 interval=self.least >= FOR_INTERVAL,
+                rate=row.rate if several else None,
             )
             for place, row in enumerate(self.rows)
             if any(other.seeds[place] for other in self.panels)

@@ -1,0 +1,142 @@
+"""Curves by step or place: of each norm a line, the mean over its seeds, in a band; one panel at a time is drawn."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+
+from normbench.charts.bands import Band, BandPanel, Scale
+from normbench.charts.panels import TOGETHER
+from normbench.report.chart import Chart, Grid
+from normbench.report.charts.layers import Norms, only, opacity, rounded, spec, targets, titled
+
+_HEIGHT = 300
+
+
+def chart(
+    panels: Sequence[tuple[str, BandPanel]], where: str, how: str, *, chooses: str = "", left_out: str = ""
+) -> Chart:
+    """Return panels of one quantity as a chart, each with its name among those of `chooses`; the first is drawn."""
+    looks = {band.norm: band.look for _, panel in panels for band in panel.curves}
+    lines = {norm: line for line, norm in enumerate(looks)}
+    rows = [
+        row
+        for choice, (_, panel) in enumerate(panels)
+        for band in panel.curves
+        for row in _rows(band, choice, lines[band.norm])
+    ]
+    first, several = panels[0][1], len(panels) > 1
+    title = f"{titled(first.y_label)} by {first.x_label}"
+    return Chart(
+        title=title,
+        how=how,
+        spec=spec(
+            list(_layers(first, Norms(looks))),
+            height=_HEIGHT,
+            description=f"{title}, {where}: a line for each of {len(looks)} norms.",
+            chosen=0,
+        ),
+        columns={name: [row[name] for row in rows] for name in rows[0]},
+        table=_table(panels, chooses if several else ""),
+        chooses=chooses if several else "",
+        choices=[name for name, _ in panels] if several else (),
+        left_out=left_out,
+        norms=list(looks),
+    )
+
+
+def _rows(band: Band, choice: int, line: int) -> Iterator[dict[str, Any]]:
+    """Yield the mean at each x with its band, and where seeds diverged how many did."""
+    common = {"choice": choice, "norm": band.norm, "line": line, "rate": band.rate}
+    for x, mean, low, high in zip(band.xs, band.means, band.low, band.high, strict=True):
+        ends = {"low": rounded(low, 4), "high": rounded(high, 4)}
+        yield {**common, "kind": "mean", "x": x, "y": rounded(mean, 5), **ends, "lost": 0}
+    for end, lost in Counter(band.ends).items():
+        if (at := bisect_right(band.xs, end) - 1) >= 0:
+            y = rounded(band.means[at], 5)
+            yield {**common, "kind": "end", "x": band.xs[at], "y": y, "low": None, "high": None, "lost": lost}
+
+
+def _layers(panel: BandPanel, norms: Norms) -> Iterator[alt.Chart]:
+    many = len(norms.labels) > TOGETHER
+    scale = panel.scale
+    at = alt.X("x:Q", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickMinStep=1, grid=False))
+    if panel.only is not None:
+        at = at.scale(domain=[panel.only - 0.5, panel.only + 0.5]).axis(values=[panel.only], grid=False)
+    at = at.title(panel.x_label)
+    height = alt.Y(
+        "drawn:Q",
+        title=panel.y_label,
+        scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False, zero=False),
+        axis=alt.Axis(format="~g", labelOverlap="greedy", tickCount=6),
+    )
+    means = only(alt.Chart(), "mean").transform_calculate(
+        drawn=_within("y", scale), floor=_within("low", scale), ceiling=_within("high", scale)
+    )
+    # Of a line that has left the axis no band is left to see.
+    banded = means.transform_filter(f"datum.y <= {scale.high!r}")
+    area = banded.mark_area(clip=True, aria=False).encode(at, alt.Y("floor:Q"), alt.Y2("ceiling:Q"), norms.fill())
+    yield area.encode(alt.Detail("line:N"), opacity=opacity(0.03 if many else 0.15, 0.25, 0.02))
+    line = means.mark_line(clip=True, aria=False, strokeWidth=1.2 if many else 1.6).encode(at, height, norms.colour())
+    yield line.encode(norms.dash(), alt.Detail("line:N"), opacity=opacity(0.7 if many else 1))
+    seen = alt.Chart().transform_calculate(drawn=_within("y", scale, beyond=0))
+    yield (
+        only(seen, "end")
+        .mark_text(text="×", fontSize=16, aria=False)
+        .encode(at, height, norms.colour(), opacity=opacity(1))
+    )
+    yield (
+        targets(
+            at,
+            height,
+            tooltip=[
+                alt.Tooltip("norm:N", title="norm"),
+                alt.Tooltip("at:N", title="rate"),
+                alt.Tooltip("x:Q", title=panel.x_label),
+                alt.Tooltip("y:Q", title=panel.y_label, format=".4~g"),
+                alt.Tooltip("band:N", title="band"),
+            ],
+        )
+        .transform_filter("isValid(datum.y)")
+        .transform_calculate(
+            drawn=_within("y", scale, beyond=0),
+            at="isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
+            band="datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
+            "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
+        )
+    )
+
+
+def _within(field: str, scale: Scale, *, beyond: float = 0.5) -> str:
+    """Return the expression of a height that is not further beyond the axis than a share of it.
+
+    What is further would not be seen, and a logarithm has no place for the lower end of an interval that is below 0.
+    """
+    low, high = (math.log(scale.low), math.log(scale.high)) if scale.log else (scale.low, scale.high)
+    room = beyond * (high - low)
+    least, most = (math.exp(end) if scale.log else end for end in (low - room, high + room))
+    return f"isValid(datum.{field}) ? clamp(datum.{field}, {least!r}, {most!r}) : null"
+
+
+def _table(panels: Sequence[tuple[str, BandPanel]], chooses: str) -> Grid:
+    """Return where each line begins, is in the middle, and ends, and how many seeds diverged."""
+    x = panels[0][1].x_label
+    headers = ["norm", f"first {x}", "in the middle", f"last {x}", "seeds diverged"]
+    rows = [
+        [*([name] * bool(chooses)), band.label, *_points(band), f"{len(band.ends)}"]
+        for name, panel in panels
+        for band in panel.curves
+        if band.xs
+    ]
+    return Grid([*([chooses] * bool(chooses)), *headers], rows)
+
+
+def _points(band: Band) -> list[str]:
+    finite = [at for at, mean in enumerate(band.means) if math.isfinite(mean)]
+    places = [finite[0], finite[len(finite) // 2], finite[-1]] if finite else []
+    return [f"{band.means[at]:.4g} at {band.xs[at]}" for at in places] or ["no value"] * 3

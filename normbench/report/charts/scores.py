@@ -1,0 +1,179 @@
+"""Scores of seeds against the rate, or against a recipe value: the mean of each norm as a line, one dot per seed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+
+from normbench.charts.panels import TOGETHER
+from normbench.charts.scores import Dot, ScorePanel, Scores
+from normbench.report.chart import Chart, Grid
+from normbench.report.charts.layers import GREY, Norms, only, opacity, rounded, spec, targets, titled
+
+#: Pixels of the scores, and of the line below them in which a norm's failures stand; of many norms it is narrow.
+_HEIGHT, _LINE, _NARROW = 290, 12, 6
+#: So many seeds are named; of more there are counts.
+_NAMED = 4
+
+
+def chart(panel: ScorePanel, where: str) -> Chart:
+    """Return a panel as a chart; `where` names the task and condition that it is of."""
+    lost = [curve for curve in panel.curves if any(map(_lost, curve.dots.values()))]
+    unit = (panel.highest - panel.lowest) / _HEIGHT or 1.0
+    # A norm's failures have a line of their own below the scores, so that no count covers another.
+    line = unit * (_NARROW if len(panel.curves) > TOGETHER else _LINE)
+    lines = {curve.label: panel.lowest - 10 * unit - line * (i + 0.5) for i, curve in enumerate(lost)}
+    bottom, top = panel.lowest - 12 * unit - line * len(lost), panel.highest
+    rows = list(itertools.chain(*(_rows(panel, curve, lines.get(curve.label)) for curve in panel.curves)))
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    how = (
+        f"Each line is a norm's mean over seeds, each dot one seed. Below the scores ×n counts the {_FAILED}; "
+        "those that have a score count in the mean. The dotted line is chance."
+    )
+    title = f"{titled(panel.y_label)} against {panel.x_label}"
+    description = f"{title}, {where}: a line for each of {len(panel.curves)} norms."
+    return Chart(
+        title=title,
+        how=how,
+        spec=spec(
+            list(_layers(panel, bottom, top + 8 * unit)),
+            height=round((top - bottom) / unit) + 60,
+            description=description,
+        ),
+        columns=columns,
+        table=_table(panel),
+        norms=[curve.label for curve in panel.curves],
+    )
+
+
+#: What ×n counts.
+_FAILED = "seeds that diverged, did not train or gave no score"
+
+
+def _lost(dots: Sequence[Dot]) -> list[Dot]:
+    """Return the seeds that failed, those that have no score too."""
+    return [dot for dot in dots if dot.outcome != "trained"]
+
+
+def _rows(panel: ScorePanel, curve: Scores, line: float | None) -> Iterator[dict[str, Any]]:
+    """Yield what is drawn of a norm: each seed, the mean at each x, and how many seeds failed there."""
+    place, of_all = panel.curves.index(curve), len(panel.curves)
+    shift = _step(panel.xs, of_all) ** (place - (of_all - 1) / 2)
+    for x in panel.xs:
+        dots = curve.dots.get(x, [])
+        common = {"norm": curve.label, "line": place, "x": x, "at": rounded(x * shift)}
+        for dot in dots:
+            score = rounded(dot.score)
+            outcome = dot.outcome if dot.counts else f"{dot.outcome}; counts once its seed has all rates"
+            yield {**common, "kind": "seed", "y": score, "score": score, "seeds": f"{dot.seed}", "outcome": outcome}
+        if scores := curve.scores.get(x):
+            mean = rounded(statistics.fmean(scores))
+            yield {
+                **common,
+                "kind": "mean",
+                "y": mean,
+                "score": mean,
+                "seeds": f"mean of {len(scores)}",
+                "outcome": _counted(dots),
+            }
+        if lost := _lost(dots):
+            yield {
+                **common,
+                "kind": "failed",
+                "y": line,
+                "score": None,
+                "seeds": f"{len(lost)} of {len(dots)}",
+                "outcome": _counted(lost),
+            }
+
+
+def _counted(dots: Sequence[Dot]) -> str:
+    """Return outcomes with their seeds, or how many there are of each."""
+    seeds: dict[str, list[int]] = {}
+    for dot in dots:
+        seeds.setdefault(dot.outcome, []).append(dot.seed)
+    if len(seeds) == 1 or len(dots) > _NAMED:
+        return ", ".join(f"{len(of_kind)} {outcome}" for outcome, of_kind in seeds.items())
+    return ", ".join(f"{outcome}: {', '.join(map(str, of_kind))}" for outcome, of_kind in seeds.items())
+
+
+def _step(xs: Sequence[float], norms: int) -> float:
+    """Return by what factor two norms stand beside each other, so that lines that coincide are seen."""
+    nearest = min((b / a for a, b in itertools.pairwise(sorted(xs))), default=2.0)
+    return float(min(1.03, nearest ** (0.4 / norms)))
+
+
+def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.Chart]:
+    norms = Norms({curve.label: curve.look for curve in panel.curves})
+    many = len(panel.curves) > TOGETHER
+    at = alt.X(
+        "at:Q",
+        title=panel.x_label,
+        scale=alt.Scale(type="log", domain=[min(panel.xs) / 1.3, max(panel.xs) * 1.3], nice=False),
+        axis=alt.Axis(values=panel.xs, format="~g", grid=False, labelOverlap="greedy", labelSeparation=6),
+    )
+    below = f"datum.value < {panel.lowest!r}"
+    height = alt.Y(
+        "y:Q",
+        title=panel.y_label,
+        scale=alt.Scale(domain=[bottom, top], nice=False, zero=False),
+        axis=alt.Axis(
+            labelExpr=f"{below} ? '' : datum.label",
+            gridOpacity={"condition": {"test": below, "value": 0}, "value": 1},
+            tickOpacity={"condition": {"test": below, "value": 0}, "value": 1},
+        ),
+    )
+    colour = norms.colour()
+    chance = alt.Chart(alt.sequence(1)).mark_rule(color=GREY, strokeDash=[1, 3], aria=False)
+    yield chance.encode(y=alt.datum(panel.chance, type="quantitative"))
+    dots = only(alt.Chart(), "seed").mark_point(filled=True, size=16 if many else 28, aria=False)
+    yield dots.encode(at, height, colour, norms.shape(), opacity=opacity(0.15 if many else 0.35, 0.7, 0.05))
+    line = only(alt.Chart(), "mean").mark_line(strokeWidth=1.2 if many else 1.8, aria=False)
+    yield line.encode(at, height, colour, norms.dash(), alt.Detail("line:N"), opacity=opacity(0.6 if many else 1))
+    marker = only(alt.Chart(), "mean").mark_point(size=30 if many else 55, strokeWidth=1.2, aria=False)
+    yield marker.encode(at, height, colour, norms.face(), norms.shape(), opacity=opacity(0.6 if many else 1))
+    failed = only(alt.Chart(), "failed").transform_calculate(text="'×' + split(datum.seeds, ' ')[0]")
+    yield failed.mark_text(fontSize=7 if many else 10, aria=False).encode(
+        at, height, colour, text="text:N", opacity=opacity(1)
+    )
+    yield (
+        targets(
+            at,
+            height,
+            tooltip=[
+                alt.Tooltip("norm:N", title="norm"),
+                alt.Tooltip("x:Q", title=panel.x_label, format="~g"),
+                alt.Tooltip("seeds:N", title="seed"),
+                alt.Tooltip("shown:N", title=panel.y_label),
+                alt.Tooltip("outcome:N", title="outcome"),
+            ],
+        )
+        .transform_filter("isValid(datum.y)")
+        .transform_calculate(shown=f"isValid(datum.score) ? format(datum.score, '.{panel.digits + 1}f') : 'no score'")
+    )
+
+
+def _table(panel: ScorePanel) -> Grid:
+    """Return each norm's mean at each x, the lowest and the highest seed, and how many seeds failed."""
+    return Grid(
+        headers=["norm", *(f"{panel.x_label} {x:g}" for x in panel.xs)],
+        rows=[[curve.label, *(_cell(panel, curve, x) for x in panel.xs)] for curve in panel.curves],
+    )
+
+
+def _cell(panel: ScorePanel, curve: Scores, x: float) -> str:
+    scores, dots = curve.scores.get(x, []), curve.dots.get(x, [])
+    mean = "no score"
+    if scores:
+        mean = f"{statistics.fmean(scores):.{panel.digits}f}"
+        if len(scores) > 1:
+            mean += f" ({min(scores):.{panel.digits}f}…{max(scores):.{panel.digits}f})"
+    elif not dots:
+        return "not trained at it" if math.isfinite(x) else ""
+    lost = len(_lost(dots))
+    return mean + f", {lost} of {len(dots)} failed" * bool(lost)

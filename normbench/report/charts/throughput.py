@@ -1,0 +1,84 @@
+"""How fast each norm trains beside the baseline: the ratio as a dot in its 95% interval."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+import altair as alt
+
+from normbench.boards.sessions import Sessions
+from normbench.charts.looks import Look
+from normbench.report.chart import Chart, Grid
+from normbench.report.charts.layers import GREY, Norms, opacity, rounded, spec, targets
+from normbench.tables.table import Subject
+from normbench.texts import visible
+
+#: Pixels of a norm.
+_LINE = 22
+
+
+def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
+    """Return the ratios of one table's sessions as a chart, the fastest first; None where nothing was measured."""
+    figures = sorted(sessions.figures.items(), key=lambda item: -item[1].ratio.centre)
+    if not figures:
+        return None
+    norms = {one.timing.label: styles[norm] for norm, one in figures}
+    ratios = [one.ratio for _, one in figures]
+    samples = [one.session.steps * one.session.recipe.batch_size for _, one in figures]
+    speeds = [
+        statistics.median(trained / seconds for seconds in one.timing.train)
+        for trained, (_, one) in zip(samples, figures, strict=True)
+    ]
+    baseline = visible(sessions.baseline)
+    where = Subject.of(sessions.latest, sessions.baseline).where
+    ratio = f"training speed, as a ratio to {baseline}"
+    return Chart(
+        title="Throughput",
+        how=f"A dot is a norm's training speed over that of {baseline}: the median over rounds, in its 95% interval.",
+        spec=spec(
+            _layers(Norms(norms), ratio),
+            height=_LINE * len(norms) + 60,
+            description=f"Throughput, {where}: {ratio}, a dot for each of {len(norms)} norms.",
+        ),
+        columns={
+            "norm": list(norms),
+            "ratio": [rounded(one.centre) for one in ratios],
+            "low": [rounded(one.low) for one in ratios],
+            "high": [rounded(one.high) for one in ratios],
+            "speed": [rounded(speed) for speed in speeds],
+        },
+        table=Grid(
+            ["norm", f"ratio to {baseline}", "95% interval", "training samples/s"],
+            [
+                [label, f"{one.centre:.3f}", f"{one.low:.3f}…{one.high:.3f}", f"{speed:,.0f}"]
+                for label, one, speed in zip(norms, ratios, speeds, strict=True)
+            ],
+        ),
+        norms=list(norms),
+    )
+
+
+def _layers(norms: Norms, ratio: str) -> list[alt.Chart]:
+    one = alt.Chart(alt.sequence(1)).mark_rule(color=GREY, strokeDash=[1, 3], aria=False)
+    at = alt.X("ratio:Q", title=ratio, scale=alt.Scale(zero=False, nice=False, padding=12), axis=alt.Axis(tickCount=8))
+    # In the order of the rows: sorted by name otherwise.
+    norm = alt.Y("norm:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
+    interval = alt.Chart().mark_rule(strokeWidth=2, aria=False)
+    dots = alt.Chart().mark_point(size=70, strokeWidth=1.5, aria=False)
+    shown = targets(
+        at,
+        norm,
+        tooltip=[
+            alt.Tooltip("norm:N", title="norm"),
+            alt.Tooltip("ratio:Q", title="ratio", format=".3f"),
+            alt.Tooltip("interval:N", title="95% interval"),
+            alt.Tooltip("speed:Q", title="training samples/s", format=",.0f"),
+        ],
+    )
+    return [
+        one.encode(x=alt.datum(1, type="quantitative")),
+        interval.encode(alt.X("low:Q"), alt.X2("high:Q"), norm, norms.colour(), opacity=opacity(1)),
+        dots.encode(at, norm, norms.colour(), norms.face(), norms.shape(), opacity=opacity(1)),
+        shown.transform_calculate(interval="format(datum.low, '.3f') + ' … ' + format(datum.high, '.3f')"),
+    ]
