@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-import shlex
 from bisect import bisect_left
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +14,11 @@ import typer
 
 from normbench.cli import output
 from normbench.errors import UsageError
-from normbench.spelling import assignments, choice, spelled
+from normbench.report.again import of_trial
+from normbench.spelling import assignments, spelled
 from normbench.store import Store
 from normbench.store.records import UNKNOWN, EnvironmentRecord, Series, TraceRecord, TrialRecord
-from normbench.suites import Suite
 from normbench.texts import as_json
-from normbench.trials import Cell
 
 #: From the lowest to the highest, and how many of them stand in a line, at most.
 _BLOCKS, _COLUMNS = "▁▂▃▄▅▆▇█", 60
@@ -104,7 +101,7 @@ def _lines(
         ("code", f"norm {record.norm_print or 'not printable'}, task {record.task_print or 'not printable'}"),
         *_files(store, record),
         ("stored", f"{record.finished} by run {record.run}"),
-        ("run it with", _again(store, record)),
+        ("run it with", of_trial(store, record)),
     ]
     return lines
 
@@ -179,48 +176,3 @@ def _means(steps: list[int], values: list[float], columns: int) -> list[float]:
         own = slice(min(begin, end - 1), end)
         means.append(sum(map(operator.mul, values[own], weights[own])) / sum(weights[own]))
     return means
-
-
-def _again(store: Store, record: TrialRecord) -> str:
-    """Return the command that runs this trial alone; where the suite varies or tunes values, all of them."""
-    run = next((run for run in store.runs() if run.run == record.run), None)
-    cell = next((cell for cell in run.cells if _holds(cell, record)), None) if run else None
-    try:
-        suite = msgspec.convert(run.suite, Suite) if run else None
-    except msgspec.ValidationError:
-        suite = None
-    if run is None or cell is None or suite is None:
-        return "unknown: the run it belongs to could not be read"
-    if record.seed in cell.fresh:
-        return f"{shlex.join(run.command)}  # a fresh seed: it follows the grid, at the rate that this chooses"
-    given = _options(run.command)
-    file = next((word for word in run.command if word.endswith(".toml")), None)
-    words = ["normbench", "run", file or suite.name, "--norm", spelled(record.norm, record.params)]
-    words += ["--seeds", f"{record.seed},"]
-    if suite.protocol == "tuned":
-        words += ["--set", assignments({"rates": [record.recipe.get("rate", cell.recipe.rate)]})]
-    varied = {**suite.vary, **suite.tune}
-    for name, value in cell.condition.items():
-        words += [] if name in varied else ["--set", assignments({name: value})]
-    for probe in record.probes:
-        asked = choice(probe, "probes")
-        words += [] if suite.probes.get(asked.name) == asked.params else ["--probe", probe]
-    for option in ("--plugin", "--device"):
-        for value in given[option]:
-            words += [option, value]
-    if not store.is_file() and store.folder.resolve() != (Path("results") / suite.name).resolve():
-        words += ["--out", str(store.folder)]
-    return shlex.join([*words, "--no-throughput"])
-
-
-def _holds(cell: Cell, record: TrialRecord) -> bool:
-    return cell.norm == record.norm and any(trial.key == record.key for trial in cell.every())
-
-
-def _options(command: list[str]) -> dict[str, list[str]]:
-    """Return the values that a command gave to each option."""
-    given: dict[str, list[str]] = defaultdict(list)
-    for word, following in itertools.pairwise([*command, ""]):
-        name, equals, value = word.partition("=")
-        given[name].append(value if equals else following)
-    return given

@@ -1,0 +1,302 @@
+"""What a report shows of one results folder, as data: nothing here is HTML."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from normbench import plugins
+from normbench.boards import tables
+from normbench.boards.grid import Grid, Row, gather, shown_trials
+from normbench.boards.sessions import gather_sessions
+from normbench.boards.stability import strip
+from normbench.charts.looks import Look
+from normbench.report import again
+from normbench.report.chart import Chart
+from normbench.report.charts import every
+from normbench.report.charts.every import styles_of
+from normbench.report.methods import Made, counted, made, paragraphs
+from normbench.spelling import assignments, spelled
+from normbench.store import Store
+from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing, TrialRecord
+from normbench.tables import Table
+from normbench.tables.table import Subject
+from normbench.texts import in_a_line, visible
+from normbench.trials import FAILED, OUTCOMES, SCORED, Cell, OfTable
+
+#: A kind of failure has its reason, and the trial that shows it; of more kinds than this, the most frequent.
+MOST_REASONS = 8
+#: What each mark of a strip says, in a word.
+_MARKS = {OUTCOMES["trained"].mark: "all", "◐": "some", OUTCOMES["not-trained"].mark: "none"} | {
+    OUTCOMES["diverged"].mark: "diverged"
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm:
+    """A norm as the legend names it, how it is drawn, and what the registry knows of it."""
+
+    label: str
+    look: Look
+    summary: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What the seeds of a norm did at one rate: of `seeds`, `trained`. The rate may be the norm's chosen one."""
+
+    mark: str
+    rate: float
+    trained: int
+    seeds: int
+    chosen: bool
+
+    @property
+    def kind(self) -> str:
+        """What the mark says, in a word."""
+        return _MARKS.get(self.mark, "unknown")
+
+    @property
+    def share(self) -> float:
+        """The share of seeds that trained."""
+        return self.trained / self.seeds if self.seeds else 0.0
+
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        chosen = "; the chosen rate" if self.chosen else ""
+        return f"rate {self.rate:g}: {self.trained} of {self.seeds} seeds trained{chosen}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """What a reader must know before any number: a sentence, and what it is about. It is "failed" or "missing"."""
+
+    kind: str
+    text: str
+    items: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(kw_only=True)
+class Part:
+    """One task and condition: what is drawn, its strip of rates, its boards, and the command that repeats each norm."""
+
+    task: str
+    condition: str = ""
+    protocol: str = ""
+    summary: str = ""
+    charts: list[Chart] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    strip: list[tuple[str, list[Mark]]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    commands: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a page shows of one folder, or of an export of one."""
+
+    name: str
+    folder: Path
+    summary: str
+    facts: Sequence[str]
+    answer: Sequence[str]
+    alerts: Sequence[Alert]
+    norms: Sequence[Norm]
+    parts: Sequence[Part]
+    over: Sequence[Table]
+    methods: Sequence[str]
+    environments: Sequence[tuple[EnvironmentRecord, int]]
+    made: Sequence[Made]
+
+    @property
+    def references(self) -> list[Norm]:
+        """The norms of which the registry knows something."""
+        return [norm for norm in self.norms if norm.summary]
+
+
+def source(folder: Path, only: frozenset[str] | None = None) -> Source:
+    """Return what a page shows of a folder: of its tables `only`, by `Cell.table_id`, or of all."""
+    store = Store(folder)
+    runs = [run for run in store.runs() if any(_counts(cell, only) for cell in run.cells)]
+    grids = gather(store, only)
+    trials = shown_trials(store, only)
+    sessions = [session for session in store.sessions() if _counts(session, only)]
+    norms = _norms(store, only)
+    parts, over = _parts(store, only, grids)
+    # Each line that can't be read is known once all of them were.
+    alerts = [*_failed(store, trials), *_missing(grids, over), *_unreadable(store)]
+    newest = runs[-1] if runs else None
+    environments = _environments(store, trials, sessions)
+    return Source(
+        name=str(newest.suite.get("name") or folder.stem) if newest else folder.stem,
+        folder=folder,
+        summary=str(newest.suite.get("summary", "")) if newest else "",
+        facts=list(_facts(norms, grids, trials, len(sessions))),
+        answer=[],
+        alerts=alerts,
+        norms=norms,
+        parts=parts,
+        over=over,
+        methods=list(paragraphs(grids, sessions, [record for record, _ in environments])),
+        environments=environments,
+        made=made(runs, sessions, trials),
+    )
+
+
+def _counts(of: OfTable, only: frozenset[str] | None) -> bool:
+    return only is None or of.table_id in only
+
+
+def _norms(store: Store, only: frozenset[str] | None) -> list[Norm]:
+    """Return the norms of a folder's tables, in the order in which they were first asked for."""
+    styles = styles_of(store)
+    registry = plugins.current()
+    asked: list[Cell | Timing] = [cell for run in store.runs() for cell in run.cells if _counts(cell, only)]
+    asked += [timing for session in store.sessions() if _counts(session, only) for timing in session.timings]
+    norms: dict[str, Norm] = {}
+    for one in asked:
+        offered = registry.norms.get(one.norm)
+        known = {"summary": offered.thing.summary, "paper": offered.thing.paper or ""} if offered else {}
+        norms.setdefault(one.label, Norm(label=one.label, look=styles[one.norm_id], **known))
+    return list(norms.values())
+
+
+def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid]) -> tuple[list[Part], list[Table]]:
+    """Return a part per task and condition, with its boards; and the boards that are over several tasks."""
+    parts = {grid.table_id: _part(grid) for grid in grids}
+    over: list[Table] = []
+    for table in tables(store, only=only):
+        if table.task_version is None:
+            over.append(table)
+        else:
+            parts.setdefault(_table_id(table), _part(table)).tables.append(table)
+    for table_id, charts in every.charts(store, grids, gather_sessions(store, only)).items():
+        parts[table_id].charts += charts
+    for grid in grids:
+        part = parts[grid.table_id]
+        part.rates = grid.rates
+        part.strip = [(row.label, _marks(grid, row)) for row in _best_first(grid)] * (len(grid.rates) > 1)
+        part.commands = _commands(store, grid.table_id)
+    return list(parts.values()), over
+
+
+def _part(subject: Subject) -> Part:
+    task = plugins.current().tasks.get(subject.task)
+    return Part(
+        task=spelled(subject.task, subject.task_params),
+        condition=assignments(subject.condition),
+        protocol="" if subject.protocol == "tuned" else subject.protocol,
+        summary=task.thing.summary if task else "",
+    )
+
+
+def _table_id(table: Table) -> str:
+    """Return what identifies the task and condition of a table, as `Cell.table_id` does."""
+    of = (table.task, table.task_version, table.task_params, table.condition, table.protocol == "tuned")
+    return msgspec.json.encode(of, order="sorted").decode()
+
+
+def _best_first(grid: Grid) -> list[Row]:
+    """Return the rows by how many trials trained, most first; where that is equal, as they were asked for."""
+    return sorted(grid.rows, key=lambda row: -sum(result.trained for result in row.results.values()))
+
+
+def _marks(grid: Grid, row: Row) -> list[Mark]:
+    marks = []
+    for rate, mark in zip(grid.rates, strip(grid, row), strict=True):
+        results = row.at(rate).values()
+        trained = sum(result.trained for result in results)
+        marks.append(Mark(mark=mark, rate=rate, trained=trained, seeds=len(results), chosen=rate == row.rate))
+    return marks
+
+
+def _commands(store: Store, table_id: str) -> dict[str, str]:
+    """Return the command that repeats each norm of a table, that of its latest run."""
+    latest: dict[str, tuple[RunRecord, Cell]] = {}
+    for run in store.runs():
+        latest |= {cell.norm_id: (run, cell) for cell in run.cells if cell.table_id == table_id}
+    return {cell.label: again.of_norm(store, run, cell) for run, cell in latest.values()}
+
+
+def _facts(norms: Sequence[Norm], grids: Sequence[Grid], trials: Sequence[TrialRecord], sessions: int) -> Iterator[str]:
+    """Yield how much there is, in a few words each."""
+    yield counted(len(norms), "norm")
+    if tasks := {(grid.task, str(grid.task_params)) for grid in grids}:
+        yield counted(len(tasks), "task")
+    if len(grids) > len(tasks):
+        yield counted(len(grids), "condition")
+    if grids:
+        yield counted(max(len(grid.rates) for grid in grids), "rate")
+        yield counted(max((len(row.seeds) for grid in grids for row in grid.rows), default=0), "seed")
+    yield counted(len(trials), "trial")
+    if sessions:
+        yield counted(sessions, "throughput session")
+
+
+def _failed(store: Store, trials: Sequence[TrialRecord]) -> Iterator[Alert]:
+    """Say how many trials have no score, by outcome and reason, and which command shows one of each."""
+    failed = [trial for trial in trials if trial.outcome not in SCORED]
+    if not failed:
+        return
+    labels = {spelled(cell.norm, cell.params): cell.label for run in store.runs() for cell in run.cells}
+    kinds: dict[tuple[str, str, str], list[TrialRecord]] = {}
+    for trial in failed:
+        norm = spelled(trial.norm, trial.params)
+        kinds.setdefault((labels.get(norm, norm), trial.outcome, in_a_line(trial.reason)), []).append(trial)
+    most = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    items = [
+        (
+            visible(f"{len(of)} × {norm}, {outcome}: {reason or 'no reason given'}"),
+            shlex.join(["normbench", "show", of[-1].key, "--in", str(store.folder)]),
+        )
+        for (norm, outcome, reason), of in most[:MOST_REASONS]
+    ]
+    if len(most) > MOST_REASONS:
+        items.append((f"and {len(most) - MOST_REASONS} more norms and reasons", ""))
+    counts = Counter(trial.outcome for trial in failed)
+    listed = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    kind = "failed" if any(trial.outcome in FAILED for trial in failed) else "missing"
+    yield Alert(kind=kind, text=f"{len(failed)} of {len(trials)} trials have no score: {listed}.", items=items)
+
+
+def _missing(grids: Sequence[Grid], over: Sequence[Table]) -> Iterator[Alert]:
+    """Say what boards say that is missing or mixed, which norms they do not rank, and where seeds chose their rates."""
+    said: dict[str, list[str]] = {}
+    for grid in grids:
+        for note in grid.notes:
+            said.setdefault(visible(note), []).append(grid.where)
+        for norm, why in grid.apart:
+            said.setdefault(visible(f"{norm!r} is not ranked: {why}"), []).append(grid.where)
+        if grid.same_seeds:
+            words = "The scores are those of the seeds that chose the rates, which flatters: fresh seeds are missing."
+            said.setdefault(words, []).append(grid.where)
+    for table in over:
+        for norm, why in table.apart:
+            said.setdefault(visible(f"{norm!r} is not ranked: {why}"), []).append("over several tasks")
+    for text, where in said.items():
+        shown = f" ({'; '.join(map(visible, where))})" if len(grids) > len(where) else ""
+        yield Alert(kind="missing", text=f"{text}{shown}")
+
+
+def _unreadable(store: Store) -> Iterator[Alert]:
+    if store.unreadable:
+        items = [(visible(f"{bad.file} line {bad.line}: {bad.reason}"), "") for bad in store.unreadable[:MOST_REASONS]]
+        count = counted(len(store.unreadable), "line")
+        yield Alert(kind="failed", text=f"{count} could not be read, and are left out.", items=items)
+
+
+def _environments(
+    store: Store, trials: Sequence[TrialRecord], sessions: Sequence[SessionRecord]
+) -> list[tuple[EnvironmentRecord, int]]:
+    """Return what trials and sessions ran on, each with its number of trials, that of most trials first."""
+    counts = Counter(trial.environment for trial in trials)
+    counts.update({session.environment: 0 for session in sessions})
+    known = store.environments()
+    return [(known[environment], count) for environment, count in counts.most_common() if environment in known]
