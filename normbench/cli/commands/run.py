@@ -29,6 +29,7 @@ def command(
     request: Request,
     decided: options.Until = None,
     max_seeds: options.MaxSeeds = None,
+    notes: output.NotesOption = False,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -58,7 +59,7 @@ def command(
     store = Store(prepared.store.folder)
     boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
-    output.put_tables(boards, form)
+    output.put_tables(boards, form, notes=notes)
     if comparison is not None:
         _put_decided(comparison, form)
     if not quiet:
