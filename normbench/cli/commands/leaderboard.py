@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from normbench.boards import NAMES, tables
-from normbench.cli import options, output
+from normbench.cli import closing, options, output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.spelling import assignments, choice
@@ -63,6 +63,8 @@ def command(
             raise unknown("column", sort, columns, "--sort")
         shown = [by_column(table, sort) for table in shown]
     output.put_tables(shown, form, notes=notes)
+    if form == "terminal":
+        closing.put(store, shown)
 
 
 def _asked(text: str) -> tuple[str, Any]:
