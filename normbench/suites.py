@@ -27,6 +27,8 @@ RECIPE_VALUES = frozenset(Recipe.__struct_fields__) - {"rate", "hold_out"}
 #: The pictures of a suite that have a word of their own, with their parameters; and the probe that watches every trial.
 PICTURES: dict[str, tuple[str, ...]] = {"rates": (), "curves": ("rate",)}
 CURVE = "curve"
+#: The boards that a suite may ask for, in the order in which they are shown where it does not.
+BOARDS = ("accuracy", "stability", "throughput", "aggregate")
 #: The types of a picture's parameters.
 _OF_PICTURES = {
     "rate": Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)],
@@ -75,6 +77,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probes: dict[str, dict[str, Any]] = {}
     pictures: list[str] = []
     plugins: list[str] = []
+    boards: list[str] = []
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 to n - 1 where the suite gives a number."""
@@ -121,6 +124,7 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     _check(suite, where)
     _check_published(suite, where)
     _check_pictures(suite, where)
+    _check_boards(suite, where)
     gating.gates(suite.gate, f"{where}: [gate]")
     return suite
 
@@ -253,6 +257,14 @@ def _check_pictures(suite: Suite, where: str) -> None:
         if (whole := spelled(picture.name, params)) in before:
             raise UsageError(f"{where}: pictures lists {whole!r} twice; list each picture once")
         before.append(whole)
+
+
+def _check_boards(suite: Suite, where: str) -> None:
+    for i, board in enumerate(suite.boards):
+        if board not in BOARDS:
+            raise unknown("board", board, BOARDS, f"{where}: boards[{i}]")
+        if board in suite.boards[:i]:
+            raise UsageError(f"{where}: boards lists {board!r} twice; list each board once")
 
 
 def _check_factors(suite: Suite, where: str) -> None:

@@ -160,6 +160,8 @@ def test_file_that_is_not_there(tmp_path, name, words):
             {"pictures": ["curve.test(site=0, step=0)"]},
             "is 'curve.test(site=0, step=0)'; it is of one place, by step, or",
         ),
+        ({"boards": ["accuracy", "stabilty"]}, "boards[1]: no board 'stabilty'; did you mean 'stability'?"),
+        ({"boards": ["accuracy", "accuracy"]}, "boards lists 'accuracy' twice"),
         ({"protocol": "published"}, 'protocol is "published", which takes the recipe as it stands: no rates'),
         ({"protocol": "published", "rates": None, "tune": {"epochs": [3]}}, 'protocol is "published"'),
     ],
@@ -188,6 +190,7 @@ def test_suite_that_is_refused(suite, changes, words):
             "probes": {"moments": {"every": 5}},
         },
         {"pictures": ["curves", "curves(rate=[1])", "curves(rate=[0.1])"]},
+        {"boards": ["throughput", "accuracy"]},
     ],
     ids=str,
 )

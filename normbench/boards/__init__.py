@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from normbench.boards.accuracy import accuracy
-from normbench.boards.aggregate import aggregate, gather_tasks
+from normbench.boards.aggregate import Tasks, aggregate, gather_tasks
 from normbench.boards.grid import gather
 from normbench.boards.sessions import gather_sessions
 from normbench.boards.stability import stability
@@ -27,7 +27,7 @@ class Board:
     make: Callable[[Any], Table | None]
 
 
-#: In the order in which they are shown. Options, help texts and docs name these.
+#: In the order in which they are shown where a suite says no other. Options, help texts and docs name these.
 BOARDS = (
     Board("accuracy", "grids", accuracy),
     Board("stability", "grids", stability),
@@ -39,17 +39,18 @@ NAMES = tuple(board.name for board in BOARDS)
 
 def tables(
     store: Store,
-    boards: Collection[str] = NAMES,
+    boards: Sequence[str] | None = None,
     only: frozenset[str] | None = None,
     baseline: str | None = None,
 ) -> list[Table]:
     """Return the tables of a store: the boards of each task and condition, then those over several tasks.
 
-    `only` leaves out all but these tasks and conditions, by `Cell.table_id`; `baseline` is the label of the norm that
-    others are compared to (left out: the runs' own).
+    `boards` are by name, and in order; left out, those that the suite of a table's latest run asks for. `only` leaves
+    out all but these tasks and conditions, by `Cell.table_id`; `baseline` is the label of the norm that others are
+    compared to (left out: the runs' own).
     """
-    asked = [board for board in BOARDS if board.name in boards]
-    needs = {board.needs for board in asked}
+    known = {board.name: board for board in BOARDS}
+    needs = {known[name].needs for name in boards or NAMES}
     grids = {grid.table_id: grid for grid in gather(store, only, baseline)} if needs & {"grids", "tasks"} else {}
     sessions = gather_sessions(store, only, baseline) if needs & {"sessions", "tasks"} else {}
     given: dict[str, Mapping[str, Any]] = {
@@ -58,5 +59,20 @@ def tables(
         "tasks": gather_tasks(grids.values(), sessions),
     }
     keys = dict.fromkeys(key for of_kind in given.values() for key in of_kind)
-    made = (board.make(given[board.needs][key]) for key in keys for board in asked if key in given[board.needs])
+    asked = dict.fromkeys(keys, boards) if boards else _of_suites(store, given["tasks"])
+    found = ((known[name], key) for key in keys for name in asked.get(key, NAMES) if name in known)
+    made = (board.make(given[board.needs][key]) for board, key in found if key in given[board.needs])
     return [table for table in made if table is not None]
+
+
+def _of_suites(store: Store, tasks: Mapping[str, Tasks]) -> dict[str, Sequence[str]]:
+    """Return the boards that the suite of each table's latest run asks for, by the keys of tables.
+
+    Of tasks that no run has together no suite says whether they are shown together: then they are.
+    """
+    latest = {cell.table_id: run for run in store.runs() for cell in run.cells}
+    asked = {key: run.suite.get("boards") or NAMES for key, run in latest.items()}
+    for key, each in tasks.items():
+        first, *others = [grid.table_id for grid in each.grids]
+        asked[key] = asked[first] if all(latest[other] is latest[first] for other in others) else NAMES
+    return asked

@@ -48,13 +48,15 @@ def accuracy(grid: Grid) -> Table:
         [_row(grid, row, wide=_is_wide(spread, spreads)) for row, spread in zip(grid.rows, spreads, strict=True)],
         [{seed: sign * score for seed, score in row.scores().items()} for row in grid.rows],
     )
+    warnings = [*_same_seeds(grid), *_no_baseline(grid)]
     return Table(
         board="accuracy",
         **grid.head,
         columns=_columns(grid),
         rows=rows,
         apart=grid.apart,
-        notes=[*grid.notes, *seed_note(grid.seeds), *_notes(grid, rows)],
+        warnings=[*grid.warnings, *warnings],
+        notes=[*grid.notes, *warnings, *seed_note(grid.seeds), *_notes(grid, rows)],
     )
 
 
@@ -204,7 +206,7 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
         of_fresh = any(row.reads_fresh for row in grid.rows)
         chose, shown = (" of the grid's seeds", "that of fresh seeds, ") if of_fresh else ("", "")
         yield f"rate: highest mean validation score{chose}; the score is {shown}on test, after the last step"
-    yield from _fresh_notes(grid)
+    yield from _kept_notes(grid)
     marks = {**RATE_MARKS, "spread": "varies over seeds more than 4 times as much as the median norm"}
     for mark, meaning in marks.items():
         if marked := ", ".join(repr(row.norm) for row in rows if mark in row.flags):
@@ -214,12 +216,15 @@ def _notes(grid: Grid, rows: list[TableRow]) -> Iterator[str]:
         if len(row.settings) > 1:
             yield f"{row.label!r}: chosen on validation {assignments(row.settings[row.setting])}"
     yield from published_notes(grid)
+
+
+def _no_baseline(grid: Grid) -> Iterator[str]:
     if not any(row.label == grid.baseline for row in grid.rows):
         yield f"the baseline {grid.baseline!r} has no results here"
 
 
-def _fresh_notes(grid: Grid) -> Iterator[str]:
-    """Say whether the seeds that are shown chose the rates, and where a rate is not the grid's own choice."""
+def _same_seeds(grid: Grid) -> Iterator[str]:
+    """Say where the seeds that are shown chose the rates."""
     if grid.same_seeds and grid.rows:
         there = sum(len(row.fresh_at(row.rate, row.setting).keys() & row.wants_fresh) for row in grid.rows)
         asked = any(row.wants_fresh for row in grid.rows)
@@ -230,6 +235,10 @@ def _fresh_notes(grid: Grid) -> Iterator[str]:
             f"{flattery(choices, grid.seeds):.1f} standard deviations of a seed; fresh seeds: "
             + (f"{there} of {wanted} trials" if asked else "none")
         )
+
+
+def _kept_notes(grid: Grid) -> Iterator[str]:
+    """Say where a rate is not the grid's own choice."""
     for row in grid.rows:
         own = row.own_choice(grid.measure) if row.cell.kept is not None else None
         if own is not None and own != (row.setting, row.rate):

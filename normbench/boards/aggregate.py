@@ -23,6 +23,7 @@ from normbench.trials import FRESH
 
 #: The progress that the columns of the performance profile count trainings from (Agarwal et al. 2021, 2108.13264).
 PROFILE = (0.5, 0.8, 0.9, 0.95, 1.0)
+_SAME_SEEDS = "same-seeds: some rates were chosen on the seeds that are shown, which flatters"
 
 
 def _profile(least: float) -> str:
@@ -91,6 +92,7 @@ def aggregate(tasks: Tasks) -> Table:
     rows = ranked([row for row, _ in norms], [means for _, means in norms])
     columns = _columns(grids, tasks.sessions)
     baselines = {grid.baseline for grid in grids}
+    warnings = [_SAME_SEEDS] * (bool(rows) and any(grid.same_seeds for grid in grids))
     return Table(
         board="aggregate",
         task=", ".join(f"{spelled(grid.task, grid.task_params)} v{grid.task_version}" for grid in grids),
@@ -100,7 +102,8 @@ def aggregate(tasks: Tasks) -> Table:
         columns=columns,
         rows=rows,
         apart=apart,
-        notes=list(_notes(rows, columns, len(grids), same_seeds=any(grid.same_seeds for grid in grids))),
+        warnings=warnings,
+        notes=[*warnings, *_notes(rows, columns, len(grids))],
     )
 
 
@@ -204,13 +207,11 @@ def _share(progress: Mapping[int, Sequence[float]], least: float) -> float:
     )
 
 
-def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int, *, same_seeds: bool) -> Iterator[str]:
+def _notes(rows: Sequence[TableRow], columns: Sequence[Column], tasks: int) -> Iterator[str]:
     yield from seed_note(min((row.seeds for row in rows), default=0))
     yield from rank_notes(rows, "progress")
     if not rows:
         return
-    if same_seeds:
-        yield "same-seeds: some rates were chosen on the seeds that are shown, which flatters"
     yield (
         f"progress: 0 is chance or worse, 1 the task's reference. The mean over {tasks} tasks, which count equally, "
         "each at the rate chosen on it, over the seeds that have a score on all"

@@ -133,7 +133,8 @@ class Row:
 class Grid(Subject):
     """What the boards of one task and condition are made from; `table_id` is `Cell.table_id`.
 
-    `crashed` counts the trials that ended in error, oom or timeout, those of norms that stand apart as well.
+    `warnings` are those of the notes that no reader must miss: of what is missing, failed or mixed. `crashed` counts
+    the trials that ended in error, oom or timeout, those of norms that stand apart as well.
     `same_seeds`: scores are of the seeds that the rates were chosen on, since fresh ones are missing.
     """
 
@@ -142,6 +143,7 @@ class Grid(Subject):
     rows: list[Row]
     apart: list[tuple[str, str]]
     notes: list[str]
+    warnings: list[str]
     crashed: int
     published: Published | None = None
     same_seeds: bool = False
@@ -266,6 +268,7 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
     for row in rows:
         _choose(row, measures[-1])
     stored = [result for row in rows for result in row.shown]
+    warnings = [*_missing(rows), *_mixed(rows, stored)]
     ranked = [row for row in rows if row.rate is not None]
     fresh = bool(ranked) and all(row.has_fresh for row in ranked)
     for row in ranked:
@@ -276,7 +279,8 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
         measure=measures[-1],
         rows=ranked,
         apart=[(row.label, _lacks(row)) for row in rows if row.rate is None],
-        notes=[*_missing_notes(rows), *_mixed_notes(rows, stored)],
+        notes=[*warnings, *_batch_notes(rows)],
+        warnings=warnings,
         crashed=sum(result.outcome in FAILED for result in stored),
         published=_published(latest),
         same_seeds=latest.cell.recipe.hold_out and latest.cell.chooses and not fresh,
@@ -337,8 +341,8 @@ def _lacks(row: Row) -> str:
     return "; ".join([failed] * bool(failed) + [f"lacks {lacking} of {row.planned} trials"] * bool(lacking))
 
 
-def _missing_notes(rows: list[Row]) -> Iterator[str]:
-    """Say which trials are missing or have no score, and which scores depend on the size of a batch."""
+def _missing(rows: list[Row]) -> Iterator[str]:
+    """Say which trials are missing or have no score."""
     planned, stored = sum(row.planned for row in rows), sum(len(row.results) for row in rows)
     if stored < planned:
         yield f"{stored} of {planned} trials are stored; a seed counts for a norm once all its rates are"
@@ -352,13 +356,17 @@ def _missing_notes(rows: list[Row]) -> Iterator[str]:
         if row.failures and row.rate is not None:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.failures.items()))
             yield f"{row.label!r}: {sum(row.failures.values())} of {planned} trials have no score ({counts})"
+
+
+def _batch_notes(rows: list[Row]) -> Iterator[str]:
+    """Say which scores depend on the size of a batch."""
     for row in rows:
         at_once = max((result.eval_batch for result in row.results.values()), default=0)
         if at_once:
             yield f"{row.label!r}: its evaluation depends on the batch; scores are of {at_once:,} samples at a time"
 
 
-def _mixed_notes(rows: list[Row], stored: list[Result]) -> Iterator[str]:
+def _mixed(rows: list[Row], stored: list[Result]) -> Iterator[str]:
     """Say where the trials of one table are not alike."""
     if len({result.data for result in stored} - {""}) > 1:
         yield "mixed: trials on other data stand side by side"

@@ -72,6 +72,8 @@ def stability(grid: Grid) -> Table | None:
         columns=_columns(grid.measure),
         rows=rows,
         apart=[*grid.apart, *apart],
+        warnings=grid.warnings,
+        legend=LEGEND,
         notes=[*grid.notes, *seed_note(grid.grid_seeds), *rank_notes(rows, "the score over the grid"), *_notes(grid)],
     )
 

@@ -29,6 +29,7 @@ MEANINGS = {
 def throughput(sessions: Sessions) -> Table:
     """Return the board of one table's sessions, its norms by their ratios to the baseline."""
     measured = list(sessions.figures.values())
+    warnings = [*_doubts(sessions), *_edited(sessions)]
     return Table(
         board="throughput",
         **Subject.of(sessions.latest, sessions.baseline).head,
@@ -36,7 +37,8 @@ def throughput(sessions: Sessions) -> Table:
         # Norms share no seeds here, so that ranks have no intervals.
         rows=ranked([_row(one) for one in measured], [{0: one.ratio.centre} for one in measured]),
         apart=list(sessions.apart.values()),
-        notes=[*_notes(sessions), *_edited(sessions)],
+        warnings=warnings,
+        notes=[*_notes(sessions), *warnings],
     )
 
 
@@ -72,15 +74,14 @@ def _drifts(session: SessionRecord) -> bool:
 
 
 def _notes(sessions: Sessions) -> Iterator[str]:
-    figures = sessions.figures.values()
-    shown = list({one.session.session: one.session for one in figures}.values())
+    shown = _shown(sessions)
     if not shown:
         return
     yield (
         f"ratio: training speed over that of {sessions.baseline!r} in the same round; the median over the "
         "rounds, with its 95% interval. Compare nothing else between machines"
     )
-    if any(one.share is not None for one in figures):
+    if any(one.share is not None for one in sessions.figures.values()):
         yield "share of a step: what the norm adds to a step without a norm, as a share of the whole step"
     for session in shown:
         yield _described(session, sessions.environments)
@@ -89,6 +90,21 @@ def _notes(sessions: Sessions) -> Iterator[str]:
             f"joined: the norms were measured in {len(shown)} sessions, each beside {sessions.baseline!r}; compare "
             "their ratios, not their samples a second"
         )
+
+
+def _shown(sessions: Sessions) -> list[SessionRecord]:
+    return list({one.session.session: one.session for one in sessions.figures.values()}.values())
+
+
+def _doubts(sessions: Sessions) -> Iterator[str]:
+    """Say in which sessions the machine was not steady, and where sessions are not alike."""
+    shown = _shown(sessions)
+    for session in shown:
+        if _drifts(session):
+            yield (
+                f"not steady: in session {session.session} {session.baseline.label!r} was not as fast as itself; "
+                "measure again"
+            )
     if len({session.environment for session in shown}) > 1:
         yield "mixed: sessions in more than one environment (versions or hardware) stand side by side"
 
@@ -123,9 +139,8 @@ def _described(session: SessionRecord, environments: Mapping[str, EnvironmentRec
     }[session.stopped]
     base = session.baseline.label
     itself = ratio_over_rounds(session.baseline.train, session.again.train)
-    doubt = f": {base!r} was not as fast as itself, so the machine was not steady; measure again"
     return (
         f"session {session.session}: {hardware}{threads}; {session.rounds} rounds of {session.steps} "
         f"step{'s' * (session.steps > 1)} of {session.recipe.batch_size} samples, {why}; A/A ({base!r} to itself) "
-        f"{itself.centre:.3f} [{itself.low:.3f}…{itself.high:.3f}]{doubt * _drifts(session)}"
+        f"{itself.centre:.3f} [{itself.low:.3f}…{itself.high:.3f}]"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normbench.boards.grid import gather
 from normbench.charts import against as conditions
@@ -15,7 +14,8 @@ from normbench.charts import series as of_series
 from normbench.charts.looks import looks
 from normbench.charts.watched import exact
 from normbench.errors import UsageError
-from normbench.store import Store
+from normbench.spelling import choice
+from normbench.store import Store, beside
 
 if TYPE_CHECKING:
     from normbench.charts.panels import Chart
@@ -65,13 +65,19 @@ def default_file(
 
     Its name says at which rates, site or step it is: results/quick-curves-rate-0.1-1.png.
     """
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    name = folder.stem if folder.is_file() else folder.name
     words = [what, *(["rate", *map(exact, sorted(set(at)))] if at else [])]
     words += [f"{word}-{place}" for word, place in (("site", site), ("step", step)) if place is not None]
     named = re.sub(r"[^\w.-]", "-", "-".join(words))
-    return folder.with_name(f"{name}-{named}.png")
+    return beside(folder, f"-{named}.png")
+
+
+def of_suite(word: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return where a picture of a suite goes, by its word there, and what `figure` is asked for."""
+    picture = choice(word, f"picture {word!r}")
+    series = picture.name if "." in picture.name else None
+    place = {"at": picture.params.get("rate", ()), **{name: picture.params.get(name) for name in ("site", "step")}}
+    file = default_file(folder, picture.name, **place)
+    return file, {"kind": "series" if series else picture.name, "series": series, **place}
 
 
 def _check(

@@ -14,7 +14,7 @@ import typer
 
 from normbench.errors import UsageError, unknown
 from normbench.spelling import choice
-from normbench.tables.text import ASCII, github, terminal
+from normbench.tables.text import ASCII, further_notes, github, terminal
 from normbench.tables.text import FORMATS as WRITERS
 from normbench.texts import visible
 from normbench.trials import OUTCOMES
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMATS = tuple(WRITERS)
 
 FormatOption = Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")]
+NotesOption = Annotated[bool, typer.Option("--notes", help="Print the notes on the tables, too.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 _STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
@@ -119,10 +120,17 @@ def chosen_format(name: str, json: bool) -> str:
     return name
 
 
-def put_tables(tables: Sequence[Table], form: str) -> None:
-    """Print tables in a format, and in a GitHub job to its step summary as well."""
-    plain = not speaks_unicode()
-    text = terminal(tables, ascii_only=plain) if form == "terminal" else WRITERS[form](tables)
+def put_tables(tables: Sequence[Table], form: str, *, notes: bool = True) -> None:
+    """Print tables in a format, and in a GitHub job to its step summary as well.
+
+    On a terminal `notes` says whether those that a reader may do without are printed, or how many there are.
+    """
+    if form == "terminal":
+        text = terminal(tables, notes=notes, ascii_only=not speaks_unicode())
+        count = 0 if notes else sum(map(len, further_notes(tables).values()))
+        text += f"\n\n{counted(count, 'note')}: --notes" * bool(count)
+    else:
+        text = WRITERS[form](tables)
     if form == "terminal" and _coloured():
         from rich.console import Console
 

@@ -53,6 +53,13 @@ class StoreLostError(Exception):
     """
 
 
+def beside(folder: Path, ending: str) -> Path:
+    """Return the path of a file beside results that is named after them: results/quickENDING for results/quick."""
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    return folder.with_name(f"{folder.stem if folder.is_file() else folder.name}{ending}")
+
+
 class Store:
     """Reads a results folder, or a file that was exported from one.
 
@@ -78,6 +85,11 @@ class Store:
         """Return how many bytes of trials and sessions a folder holds: it grows with each that is stored."""
         files = [self.folder / name for name in (TRIALS, SESSIONS)]
         return sum(file.stat().st_size for file in files if file.exists())
+
+    def changed(self) -> float:
+        """Return when a trial or session was last stored, or an export was made, in seconds since the epoch."""
+        files = [self.folder] if self.is_file() else [self.folder / name for name in (TRIALS, SESSIONS)]
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
     def runs(self) -> list[RunRecord]:
         """Return the runs, oldest first."""

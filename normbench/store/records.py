@@ -63,6 +63,7 @@ class _Words(msgspec.Struct, frozen=True):
     gate: dict[str, str] = {}
     published: dict[str, Any] = {}
     probes: dict[str, Any] = {}
+    boards: list[str] = []
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

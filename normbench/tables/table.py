@@ -129,13 +129,19 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Subject):
-    """One board of one task and condition; `noun` is what its rows are."""
+    """One board of one task and condition; `noun` is what its rows are.
+
+    `apart` are norms without a row, each with the reason. Of the notes, `warnings` are those that no reader must miss,
+    and `legend` says what marks in the table mean.
+    """
 
     board: str
     columns: list[Column]
     rows: list[TableRow]
     apart: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    legend: str = ""
     noun: str = "norm"
 
 

@@ -50,32 +50,57 @@ Signs = Mapping[int, str]
 
 
 def terminal(
-    tables: Sequence[Table], width: int | None = None, *, brief: bool = False, ascii_only: bool = False
+    tables: Sequence[Table],
+    width: int | None = None,
+    *,
+    notes: bool = True,
+    brief: bool = False,
+    ascii_only: bool = False,
 ) -> str:
     """Return tables for a terminal `width` columns wide (left out: this one), folded where they would be wider.
 
-    A note that several tables share stands below the first alone. `brief` leaves out notes and what is folded;
-    `ascii_only` has plain stand-ins for signs.
+    What no reader must miss stands below its table, or below the first of the same subject, and so does a legend; the
+    other `notes` stand after the tables. `brief` leaves out all of that, and what is folded; `ascii_only` has plain
+    stand-ins for signs.
     """
     signs = ASCII if ascii_only else {}
     width = width or shutil.get_terminal_size((100, 24)).columns
     lines: list[str] = []
-    said: set[str] = set()
+
+    def wrap(text: str) -> list[str]:
+        # Whole at hyphens, which a norm's name may have.
+        return textwrap.wrap(text.translate(signs), width, subsequent_indent="  ", break_on_hyphens=False)
+
+    said: set[tuple[str, str]] = set()
     for table in map(readable, tables):
-        lines += textwrap.wrap(title(table).translate(signs), width, subsequent_indent="  ")
+        lines += wrap(title(table))
         folded = _folded(table, width, signs) if table.rows else []
         for columns in folded[:1] if brief else folded:
             lines += ["", _grid(table, columns, "simple", signs)]
         lines.append("")
-        remarks = not_ranked(table)
-        remarks += [note for note in table.notes if note not in said]
-        said.update(table.notes)
-        for remark in [] if brief else remarks:
-            # Whole at hyphens, which a norm's name may have.
-            item = f"- {remark}".translate(signs)
-            lines += textwrap.wrap(item, width, subsequent_indent="  ", break_on_hyphens=False)
-        lines += [""] * bool(remarks and not brief)
+        remarks = [(_subject(table), remark) for remark in [*not_ranked(table), *table.warnings]]
+        shown = [f"- {remark[1]}" for remark in remarks if remark not in said]
+        shown += [table.legend] * bool(table.legend and table.rows)
+        said.update(remarks)
+        for remark in [] if brief else shown:
+            lines += wrap(remark)
+        lines += [""] * bool(shown and not brief)
+    for heading, of_table in further_notes(tables).items() if notes and not brief else ():
+        lines += wrap(f"notes on {heading}") * (len(tables) > 1)
+        lines += [line for note in of_table for line in wrap(f"- {note}")] + [""]
     return "\n".join(lines).rstrip()
+
+
+def further_notes(tables: Sequence[Table]) -> dict[str, list[str]]:
+    """Return the notes that a reader may do without, by the titles of tables; one that tables share is of the first."""
+    found: dict[str, list[str]] = {}
+    said: set[str] = set()
+    for table in map(readable, tables):
+        above = {*table.warnings, table.legend, *said}
+        if own := [note for note in table.notes if note not in above]:
+            found.setdefault(title(table), []).extend(own)
+        said.update(own)
+    return found
 
 
 def github(tables: Sequence[Table]) -> str:
@@ -179,9 +204,13 @@ FORMATS: dict[str, Format] = {
 
 def title(table: Table) -> str:
     """Return the line above a table: the board, the task and its version, the condition, the protocol."""
+    return f"{visible(table.board)} · {_subject(table)}"
+
+
+def _subject(table: Table) -> str:
     task = table.task + (f" v{table.task_version}" if table.task_version is not None else "")
     task += f" ({assignments(table.task_params)})" if table.task_params else ""
-    parts = [table.board, task, assignments(table.condition)]
+    parts = [task, assignments(table.condition)]
     parts += [] if table.protocol == "tuned" else [f"protocol {table.protocol}"]
     return visible(" · ".join(part for part in parts if part))
 
@@ -207,6 +236,7 @@ def readable(table: Table) -> Table:
         rows=rows,
         apart=[(norm, visible(why)) for norm, why in table.apart],
         notes=[visible(note) for note in table.notes],
+        warnings=[visible(warning) for warning in table.warnings],
     )
 
 

@@ -20,12 +20,12 @@ COLUMNS = {
 
 
 def test_the_tables_of_a_folder(normbench, results):
-    """Accuracy comes first, then stability; each ranks the norms, and stderr stays empty."""
+    """Stability comes first, as the suite says, then accuracy; each ranks the norms, and stderr stays empty."""
     ran = normbench("leaderboard", results)
 
     assert (0, "") == (ran.status, ran.err)
-    assert ran.out.startswith("accuracy · digits-cnn v1 · epochs=1\n")
-    assert "\n\nstability · digits-cnn v1 · epochs=1\n" in ran.out
+    assert ran.out.startswith("stability · digits-cnn v1 · epochs=1\n")
+    assert "\n\naccuracy · digits-cnn v1 · epochs=1\n" in ran.out
     assert 2 == ran.out.count("\n1  batchnorm ")
 
 
@@ -35,6 +35,18 @@ def test_a_run_prints_what_leaderboard_prints(normbench, results):
     ran = normbench("run", "quick", *words, "--device", "cpu", "--executor", "serial", "--no-throughput")
 
     assert ran.out == normbench("leaderboard", results).out
+
+
+def test_notes_are_counted_or_printed(normbench, results):
+    """Without --notes their number is said, with it they stand after the tables; JSON always has them."""
+    counted, printed = normbench("leaderboard", results), normbench("leaderboard", results, "--notes")
+
+    boards = normbench("leaderboard", results, "--json").json["boards"]
+    legend = next(note for note in boards[0]["notes"] if note.startswith("●"))
+    notes = dict.fromkeys(note for board in boards for note in board["notes"] if note != legend)
+    assert f"\n\n{len(notes)} notes: --notes\n\n" in counted.out
+    assert "--notes" not in printed.out
+    assert len(notes) == printed.out.partition("notes on stability")[2].count("\n- ")
 
 
 @pytest.mark.parametrize("board", COLUMNS)
@@ -130,7 +142,7 @@ def test_a_terminal_without_unicode_gets_ascii(results):
 
     assert b"" == ran.stderr
     text = ran.stdout.decode("ascii")
-    assert text.startswith("accuracy - digits-cnn v1 - epochs=1")
+    assert text.startswith("stability - digits-cnn v1 - epochs=1")
     assert "# all seeds trained, + some, . none, x none and one or more diverged" in text
     assert "?" not in text
 
@@ -199,9 +211,9 @@ def test_two_tasks_have_an_aggregate_board_at_the_end(normbench, two_tasks):
     """After the boards of each task comes the one over both; --board aggregate prints it alone."""
     every, alone = normbench("leaderboard", two_tasks), normbench("leaderboard", two_tasks, "--board", "aggregate")
 
-    assert "\n\naggregate · digits-cnn v1, other-task v1 · epochs=1\n" in every.out
-    assert every.out.endswith(alone.out[alone.out.index("- progress") :])
-    assert alone.out.startswith("aggregate")
+    table = alone.out.partition(" notes: --notes")[0].rpartition("\n")[0]
+    assert table.startswith("aggregate · digits-cnn v1, other-task v1 · epochs=1\n")
+    assert table == every.out.partition(" notes: --notes")[0].rpartition("\n")[0][-len(table) :]
 
 
 def test_one_task_has_no_aggregate_board(normbench, results):
@@ -216,7 +228,8 @@ def test_another_baseline(normbench, results):
     ran = normbench("leaderboard", results, "--baseline", "none", "--json")
 
     assert {"none"} == {board["baseline"] for board in ran.json["boards"]}
-    differences = {row["norm"]: row["vs_baseline"] for row in ran.json["boards"][0]["rows"]}
+    [accuracy] = [board for board in ran.json["boards"] if board["board"] == "accuracy"]
+    differences = {row["norm"]: row["vs_baseline"] for row in accuracy["rows"]}
     assert (None, True) == (differences["none"], differences["batchnorm"] > 0)
 
 

@@ -14,7 +14,7 @@ import pytest
 from normbench.boards import tables
 from normbench.tables import Table
 from normbench.tables.table import Column, Value
-from normbench.tables.text import ASCII, FORMATS, as_csv, as_json, github, latex_booktabs, terminal, written
+from normbench.tables.text import ASCII, FORMATS, as_csv, as_json, github, latex_booktabs, terminal, title, written
 
 RATES = [0.01, 0.1, 1.0, 3.0, 10.0]
 LONG = "online-norm(alpha_forward=0.999)"
@@ -222,12 +222,43 @@ def test_a_long_grid_has_its_marks_side_by_side(folder) -> None:
     assert widest(text) <= 80
 
 
-def test_a_note_that_tables_share_is_printed_once(every_entry) -> None:
-    """What is missing from a run stands below its first table; norms that are not ranked stand below each."""
-    text = terminal(every_entry, 80)
+def test_what_no_reader_must_miss_stands_below_the_first_table(every_entry) -> None:
+    """Norms that are not ranked, what is missing and what failed are said once, before the next table."""
+    first, second = terminal(every_entry, 80, notes=False).split("\nstability")
 
-    assert 1 == text.count("89 of 90 trials")
-    assert 2 == text.count("not ranked: 'layer-norm'")
+    for said in ("not ranked: 'layer-norm'", "89 of 90 trials", "1 oom", "same-seeds"):
+        assert (1, 0) == (first.count(said), second.count(said))
+
+
+def test_each_subject_has_what_no_reader_must_miss(folder) -> None:
+    """What is said of one condition's trials is said of another's as well, be it in the same words."""
+    for momentum in (0.5, 0.9):
+        folder.add({"batchnorm": {0.1: [0.9, 0.8], 1.0: [0.8, None]}}, condition={"momentum": momentum})
+
+    text = terminal(tables(folder.store), 80, notes=False)
+
+    assert 2 == text.count("3 of 4 trials are stored")
+
+
+def test_other_notes_stand_after_the_tables(every_entry) -> None:
+    """Each once, below the title of the first table that has it; without them the rest is the same."""
+    first, second = every_entry
+
+    text, without = terminal(every_entry, 1000), terminal(every_entry, 1000, notes=False)
+
+    assert text.startswith(without)
+    further = text.removeprefix(without).strip().splitlines()
+    headings = [f"notes on {title(first)}", f"notes on {title(second)}"]
+    assert headings == [line for line in further if line and not line.startswith("- ")]
+    notes = dict.fromkeys(note for table in every_entry for note in table.notes if note not in table.warnings)
+    assert [note for note in notes if note != second.legend] == [line[2:] for line in further if line.startswith("- ")]
+
+
+def test_marks_are_explained_below_their_table(every_entry) -> None:
+    """What ●, ◐, ○ and × mean is no note that a reader has to ask for."""
+    text = terminal(every_entry, 80, notes=False)
+
+    assert 1 == text.count(every_entry[1].legend)
 
 
 def test_a_title_says_what_a_table_is_of(folder) -> None:

@@ -28,6 +28,7 @@ _UNSEEN = "not seen: what comes of many steps, of other threads, or of data beyo
 )
 def command(
     request: Request,
+    notes: output.NotesOption = False,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -49,7 +50,7 @@ def command(
             taken = take(prepared.cells, prepared.workplace, on_taken)
     pairs = list(zip(taken, compared(before, taken), strict=True))
     output.warn_of_unreadable(store)
-    output.put_tables(_tables(prepared, pairs), form)
+    output.put_tables(_tables(prepared, pairs), form, notes=notes)
     if not quiet:
         words = Counter(_word(record, beside) for record, beside in pairs)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
@@ -71,21 +72,24 @@ def _tables(prepared: Prepared, pairs: list[tuple[FingerprintRecord, Beside]]) -
     groups: dict[str, list[tuple[FingerprintRecord, Beside]]] = {}
     for record, beside in pairs:
         groups.setdefault(record.table_id, []).append((record, beside))
-    return [
-        Table(
-            board="fingerprint",
-            **Subject.of(group[0][0], prepared.baseline).head,
-            columns=[
-                Column("digest", "digest", kind="text"),
-                Column("verdict", "compared with\nwhat is stored", kind="text"),
-                Column("difference", "largest\ndifference", kind="rate"),
-                Column("number", "in", kind="text"),
-            ],
-            rows=[_row(record, beside) for record, beside in group],
-            notes=[note for record, beside in group for note in _notes(record, beside)] + [_SAME, _UNSEEN],
-        )
-        for group in groups.values()
-    ]
+    return [_table(group, prepared.baseline) for group in groups.values()]
+
+
+def _table(group: list[tuple[FingerprintRecord, Beside]], baseline: str) -> Table:
+    warnings = [warning for record, beside in group for warning in _warnings(record, beside)]
+    return Table(
+        board="fingerprint",
+        **Subject.of(group[0][0], baseline).head,
+        columns=[
+            Column("digest", "digest", kind="text"),
+            Column("verdict", "compared with\nwhat is stored", kind="text"),
+            Column("difference", "largest\ndifference", kind="rate"),
+            Column("number", "in", kind="text"),
+        ],
+        rows=[_row(record, beside) for record, beside in group],
+        warnings=warnings,
+        notes=[*warnings, _SAME, _UNSEEN],
+    )
 
 
 def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
@@ -99,7 +103,7 @@ def _row(record: FingerprintRecord, beside: Beside) -> TableRow:
     return TableRow(record.label, None, 1, values)
 
 
-def _notes(record: FingerprintRecord, beside: Beside) -> list[str]:
+def _warnings(record: FingerprintRecord, beside: Beside) -> list[str]:
     """Say why there is no fingerprint, or what else changed since the one before was taken."""
     if record.outcome != "taken":
         return [f"{record.label!r}: {record.outcome}: {record.reason}"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from normbench.boards import NAMES, tables
-from normbench.cli import options, output
+from normbench.cli import closing, options, output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.spelling import assignments, choice
@@ -36,6 +36,7 @@ def command(
         list[str] | None,
         typer.Option("--where", metavar="KEY=VALUE", help="Only tables with this recipe value; may be repeated."),
     ] = None,
+    notes: output.NotesOption = False,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
 ) -> None:
@@ -49,18 +50,21 @@ def command(
     output.require_runs(store)
     only = _only(store, asked) if asked else None
     baseline = _label(store, only, baseline) if baseline is not None else None
-    shown = tables(store, board or NAMES, only, baseline)
+    shown = tables(store, board, only, baseline)
     output.warn_of_unreadable(store)
     if not shown and form != "json":
-        if board and tables(store, only=only):
-            raise UsageError(f"{folder}: nothing is stored there for the board {' or '.join(board)}")
+        if tables(store, NAMES, only):
+            asked_for = f"the board {' or '.join(board)}" if board else "the boards of its suite"
+            raise UsageError(f"{folder}: nothing is stored there for {asked_for}")
         raise UsageError(f"{folder}: no trial is stored there yet; run the suite again to finish it")
     if sort is not None:
         columns = {"norm"} | {column.name for table in shown for column in table.columns}
         if shown and sort not in columns:
             raise unknown("column", sort, columns, "--sort")
         shown = [by_column(table, sort) for table in shown]
-    output.put_tables(shown, form)
+    output.put_tables(shown, form, notes=notes)
+    if form == "terminal":
+        closing.put(store, shown)
 
 
 def _asked(text: str) -> tuple[str, Any]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
-from normbench.cli import options, output, saving
+import typer
+
+from normbench.cli import closing, options, output, saving
 from normbench.cli.output import say
+from normbench.cli.reporting import Reporting
 from normbench.cli.status import Status
 from normbench.cli.trials import Names
 from normbench.errors import UsageError
 from normbench.execute import Request, Summary, on_device, prepare, run, until
 from normbench.execute.prepare import Prepared
-from normbench.spelling import choice
 from normbench.store import Store
 from normbench.store.records import SessionRecord
 from normbench.surroundings import on_stderr
@@ -29,6 +32,10 @@ def command(
     request: Request,
     decided: options.Until = None,
     max_seeds: options.MaxSeeds = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a report beside the results, as they come and at the end.")
+    ] = False,
+    notes: output.NotesOption = False,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -49,22 +56,27 @@ def command(
         output.warn_of_anew(prepared)
     summaries: list[Summary] = []
     comparison = None
+    reporting = Reporting(prepared.store.folder) if report else None
     if looks:
-        comparison = until.decided_run(request, looks, lambda look: summaries.append(runs(look, quiet)))
+        comparison = until.decided_run(request, looks, lambda look: summaries.append(runs(look, quiet, reporting)))
     else:
-        summaries.append(runs(prepared, quiet))
+        summaries.append(runs(prepared, quiet, reporting))
     from normbench.boards import tables
 
     store = Store(prepared.store.folder)
     boards = tables(store, only=prepared.tables)
     output.warn_of_unreadable(prepared.store)
-    output.put_tables(boards, form)
+    output.put_tables(boards, form, notes=notes)
     if comparison is not None:
         _put_decided(comparison, form)
     if not quiet:
         _say_left_out(prepared, store)
     status = _end(_together(summaries), Names(prepared.cells), quiet)
     _draw(prepared.suite.pictures, store, prepared.tables)
+    if reporting is not None:
+        reporting.finish()
+    if form == "terminal":
+        closing.put(store, boards)
     return status
 
 
@@ -92,17 +104,12 @@ def _draw(pictures: Sequence[str], store: Store, tables: frozenset[str]) -> None
     """Draw a suite's pictures beside the results, and say where; and of one that can't be drawn, why."""
     if not pictures:
         return
-    from normbench.charts.pictures import default_file, figure
+    from normbench.charts.pictures import figure, of_suite
 
     for word in pictures:
-        picture = choice(word, f"picture {word!r}")
-        kind, series = ("series", picture.name) if "." in picture.name else (picture.name, None)
-        params = picture.params
-        place = {"at": params.get("rate", ()), "site": params.get("site"), "step": params.get("step")}
-        file = default_file(store.folder, picture.name, **place)
+        file, asked = of_suite(word, store.folder)
         try:
-            drawn = figure(store, kind, series=series, **place, only=tables)
-            saving.save(file, drawn.encoded("png"))
+            saving.save(file, figure(store, **asked, only=tables).encoded("png"))
         except UsageError as error:
             say(f"normbench: picture {word!r}: {error}")
         else:
@@ -122,15 +129,18 @@ def _together(summaries: Sequence[Summary]) -> Summary:
     )
 
 
-def runs(prepared: Prepared, quiet: bool) -> Summary:
-    """Run what is prepared, and show its progress unless `quiet`."""
-    with on_stderr():  # what a layer prints that trains in this process
-        if quiet:
-            return run(prepared)
-        from normbench.cli.progress import shown
+def runs(prepared: Prepared, quiet: bool, reporting: Reporting | None = None) -> Summary:
+    """Run what is prepared, show its progress unless `quiet`, and keep a report up to date where one is asked for."""
+    on_start = on_progress = on_session = None
+    with on_stderr(), ExitStack() as stack:  # what a layer prints that trains in this process
+        if not quiet:
+            from normbench.cli.progress import shown
 
-        with shown(prepared) as (on_start, on_progress, on_session):
-            return run(prepared, on_progress, on_start, on_session)
+            on_start, on_progress, on_session = stack.enter_context(shown(prepared))
+        if reporting is not None:
+            on_progress, on_session = reporting.along(on_progress, on_session)
+            stack.callback(reporting.stop)
+        return run(prepared, on_progress, on_start, on_session)
 
 
 def _end(summary: Summary, names: Names, quiet: bool) -> Status:

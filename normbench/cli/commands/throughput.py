@@ -33,6 +33,7 @@ _WHAT = Annotated[
 def command(
     request: Request,
     seconds: options.Seconds = ALONE.seconds,
+    notes: output.NotesOption = False,
     form: output.FormatOption = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
@@ -62,7 +63,8 @@ def command(
     output.warn_of_unreadable(store)
     from normbench.boards import tables
 
-    output.put_tables(tables(Store(store.folder), ("throughput",), frozenset(one.table_id for one in measured)), form)
+    boards = tables(Store(store.folder), ["throughput"], frozenset(one.table_id for one in measured))
+    output.put_tables(boards, form, notes=notes)
     if not quiet:
         output.say(f"{sessions_measured(measured)}; all in {store.folder}")
     return Status.FAILED if say_untimed(measured) else Status.DONE

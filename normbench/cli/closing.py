@@ -1,0 +1,48 @@
+"""What boards on a terminal end with: where the report, the pictures and the JSON are, or what makes each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from normbench.charts.pictures import default_file, of_suite
+from normbench.cli import output
+from normbench.store import Store, beside
+from normbench.tables import Table
+
+
+def put(store: Store, tables: Sequence[Table]) -> None:
+    """Print where the rest of a store's results is; nothing where there are no tables."""
+    if tables:
+        output.put_lines(["", *_places(store, tables)])
+
+
+def _places(store: Store, tables: Sequence[Table]) -> Iterator[str]:
+    """Yield a line for each file that is as new as the results, or for the command that makes it."""
+    folder, export = store.folder, beside(store.folder, ".json")
+    runs = store.runs()
+    words = runs[-1].suite.get("pictures", []) if runs else []
+    pictures = [of_suite(word, folder)[0] for word in words] or [default_file(folder, "rates")]
+    curves = ["--curves"] * all(len(table.rates) < 2 for table in tables)
+    made = {
+        "report": ([beside(folder, "-report.html")], ["report", folder]),
+        "picture": (pictures, ["plot", folder, *curves]),
+        "JSON": ([export], ["export", folder, "-o", export]),
+    }
+    since = store.changed()
+    for what, (files, command) in made.items():
+        there = [str(file) for file in files if _is_of(file, since)]
+        for line, begins in zip(there or [_command(command)], [what, *[""] * len(there)], strict=False):
+            yield f"{begins:9}{line}"
+
+
+def _is_of(file: Path, since: float) -> bool:
+    try:
+        return file.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def _command(words: Iterable[object]) -> str:
+    return shlex.join(["normbench", *map(str, words)])
