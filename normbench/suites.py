@@ -201,19 +201,6 @@ def _check(suite: Suite, where: str) -> None:
         if not is_file(plugin) and not _NAME.fullmatch(plugin):
             what = "a file, like group_norm.py, or a package, by the name that pip installs it by"
             raise UsageError(f"{where}: plugins[{i}] is {plugin!r}; it is {what}")
-    for table in ("fix", "vary", "tune"):
-        for key in getattr(suite, table):
-            if key not in RECIPE_VALUES:
-                raise unknown("recipe value", key, RECIPE_VALUES, f"{where}: [{table}]")
-    for first, second in (("fix", "vary"), ("fix", "tune"), ("vary", "tune")):
-        both = sorted(set(getattr(suite, first)) & set(getattr(suite, second)))
-        if both:
-            raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
-    given = {name: table for table in ("fix", "vary", "tune") for name in getattr(suite, table)}
-    if {"epochs", "steps"} <= set(given):
-        raise UsageError(
-            f"{where}: epochs stands under [{given['epochs']}] and steps under [{given['steps']}]; one of them counts"
-        )
     _check_factors(suite, where)
     _check_grid(suite, where)
 
@@ -268,6 +255,20 @@ def _check_boards(suite: Suite, where: str) -> None:
 
 
 def _check_factors(suite: Suite, where: str) -> None:
+    """Refuse recipe values that are not there or stand twice, and factors without values."""
+    for table in ("fix", "vary", "tune"):
+        for key in getattr(suite, table):
+            if key not in RECIPE_VALUES:
+                raise unknown("recipe value", key, RECIPE_VALUES, f"{where}: [{table}]")
+    for first, second in (("fix", "vary"), ("fix", "tune"), ("vary", "tune")):
+        both = sorted(set(getattr(suite, first)) & set(getattr(suite, second)))
+        if both:
+            raise UsageError(f"{where}: {both[0]} stands under [{first}] and under [{second}]; it can be in one")
+    given = {name: table for table in ("fix", "vary", "tune") for name in getattr(suite, table)}
+    if {"epochs", "steps"} <= set(given):
+        raise UsageError(
+            f"{where}: epochs stands under [{given['epochs']}] and steps under [{given['steps']}]; one of them counts"
+        )
     for table in ("vary", "tune"):
         for key, values in getattr(suite, table).items():
             if not values:
