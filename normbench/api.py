@@ -3,49 +3,82 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from html import escape
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
-from normbench import boards, execute, plugins
+from normbench import bar, boards, execute, plugins
 from normbench.boards import frames
+from normbench.boards.answer import answers, in_two_lines
 from normbench.boards.grid import shown_trials
 from normbench.boards.watched import shown_traces
 from normbench.charts import pictures
 from normbench.contract import ALL, Layout, Norm, Probe, Site, Task, Unsupported
 from normbench.errors import UsageError, unknown
-from normbench.execute import Progress, Request
+from normbench.execute import Progress, Request, Summary
+from normbench.execute.prepare import Prepared
 from normbench.execute.request import job_count, seconds
 from normbench.plan import asked_norm
 from normbench.spelling import WITH, Choice
 from normbench.store import Store
 from normbench.store.records import TraceRecord, TrialRecord
 from normbench.tables import Table
+from normbench.tables.html import as_html, notebook, paragraphs
 from normbench.tables.text import terminal
+from normbench.texts import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
     from torch import nn
 
+    from normbench.compare.comparison import Comparison
+
 Name = TypeVar("Name", str, str | Path)
 
 
 class Leaderboard(Table):
-    """A table that prints as the command line prints it."""
+    """A table that prints as the command line prints it, and that a notebook shows as one."""
 
     def __str__(self) -> str:
         return terminal([self])
+
+    def _repr_html_(self) -> str:
+        return notebook(as_html(self))
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report that was written: its path, which a notebook shows as a link."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        # As a notebook's server has it: from the notebook's folder.
+        link = quote(Path(os.path.relpath(self.path)).as_posix())
+        return f'<a href="{escape(link)}" target="_blank">{escape(visible(str(self.path)))}</a>'
 
 
 class Results:
     """What a results folder, or an export of one, holds; what `run` returns, of the tables of that run alone.
 
     `boards()` gives the tables, `trials()` the records, `traces()` what probes saw of these, `to_pandas()` a frame of
-    either, `plot()` a picture. `only` are the tables that count, by `normbench.trials.Cell.table_id`, where not all do.
+    either, `plot()` a picture, `compare()` a comparison with other results, `report()` a page. A notebook shows the
+    tables. `only` are the tables that count, by `normbench.trials.Cell.table_id`, where not all do.
     Raises UsageError where nothing is stored.
     """
 
@@ -101,11 +134,48 @@ class Results:
         asked: dict[str, Any] = {"series": series, "against": against, "at": at, "site": site, "step": step}
         return pictures.figure(Store(self.folder), kind, **asked, only=self._only)
 
+    def compare(self, base: Results | str | Path, gates: dict[str, str] | None = None) -> Comparison:
+        """Return whether anything is worse here than in `base`, as `normbench compare BASE HEAD` finds it.
+
+        `gates` are how much worse a metric may be, like {"accuracy": "-0.5pt"}, in place of the suite's for it. All
+        that both folders hold is compared. Raises UsageError for a folder without results, and for a gate that the
+        seeds at hand can never fail.
+        """
+        from normbench.compare.folders import compare, gates_of
+
+        _check_types(Results.compare, {"base": base, "gates": gates})
+        folder = base.folder if isinstance(base, Results) else Results(base).folder
+        ours, theirs = Store(folder), Store(self.folder)
+        return compare(ours, theirs, gates_of(ours, theirs, gates or {}))
+
+    def report(self, file: str | Path | None = None) -> Page:
+        """Write the report of these results, and return where: one HTML file that opens without a network.
+
+        Left out, `file` is a page beside the folder, as `normbench report` names it. Raises UsageError where it can't
+        be written.
+        """
+        from normbench.report.page import default_file, page
+
+        _check_types(Results.report, {"file": file})
+        path = default_file(self.folder) if file is None else Path(file)
+        if path.resolve() == self.folder.resolve():
+            raise UsageError(f"report: {path} holds the results; name another file")
+        written = page([self.folder], self._only)
+        try:
+            path.write_bytes(written)
+        except OSError as error:
+            raise UsageError(f"report: {path} can't be written ({error.strerror})") from None
+        return Page(path)
+
     def __repr__(self) -> str:
         return f"Results({str(self.folder)!r})"
 
     def __str__(self) -> str:
         return terminal(self.boards())
+
+    def _repr_html_(self) -> str:
+        shown = self.boards()
+        return notebook(paragraphs(in_two_lines(answers(shown))), *map(as_html, shown))
 
 
 def run(
@@ -129,6 +199,7 @@ def run(
     base: str | Path | None = None,
     throughput: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
+    progress: bool | None = None,
 ) -> Results:
     """Run what is not stored of a suite, by name or file, and return the results; see `normbench run --help`.
 
@@ -139,9 +210,12 @@ def run(
     Trials run in worker processes, `jobs` at a time, whatever called this (a script needs no main guard); executor
     "serial" runs one after another in this process. A trial that takes longer than `timeout` (seconds, or "10m") is
     killed; `checkpoint_every` is in minutes. Results go to `out`, else to results/SUITE under the current folder.
+    A bar shows the `progress` (left out: on a terminal, and in a notebook), unless `on_progress` is called for it.
     A warning names a norm or plugin that changed what all norms share, and was undone. Raises UsageError for mistakes.
     """
     _check_types(run, dict(locals()))
+    if on_progress is not None and progress:
+        raise UsageError("run: on_progress and progress=True: it takes one of them")
     request = Request(
         suite=str(suite),
         norms=_listed(norms),
@@ -160,10 +234,18 @@ def run(
         throughput=throughput,
     )
     prepared = execute.on_device(execute.prepare(request))
-    summary = execute.run(prepared, on_progress)
+    summary = _executed(prepared, on_progress, progress)
     for warning in [*prepared.registry.notes, *summary.warnings]:
         warnings.warn(warning, stacklevel=2)
     return Results(summary.folder, only=prepared.tables)
+
+
+def _executed(prepared: Prepared, on_progress: Callable[[Progress], None] | None, progress: bool | None) -> Summary:
+    """Run what is prepared, with a bar where one is asked for, or where somebody looks and nothing else is called."""
+    if not (bar.wanted() if progress is None and on_progress is None else progress):
+        return execute.run(prepared, on_progress)
+    with closing(bar.Bar()) as shown:
+        return execute.run(prepared, shown.on_progress, shown.on_start, shown.on_session)
 
 
 def layer(
@@ -269,7 +351,7 @@ def _options(
 def _check_types(function: Callable[..., Any], given: dict[str, Any]) -> None:
     """Raise UsageError where an argument is not of the type that a function's signature says."""
     # What is imported for type checkers alone is not there.
-    hints, signature = get_type_hints(function, localns={"Figure": Any}), inspect.signature(function)
+    hints, signature = get_type_hints(function, localns={"Figure": Any, "Comparison": Any}), inspect.signature(function)
     for name, value in given.items():
         if not _fits(value, hints[name]):
             if get_origin(hints[name]) is Literal and isinstance(value, str):

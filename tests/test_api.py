@@ -2,6 +2,7 @@
 
 import math
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import matplotlib
@@ -16,6 +17,7 @@ from torch import nn
 import normbench
 from normbench import plugins, registry
 from normbench.api import Results
+from normbench.report import page
 from normbench.store import Store
 
 HERE = {"device": "cpu", "executor": "serial", "throughput": False}
@@ -193,6 +195,65 @@ def test_a_picture_that_is_refused(probed, asked, words):
         probed.plot(**asked)
 
     assert str(refused.value).startswith(words)
+
+
+def test_a_notebook_shows_the_answer_and_the_tables(results):
+    """Results are shown as their boards, below what these come to; a board is shown alone."""
+    [board] = results.boards()
+
+    assert results._repr_html_().index("One seed says nothing of which norm") < results._repr_html_().index("<table>")
+    assert results._repr_html_().count("<table>") == board._repr_html_().count("<table>") == 1
+    assert "batchnorm(eps=0.1)" in board._repr_html_()
+
+
+def test_results_are_compared(results):
+    """`compare` is the command's comparison, with the gates that are given; it prints, and is shown, as one."""
+    comparison = results.compare(results.folder)
+
+    assert {"identical"} == {row.word for row in comparison.rows}
+    assert str(comparison).startswith("compare · accuracy · digits-cnn v1 · epochs=2\n")
+    assert "gates: none, so nothing can fail" in comparison._repr_html_()
+    assert comparison._repr_html_().count("<table>") == len({row.metric.name for row in comparison.rows})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"base": "nowhere"}, "nowhere: no results there"),
+        ({"base": 3}, "compare: base is 3; it takes Results | str | Path"),
+        ({"gates": ["accuracy"]}, "compare: gates is ['accuracy']; it takes dict[str, str] | None"),
+        ({"gates": {"accuracies": "-1pt"}}, "gate: no metric 'accuracies'; did you mean 'accuracy'?"),
+        ({"gates": {"accuracy": "-0.02"}}, "gate accuracy:-0.02: the margin on digits-cnn is in percentage points"),
+    ],
+    ids=str,
+)
+def test_a_comparison_that_is_refused(results, asked, words):
+    """A base without results, and gates that are none, are named."""
+    with pytest.raises(normbench.UsageError) as refused:
+        results.compare(**{"base": results, **asked})
+
+    assert str(refused.value).startswith(words)
+
+
+def test_a_report_is_written_where_it_says(results, tmp_path, monkeypatch):
+    """`report` writes the page, and gives its path, which a notebook shows as a link from its own folder."""
+    monkeypatch.setattr(page, "page", lambda folders, only: f"{folders} {only}".encode())
+
+    written = results.report(tmp_path / "a page & more.html")
+
+    assert f"{[results.folder]} {results._only}" == Path(written).read_text(encoding="utf-8")
+    assert str(tmp_path / "a page & more.html") == str(written)
+    assert '<a href="a%20page%20%26%20more.html" target="_blank">' in written._repr_html_()
+    assert "a page &amp; more.html</a>" in written._repr_html_()
+
+
+def test_a_report_that_cannot_be_written_is_a_mistake(results, monkeypatch):
+    """It never replaces the results, and a folder that is not there is named."""
+    monkeypatch.setattr(page, "page", lambda folders, only: b"")
+
+    for file, words in ((results.folder, "holds the results; name another file"), ("a/b.html", "can't be written")):
+        with pytest.raises(normbench.UsageError, match=f"report: {file} {words}"):
+            results.report(file)
 
 
 def test_a_folder_is_opened_again(results):

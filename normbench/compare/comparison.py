@@ -63,6 +63,16 @@ class Comparison:
     crashed: int = 0
     looks: Sequence[int] = ()
 
+    def __str__(self) -> str:
+        from normbench.compare.text import terminal  # which needs this module
+
+        return terminal(self)
+
+    def _repr_html_(self) -> str:
+        from normbench.compare.text import notebook
+
+        return notebook(self)
+
     def count(self, *words: Word) -> int:
         """Return how many rows have one of these words."""
         return sum(row.word in words for row in self.rows)

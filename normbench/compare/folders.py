@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from normbench import gates as gating
 from normbench.boards.grid import Grid, Row, gather
 from normbench.compare.comparison import ComparedRow, Comparison, Word, word_of
 from normbench.compare.gates import check, could_be_ok, spreads, weak
@@ -85,6 +86,12 @@ def compare(
         crashed=sum(grid.crashed for grid in others.values()) + sum(one.crashed for one in lost),
         looks=looks,
     )
+
+
+def gates_of(base: Store, head: Store, given: Mapping[str, str]) -> dict[str, Gate]:
+    """Return the gates of the suite that HEAD ran last (else BASE), with those that are given in their place."""
+    ran = head.runs() or base.runs()
+    return gating.gates(gating.replaced(ran[-1].suite.get("gate", {}) if ran else {}, given), "gate")
 
 
 def against_baseline(store: Store, gates: dict[str, Gate], looks: Sequence[int], *, only: frozenset[str]) -> Comparison:

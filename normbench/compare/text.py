@@ -1,4 +1,4 @@
-"""A comparison as text: to the terminal, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
+"""A comparison as text: to the terminal, a notebook, GitHub Markdown, LaTeX, CSV, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from normbench.compare.comparison import WORDS, ComparedRow, Comparison, Word
+from normbench.tables import html
 from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
 from normbench.tables.text import ASCII, csv_row, folded, markdown, title, written
 from normbench.tables.text import latex_booktabs as latex_tables
@@ -205,6 +206,11 @@ def github(comparison: Comparison) -> str:
         table = _table(rows)
         parts.append(folded(title(table), [table], opened=any(row.word == "regressed" for row in rows)))
     return "\n\n".join(part for part in parts if part)
+
+
+def notebook(comparison: Comparison) -> str:
+    """Return a comparison as HTML for a notebook: what matters, then the tables."""
+    return html.notebook(html.paragraphs(summary(comparison)), *map(html.as_html, tables(comparison)))
 
 
 def latex_booktabs(comparison: Comparison) -> str:

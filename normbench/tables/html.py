@@ -8,6 +8,7 @@ from html import escape
 from normbench.tables.table import Column, Table, TableRow
 from normbench.tables.text import entry_text, has_ranks, header_text, not_ranked, rank_text, readable, reads_from_left
 from normbench.tables.text import title as title_of
+from normbench.texts import visible
 
 #: What the column of ranks is, and what stands behind a rank that has an interval.
 RANK = "The rank, 1 for the best. Equal values share a rank."
@@ -15,6 +16,7 @@ RANK_ENDS = "[a…b] is its 95% interval, for all ranks of the table at once. *:
 
 #: For a notebook, light or dark: no colour but the notebook's own.
 _STYLE = """
+.normbench .board { margin: 1em 0; }
 .normbench table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .normbench caption { caption-side: top; text-align: left; font-weight: bold; }
 .normbench th, .normbench td { padding: 0.15em 0.7em; text-align: left; white-space: nowrap; }
@@ -54,6 +56,11 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
     count = f"{len(notes)} note{'s' * (len(notes) != 1)}"
     parts.append(_folded("notes", count, f"<ul>{_items(notes)}</ul>") if notes else "")
     return "\n".join(part for part in [*parts, "</div>"] if part)
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Return texts as HTML, each a paragraph."""
+    return "".join(f"<p>{escape(visible(text))}</p>" for text in texts)
 
 
 def notebook(*parts: str) -> str:

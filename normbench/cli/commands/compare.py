@@ -22,7 +22,6 @@ from normbench.surroundings import on_stderr
 
 if TYPE_CHECKING:
     from normbench.compare.comparison import Comparison
-    from normbench.gates import Gate
 
 FORMATS = (*output.FORMATS, "junit")
 #: The form of a file that -o names, by its ending.
@@ -99,7 +98,7 @@ def _compared(
     quiet: bool,
 ) -> Comparison:
     """Compare, training first in HEAD what is asked to be."""
-    from normbench.compare.folders import compare
+    from normbench.compare.folders import compare, gates_of
 
     output.require_runs(ours)
     unchanged: frozenset[tuple[str, str]] = frozenset()
@@ -109,7 +108,9 @@ def _compared(
             unchanged = until.fingerprinted(ours, theirs, request, run, looks)
     else:
         output.require_runs(theirs)
-    gates = gates_of(ours, theirs, given, quiet)
+    if not quiet:
+        _say_other_gates(ours, theirs)
+    gates = gates_of(ours, theirs, given)
     if looks and theirs.runs():
         comparison = until.decided_compare(ours, theirs, gates, looks, request, run, unchanged)
     else:
@@ -119,13 +120,11 @@ def _compared(
     return comparison
 
 
-def gates_of(base: Store, head: Store, given: dict[str, str], quiet: bool) -> dict[str, Gate]:
-    """Return the gates: those of the suite that HEAD ran last (else BASE), with those of the command line instead."""
-    ran = [store.runs() for store in (base, head)]
-    ours, theirs = (runs[-1].suite.get("gate", {}) if runs else {} for runs in ran)
-    if ours != theirs and base.exists() and head.exists() and not quiet:
+def _say_other_gates(base: Store, head: Store) -> None:
+    """Say where the suites that BASE and HEAD ran last have other gates."""
+    ours, theirs = (runs[-1].suite.get("gate", {}) if runs else {} for runs in (base.runs(), head.runs()))
+    if ours != theirs and base.exists() and head.exists():
         say(f"normbench: [gate] of HEAD's suite is not BASE's: {_spelled(theirs)}, not {_spelled(ours)}")
-    return gating.gates(gating.replaced(theirs if ran[1] else ours, given), "gate")
 
 
 def _spelled(table: dict[str, str]) -> str:
