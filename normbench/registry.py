@@ -171,4 +171,6 @@ class Registry:
         notes = [str(plugin) for plugin in self.quarantined]
         if ONLY in os.environ:
             notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
+        if table is self.suites:
+            notes.append(f"it is a norm: --norm {name}" if name in self.norms else "normbench list suites lists all")
         raise unknown(kind, name, table, where, "; ".join(notes))

@@ -1,39 +1,23 @@
-"""The command `normbench`: its commands, and how every mistake becomes one line and an exit status."""
+"""The command `normbench`: how every mistake becomes one line and an exit status."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import math
+import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import typer
 
-from normbench.cli.commands import (
-    calibrate,
-    check,
-    compare,
-    export,
-    fingerprint,
-    leaderboard,
-    listing,
-    merge,
-    new_plugin,
-    plan,
-    plot,
-    plugins,
-    report,
-    run,
-    show,
-    throughput,
-)
+from normbench.cli import completion, hints
 from normbench.cli.output import Streams, say
-from normbench.cli.status import Status
+from normbench.cli.parser import parser
+from normbench.cli.status import Status, Stopped
 from normbench.errors import UsageError
 from normbench.store import DiskFullError, StoreLostError
 from normbench.texts import in_a_line
@@ -47,79 +31,11 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EL
 # typer brings a click of its own in some versions and imports click in others: take the class it really raises.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="normbench",
-    help="Benchmark normalization layers: accuracy, stability against the learning rate, and throughput.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-_COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "run": (run.command, "Run what is not stored of a suite; print the leaderboards."),
-    "plan": (plan.command, "Say what would run, and how long it takes."),
-    "throughput": (throughput.command, "Measure how fast each norm trains; print the leaderboard."),
-    "fingerprint": (fingerprint.command, "Say in seconds whether any number changed."),
-    "leaderboard": (leaderboard.command, "Print the leaderboards of a results folder."),
-    "check": (check.command, "Check what norms, tasks and probes claim."),
-    "compare": (compare.command, "Say whether one results folder is worse than another."),
-    "calibrate": (calibrate.command, "Say how often gates would err on results like these."),
-    "plot": (plot.command, "Draw scores or curves."),
-    "report": (report.command, "Write a report: a page with charts and tables."),
-    "export": (export.command, "Write a results folder into one file."),
-    "merge": (merge.command, "Make one results folder of several."),
-    "show": (show.command, "Show all that is stored of one trial."),
-    "list": (listing.command, "List norms, tasks, suites, probes, executors or claims."),
-    "plugins": (plugins.command, "List plugins, and those that failed."),
-    "new-plugin": (new_plugin.command, "Write a package with a norm of your own."),
-}
-
-
-class Stopped(BaseException):
-    """Ctrl-C was pressed, or SIGTERM arrived; `status` says which."""
-
-    def __init__(self, status: Status) -> None:
-        super().__init__(status.name.lower())
-        self.status = status
-
-
-def _stoppable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command whose interruption reaches `status`: typer would make something else of KeyboardInterrupt."""
-
-    @functools.wraps(function)
-    def command(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except KeyboardInterrupt:
-            raise Stopped(Status.INTERRUPTED) from None
-
-    return command
-
-
-for _name, (_function, _summary) in _COMMANDS.items():
-    app.command(_name, short_help=_summary)(_stoppable(_function))
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        import normbench
-
-        typer.echo(f"normbench {normbench.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Benchmark normalization layers: accuracy, stability against the learning rate, and throughput."""
-
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status; `Status` names them."""
+    if completion.ASKED in os.environ:
+        return completion.answer()
     streams = Streams()
     stop = _stopper()
     signal.signal(signal.SIGTERM, stop)
@@ -137,9 +53,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def status(args: list[str]) -> Status:
     """Run a command and return its exit status."""
-    command = typer.main.get_command(app)
     try:
-        result = command.main(args=args, prog_name="normbench", standalone_mode=False)
+        result = parser().main(args=args, prog_name="normbench", standalone_mode=False)
         return result if isinstance(result, Status) else Status.DONE
     except UsageError as error:
         return _refuse(str(error))
@@ -175,11 +90,15 @@ def _misused(error: Any) -> Status:
         return Status.MISTAKE
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "normbench"
+    if type(error).__name__ == "MissingParameter" and error.param.name == "suite":
+        return _refuse("which suite? name one of these, or a file (FILE.toml)", hints.suites())
     return _refuse(f"{in_a_line(error.format_message())} (see {name} --help)")
 
 
-def _refuse(message: str) -> Status:
+def _refuse(message: str, choices: Iterable[str] = ()) -> Status:
     say(f"normbench: {message}")
+    for line in choices:
+        say(line)
     return Status.MISTAKE
 
 

@@ -9,13 +9,14 @@ import dataclasses
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
 from normbench import gates
+from normbench.cli import completion, recipe_options
 from normbench.errors import UsageError
 from normbench.execute import Request
 from normbench.execute.request import job_count, seconds
@@ -24,92 +25,170 @@ from normbench.suites import MOST_SEEDS
 
 Given = TypeVar("Given")
 
+#: The groups in which help lists options; those of the output come last, with what stands in none.
+WHAT, HOW, WHERE, STATISTICS = "What to run", "How", "Where", "Statistics"
+
+
+def _option(group: str, kind: Any, names: str, metavar: str | None, text: str, **others: Any) -> Any:
+    return Annotated[kind, typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=group, **others)]
+
+
 Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Load this plugin as well; may be repeated.")
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py", help="Load this plugin as well; may be repeated.", rich_help_panel=WHAT
+    ),
 ]
 Fail = Annotated[
     list[str] | None,
-    typer.Option("--fail", metavar="METRIC:MARGIN", help="A gate, like accuracy:-0.5pt; may be repeated."),
+    typer.Option(
+        "--fail",
+        metavar="METRIC:MARGIN",
+        help="A gate, like accuracy:-0.5pt; may be repeated.",
+        rich_help_panel=STATISTICS,
+    ),
 ]
 Until = Annotated[
     str | None,
     typer.Option(
-        "--until", metavar="decided", help="Train more seeds for the rows that are unclear, up to --max-seeds."
+        "--until",
+        metavar="decided",
+        help="Train more seeds for the rows that are unclear, up to --max-seeds.",
+        rich_help_panel=STATISTICS,
+        autocompletion=lambda: ["decided"],
     ),
 ]
 MaxSeeds = Annotated[
-    int | None, typer.Option("--max-seeds", metavar="N", min=2, help="The most seeds that --until decided trains.")
+    int | None,
+    typer.Option(
+        "--max-seeds",
+        metavar="N",
+        min=2,
+        help="The most seeds that --until decided trains.",
+        rich_help_panel=STATISTICS,
+    ),
 ]
 Seconds = Annotated[
     float,
-    typer.Option("--seconds", metavar="S", min=0, help="How long a throughput session may take, once it has 9 rounds."),
+    typer.Option(
+        "--seconds",
+        metavar="S",
+        min=0,
+        help="How long a throughput session may take, once it has 9 rounds.",
+        rich_help_panel=HOW,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
-
-def _option(kind: Any, names: str, metavar: str | None, text: str, **others: Any) -> Any:
-    return Annotated[kind, typer.Option(*names.split(), metavar=metavar, help=text, **others)]
-
-
 _CHOICE = "NAME[(param=value)]"
+_OF_EXECUTORS = {"autocompletion": completion.of_kind("executors")}
 #: The option of each field of `Request`; what is not a field of it is a parameter of the executor.
 REQUEST: dict[str, Any] = {
     "suite": Annotated[
-        str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
+        str,
+        typer.Argument(
+            metavar="SUITE|FILE.toml",
+            help="A suite's name, or the file that describes one.",
+            autocompletion=completion.suites,
+        ),
     ],
     "norms": _option(
-        list[str] | None, "--norm", _CHOICE, "Run this norm instead of the suite's, +NAME besides; may be repeated."
+        WHAT,
+        list[str] | None,
+        "--norm",
+        _CHOICE,
+        "Run this norm instead of the suite's, +NAME besides; may be repeated.",
+        autocompletion=completion.norms,
     ),
-    "seeds": _option(str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),
+    "seeds": _option(WHAT, str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),
     "settings": _option(
-        list[str] | None, "--set", "KEY=VALUE", "A recipe value, or rates, as in TOML; may be repeated."
+        WHAT,
+        list[str] | None,
+        "--set",
+        "KEY=VALUE",
+        "A recipe value, or rates, as in TOML; may be repeated. Each is an option as well: --epochs 12.",
+        autocompletion=completion.settings,
     ),
     "plugin_files": Plugins,
-    "out": _option(Path | None, "--out", "DIR", "Where results go.  [default: results/SUITE]"),
-    "data_dir": _option(
-        Path | None, "--data-dir", "DIR", "Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]"
+    "probes": _option(
+        WHAT,
+        list[str] | None,
+        "--probe",
+        _CHOICE,
+        "Watch each training with this probe; may be repeated.",
+        autocompletion=completion.of_kind("probes"),
     ),
-    "device": _option(str, "--device", "DEVICE", "auto, cpu, cuda or cuda:N."),
-    "executor": _option(str, "--executor", _CHOICE, "How trials are run: processes, serial or ray."),
-    "jobs": _option(str | None, "--jobs -j", "N|auto", "How many trials run at once.  [default: auto]"),
-    "per_gpu": _option(int | None, "--per-gpu", "K", "How many trials share a GPU.  [default: 1]", min=1),
-    "timeout": _option(str | None, "--timeout", "TIME", "Kill a trial that takes longer: 90s, 10m, 2h."),
-    "address": _option(str | None, "--address", "HOST:PORT", "The Ray cluster to use, where one is running."),
+    "throughput": _option(
+        WHAT, bool, "--throughput/--no-throughput", None, "Measure throughput last, or leave it out."
+    ),
+    "executor": _option(
+        HOW, str, "--executor", _CHOICE, "How trials are run: processes, serial or ray.", **_OF_EXECUTORS
+    ),
+    "jobs": _option(HOW, str | None, "--jobs -j", "N|auto", "How many trials run at once.  [default: auto]"),
+    "per_gpu": _option(HOW, int | None, "--per-gpu", "K", "How many trials share a GPU.  [default: 1]", min=1),
+    "timeout": _option(HOW, str | None, "--timeout", "TIME", "Kill a trial that takes longer: 90s, 10m, 2h."),
+    "address": _option(HOW, str | None, "--address", "HOST:PORT", "The Ray cluster to use, where one is running."),
     "checkpoint_every": _option(
-        float | None, "--checkpoint-every", "MINUTES", "Save each training this often, to resume it later.", min=0
+        HOW, float | None, "--checkpoint-every", "MINUTES", "Save each training this often, to resume it later.", min=0
     ),
-    "probes": _option(list[str] | None, "--probe", _CHOICE, "Watch each training with this probe; may be repeated."),
-    "retry": _option(bool, "--retry", None, "Try trials again that ran out of memory or time."),
-    "fresh": _option(bool, "--fresh/--no-fresh", None, "Train fresh seeds at the chosen rates, or leave them out."),
-    "base": _option(
-        Path | None, "--base", "BASE", "Train fresh seeds at the rates that this folder, or export, chose."
-    ),
-    "throughput": _option(bool, "--throughput/--no-throughput", None, "Measure throughput last, or leave it out."),
+    "retry": _option(HOW, bool, "--retry", None, "Try trials again that ran out of memory or time."),
     "seconds": Seconds,
+    "out": _option(WHERE, Path | None, "--out", "DIR", "Where results go.  [default: results/SUITE]"),
+    "data_dir": _option(
+        WHERE,
+        Path | None,
+        "--data-dir",
+        "DIR",
+        "Where data lies.  [default: NORMBENCH_DATA, else the user's cache folder]",
+    ),
+    "device": _option(
+        WHERE,
+        str,
+        "--device",
+        "DEVICE",
+        "auto, cpu, cuda or cuda:N.",
+        autocompletion=lambda: ["auto", "cpu", "cuda"],
+    ),
+    "fresh": _option(
+        STATISTICS, bool, "--fresh/--no-fresh", None, "Train fresh seeds at the chosen rates, or leave them out."
+    ),
+    "base": _option(
+        STATISTICS,
+        Path | None,
+        "--base",
+        "BASE",
+        "Train fresh seeds at the rates that this folder, or export, chose.",
+        autocompletion=completion.results,
+    ),
     "gates": Fail,
 }
 #: What they mean to a command that times norms, or takes fingerprints of them.
 OF_NORMS = {
-    "executor": _option(str, "--executor", _CHOICE, "How norms are run: processes, or serial."),
-    "timeout": _option(str | None, "--timeout", "TIME", "Give up a norm whose turn takes longer: 90s, 10m, 2h."),
+    "executor": _option(HOW, str, "--executor", _CHOICE, "How norms are run: processes, or serial.", **_OF_EXECUTORS),
+    "timeout": _option(HOW, str | None, "--timeout", "TIME", "Give up a norm whose turn takes longer: 90s, 10m, 2h."),
 }
 _FIELDS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
 def of_request(*names: str, **others: Any) -> Callable[[Callable[..., Given]], Callable[..., Given]]:
-    """Give a command these options, from which its argument `request` is made; `others` replace the words of some."""
+    """Give a command these options, from which its argument `request` is made; `others` replace the words of some.
+
+    With `settings` come the options of each recipe value.
+    """
     taken = {name: others.get(name, REQUEST[name]) for name in names}
+    recipe = recipe_options.OPTIONS if "settings" in names else {}
 
     def decorated(command: Callable[..., Given]) -> Callable[..., Given]:
         @functools.wraps(command)
         def with_options(**given: Any) -> Given:
-            return command(_request({name: given.pop(name) for name in names}), **given)
+            values = {name: given.pop(name, None) for name in recipe}
+            return command(_request({name: given.pop(name) for name in names}, values), **given)
 
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for name, parameter in signature.parameters.items() if name != "request"]
         asked = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(name), annotation=annotation)
-            for name, annotation in taken.items()
+            for name, annotation in {**taken, **recipe}.items()
         ]
         parameters = [*asked, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
         with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -127,16 +206,21 @@ def _default(name: str) -> Any:
     return default if isinstance(default, str | bool | float) else None
 
 
-def _request(given: dict[str, Any]) -> Request:
-    """Return the request that options make, None where one was not given."""
+def _request(given: dict[str, Any], recipe: dict[str, Any]) -> Request:
+    """Return the request that options, and those of recipe values, make, None where one was not given."""
     read = {name: _READ[name](value) if name in _READ else value for name, value in given.items() if value is not None}
+    asked = {name: value for name, value in recipe.items() if value is not None}
+    if asked:
+        read["settings"] = recipe_options.together(read.get("settings", {}), asked)
     options = {name: value for name, value in read.items() if name not in _FIELDS}
     fields = {name: value for name, value in read.items() if name in _FIELDS}
-    return Request(**{"suite": "", **fields}, options=options, words=_spelled)
+    return Request(**{"suite": "", **fields}, options=options, words=functools.partial(_spelled, frozenset(asked)))
 
 
-def _spelled(name: str, item: object = None) -> str:
-    """Return how a field of a request, or one item of it, is spelled on the command line."""
+def _spelled(asked: Collection[str], name: str, item: object = None) -> str:
+    """Return how a field of a request, or one item of it, is spelled on the command line, where these were `asked`."""
+    if name == "settings" and f"{recipe_options.PREFIX}{item}" in asked:
+        return recipe_options.option(str(item))
     option = str(get_args(REQUEST[name])[1].default)  # where typer keeps the first of an option's names
     return f"{option} {item}" if isinstance(item, str) else option
 

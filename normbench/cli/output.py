@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 FORMATS = tuple(WRITERS)
 
-FormatOption = Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.", autocompletion=lambda: [*FORMATS]),
+]
 NotesOption = Annotated[bool, typer.Option("--notes", help="Print the notes on the tables, too.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 

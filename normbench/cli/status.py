@@ -1,6 +1,9 @@
-"""The exit statuses of every command; docs/cli.md says more of each."""
+"""The exit statuses of every command, and what stops one; docs/cli.md says more of each."""
 
+import functools
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
 
 
 class Status(IntEnum):
@@ -21,3 +24,24 @@ class Status(IntEnum):
     #: Ctrl-C, and SIGTERM; what was finished is stored.
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+class Stopped(BaseException):
+    """Ctrl-C was pressed, or SIGTERM arrived; `status` says which."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name.lower())
+        self.status = status
+
+
+def stoppable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command whose interruption reaches its caller: typer would make something else of KeyboardInterrupt."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except KeyboardInterrupt:
+            raise Stopped(Status.INTERRUPTED) from None
+
+    return command

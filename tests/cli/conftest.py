@@ -1,6 +1,5 @@
 """The command line, called in this process: a folder of its own for each test, and small runs of real training."""
 
-import functools
 import importlib
 import json
 import re
@@ -13,7 +12,6 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-import typer
 import zygote
 
 from normbench import plugins, prints
@@ -39,14 +37,6 @@ class Ran:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def parsed_once():
-    """Build the command line's parser once: it takes longer than most commands do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
-        yield
 
 
 @pytest.fixture(autouse=True)

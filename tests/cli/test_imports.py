@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import typer
 
-from normbench.cli import main
+from normbench.cli.commands import COMMANDS
 from normbench.hookspecs import KINDS
 
 HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "matplotlib"]
@@ -17,7 +16,7 @@ TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn", "pyarrow"]
 LISTINGS = [
     ["--help"],
     ["--version"],
-    *([command, "--help"] for command in typer.main.get_command(main.app).commands),
+    *([command, "--help"] for command in COMMANDS),
     *(["list", kind] for kind in KINDS),
     ["plugins"],
     ["new-plugin", "my-norm"],

@@ -6,14 +6,11 @@ import signal
 from pathlib import Path
 
 import pytest
-import typer
 
 import normbench as package
 from normbench.cli import main
-from normbench.cli.commands import listing
+from normbench.cli.commands import COMMANDS, listing
 from normbench.execute.run import Run
-
-COMMANDS = [*typer.main.get_command(main.app).commands]
 
 #: Mistakes that only torch, the data or the disk knows of; tests of mistakes alone have the others.
 MISTAKES = {

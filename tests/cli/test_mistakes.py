@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
 
 import normbench
-from normbench.cli import main
+from normbench.cli import commands, parser
 from normbench.execute import Request
 
-COMMANDS = typer.main.get_command(main.app).commands
+COMMANDS = {name: parser.command(name) for name in commands.COMMANDS}
 
 #: A command with all it requires, to which one mistake is added.
 WHOLE = {
@@ -33,6 +32,7 @@ WHOLE = {
     "list": ("list", "norms"),
     "plugins": ("plugins",),
     "new-plugin": ("new-plugin", "my-norm"),
+    "completion": ("completion", "bash"),
     "check": ("check", "none"),
 }
 
@@ -43,13 +43,13 @@ def derived():
         yield f"{name}: typo", [name + "s"], f"'{name}s'"
     for name, command in COMMANDS.items():
         arguments = [param for param in command.params if not param.opts[0].startswith("-")]
-        if any(param.required for param in command.params):
+        if any(param.required and param.name != "suite" for param in command.params):
             yield f"{name}: nothing", [name], "Missing"
         if all(param.nargs == 1 for param in arguments):
             yield f"{name}: too much", [*WHOLE[name], "surplus"], "surplus"
         for param in command.params:
             long = param.opts[-1] if param in arguments else next(opt for opt in param.opts if opt.startswith("--"))
-            if param in arguments:
+            if param in arguments or param.hidden:
                 continue
             yield f"{name} {long}: typo", [*WHOLE[name], f"{long}z"], f"{long}z"
             if param.is_flag:
@@ -243,7 +243,7 @@ BY_HAND = {
     "format to measure": (["throughput", "quick", "--format", "xml"], "no format 'xml'"),
     "format to take": (["fingerprint", "quick", "--format", "xml"], "no format 'xml'"),
     # of the command itself
-    "nothing like it": (["xyz"], "No such command 'xyz'"),
+    "nothing like it": (["xyz"], "no command 'xyz'; known: "),
     "option of none": (["--verson"], "No such option: --verson"),
     "option of another": (["leaderboard", "stored.json", "--seeds", "1"], "No such option: --seeds"),
 }

@@ -37,7 +37,10 @@ STREAMS = (0, 1, 2)
 MOST = 8
 #: The environment variable that says where the process that is forked listens, once there is one.
 SHARED = "NORMBENCH_TEST_ZYGOTE"
-LOADED = ("normbench.cli.main", "normbench.train", "normbench_plugins", "normbench_suites", "sklearn.datasets")
+LOADED = (
+    *("normbench.cli.main", "normbench.cli.commands.run", "normbench.cli.commands.compare", "normbench.train"),
+    *("normbench_plugins", "normbench_suites", "sklearn.datasets"),
+)
 
 
 class Popen(subprocess.Popen):

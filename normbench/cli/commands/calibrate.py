@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from normbench import gates as gating
-from normbench.cli import options, output
+from normbench.cli import folders, options, output
 from normbench.store import Store
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
+    folder: folders.Folder = None,
     fail: options.Fail = None,
     repetitions: Annotated[
         int, typer.Option("--repetitions", metavar="N", min=100, help="How many comparisons are drawn.")
@@ -29,7 +28,7 @@ def command(
     from normbench.compare.calibrate import calibrate
 
     form = output.chosen_format(form, json)
-    store = Store(folder)
+    store = Store(folders.chosen(folder))
     output.require_runs(store)
     runs = store.runs()
     declared = runs[-1].suite.get("gate", {}) if runs else {}

@@ -12,7 +12,7 @@ import typer
 
 from normbench import plugins
 from normbench.calls import Workplace
-from normbench.cli import options, output
+from normbench.cli import completion, options, output
 from normbench.cli.status import Status
 from normbench.execute import Request
 from normbench.execute.request import seconds
@@ -28,7 +28,13 @@ PATIENCE = "60s"
 
 def command(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME[(param=value)]...", help="Norms, tasks or probes.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="NAME[(param=value)]...",
+            help="Norms, tasks or probes.",
+            show_default=False,
+            autocompletion=completion.of_kind("norms", "tasks", "probes"),
+        ),
     ],
     plugin: options.Plugins = None,
     layout: Annotated[

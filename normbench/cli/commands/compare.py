@@ -10,7 +10,7 @@ import typer
 
 from normbench import gates as gating
 from normbench import plugins
-from normbench.cli import options, output, saving
+from normbench.cli import completion, options, output, saving
 from normbench.cli.commands.run import runs
 from normbench.cli.output import annotate, say
 from normbench.cli.status import Status
@@ -31,25 +31,54 @@ ENDINGS = {".md": "github", ".xml": "junit", ".json": "json", ".csv": "csv", ".t
 @options.of_request("plugin_files", "data_dir", "device", "jobs", "gates")
 def command(
     request: Request,
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="A results folder, an export, or benchmarks' JSON.")],
-    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The same, to compare with BASE.")],
+    base: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BASE",
+            help="A results folder, an export, or benchmarks' JSON.",
+            autocompletion=completion.results,
+        ),
+    ],
+    head: Annotated[
+        Path,
+        typer.Argument(metavar="HEAD", help="The same, to compare with BASE.", autocompletion=completion.results),
+    ],
     strict: Annotated[
-        bool, typer.Option("--strict", help="Also fail on unclear rows that could be ok, and on any that vanished.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Also fail on unclear rows that could be ok, and on any that vanished.",
+            rich_help_panel=options.STATISTICS,
+        ),
     ] = False,
     require_baseline: Annotated[
-        bool, typer.Option("--require-baseline", help="End with status 3 where BASE is not there.")
+        bool,
+        typer.Option(
+            "--require-baseline",
+            help="End with status 3 where BASE is not there.",
+            rich_help_panel=options.STATISTICS,
+        ),
     ] = False,
     decided: options.Until = None,
     max_seeds: options.MaxSeeds = None,
     fingerprint: Annotated[
         bool,
-        typer.Option("--fingerprint", help="Train in HEAD only what BASE's fingerprints say has changed."),
+        typer.Option(
+            "--fingerprint",
+            help="Train in HEAD only what BASE's fingerprints say has changed.",
+            rich_help_panel=options.WHAT,
+        ),
     ] = False,
     save: Annotated[
         list[Path] | None,
         typer.Option("-o", "--output", metavar="FILE", help="Also write .md, .xml (JUnit), .json, .csv or .tex."),
     ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = "terminal",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.", autocompletion=lambda: [*FORMATS]
+        ),
+    ] = "terminal",
     json: output.JsonOption = False,
     quiet: options.Quiet = False,
 ) -> Status:

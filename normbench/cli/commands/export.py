@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import output, saving
+from normbench.cli import folders, output, saving
 from normbench.errors import UsageError
 from normbench.store import Store
 from normbench.store.export import FORMS
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
     file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json|parquet", help="The file to write.")],
+    folder: folders.Folder = None,
 ) -> None:
     """Write what the boards of a results folder show into one file, which every reporting command reads.
 
@@ -24,6 +24,7 @@ def command(
     """
     if file.suffix not in FORMS:
         raise UsageError(f"-o {file}: an export ends in {' or '.join(FORMS)}")
+    folder = folders.chosen(folder)
     saving.check([file], [folder])
     from normbench.boards.grid import shown_trials
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from normbench.boards import NAMES, tables
-from normbench.cli import closing, options, output
+from normbench.cli import closing, completion, folders, options, output
 from normbench.errors import UsageError, unknown
 from normbench.recipe import Recipe
 from normbench.spelling import assignments, choice
@@ -19,14 +18,24 @@ from normbench.tables import by_column
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
+    folder: folders.Folder = None,
     board: Annotated[
         list[str] | None,
-        typer.Option("--board", metavar="NAME", help=f"Only {', '.join(NAMES[:-1])} or {NAMES[-1]}; may be repeated."),
+        typer.Option(
+            "--board",
+            metavar="NAME",
+            help=f"Only {', '.join(NAMES[:-1])} or {NAMES[-1]}; may be repeated.",
+            autocompletion=lambda: [*NAMES],
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", metavar="NORM", help="Compare with this norm instead of the suite's baseline."),
+        typer.Option(
+            "--baseline",
+            metavar="NORM",
+            help="Compare with this norm instead of the suite's baseline.",
+            autocompletion=completion.of_kind("norms"),
+        ),
     ] = None,
     sort: Annotated[
         str | None,
@@ -46,6 +55,7 @@ def command(
         if name not in NAMES:
             raise unknown("board", name, NAMES, "--board")
     asked = [_asked(text) for text in where or ()]
+    folder = folders.chosen(folder)
     store = Store(folder)
     output.require_runs(store)
     only = _only(store, asked) if asked else None

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from normbench import plugins, spelling, suites
-from normbench.cli import options, output
+from normbench.cli import completion, options, output
 from normbench.contract import Claim, Executor, Norm, Probe, SuiteFile, Task
 from normbench.errors import UsageError, unknown
 from normbench.hookspecs import KINDS
@@ -25,9 +25,12 @@ GAP = 2
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="|".join(KINDS), help="What to list.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="|".join(KINDS), help="What to list.", autocompletion=lambda: [*KINDS])
+    ],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Of which to list all there is to say.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Of which to list all there is to say.", autocompletion=completion.of_list),
     ] = None,
     plugin: options.Plugins = None,
     json: output.JsonOption = False,

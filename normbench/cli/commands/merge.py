@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import output
+from normbench.cli import completion, output
 from normbench.store import Store
 from normbench.store.kinds import KINDS
 
 
 def command(
-    sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILE", help="Results folders, or exports of some.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR|FILE", help="Results folders, or exports of some.", autocompletion=completion.results
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make: new, or empty.")],
 ) -> None:
     """Make one results folder of several, with all that they hold, each record once.

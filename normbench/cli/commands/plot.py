@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from normbench.cli import output, saving
+from normbench.cli import folders, output, saving
 from normbench.errors import UsageError
 from normbench.store import Store
 
@@ -15,7 +15,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or an export of one.")],
+    folder: folders.Folder = None,
     rates: Annotated[bool, typer.Option("--rates", help="Score against the rate; the default.")] = False,
     curves: Annotated[
         bool, typer.Option("--curves", help="Training loss and validation score against the step.")
@@ -63,6 +63,7 @@ def command(
         raise UsageError(f"{' and '.join(f'--{kind}' for kind in kinds)}: a picture is of one kind")
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {file}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    folder = folders.chosen(folder)
     from normbench.charts import pictures
 
     what = series or (f"against-{against}" if against else kinds[0])

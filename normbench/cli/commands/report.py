@@ -7,17 +7,21 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import output, saving
+from normbench.cli import completion, folders, output, saving
 from normbench.errors import UsageError
 
 SUFFIXES = (".html", ".htm")
 
 
 def command(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR|FILE...", help="Results folders, or exports of some, shown side by side."),
-    ],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="DIR|FILE...",
+            help=f"Results folders, or exports of some, shown side by side.  [default: {folders.THE_ONE}]",
+            autocompletion=completion.results,
+        ),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -39,9 +43,10 @@ def command(
     from normbench.report.page import default_file, page
     from normbench.store import Store
 
-    for folder in folders:
-        output.require_runs(Store(folder))
-    file = default_file(folders[0]) if file is None else file
-    saving.check([file], folders)
-    saving.save(file, page(folders))
+    sources = sources or [folders.chosen(None)]
+    for source in sources:
+        output.require_runs(Store(source))
+    file = default_file(sources[0]) if file is None else file
+    saving.check([file], sources)
+    saving.save(file, page(sources))
     output.say(f"{file} written")

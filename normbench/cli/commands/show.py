@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from normbench.cli import output
+from normbench.cli import completion, folders, output
 from normbench.errors import UsageError
 from normbench.report.again import of_trial
 from normbench.spelling import assignments, spelled
@@ -33,6 +33,7 @@ def command(
             metavar="DIR|FILE",
             help="The results folder, or an export.  [default: each below results, and the current folder]",
             show_default=False,
+            autocompletion=completion.results,
         ),
     ] = None,
     json: output.JsonOption = False,
@@ -50,15 +51,15 @@ def command(
 
 def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
     """Return the latest record of the trial whose key begins so, and its store."""
-    folders = [folder] if folder else [Path(), *sorted(path.parent for path in Path("results").glob("*/runs.jsonl"))]
-    stores = [Store(path) for path in folders]
+    places = [folder] if folder else [Path(), *sorted(folders.at_hand())]
+    stores = [Store(path) for path in places]
     if folder:
         output.require_runs(stores[0])
     begun = [(store, record) for store in stores for record in store.trials() if record.key.startswith(key)]
     for store in stores:
         output.warn_of_unreadable(store)
     if not begun:
-        where = ", ".join(str(path) for path in folders)
+        where = ", ".join(str(path) for path in places)
         raise UsageError(f"no trial {key!r} in {where}; normbench plan SUITE --trials lists the keys")
     keys = sorted({record.key for _, record in begun})
     if len(keys) > 1:

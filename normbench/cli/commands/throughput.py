@@ -10,7 +10,7 @@ import typer
 
 from normbench import environment, plugins
 from normbench.calls import Workplace
-from normbench.cli import options, output
+from normbench.cli import completion, folders, options, output
 from normbench.cli.commands.run import say_untimed, sessions_measured
 from normbench.cli.status import Status
 from normbench.errors import UsageError
@@ -21,7 +21,14 @@ from normbench.surroundings import on_stderr
 from normbench.throughput.wanted import ALONE, Session, measure_all, of_folder
 
 _WHAT = Annotated[
-    str, typer.Argument(metavar="SUITE|FILE.toml|DIR", help="A suite, or a results folder: the norms of its runs.")
+    str,
+    typer.Argument(
+        metavar="SUITE|FILE.toml|DIR",
+        help=f"A suite, or a results folder: the norms of its runs.  [default: {folders.THE_ONE}]",
+        show_default=False,
+        default_factory=str,
+        autocompletion=completion.suites_and_results,
+    ),
 ]
 
 
@@ -44,13 +51,14 @@ def command(
     Leave the machine alone meanwhile.
     """
     form = output.chosen_format(form, json)
-    what = Path(request.suite)
+    what = folders.chosen(Path(request.suite) if request.suite else None)
     if what.is_file() and what.suffix == ".json":
         raise UsageError(f"{what}: an exported file, which is not written to; give a suite or a results folder")
     if what.is_dir() and Store(what).exists():
-        for option, value in (("--norm", request.norms), ("--set", request.settings), ("--out", request.out)):
-            if value:
-                raise UsageError(f"{option}: {what} is a results folder, whose norms are measured as its runs had them")
+        given = [name for name in ("norms", "settings", "out") if getattr(request, name)]
+        if given:
+            word = request.words(given[0], *[*request.settings][: given[0] == "settings"])
+            raise UsageError(f"{word}: {what} is a results folder, whose norms are measured as its runs had them")
         wanted, store, at = _of_folder(what, request)
     else:
         wanted, store, at = _of_suite(request)

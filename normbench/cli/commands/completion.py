@@ -1,0 +1,30 @@
+"""`normbench completion`: the script with which a shell completes commands, options and names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from normbench.cli import completion, output
+from normbench.errors import unknown
+
+
+def command(
+    shell: Annotated[
+        str,
+        typer.Argument(
+            metavar="|".join(completion.SCRIPTS),
+            help="The shell to print it for.",
+            autocompletion=lambda: [*completion.SCRIPTS],
+        ),
+    ],
+) -> None:
+    """Print the script that completes commands, options and names as you type.
+
+    In ~/.bashrc: eval "$(normbench completion bash)"; in ~/.zshrc, after compinit, the same with zsh; for fish:
+    normbench completion fish > ~/.config/fish/completions/normbench.fish
+    """
+    if shell not in completion.SCRIPTS:
+        raise unknown("shell", shell, completion.SCRIPTS, "completion")
+    output.put(completion.SCRIPTS[shell])
