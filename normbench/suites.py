@@ -119,6 +119,7 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {readable(error)}") from None
     _check(suite, where)
+    _check_plugins(suite, where)
     _check_published(suite, where)
     _check_pictures(suite, where)
     gating.gates(suite.gate, f"{where}: [gate]")
@@ -193,10 +194,6 @@ def _check(suite: Suite, where: str) -> None:
     for key in ("tasks", "norms"):
         if not getattr(suite, key):
             raise UsageError(f"{where}: {key} is empty; name at least one")
-    for i, plugin in enumerate(suite.plugins):
-        if not is_file(plugin) and not _NAME.fullmatch(plugin):
-            what = "a file, like group_norm.py, or a package, by the name that pip installs it by"
-            raise UsageError(f"{where}: plugins[{i}] is {plugin!r}; it is {what}")
     for table in ("fix", "vary", "tune"):
         for key in getattr(suite, table):
             if key not in RECIPE_VALUES:
@@ -212,6 +209,14 @@ def _check(suite: Suite, where: str) -> None:
         )
     _check_factors(suite, where)
     _check_grid(suite, where)
+
+
+def _check_plugins(suite: Suite, where: str) -> None:
+    """Refuse what is neither a file of Python nor a package's name."""
+    for i, plugin in enumerate(suite.plugins):
+        if not is_file(plugin) and not _NAME.fullmatch(plugin):
+            what = "a file, like group_norm.py, or a package, by the name that pip installs it by"
+            raise UsageError(f"{where}: plugins[{i}] is {plugin!r}; it is {what}")
 
 
 def _check_published(suite: Suite, where: str) -> None:
