@@ -58,7 +58,7 @@ REQUEST: dict[str, Any] = {
         str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite's name, or the file that describes one.")
     ],
     "norms": _option(
-        list[str] | None, "--norm", _CHOICE, "Run this norm instead of the suite's, +NAME besides; may be repeated."
+        list[str] | None, "--norm", _CHOICE, "Run this norm instead of the suite's, or +NAME besides; may be repeated."
     ),
     "seeds": _option(str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),
     "settings": _option(
