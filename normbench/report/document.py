@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from normbench import plugins
 from normbench.boards import tables
+from normbench.boards.answer import answers, in_two_lines
 from normbench.boards.grid import Grid, Row, gather, shown_trials
 from normbench.boards.sessions import gather_sessions
 from normbench.boards.stability import strip
@@ -76,7 +77,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """What a reader must know before any number: a sentence, and what it is about. It is "failed" or "missing"."""
+    """What a reader must know before any number, "failed" or "missing": a sentence, and items with their commands.
+
+    Without a sentence the items are sentences themselves.
+    """
 
     kind: str
     text: str
@@ -91,6 +95,7 @@ class Part:
     condition: str = ""
     protocol: str = ""
     summary: str = ""
+    answer: list[str] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     strip: list[tuple[str, list[Mark]]] = field(default_factory=list)
@@ -129,9 +134,10 @@ def source(folder: Path, only: frozenset[str] | None = None) -> Source:
     trials = shown_trials(store, only)
     sessions = [session for session in store.sessions() if _counts(session, only)]
     norms = _norms(store, only)
-    parts, over = _parts(store, only, grids)
+    boards = tables(store, only=only)
+    parts = _parts(store, only, grids, boards)
     # Each line that can't be read is known once all of them were.
-    alerts = [*_failed(store, trials), *_missing(grids, over), *_unreadable(store)]
+    alerts = [*_failed(store, trials), *_doubts(boards), *_unreadable(store)]
     newest = runs[-1] if runs else None
     environments = _environments(store, trials, sessions)
     return Source(
@@ -139,11 +145,11 @@ def source(folder: Path, only: frozenset[str] | None = None) -> Source:
         folder=folder,
         summary=str(newest.suite.get("summary", "")) if newest else "",
         facts=list(_facts(norms, grids, trials, len(sessions))),
-        answer=[],
+        answer=_answer(boards),
         alerts=alerts,
         norms=norms,
         parts=parts,
-        over=over,
+        over=[table for table in boards if table.task_version is None],
         methods=list(paragraphs(grids, sessions, [record for record, _ in environments])),
         environments=environments,
         made=made(runs, sessions, trials),
@@ -168,14 +174,17 @@ def _norms(store: Store, only: frozenset[str] | None) -> list[Norm]:
     return list(norms.values())
 
 
-def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid]) -> tuple[list[Part], list[Table]]:
-    """Return a part per task and condition, with its boards; and the boards that are over several tasks."""
+def _answer(boards: Sequence[Table]) -> list[str]:
+    """Return what the boards come to; what they warn of stands below it."""
+    given = answers([replace(table, warnings=[]) for table in boards])
+    return given[0].sentences if len(given) == 1 else in_two_lines(given) if given else []
+
+
+def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid], boards: Sequence[Table]) -> list[Part]:
+    """Return a part per task and condition, with its charts and boards."""
     parts = {grid.table_id: _part(grid) for grid in grids}
-    over: list[Table] = []
-    for table in tables(store, only=only):
-        if table.task_version is None:
-            over.append(table)
-        else:
+    for table in boards:
+        if table.task_version is not None:
             parts.setdefault(_table_id(table), _part(table)).tables.append(table)
     for table_id, charts in every.charts(store, grids, gather_sessions(store, only)).items():
         parts[table_id].charts += charts
@@ -184,7 +193,9 @@ def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid]) -> 
         part.rates = grid.rates
         part.strip = [(row.label, _marks(grid, row)) for row in _best_first(grid)] * (len(grid.rates) > 1)
         part.commands = _commands(store, grid.table_id)
-    return list(parts.values()), over
+    for part in parts.values() if len(parts) > 1 else ():
+        part.answer = _answer(part.tables)
+    return list(parts.values())
 
 
 def _part(subject: Subject) -> Part:
@@ -266,23 +277,20 @@ def _failed(store: Store, trials: Sequence[TrialRecord]) -> Iterator[Alert]:
     yield Alert(kind=kind, text=f"{len(failed)} of {len(trials)} trials have no score: {listed}.", items=items)
 
 
-def _missing(grids: Sequence[Grid], over: Sequence[Table]) -> Iterator[Alert]:
-    """Say what boards say that is missing or mixed, which norms they do not rank, and where seeds chose their rates."""
-    said: dict[str, list[str]] = {}
-    for grid in grids:
-        for note in grid.notes:
-            said.setdefault(visible(note), []).append(grid.where)
-        for norm, why in grid.apart:
-            said.setdefault(visible(f"{norm!r} is not ranked: {why}"), []).append(grid.where)
-        if grid.same_seeds:
-            words = "The scores are those of the seeds that chose the rates, which flatters: fresh seeds are missing."
-            said.setdefault(words, []).append(grid.where)
-    for table in over:
-        for norm, why in table.apart:
-            said.setdefault(visible(f"{norm!r} is not ranked: {why}"), []).append("over several tasks")
-    for text, where in said.items():
-        shown = f" ({'; '.join(map(visible, where))})" if len(grids) > len(where) else ""
-        yield Alert(kind="missing", text=f"{text}{shown}")
+def _doubts(boards: Sequence[Table]) -> Iterator[Alert]:
+    """Say what boards warn of, and which norms they do not rank, each once with what it is about."""
+    said: dict[str, dict[str, None]] = {}
+    for table in boards:
+        where = table.where if table.task_version is not None else "over several tasks"
+        apart = [f"{norm!r} is not ranked: {why}" for norm, why in table.apart]
+        for text in [*table.warnings, *apart]:
+            said.setdefault(visible(text), {})[where] = None
+    tasks = {table.where for table in boards if table.task_version is not None}
+    items = [
+        (f"{text} ({visible('; '.join(about))})" if tasks - set(about) else text, "") for text, about in said.items()
+    ]
+    if items:
+        yield Alert(kind="missing", text="", items=items)
 
 
 def _unreadable(store: Store) -> Iterator[Alert]:

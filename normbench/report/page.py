@@ -29,6 +29,8 @@ from normbench.texts import visible
 
 #: So many parts stand open at first; of a page with more, the others are folded.
 OPEN = 3
+#: So many notes on what is missing or mixed are seen at once.
+NOTES = 5
 #: What would end a script element, or a line of a script.
 _ESCAPED = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 
@@ -75,6 +77,7 @@ def _written(sources: Sequence[Source]) -> str:
         sources=sources,
         title=" · ".join(dict.fromkeys(visible(one.name) for one in sources)),
         parts_open=OPEN,
+        notes_open=NOTES,
         version=importlib.metadata.version("normbench"),
         policy=_policy(bundle, script),
         style=Markup(_template("style.css")),

@@ -73,6 +73,15 @@ function config(onDark) {
     text: { color: ink },
   };
 }
+// Vega-Lite 6 mends only some fields of a tooltip of what is nearest, whose row lies one level deeper.
+function mended(vega) {
+  for (const mark of vega.marks ?? []) {
+    mended(mark);
+    const tooltip = mark.transform?.some(step => step.type === "voronoi") && mark.encode?.update?.tooltip;
+    if (tooltip) tooltip.signal = tooltip.signal.replace(/(?<!datum\.)\bdatum\[/g, "datum.datum[");
+  }
+  return vega;
+}
 async function draw(plot, onDark = isDark()) {
   const place = Number(plot.dataset.chart);
   rows[place] ??= rowsOf(charts[place].columns);
@@ -81,7 +90,7 @@ async function draw(plot, onDark = isDark()) {
   views.get(plot)?.finalize();
   const { view } = await window.vegaEmbed(plot, { ...spec, datasets: { rows: rows[place] } }, {
     actions: false, ast: true, renderer: "svg", config: config(onDark), defaultStyle: false,
-    tooltip: { disableDefaultStyle: true },
+    patch: mended, tooltip: { disableDefaultStyle: true },
   });
   views.set(plot, view);
   if (hidden.size) view.signal("hidden", labels());

@@ -1,0 +1,5 @@
+"""A results folder that has all that a report shows."""
+
+from reported import mine
+
+__all__ = ["mine"]
