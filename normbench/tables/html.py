@@ -29,7 +29,7 @@ _STYLE = """
 
 
 def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> str:
-    """Return a table as HTML, which norms are not ranked, and folded away its notes and what its columns mean.
+    """Return a table as HTML with its warnings, and folded away what its columns mean and its other notes.
 
     For scripts a row has `data-norm`, a heading and its definition `data-column`, and an entry `data-sort`: its number,
     where it has one. `beside` returns HTML that stands behind a row's norm.
@@ -47,11 +47,12 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
         ]
     else:
         parts.append(f"<p><strong>{title}</strong></p>")
-    apart = _items(not_ranked(shown))
-    parts.append(f'<ul class="apart">{apart}</ul>' if apart else "")
+    in_sight = [*not_ranked(shown), *shown.warnings]
+    parts.append(f'<ul class="apart">{_items(in_sight)}</ul>' if in_sight else "")
     parts.append(_folded("meanings", "What the columns mean", f"<dl>{_meanings(shown)}</dl>") if shown.rows else "")
-    count = f"{len(shown.notes)} note{'s' * (len(shown.notes) != 1)}"
-    parts.append(_folded("notes", count, f"<ul>{_items(shown.notes)}</ul>") if shown.notes else "")
+    notes = [note for note in shown.notes if note not in shown.warnings]
+    count = f"{len(notes)} note{'s' * (len(notes) != 1)}"
+    parts.append(_folded("notes", count, f"<ul>{_items(notes)}</ul>") if notes else "")
     return "\n".join(part for part in [*parts, "</div>"] if part)
 
 

@@ -119,16 +119,17 @@ def test_numbers_stand_on_the_right_and_marks_below_their_rates(folder) -> None:
     assert "marks" == classes[1]["strip"]
 
 
-def test_what_is_not_ranked_is_in_sight_and_notes_are_folded(folder) -> None:
-    """A norm without a rank is named with its reason outside of what is folded; notes and definitions are inside."""
+def test_warnings_are_in_sight_and_notes_are_folded(folder) -> None:
+    """A norm without a rank and what is missing are named outside of what is folded; other notes are inside."""
     table = tables_of(folder, {})[0]
 
     page = Page(as_html(table))
     around = {text: outer for tag, _, text, outer in page.elements if tag == "li"}
 
     assert ["ul"] == [outer[-1] for text, outer in around.items() if "layer-norm" in text and "details" not in outer]
-    assert set(table.notes) <= {text for text, outer in around.items() if "details" in outer}
-    assert [f"{len(table.notes)} notes"] == page.texts("summary")[-1:]
+    folded = [text for text, outer in around.items() if "details" in outer]
+    assert set(table.warnings) == set(table.notes) - set(folded) != set()
+    assert [f"{len(folded)} notes"] == page.texts("summary")[-1:]
 
 
 def test_each_column_is_defined(folder) -> None:
