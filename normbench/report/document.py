@@ -270,7 +270,7 @@ def _missing(grids: Sequence[Grid], over: Sequence[Table]) -> Iterator[Alert]:
     """Say what boards say that is missing or mixed, which norms they do not rank, and where seeds chose their rates."""
     said: dict[str, list[str]] = {}
     for grid in grids:
-        for note in grid.notes:
+        for note in grid.warnings:
             said.setdefault(visible(note), []).append(grid.where)
         for norm, why in grid.apart:
             said.setdefault(visible(f"{norm!r} is not ranked: {why}"), []).append(grid.where)
