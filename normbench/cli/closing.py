@@ -1,11 +1,14 @@
-"""What boards on a terminal end with: where the report, the pictures and the JSON are, or what makes each."""
+"""What boards on a terminal end with: the answer, and where report, pictures and JSON are, or what makes each."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from normbench.boards.answer import answers, in_two_lines
 from normbench.charts.pictures import default_file, of_suite
 from normbench.cli import output
 from normbench.store import Store, beside
@@ -13,9 +16,12 @@ from normbench.tables import Table
 
 
 def put(store: Store, tables: Sequence[Table]) -> None:
-    """Print where the rest of a store's results is; nothing where there are no tables."""
+    """Print what some tables of a store come to, and where the rest of it is; nothing where there are none."""
     if tables:
-        output.put_lines(["", *_places(store, tables)])
+        width = shutil.get_terminal_size((100, 24)).columns
+        # Whole at hyphens, which a norm's name may have.
+        said = [textwrap.wrap(line, width, break_on_hyphens=False) for line in in_two_lines(answers(tables))]
+        output.put_lines(["", *(line for lines in said for line in lines), "", *_places(store, tables)])
 
 
 def _places(store: Store, tables: Sequence[Table]) -> Iterator[str]:

@@ -49,10 +49,11 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
         ]
     else:
         parts.append(f"<p><strong>{title}</strong></p>")
+    parts.append(f'<p class="legend">{escape(shown.legend)}</p>' if shown.legend and shown.rows else "")
     in_sight = [*not_ranked(shown), *shown.warnings]
     parts.append(f'<ul class="apart">{_items(in_sight)}</ul>' if in_sight else "")
     parts.append(_folded("meanings", "What the columns mean", f"<dl>{_meanings(shown)}</dl>") if shown.rows else "")
-    notes = [note for note in shown.notes if note not in shown.warnings]
+    notes = shown.further_notes
     count = f"{len(notes)} note{'s' * (len(notes) != 1)}"
     parts.append(_folded("notes", count, f"<ul>{_items(notes)}</ul>") if notes else "")
     return "\n".join(part for part in [*parts, "</div>"] if part)

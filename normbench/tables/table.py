@@ -144,6 +144,11 @@ class Table(Subject):
     legend: str = ""
     noun: str = "norm"
 
+    @property
+    def further_notes(self) -> list[str]:
+        """The notes that a reader may do without."""
+        return [note for note in self.notes if note not in (*self.warnings, self.legend)]
+
 
 def defined(columns: Iterable[Column], meanings: Mapping[str, str]) -> list[Column]:
     """Return columns with what each means, by its name. Raises KeyError for one that has no meaning."""

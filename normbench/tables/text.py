@@ -79,8 +79,8 @@ def terminal(
             lines += ["", _grid(table, columns, "simple", signs)]
         lines.append("")
         remarks = [(_subject(table), remark) for remark in [*not_ranked(table), *table.warnings]]
-        shown = [f"- {remark[1]}" for remark in remarks if remark not in said]
-        shown += [table.legend] * bool(table.legend and table.rows)
+        shown = [table.legend] * bool(table.legend and table.rows)
+        shown += [f"- {remark[1]}" for remark in remarks if remark not in said]
         said.update(remarks)
         for remark in [] if brief else shown:
             lines += wrap(remark)
@@ -96,8 +96,7 @@ def further_notes(tables: Sequence[Table]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     said: set[str] = set()
     for table in map(readable, tables):
-        above = {*table.warnings, table.legend, *said}
-        if own := [note for note in table.notes if note not in above]:
+        if own := [note for note in table.further_notes if note not in said]:
             found.setdefault(title(table), []).extend(own)
         said.update(own)
     return found
