@@ -195,7 +195,9 @@ def test_commands_and_snippets_run(page, alone):
         if "installed" in block.directives:
             install(Path(block.directives["installed"]), alone.parent / "site")
         if "file" in block.directives:
-            Path(block.directives["file"]).write_text(block.text, encoding="utf-8")
+            file = Path(block.directives["file"])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
         elif "not run" in block.directives:
             continue
         elif block.language == "console":
