@@ -29,7 +29,8 @@ from normbench.cli import commands as all_commands
 from normbench.cli import parser
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, *sorted((ROOT / "benchmarks").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 DIRECTIVE = re.compile(r"<!-- (file|not run|numbers vary|installed)(?:: (.+))? -->")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -194,7 +195,9 @@ def test_commands_and_snippets_run(page, alone):
         if "installed" in block.directives:
             install(Path(block.directives["installed"]), alone.parent / "site")
         if "file" in block.directives:
-            Path(block.directives["file"]).write_text(block.text, encoding="utf-8")
+            file = Path(block.directives["file"])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
         elif "not run" in block.directives:
             continue
         elif block.language == "console":
@@ -264,10 +267,10 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_resolve(page):
-    """A link to a file of the repository, or to a heading in one, leads there."""
-    links = [link for line in prose_of(page) for link in LINK.findall(line) if ":" not in link]
+    """A link to a file of the repository, or to a heading in one, leads there; its text may go on in the next line."""
+    links = [link for link in LINK.findall("\n".join(prose_of(page))) if ":" not in link]
 
     broken = []
     for link in links:
