@@ -58,9 +58,12 @@ def page() -> str:
     lines = [
         "# Results",
         "",
-        "What the built-in suites gave here, and which of the usual claims they bear out. Written by `tox -e results`",
-        "from the records in `results/`, which `normbench leaderboard results/SUITE.json` and every other reporting",
-        "command read as well.",
+        "For readers who want to know how norms compare: what the built-in suites gave, and which common claims these",
+        "results support. [metrics.md](metrics.md) says what each number on a board means, and [norms.md](norms.md)",
+        "what each norm computes.",
+        "",
+        "`tox -e results` writes this page from the records in `results/`. `normbench leaderboard results/SUITE.json`",
+        "prints a suite's boards again, and every other reporting command reads these files as well.",
         "",
         *_claims(*(gather(store)[0] for store in stores)),
         *_mnist(stores[0]),
@@ -79,8 +82,8 @@ def _mnist(store: Store) -> Iterator[str]:
     yield from _finer(grid)
     [steps] = {result.steps for row in grid.rows for result in row.results.values() if result.trained}
     yield from [
-        f"Batch renorm has momentum 0.01 by default, with which {100 * 0.99**steps:.0f}% of the running statistics are "
-        f"after {steps} steps what they began with.",
+        f"Batch renorm has momentum 0.01 by default. With that, {100 * 0.99**steps:.0f}% of the running statistics are "
+        f"still their initial value after {steps} steps.",
         "",
     ]
 
@@ -89,10 +92,11 @@ def _finer(grid: Grid) -> Iterator[str]:
     """Yield what the rates between the decades changed: each norm's choice without them and with them."""
     decades = [rate for rate in grid.rates if rate not in BETWEEN]
     yield from [
-        f"The grid had the rates {', '.join(f'{rate:g}' for rate in decades)} before; "
-        f"{', '.join(f'{rate:g}' for rate in BETWEEN)} were added, since a norm that peaks between two decades was "
-        "shown at a rate that does not suit it. Each norm's choice on the seeds of the grid, without the added rates "
-        "and with them, and its mean test accuracy there over these seeds:",
+        "**Rates between the decades.** "
+        f"An earlier grid had the rates {', '.join(f'{rate:g}' for rate in decades)}. "
+        f"{', '.join(f'{rate:g}' for rate in BETWEEN)} were added, because a norm that peaks between two decades was "
+        "shown at a rate that does not suit it. The table has the rate that each norm chooses on the seeds of the "
+        "grid, without the added rates and with them, and the mean test accuracy at that rate over these seeds:",
         "",
         "| norm | without | accuracy | with | accuracy | difference, points |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -110,9 +114,9 @@ def _finer(grid: Grid) -> Iterator[str]:
         "",
         f"So the added rates changed the choice for {len(changed)} of {len(grid.rows)} norms"
         + (f": {', '.join(changed)}." if changed else ".")
-        + " A norm whose best rate lies between two decades is measured away from it on a grid of decades. The added "
-        "rates also say more exactly up to which rate a norm trains. An earlier version of this page had trainings of "
-        "156 steps in place of a whole epoch, so that its numbers differ for that reason too.",
+        + " On a grid of decades, a norm whose best rate lies between two decades is not measured at its best rate. "
+        "The added rates also show more exactly up to which rate a norm trains. The trainings of an earlier version of "
+        "this page had 156 steps instead of a whole epoch, which is another reason why its numbers differ.",
         "",
     ]
 
@@ -140,9 +144,9 @@ def _many(name: str, store: Store) -> Iterator[str]:
 def _across(grids: list[Grid]) -> Iterator[str]:
     """Yield a table of the norms' scores at their chosen rates, one column per condition."""
     yield from [
-        f"Each cell is the mean {grids[0].measure.name} in % on fresh seeds with its standard deviation over them, at "
-        "the rate in brackets, which was chosen for that condition on the seeds of the grid; bold is the highest of a "
-        "column. *n failed*: seeds that did not train.",
+        f"Each cell has the mean {grids[0].measure.name} in % over fresh seeds, with the standard deviation over them. "
+        "The rate is in brackets; it was chosen for that condition on the seeds of the grid. The highest mean of a "
+        "column is bold. *n failed* counts seeds that did not train.",
         "",
         f"| norm | {' | '.join(assignments(grid.condition) for grid in grids)} |",
         f"| --- |{' --- |' * len(grids)}",
@@ -205,13 +209,16 @@ def _claims(mnist: Grid, fashion: Grid) -> Iterator[str]:
         for norm in ("online-norm", "layer-norm", "none")
     ]
     yield from [
-        "## What this says of the usual claims",
+        "## Which common claims hold here",
         "",
-        f"The {len(claims)} verdicts of this page hold together: p is after Holm's correction over all of them, and a",
-        "difference counts at p ≤ .05. Intervals are 95% for each alone. *Not told apart* is not *no effect*: the",
-        "interval says how large an effect these seeds leave open.",
+        f"The table has {len(claims)} claims and a verdict on each.",
         "",
-        "| claim | seen here | p | so |",
+        "- p is corrected (Holm) over all claims, so that the verdicts hold together. A difference counts at p ≤ .05.",
+        "- The intervals in round brackets are 95% intervals, each for one claim alone.",
+        "- *Not told apart* does not mean *no effect*: the interval says how large an effect these seeds leave open.",
+        "- *(published)* claims are the differences in the published table that `fashion-mlp` runs again.",
+        "",
+        "| claim | seen here | p | verdict |",
         "| --- | --- | --- | --- |",
     ]
     for claim, p in zip(claims, holm([claim.p for claim in claims]), strict=True):

@@ -39,7 +39,7 @@ PHASES = ("training", "evaluation")
 
 
 def main(sources: list[Path], page: Path) -> None:
-    """Write the page: a row a benchmark, its median and range, n, and what else it measured."""
+    """Write the page: one row per benchmark, with its median and range, its rounds, and what else it measured."""
     entries: dict[str, dict[str, Any]] = {}
     for source in sources:
         entries |= {entry["name"]: entry for entry in json.loads(source.read_text(encoding="utf-8"))["benchmarks"]}
@@ -50,36 +50,16 @@ def main(sources: list[Path], page: Path) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "What normbench itself costs. Written by `tox -e benchmarks`; the machine is small and shared, so read the",
-        "ratios and the medians, not the last digit. No test asserts a time.",
+        "For contributors, and for readers who want to know what a norm or a probe costs: how long normbench itself",
+        "takes, and how long a step of each [norm](#norms) and a training with each [probe](#probes) take.",
         "",
-        f"{hardware()}.",
-        "",
-        "| benchmark | median | min–max | rounds | |",
-        "| --- | --- | --- | --- | --- |",
-        *map(_row, others),
-        "",
-        "Checks of a norm are those of `normbench check`, in one process and on one thread, at every layout that it",
-        "claims: all of them, and the fast half. How often they fail a sound layer stands in [check.md](check.md).",
-        "",
-        "A trial, in brackets its task and norm, stands beside the same training written as a plain loop, each round",
-        "timing both, one after the other; what it takes more, and the ratio, are medians over the rounds. Threads are",
-        "a recipe value; the default is one: two are no faster on a task this small, and one leaves a core to another",
-        "trial.",
-        "",
-        "The training phase of quick is from its first trial's end to its last's, so that workers are warm: with one",
-        "worker and with two, in turn. Trials that do nothing are of a norm that has no form for its site: handed to a",
-        "worker, taken back and stored, synced. A run that goes on begins with the imports of the server that workers",
-        "are forked from.",
-        "",
-        "A compiled step of a layer, in brackets the norm and the shape, is forward and backward with gamma and beta",
-        "in float32. Each round times torch's batch norm, not compiled, and then the layer: the ratio is of their",
-        "times, below 1 where the layer is faster.",
+        "The machine is small and shared, so read the ratios and the medians, not the last digit. No test asserts a",
+        "time. `tox -e benchmarks` writes this page.",
         "",
     ]
     devices = {entry["extra_info"].get("device") for entry in entries.values()} - {None}
-    lines += [f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."]
-    lines += [*_layers(layers), *_probes(probes)]
+    on_a_gpu = f"On a GPU: {', '.join(sorted(devices))}." if devices else "Nothing here was run on a GPU yet."
+    lines += [f"{hardware()}. {on_a_gpu}", *_layers(layers), *_probes(probes), *_others(others)]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     slow = {entry["extra_info"]["norm"] for entry in layers if entry["extra_info"]["training"] > SLOW}
     slow -= set(BOUND_BY)
@@ -88,11 +68,40 @@ def main(sources: list[Path], page: Path) -> None:
         sys.exit(f"{page}: more than {SLOW} times batch norm's time, and no reason in BOUND_BY: {names}")
 
 
+def _others(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the names of the benchmarks of normbench itself mean, and their table."""
+    yield from [
+        "",
+        "## normbench itself",
+        "",
+        "- *checks of*: those of `normbench check`, in one process and on one thread, at every layout that the norm",
+        "  claims; all of them, or the fast ones only. [check.md](check.md#how-often-the-checks-err) says how often",
+        "  they fail a sound layer.",
+        "- *a trial*: a trial of this task and norm. Each round times it and the same training written as a plain",
+        "  loop, one after the other. The additional time and the ratio are medians over the rounds.",
+        "- *threads of a trial*: the same trial with one thread and with two. The default of this recipe value is",
+        "  one, because two are hardly faster on a task this small, and one leaves a core to another trial.",
+        "- *training phase of quick*: the time from the end of its first trial to the end of its last, so that",
+        "  workers are warm, with one worker and with two, in turn.",
+        "- *trials that do nothing*: their norm has no form for its site. Each is handed to a worker, taken back,",
+        "  stored and synced.",
+        "- *a resumed run begins*: this includes the imports of the server that workers are forked from.",
+        "- *a step of* a layer, of this norm and shape: forward and backward, with gamma and beta, in float32. Each",
+        "  round times torch's batch norm, not compiled, and then the layer. The ratio of their times is below 1 if",
+        "  the layer is faster.",
+        "",
+        "| benchmark | median | min–max | rounds | |",
+        "| --- | --- | --- | --- | --- |",
+        *map(_row, entries),
+    ]
+
+
 def _row(entry: dict[str, Any]) -> str:
     stats = entry["stats"]
     extra = ", ".join(f"{key} {value}" for key, value in entry["extra_info"].items())
     between = f"{_time(stats['min'])}–{_time(stats['max'])}"
-    name = entry["name"].removeprefix("test_").replace("_", " ")
+    name, _, parameters = entry["name"].removeprefix("test_").replace("_", " ").removesuffix("]").partition("[")
+    name = f"{name}{': ' if name.endswith(' trial') else ' '}{parameters}" if parameters else name
     return f"| {name} | {_time(stats['median'])} | {between} | {stats['rounds']} | {extra} |"
 
 
@@ -108,11 +117,14 @@ def _layers(entries: list[dict[str, Any]]) -> Iterator[str]:
         "",
         "## Norms",
         "",
-        "The time of a layer as a ratio to that of torch's batch norm, neither compiled, on one thread in float32: in",
-        "training forward and backward, in evaluation forward. A round times both, one after the other; the ratio is",
-        f"the median over the rounds, {rounds} for each norm and shape. *fused*: with the ReLU that the layer",
-        "includes, against batch norm and a ReLU. *weight*: with the 3 x 3 convolution or the linear that the norm",
-        "wraps, against such a one and batch norm. –: the norm has no form for the layout.",
+        "The time of each layer divided by that of torch's batch norm. Neither is compiled, on one thread in float32.",
+        "In training it is the time of forward and backward, in evaluation that of the forward. Each round times both",
+        f"layers, one after the other, and the ratio is the median over {rounds} rounds for each norm and shape.",
+        "",
+        "- *fused*: timed with the ReLU that the layer includes, and compared with batch norm and a ReLU.",
+        "- *weight*: timed with the 3 x 3 convolution or the linear that the norm wraps, and compared with such a",
+        "  layer and batch norm.",
+        "- –: the norm has no form for the layout.",
         "",
         f"| norm | {' | '.join(f'{shape}: training | evaluation' for shape in shapes)} | what bounds it |",
         f"| --- |{' --- |' * (2 * len(shapes) + 1)}",
@@ -131,10 +143,10 @@ def _probes(entries: list[dict[str, Any]]) -> Iterator[str]:
         "",
         "## Probes",
         "",
-        "The time of a trial of `mnist-cnn` with batch norm (156 steps, one thread) that a probe watches at its",
-        "default `every`, as a ratio to that of the same trial without it. A round times both, one after the other;",
-        f"the ratio is the median over {rounds} rounds. Without a probe: the loss by step, which every trial keeps, as",
-        "a ratio to a trial that does not keep it.",
+        "The time of a trial of `mnist-cnn` with batch norm (156 steps, one thread) that a [probe](probes.md) watches",
+        "at its default `every`, divided by that of the same trial without the probe. Each round times both, one after",
+        f"the other, and the ratio is the median over {rounds} rounds. The first row is about the loss by step, which",
+        "every trial keeps: it compares a trial without a probe with one that does not keep the loss.",
         "",
         "| probe | every | ratio | quartiles |",
         "| --- | --- | --- | --- |",

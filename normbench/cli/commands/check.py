@@ -55,7 +55,7 @@ def command(
     ] = None,
     json: output.JsonOption = False,
 ) -> Status:
-    """Check that norms, tasks and probes do what they claim, and nothing to what is around them.
+    """Check that norms, tasks and probes do what they claim, and leave all around them unchanged.
 
     A norm is checked at every layout that it claims: docs/check.md says what each check is, why, and how to mend what
     it finds. Each runs in a worker process: a layer that crashes or hangs costs that check alone.

@@ -30,12 +30,14 @@ def command(
     ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Of which to list all there is to say.", autocompletion=completion.of_list),
+        typer.Argument(
+            metavar="NAME", help="Show all there is to know about these.", autocompletion=completion.of_list
+        ),
     ] = None,
     plugin: options.Plugins = None,
     json: output.JsonOption = False,
 ) -> None:
-    """List norms, tasks, suites, probes, executors or claims; those that are named with parameters and all else."""
+    """List norms, tasks, suites, probes, executors or claims; with NAMEs, all about each of these."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS, "list")
     registry = plugins.current(tuple(plugin or ()))
