@@ -22,8 +22,8 @@ def command(
 ) -> None:
     """Print the script that completes commands, options and names as you type.
 
-    In ~/.bashrc: eval "$(normbench completion bash)"; in ~/.zshrc, after compinit, the same with zsh; for fish:
-    normbench completion fish > ~/.config/fish/completions/normbench.fish
+    For bash, put eval "$(normbench completion bash)" into ~/.bashrc; for zsh the same with zsh, into ~/.zshrc below
+    compinit; for fish, write it to ~/.config/fish/completions/normbench.fish.
     """
     if shell not in completion.SCRIPTS:
         raise unknown("shell", shell, completion.SCRIPTS, "completion")
