@@ -47,7 +47,7 @@ def chosen(given: Path | None) -> Path:
         raise UsageError(f"no results folder lies below {RESULTS}; normbench run SUITE makes one, or name another")
     if len(found) > 1:
         raise UsageError(f"which results folder? below {RESULTS} lie, newest first: {', '.join(map(str, found))}")
-    say(f"reading {found[0]}, the only results folder below {RESULTS}")
+    say(f"using {found[0]}, the only results folder below {RESULTS}")
     return found[0]
 
 
