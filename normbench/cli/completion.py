@@ -37,15 +37,15 @@ _normbench() {
 complete -o default -F _normbench normbench
 """
 _ZSH = r"""
-#compdef normbench
 _normbench() {
     local line
-    local -a described
+    local -a described close
     for line in "${(@f)$(_NORMBENCH_COMPLETE=complete_zsh _TYPER_COMPLETE_ARGS="${words[1,CURRENT]}" \
         "$words[1]" 2>/dev/null)}"; do
         [[ -n $line ]] && described+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
     done
-    if (( $#described )); then _describe normbench described; else _files; fi
+    [[ $#described == 1 && $line == *= ]] && close=(-S '')
+    if (( $#described )); then _describe normbench described "${close[@]}"; else _files; fi
 }
 compdef _normbench normbench
 """
