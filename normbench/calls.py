@@ -6,7 +6,9 @@ pickled. Between two of them nothing computes: whoever reads them may draw, or s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import msgspec
 
 from normbench import contract, plugins, reads
+from normbench.errors import Lost
 from normbench.registry import Registry
 from normbench.spelling import Choice
 from normbench.trials import Call
@@ -49,6 +52,24 @@ class Workplace:
         stream = contract.function(executor.stream)
         params = contract.named_by(stream, {**executor.params, **self.executor.params})
         yield from stream(msgspec.structs.replace(call, registered=plugins.registered()), **params)
+
+    def each(
+        self, function: str, items: Sequence[Any], *arguments: Any, lost: Callable[[Lost], Any]
+    ) -> Generator[Any, None, None]:
+        """Call the function with items, and yield what it yields for each, in order.
+
+        After one that its worker did not survive, for which `lost` gives what is yielded, another goes on.
+        """
+        left = deque(items)
+        while left:
+            try:
+                with closing(self.stream(function, list(left), *arguments)) as survived:
+                    for value in survived:
+                        left.popleft()
+                        yield value
+            except Lost as how:
+                left.popleft()
+                yield lost(how)
 
 
 def carried_out(call: Call, registry: Registry | None = None) -> Iterator[Any]:

@@ -122,6 +122,7 @@ def from_table(table: dict[str, Any], where: str) -> Suite:
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {readable(error)}") from None
     _check(suite, where)
+    _check_plugins(suite, where)
     _check_published(suite, where)
     _check_pictures(suite, where)
     _check_boards(suite, where)
@@ -197,12 +198,16 @@ def _check(suite: Suite, where: str) -> None:
     for key in ("tasks", "norms"):
         if not getattr(suite, key):
             raise UsageError(f"{where}: {key} is empty; name at least one")
+    _check_factors(suite, where)
+    _check_grid(suite, where)
+
+
+def _check_plugins(suite: Suite, where: str) -> None:
+    """Refuse what is neither a file of Python nor a package's name."""
     for i, plugin in enumerate(suite.plugins):
         if not is_file(plugin) and not _NAME.fullmatch(plugin):
             what = "a file, like group_norm.py, or a package, by the name that pip installs it by"
             raise UsageError(f"{where}: plugins[{i}] is {plugin!r}; it is {what}")
-    _check_factors(suite, where)
-    _check_grid(suite, where)
 
 
 def _check_published(suite: Suite, where: str) -> None:

@@ -6,8 +6,7 @@ import dataclasses
 import hashlib
 import math
 import os
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from normbench.execute.kept import as_chosen
 from normbench.execute.request import Request, executor_of, plugins_of, suite_file
 from normbench.plan import Stage, Wanted
 from normbench.prints import with_prints
-from normbench.recipe import Recipe
 from normbench.registry import Registry
 from normbench.sources import AtHand, require_unedited
 from normbench.spelling import Choice
@@ -279,42 +277,6 @@ def _check_nodes(cells: Sequence[Cell], executor: Choice, registry: Registry) ->
         if nodes > 1:
             others = f"; {' or '.join(able)} on several" if able else ""
             raise UsageError(f"num_nodes is {nodes}: the executor {executor.name} trains on one machine{others}")
-
-
-def seconds_left(work: Iterable[Work], coming: Iterable[tuple[Cell, int]]) -> float | None:
-    """Return the time that the trials not done should take, from what similar trials took; None where none is stored.
-
-    A trial takes the median of its norm's trials in its table, else of the table's, else of the task's, else of all.
-    """
-    items = list(work)
-    took: dict[Any, list[float]] = {}
-    for item in items:
-        if item.stored is not None:
-            for group in _groups(item.cell, item.trial.recipe):
-                took.setdefault(group, []).append(item.stored.seconds / _length(item.trial.recipe))
-    if not took:
-        return None
-    median = {group: statistics.median(seconds) for group, seconds in took.items()}
-    total = 0.0
-    todo = [(item.cell, item.trial.recipe) for item in items if not item.done]
-    for cell, recipe in [*todo, *((cell, cell.recipe) for cell, _ in coming)]:
-        similar = [median[group] for group in _groups(cell, recipe) if group in median]
-        if not similar:
-            return None
-        total += similar[0] * _length(recipe)
-    return total
-
-
-def _groups(cell: Cell, recipe: Recipe) -> Iterator[tuple[str, ...]]:
-    counted = "steps" if recipe.steps else "epochs"
-    yield counted, cell.table_id, cell.norm_id
-    yield counted, cell.table_id
-    yield counted, cell.task
-    yield (counted,)
-
-
-def _length(recipe: Recipe) -> int:
-    return recipe.steps or recipe.epochs
 
 
 def _stored(store: Store, cells: list[Cell], device: str, request: Request, at_hand: AtHand) -> Stored:

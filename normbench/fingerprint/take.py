@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from typing import Literal, TypeAlias
 
 from normbench import environment
 from normbench.calls import Workplace
-from normbench.errors import Lost
 from normbench.fingerprint.numbers import METHOD, Difference, Taken, digest, largest_difference, tolerated
 from normbench.store import Writer
 from normbench.store.folder import sources_key
@@ -47,7 +45,9 @@ def take(cells: Sequence[Cell], at: Workplace, on_taken: OnTaken | None = None) 
     records = []
     env = environment.describe(at.device).environment
     started = datetime.now(UTC)
-    with closing(_all_taken(cells, at)) as all_taken:
+    trials = [cell.trial(cell.recipe.rate, {}, SEED) for cell in cells]
+    each = at.each("normbench.fingerprint.steps:fingerprints", trials, lost=lambda lost: Taken("error", lost.reason))
+    with closing(each) as all_taken:
         for cell, taken in zip(cells, all_taken, strict=True):
             record = _record(cell, taken, at.device, env, started)
             started = datetime.now(UTC)
@@ -55,20 +55,6 @@ def take(cells: Sequence[Cell], at: Workplace, on_taken: OnTaken | None = None) 
             if on_taken is not None:
                 on_taken(record, taken.made.files if taken.made else ())
     return records
-
-
-def _all_taken(cells: Sequence[Cell], at: Workplace) -> Generator[Taken, None, None]:
-    """Yield what came of each cell, in order; after one that its worker did not survive another goes on."""
-    trials = deque(cell.trial(cell.recipe.rate, {}, SEED) for cell in cells)
-    while trials:
-        try:
-            with closing(at.stream("normbench.fingerprint.steps:fingerprints", list(trials))) as survived:
-                for taken in survived:
-                    trials.popleft()
-                    yield taken
-        except Lost as lost:
-            trials.popleft()
-            yield Taken("error", lost.reason)
 
 
 def storing(writer: Writer, device: str) -> OnTaken:
