@@ -170,8 +170,8 @@ def test_plans_show_names_as_they_are(call):
     head = 'name = "mine"\nsummary = "x"\ntasks = ["digits-cnn"]\nrates = [0.1]\nseeds = 1\n'
     Path("mine.toml").write_text(head + f"norms = [{', '.join(norms)}]\nbaseline = 'none'", encoding="utf-8")
 
-    table, trials = call("plan", "mine.toml", "--trials").split("\n\n")[:2]
-    work = json.loads(call("plan", "mine.toml", "--json"))["work"]
+    table, trials = call("plan", "mine.toml", "--no-time", "--trials").split("\n\n")[:2]
+    work = json.loads(call("plan", "mine.toml", "--no-time", "--json"))["work"]
 
     assert names == [trial["norm"] for trial in work]
     assert len(names) == len(trials.strip("\n").split("\n"))

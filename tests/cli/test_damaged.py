@@ -126,7 +126,7 @@ def answered(normbench, monkeypatch, whole):
             ("export", what, "-o", "export.json"),
             ("merge", what, whole, "-o", "merged"),
             ("show", key, "--in", what),
-            ("plan", *PLAN, "--out", what),
+            ("plan", "--no-time", *PLAN, "--out", what),
             ("calibrate", what, "--repetitions", "100"),
             ("throughput", what, "--device", "cpu"),
         ):

@@ -116,7 +116,7 @@ def test_a_norm_that_is_always_trained_anew_is_named(normbench):
     """A function as a default has no value by which a print could tell it: a plan says so, and why."""
     Path("odd_defaults.py").write_text(DEFAULTS)
 
-    planned = normbench("plan", "quick", "--norm", "odd", "--norm", "none", "--plugin", "odd_defaults.py")
+    planned = normbench("plan", "quick", "--no-time", "--norm", "odd", "--norm", "none", "--plugin", "odd_defaults.py")
 
     assert (
         "normbench: norm 'odd' is trained anew by every run: the default of its parameter 'fn' is a function, "
@@ -153,7 +153,7 @@ def test_only_the_plugins_asked_for(normbench, monkeypatch):
     """NORMBENCH_PLUGINS leaves out all others, and a norm that is missing says why."""
     monkeypatch.setenv("NORMBENCH_PLUGINS", "suites")
 
-    listed, missed = normbench("list", "norms", "--json"), normbench("plan", "quick")
+    listed, missed = normbench("list", "norms", "--json"), normbench("plan", "quick", "--no-time")
 
     assert [] == listed.json["norms"]
     assert 2 == missed.status
@@ -275,7 +275,7 @@ def test_a_chance_that_fails(normbench, declared):
     why = "raised ZeroDivisionError: division by zero"
     line = f"normbench: task guessed: its chance, a function of its parameters, {why}\n"
 
-    listed, planned = normbench("list", "tasks", *declared), normbench("plan", "guessed.toml", *declared)
+    listed, planned = normbench("list", "tasks", *declared), normbench("plan", "guessed.toml", "--no-time", *declared)
 
     assert (0, line) == (listed.status, listed.err)
     assert {"digits-cnn", "guessed"} <= {row.split()[0] for row in listed.out.splitlines() if not row.startswith(" ")}

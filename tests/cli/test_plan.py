@@ -1,5 +1,6 @@
 """`normbench plan`: what a run would do, before it does it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ rates = [0.1]
 [vary]
 batch_size = [32, 64]
 """
+QUICKLY = ("--no-time", "--device", "cpu")
 ASKED = ("quick", "--device", "cpu", "--norm", "none", "--set", "epochs=1", "--set", "rates=[0.1, 1]", "--seeds")
 
 
 @pytest.fixture
 def planned(normbench):
-    """Return a function that plans the norm `none` at two rates for some seeds."""
-    return lambda seeds, *args: normbench("plan", *ASKED, seeds, *args)
+    """Return a function that plans the norm `none` at two rates for some seeds, and times nothing."""
+    return lambda seeds, *args: normbench("plan", *ASKED, seeds, "--no-time", *args)
 
 
 def test_a_plan_is_what_a_run_then_does(planned, normbench):
@@ -39,11 +41,14 @@ def test_a_plan_counts_the_sessions(normbench, planned):
     """A plan says of throughput how many sessions, one a task and condition, are still to measure."""
     Path("two.toml").write_text(TWO)
 
-    first, two = planned(1), normbench("plan", "two.toml", "--device", "cpu")
+    first, two = planned(1), normbench("plan", "two.toml", *QUICKLY)
 
     assert first.out.endswith("; then 1 throughput session, about 20 seconds\n")
     assert two.out.endswith("; then 2 throughput sessions, about 40 seconds\n")
-    assert (1, 2) == (planned(1, "--json").json["sessions"], normbench("plan", "two.toml", "--json").json["sessions"])
+    assert (1, 2) == (
+        planned(1, "--json").json["sessions"],
+        normbench("plan", "two.toml", "--no-time", "--json").json["sessions"],
+    )
 
 
 def test_a_plan_makes_nothing(planned, tmp_path):
@@ -55,7 +60,7 @@ def test_a_plan_makes_nothing(planned, tmp_path):
 
 def test_the_table_counts_by_norm(normbench, results):
     """Of each norm the plan says how many trials there are, are stored, and are to run."""
-    ran = normbench("plan", "quick", "--device", "cpu", "--norm", "none", "--norm", "layer-norm", "--set", "epochs=1")
+    ran = normbench("plan", "quick", *QUICKLY, "--norm", "none", "--norm", "layer-norm", "--set", "epochs=1")
 
     assert (0, "") == (ran.status, ran.err)
     rows = [line.split() for line in ran.out.splitlines()[2:4]]
@@ -64,7 +69,7 @@ def test_the_table_counts_by_norm(normbench, results):
 
 
 def test_the_time_is_unknown_until_a_trial_is_stored(planned, results):
-    """The time a run should take is known from what stored trials of the same folder took, and from nothing else."""
+    """Where nothing is timed, the time is what stored trials of the same folder took; else it is not known."""
     fresh, fresh_json = planned(2, "--out", "fresh"), planned(2, "--out", "fresh", "--json")
 
     known, known_json = planned(2), planned(2, "--json")
@@ -73,6 +78,32 @@ def test_the_time_is_unknown_until_a_trial_is_stored(planned, results):
     assert fresh_json.json["seconds"] is None
     assert "3 of 6 trials to run, into results/quick; time: about " in known.out
     assert known_json.json["seconds"] > 0
+
+
+def test_the_time_before_the_first_trial_is_that_of_first_steps(normbench, plugin, tmp_path):
+    """Where nothing is stored the first steps are timed; what can't be timed is named, and nothing is stored."""
+    asked = ("plan", *ASKED, 1, "--executor", "serial", "--plugin", plugin("raises", "raise RuntimeError('no luck')"))
+
+    text, json = normbench(*asked, "--norm", "raises"), normbench(*asked, "--norm", "raises", "--json")
+
+    assert (0, 0) == (text.status, json.status)
+    assert re.search(r"; time: about [\d.]+ to [\d.]+ seconds \(timed: the first steps of 1 of 2 rows\)", text.out)
+    named = "normbench: not timed: 'raises' on digits-cnn, epochs=1: error: RuntimeError: no luck"
+    assert text.err.startswith(named)
+    [none, raises] = json.json["paces"]
+    assert ("none", "timed", {"epochs": 1}) == (none["norm"], none["outcome"], none["condition"])
+    assert ("raises", "error", None) == (raises["norm"], raises["outcome"], raises["seconds"])
+    low, high = json.json["between"]
+    assert 0 < low < json.json["seconds"] < high
+    assert not (tmp_path / "results").exists()
+
+
+def test_stored_trials_count_before_first_steps(normbench, results):
+    """Where similar trials are stored nothing is timed."""
+    ran = normbench("plan", *ASKED, 2, "--executor", "serial", "--json")
+
+    assert ([], None) == (ran.json["paces"], ran.json["between"])
+    assert ran.json["seconds"] > 0
 
 
 def test_trials_lists_each_with_its_key(planned, results, lines):
@@ -128,9 +159,7 @@ def test_an_edited_layer_is_planned_anew(normbench, small, plugin, forget):
     forget()
     plugin("edited", "return x + 0.5")
 
-    ran = normbench(
-        "plan", "quick", "--device", "cpu", "--seeds", 1, "--set", "rates=0.1", "--set", "epochs=1", *options
-    )
+    ran = normbench("plan", "quick", *QUICKLY, "--seeds", 1, "--set", "rates=0.1", "--set", "epochs=1", *options)
 
     assert "1 of 1 trials to run" in ran.out
 
@@ -139,7 +168,7 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
     """A plan tells of an installed plugin that could not be loaded, and plans the rest."""
     installed("a_bad_plugin", "import nothing_of_this_name")
 
-    ran = normbench("plan", "quick")
+    ran = normbench("plan", "quick", "--no-time")
 
     assert 0 == ran.status
     assert "normbench: plugin a_bad_plugin 1.0 failed: ModuleNotFoundError" in ran.err
@@ -154,7 +183,10 @@ def test_trials_are_named_by_all_in_which_they_differ(normbench):
         "[fix]\nepochs = 2\n[vary]\nbatch_size = [8, 64]\n[tune]\nweight_decay = [0, 0.5]\n"
     )
 
-    trials, one = normbench("plan", "mine.toml", "--trials"), normbench("plan", "quick", "--trials")
+    trials, one = (
+        normbench("plan", "mine.toml", "--no-time", "--trials"),
+        normbench("plan", "quick", "--no-time", "--trials"),
+    )
 
     listed = [line.partition("  ")[2] for line in trials.out.splitlines() if " at rate " in line]
     assert "'none' on digits-cnn (batch_size=8, weight_decay=0.0) at rate 0.1, seed 0: to run" == listed[0]
@@ -167,8 +199,8 @@ def test_a_file_whose_norms_nobody_named_is_told_of(normbench, plugin):
     file = plugin("mine", "return x")
 
     without, named = (
-        normbench("plan", "quick", "--plugin", file),
-        normbench("plan", "quick", "--plugin", file, "--norm", "mine"),
+        normbench("plan", "quick", "--no-time", "--plugin", file),
+        normbench("plan", "quick", "--no-time", "--plugin", file, "--norm", "mine"),
     )
 
     assert (0, 0, "") == (without.status, named.status, named.err)

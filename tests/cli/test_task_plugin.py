@@ -112,7 +112,7 @@ def test_scores_of_parameters_are_in_records_and_boards(normbench, arcs, lines):
 
 def test_an_example_is_imported_when_it_is_asked_for(normbench, arcs):
     """Nothing else needs it; asked for, it is found beside the plugin's file, and given the parameters it names."""
-    assert 0 == normbench("plan", *arcs).status
+    assert 0 == normbench("plan", "--no-time", *arcs).status
     task = plugins.current((Path("arcs.py"),)).task("arcs")
     before = Path("example-imported").exists()
 

@@ -94,7 +94,7 @@ def test_no_throughput_leaves_it_out(small, normbench):
     """--no-throughput trains alone; a plan says what is left, and the folder's board of throughput what is missing."""
     small("--norm", "none", "--no-throughput")
 
-    planned = normbench("plan", "quick", *ASKED, "--norm", "none", "--seeds", 1, "--set", "rates=0.1")
+    planned = normbench("plan", "quick", "--no-time", *ASKED, "--norm", "none", "--seeds", 1, "--set", "rates=0.1")
     board = normbench("leaderboard", "results/quick", "--board", "throughput")
 
     assert not Path("results/quick/sessions.jsonl").exists()

@@ -19,10 +19,9 @@ from normbench.boards.grid import gather
 from normbench.errors import UsageError
 from normbench.execute import Request, prepare, run
 from normbench.execute.packs import packs
-from normbench.execute.prepare import seconds_left
 from normbench.plan import wanted
 from normbench.store import Store
-from normbench.store.records import Result, Series
+from normbench.store.records import Series
 
 
 class _Raising(nn.Module):
@@ -269,36 +268,6 @@ def test_outcomes_are_stored_as_they_come(request_for):
     assert 1 == run(prepare(request_for(seeds=1))).ran
 
 
-def test_the_time_left_is_what_stored_trials_took(request_for):
-    """A cell's own median counts before its task's; with nothing stored the time is unknown."""
-    nothing = prepare(request_for())
-    work = nothing.work
-    took = dict(zip([id(item) for item in work[:3]], [1.0, 3.0, 10.0], strict=True))
-    held = [
-        type(item)(
-            item.cell, item.trial, "grid", _stored(took[id(item)]) if id(item) in took else None, id(item) in took
-        )
-        for item in work
-    ]
-
-    found = seconds_left(held, [])
-
-    own = {"fine": 2.0, "other": 10.0}
-    assert None is seconds_left(work, [])
-    assert sum(own[item.trial.norm] for item in work[3:]) == found
-
-
-@pytest.mark.parametrize(("setting", "expected"), [({"epochs": 4}, 40.0), ({"epochs": 1}, 10.0), ({"steps": 3}, None)])
-def test_the_time_left_is_in_proportion_to_the_length(request_for, setting, expected):
-    """Four times the epochs take four times as long; what steps take is not known from epochs."""
-    [stored] = prepare(request_for(norms=["fine"], seeds=1, settings={"rates": 0.1})).work
-    [wanted] = prepare(request_for(norms=["fine"], seeds=[4], settings={"rates": 0.1, **setting})).work
-
-    found = seconds_left([type(stored)(stored.cell, stored.trial, "grid", _stored(10.0), done=True), wanted], [])
-
-    assert expected == found
-
-
 def test_a_tuned_value_that_the_task_can_not_have_is_found_before_training(request_for, tmp_path):
     """A tuned value that no training can have ends the run before anything is stored, as a fixed one does."""
     with (tmp_path / "tiny.toml").open("a") as suite:
@@ -308,14 +277,6 @@ def test_a_tuned_value_that_the_task_can_not_have_is_found_before_training(reque
         run(prepare(request_for(seeds=1)))
 
     assert [] == list(Store(request_for().out).results())
-
-
-def _stored(seconds):
-    measure = {"name": "accuracy", "unit": "%", "direction": "up", "chance": 0.5, "reference": 1.0}
-    import msgspec
-
-    values = {"schema": 1, "key": "k", "run": "r", "device": "cpu", "environment": "e", "outcome": "trained"}
-    return msgspec.convert({**values, "measure": measure, "seconds": seconds}, Result)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", "cuda:x"])
