@@ -186,7 +186,7 @@ def _with_norms(suite: Suite, norms: Sequence[str], words: Callable[..., str]) -
     if len(added) < len(norms):
         instead = next(norm for norm in norms if not norm.startswith(ADDED))
         both = f"{ADDED}{added[0]} is added to the suite's norms, and {instead} replaces them"
-        raise UsageError(f"{words('norms')}: {both}; say all with {ADDED}, or none")
+        raise UsageError(f"{words('norms')}: {both}; give all with {ADDED}, or all without")
     return [*suite.norms, *added]
 
 

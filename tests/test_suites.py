@@ -111,6 +111,12 @@ def test_file_that_is_not_there(tmp_path, name, words):
         ({"gate": {"accuracy": 1}}, "suite mine.toml: gate: expected str, got int"),
         ({"tune": [1, 2]}, "tune: expected object, got array"),
         ({"fix": ["epochs"]}, "fix: expected object, got array"),
+        ({"plugins": "own.py"}, "plugins: expected array, got str"),
+        (
+            {"plugins": ["own.py", "own/layer"]},
+            "plugins[1] is 'own/layer'; it is a file, like group_norm.py",
+        ),
+        ({"plugins": ["own; rm"]}, "plugins[0] is 'own; rm'; it is a file"),
         ({"tasks": []}, "tasks is empty; name at least one"),
         ({"norms": []}, "norms is empty; name at least one"),
         ({"vary": {"batch_size": []}}, "[vary] batch_size is empty; list the values to try"),
@@ -243,9 +249,22 @@ def test_rates_of_a_call(suite, rates, expected):
     assert expected == found.rates
 
 
+def test_norms_that_are_added(suite):
+    """Norms with a plus stand behind the suite's own, in any spelling."""
+    given = suite(norms=["none", {"norm": "batchnorm", "label": "plain"}])
+
+    found = suites.changed(given, norms=["+layer-norm", "+batchnorm(eps=1e-3)"])
+
+    assert [*given.norms, "layer-norm", "batchnorm(eps=1e-3)"] == found.norms
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
+        (
+            {"norms": ["+a", "b"]},
+            "norms: +a is added to the suite's norms, and b replaces them; give all with +",
+        ),
         ({"seeds": 0}, "seeds is 0; give a number from 1"),
         ({"seeds": []}, "seeds is []; give a number from 1"),
         ({"seeds": [1, 1]}, "seeds is [1, 1]; each seed"),

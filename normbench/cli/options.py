@@ -97,7 +97,7 @@ REQUEST: dict[str, Any] = {
         list[str] | None,
         "--norm",
         _CHOICE,
-        "Run this norm instead of the suite's, +NAME besides; may be repeated.",
+        "Run this norm instead of the suite's, or +NAME besides; may be repeated.",
         autocompletion=completion.norms,
     ),
     "seeds": _option(WHAT, str | None, "--seeds", "N|A,B,...", "How many seeds, or which, instead of the suite's."),

@@ -175,6 +175,30 @@ def test_a_plugin_that_failed_is_named(normbench, installed):
     assert "120 of 120 trials to run" in ran.out
 
 
+def test_a_suite_of_an_installed_plugin_names_files_beside_it(normbench, installed, plugin, tmp_path):
+    """What a suite needs comes with it, whoever brings the suite."""
+    source = """
+        from pathlib import Path
+        import normbench
+
+        @normbench.hookimpl
+        def normbench_suites():
+            yield normbench.SuiteFile(Path(__file__).parent / "mine.toml")
+        """
+    installed("a_good_plugin", source)
+    plugin("beside", "return x").rename(tmp_path / "site" / "beside.py")
+    (tmp_path / "site" / "mine.toml").write_text(
+        'name = "mine"\nsummary = "M"\nplugins = ["beside.py"]\n'
+        'tasks = ["digits-cnn"]\nnorms = ["beside"]\nrates = [0.1, 1]\nseeds = 1\n'
+    )
+
+    listed, planned = normbench("list", "suites", "mine"), normbench("plan", "mine", "--no-time")
+
+    assert "  plugins  beside.py\n" in listed.out
+    assert (0, "") == (planned.status, planned.err)
+    assert "3 of 3 trials to run" in planned.out
+
+
 def test_trials_are_named_by_all_in_which_they_differ(normbench):
     """A line has the task where there are several, and the values that vary or are tuned; not what all share."""
     Path("mine.toml").write_text(

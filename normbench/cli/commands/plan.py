@@ -20,7 +20,7 @@ from normbench.trials import Cell
 
 
 @options.of_request(
-    *("suite", "norms", "seeds", "settings", "plugin_files", "out", "device", "executor", "jobs"),
+    *("suite", "norms", "seeds", "settings", "plugin_files", "out", "data_dir", "device", "executor", "jobs"),
     *("probes", "retry", "fresh", "base", "throughput"),
 )
 def command(
