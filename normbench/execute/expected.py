@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,31 +73,34 @@ def untimed(prepared: Prepared) -> list[Cell]:
 def paces(prepared: Prepared, cells: Sequence[Cell], on_cell: Callable[[Cell], object]) -> Paces:
     """Take the first steps of cells, in a worker where the executor has some, until the time is up.
 
-    `on_cell` is called before each. Whatever a layer raises is in its pace, and so is that the data is not there.
+    `on_cell` is called before each. A pace has whatever a layer raises, and says where data or a device is not here.
     """
+    taken: list[tuple[Cell, Pace]] = []
+    start, began = 0.0, time.monotonic()
     try:
-        device = environment.resolve(prepared.request.device)
-    except UsageError as error:  # it is a plan for another machine
-        return Paces(len(cells), taken=[(cell, Pace("error", str(error))) for cell in cells[:1]])
+        with closing(_first_steps(prepared, cells)) as steps:
+            for cell in cells:
+                if taken and time.monotonic() - began - start > LIMIT:
+                    break
+                on_cell(cell)
+                taken.append((cell, next(steps)))
+                start = start or time.monotonic() - began
+    except UsageError as error:  # what is planned is for another machine, or can't reach a worker
+        taken.append((cells[len(taken)], Pace("error", str(error))))
+    return Paces(len(cells), start, taken)
+
+
+def _first_steps(prepared: Prepared, cells: Sequence[Cell]) -> Generator[Pace, None, None]:
+    """Yield the pace of each cell. Raises UsageError for a device that is not here, and where there is no worker."""
     executor = msgspec.structs.replace(prepared.executor, params={**prepared.executor.params, "timeout": PATIENCE})
+    device = environment.resolve(prepared.request.device)
     at = dataclasses.replace(prepared.workplace, device=device, executor=executor)
-    trials = [cell.trial(RATE * cell.recipe.rate, {}, 0) for cell in cells]
-    steps = at.each(
+    yield from at.each(
         "normbench.execute.first_steps:paces",
-        trials,
+        [cell.trial(RATE * cell.recipe.rate, {}, 0) for cell in cells],
         prepared.request.probes,
         lost=lambda lost: Pace(lost.outcome, lost.reason),
     )
-    taken: list[tuple[Cell, Pace]] = []
-    start, began = 0.0, time.monotonic()
-    with closing(steps):
-        for cell in cells:
-            if taken and time.monotonic() - began - start > LIMIT:
-                break
-            on_cell(cell)
-            taken.append((cell, next(steps)))
-            start = start or time.monotonic() - began
-    return Paces(len(cells), start, taken)
 
 
 def expected(prepared: Prepared, paces: Paces) -> Expected | None:

@@ -13,7 +13,6 @@ import msgspec
 import pytorch_lightning as pl
 import torch
 
-from normbench.contract import Unsupported
 from normbench.errors import UsageError
 from normbench.execute.expected import Pace
 from normbench.registry import Registry
@@ -28,22 +27,24 @@ from normbench.trials import Trial
 
 #: Steps that warm up, steps that are timed, and the seconds after which no further is.
 WARM_UP, TIMED, SECONDS = 3, 20, 1.0
+#: The seconds of a process's first trial, beyond which what is done but once in a process is little of it.
+LONG = 5.0
 
 
 def paces(
     trials: Sequence[Trial], probes: Sequence[str], *, registry: Registry, device: str, data_dir: Path
 ) -> Iterator[Pace]:
-    """Yield the pace of each trial, watched by probes. The first is taken twice, for what a process does but once."""
+    """Yield the pace of each trial, which takes one device. The first is taken twice, unless it is long."""
     names = [choice(probe, "probes").name for probe in probes]
     for i, trial in enumerate(trials):
         seconds = 0.0
         try:
             with guarded(trial, registry, names) as guard:
-                if trial.recipe.ranks > 1:
-                    raise Unsupported("a trial on several devices is not timed before one is stored")
                 data = assemble.data(trial, registry.task(trial.task), data_dir, torch.device(device))
                 guard.passing = ()
-                for _ in range(1 if i else 2):
+                began = time.perf_counter()
+                seconds = _seconds(trial, registry, data, probes)
+                if not i and time.perf_counter() - began < LONG:
                     seconds = _seconds(trial, registry, data, probes)
         except UsageError as error:
             yield Pace("no data", str(error))

@@ -99,7 +99,10 @@ def _paces(prepared: Prepared) -> Paces:
 
     with Console(stderr=True).status("") as status, on_stderr():  # what a layer prints that computes in this process
         found = paces(prepared, cells, lambda cell: status.update(Text(visible(f"timing {_row(cell)}"))))
-    why = {pace.reason: f"{_row(cell)}: {pace.outcome}" for cell, pace in found.taken if pace.outcome != "timed"}
+    why: dict[str, str] = {}
+    for cell, pace in found.taken:
+        if pace.outcome != "timed":
+            why.setdefault(pace.reason, f"{_row(cell)}: {pace.outcome}")
     for reason, row in why.items():
         output.say(f"normbench: not timed: {row}: {reason}")
     return found
@@ -129,7 +132,8 @@ def _time(prepared: Prepared, found: Paces) -> str:
     together = f", {jobs} at a time" if jobs > 1 else ""
     if not found.timed:
         return f"about {_duration(time.seconds)}{together}"
-    rows = f"{len(found.timed)} of {found.asked} rows" if len(found.timed) < found.asked else "each row"
+    asked = found.asked - sum(pace.outcome == "unsupported" for _, pace in found.taken)
+    rows = f"{len(found.timed)} of {asked} rows" if len(found.timed) < asked else "each row"
     return f"about {_range(time.low, time.high)}{together} (timed: the first steps of {rows})"
 
 
