@@ -57,9 +57,12 @@ def new_id(started: datetime) -> str:
 
 def origin(started: datetime) -> dict[str, Any]:
     """Return what a record says of where it comes from: when it began, the command, and the version of normbench."""
+    name = Path(sys.argv[0]).name
+    # A notebook's kernel is given a file of this moment.
+    words = [name, *([] if name == "ipykernel_launcher.py" else sys.argv[1:])]
     return {
         "started": started.isoformat(timespec="seconds"),
-        "command": [storable(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "command": [storable(word) for word in words],
         "version": importlib.metadata.version("normbench"),
     }
 

@@ -130,7 +130,7 @@ def _surely_best(table: Table) -> str:
         return f"{why} nothing of which norm is {best}; first here is {score}."
     may = _may_be_best(table)
     if len(may) == 1:
-        return f"{may[0]!r} is surely {best}."
+        return f"{'By two seeds ' * (seeds == 2)}{may[0]!r} is surely {best}."
     others = [row.norm for row in table.rows if row.norm not in may]
     every = "either" if len(may) == 2 else f"any of the {len(may)}"
     some = f"any but {_named(others)}" if len(others) <= NAMED < len(may) else _named(may, table.baseline)

@@ -63,6 +63,9 @@ class Comparison:
     crashed: int = 0
     looks: Sequence[int] = ()
 
+    def __repr__(self) -> str:
+        return f"Comparison(base={self.base!r}, head={self.head!r}, {len(self.rows)} rows)"
+
     def __str__(self) -> str:
         from normbench.compare.text import terminal  # which needs this module
 

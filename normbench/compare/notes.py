@@ -25,9 +25,12 @@ def same_seeds(rows: Sequence[Row], base: Store, head: Store) -> Iterator[str]:
         side, store, more = "BASE", base, []
     command = [word for word in store.runs()[-1].command if word != "--no-fresh"]
     more = more if "--base" not in command else []
+    how = shlex.join([*command, *more])
+    if command[1:2] != ["run"]:  # a script's, or a notebook's
+        how = f"normbench.run with {f'base={str(base.folder)!r}' if more else 'fresh=True'}"
     yield (
         f"same-seeds: the accuracy of {names} is compared on the seeds that chose BASE's rates, since {side} has fewer "
-        f"than {LEAST_FRESH} fresh ones there; {shlex.join([*command, *more])} trains them"
+        f"than {LEAST_FRESH} fresh ones there; {how} trains them"
     )
 
 

@@ -100,6 +100,7 @@ def test_many_norms_by_the_furthest_the_baseline_and_the_least(folder) -> None:
             {"batchnorm": [0.9], "none": [0.6]},
             "One seed says nothing of which norm is the most accurate; first here is 'batchnorm', 90.0%.",
         ),
+        ({"batchnorm": [0.9, 0.91], "none": [0.2, 0.21001]}, "By two seeds 'batchnorm' is surely the most accurate."),
         ({"batchnorm": GOOD}, "There is one norm: 'batchnorm', 91.0%"),
     ],
 )
