@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normbench.boards.grid import Grid, Row
@@ -21,28 +21,38 @@ def charts(grids: list[Grid], styles: Mapping[str, Look], name: str) -> list[Cha
 
     Raises UsageError where no two conditions differ in that value alone, or a value of it is no number above 0.
     """
-    having = [grid for grid in grids if name in grid.condition and grid.rows]
-    for grid in having:
-        value = grid.condition[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    for grid in grids:
+        if name in grid.condition and grid.rows and not _has_place(value := grid.condition[name]):
             raise UsageError(f"against {name}: {value!r} is a value of it; only numbers above 0 have an axis")
-    series = [list(group) for _, group in itertools.groupby(sorted(having, key=_rest(name)), _rest(name))]
-    series = [sorted(group, key=lambda grid: float(grid.condition[name])) for group in series if len(group) > 1]
-    if not series:
+    found = groups(grids, name)
+    if not found:
         values = sorted({key for grid in grids for key in grid.condition})
         raise UsageError(f"against {name}: no two conditions differ in it alone; they have: {', '.join(values) or '-'}")
-    return [_chart(group, name, styles) for group in series]
+    return [_chart(group, name, styles) for group in found]
+
+
+def groups(grids: Sequence[Grid], name: str) -> list[list[Grid]]:
+    """Return the grids that differ in the recipe value `name` alone, in the order of its values, which are numbers."""
+    having = [grid for grid in grids if grid.rows and _has_place(grid.condition.get(name))]
+    alike = [list(group) for _, group in itertools.groupby(sorted(having, key=_rest(name)), _rest(name))]
+    return [sorted(group, key=lambda grid: float(grid.condition[name])) for group in alike if len(group) > 1]
+
+
+def _has_place(value: object) -> bool:
+    """Whether a logarithmic axis has a place for a value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _rest(name: str) -> Any:
     """Return a key that is equal for grids of one task and condition, but for a value."""
     return lambda grid: (
         spelled(grid.task, grid.task_params),
-        sorted((key, str(value)) for key, value in grid.condition.items() if key != name),
+        sorted((key, str(value)) for key, value in but_for(grid, name).items()),
     )
 
 
-def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
+def panel_of(grids: Sequence[Grid], name: str, styles: Mapping[str, Look]) -> ScorePanel:
+    """Return the scores of a group at each value of `name`, the norms best first."""
     first, scale = grids[0], scale_of(grids[0])
     rows: dict[str, dict[float, Row]] = {}
     for grid in grids:
@@ -54,10 +64,7 @@ def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
     ]
     sign = -1 if first.measure.direction == "up" else 1
     curves.sort(key=lambda curve: sign * statistics.fmean(itertools.chain(*curve.scores.values())))
-    seeds = f"{min(grid.seeds for grid in grids)} {'' if any(grid.same_seeds for grid in grids) else 'fresh '}seeds"
-    how = f"at each one's chosen rate; mean of {seeds}, one dot per seed; ×n: n seeds failed; dotted: chance"
-    condition = {key: value for key, value in first.condition.items() if key != name}
-    panel = ScorePanel(
+    return ScorePanel(
         x_label=name,
         y_label=visible(f"{first.measure.name}, {first.measure.unit}"),
         xs=[float(grid.condition[name]) for grid in grids],
@@ -66,7 +73,17 @@ def _chart(grids: list[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
         reference=scale * first.measure.reference,
         digits=digits_of(first),
     )
-    return Chart(heading(first, condition), how, [[panel]])
+
+
+def but_for(grid: Grid, name: str) -> dict[str, object]:
+    """Return a grid's condition without a value."""
+    return {key: value for key, value in grid.condition.items() if key != name}
+
+
+def _chart(grids: Sequence[Grid], name: str, styles: Mapping[str, Look]) -> Chart:
+    seeds = f"{min(grid.seeds for grid in grids)} {'' if any(grid.same_seeds for grid in grids) else 'fresh '}seeds"
+    how = f"at each one's chosen rate; mean of {seeds}, one dot per seed; ×n: n seeds failed; dotted: chance"
+    return Chart(heading(grids[0], but_for(grids[0], name)), how, [[panel_of(grids, name, styles)]])
 
 
 def _dots(row: Row, scale: float) -> list[Dot]:

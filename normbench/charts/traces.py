@@ -6,7 +6,8 @@ import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from normbench import plugins
 from normbench.boards.grid import Grid
@@ -33,6 +34,12 @@ class Traces:
     def steps(self) -> list[int]:
         """The steps at which any trial has values, in order."""
         return sorted({step for steps, _ in self.found.values() for step in steps})
+
+    def among(self, results: Iterable[Result]) -> Traces:
+        """Return the traces of these trials; a network of another depth has other places."""
+        found = {of: self.found[of] for result in results if (of := _of(result)) in self.found}
+        most = max((len(row) for _, rows in found.values() for row in rows), default=0)
+        return replace(self, found=found, places=min(self.places, most))
 
     def by_step(self, place: int = 0) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's values by step, at a place of a vector; none where it has no trace."""
@@ -71,6 +78,16 @@ class Watched:
             latest.pop(key, None)  # so that the newest stands last
             latest[key] = trace
         return cls(latest, names)
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], int]:
+        """How many values a step has of each series, 0 where that is a number; by probe and name, in this order."""
+        found: dict[tuple[str, str], int] = {}
+        for trace in self.latest.values():
+            for name, series in trace.series.items():
+                count = len(row) if series.value and isinstance(row := series.value[0], list) else 0
+                found[trace.probe, name] = max(count, found.get((trace.probe, name), 0))
+        return dict(sorted(found.items()))
 
     def traces(self, probe: str, name: str, *, any_params: bool = False) -> Traces | None:
         """Return a probe's series, of the traces with the parameters of the newest; with `any_params` of all."""

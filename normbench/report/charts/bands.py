@@ -13,15 +13,18 @@ import altair as alt
 from normbench.charts.bands import Band, BandPanel, Scale
 from normbench.charts.panels import TOGETHER
 from normbench.report.chart import Chart, Grid
-from normbench.report.charts.layers import Norms, only, opacity, rounded, spec, targets, titled
+from normbench.report.charts.layers import LINE, Norms, layer, rounded, spec, targets
 
 _HEIGHT = 300
 
 
 def chart(
-    panels: Sequence[tuple[str, BandPanel]], where: str, how: str, *, chooses: str = "", left_out: str = ""
+    panels: Sequence[tuple[str, BandPanel]], what: str, where: str, how: str, *, chooses: str = "", left_out: str = ""
 ) -> Chart:
-    """Return panels of one quantity as a chart, each with its name among those of `chooses`; the first is drawn."""
+    """Return panels of one quantity as a chart, each with its name among those of `chooses`; the first is drawn.
+
+    `what` names the quantity, and `where` the task and condition that it is of.
+    """
     looks = {band.norm: band.look for _, panel in panels for band in panel.curves}
     lines = {norm: line for line, norm in enumerate(looks)}
     rows = [
@@ -31,7 +34,7 @@ def chart(
         for row in _rows(band, choice, lines[band.norm])
     ]
     first, several = panels[0][1], len(panels) > 1
-    title = f"{titled(first.y_label)} by {first.x_label}"
+    title = f"{what} by {first.x_label}"
     return Chart(
         title=title,
         how=how,
@@ -62,53 +65,59 @@ def _rows(band: Band, choice: int, line: int) -> Iterator[dict[str, Any]]:
             yield {**common, "kind": "end", "x": band.xs[at], "y": y, "low": None, "high": None, "lost": lost}
 
 
-def _layers(panel: BandPanel, norms: Norms) -> Iterator[alt.Chart]:
-    many = len(norms.labels) > TOGETHER
-    scale = panel.scale
-    at = alt.X("x:Q", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickMinStep=1, grid=False))
-    if panel.only is not None:
-        at = at.scale(domain=[panel.only - 0.5, panel.only + 0.5]).axis(values=[panel.only], grid=False)
-    at = at.title(panel.x_label)
+def _layers(panel: BandPanel, norms: Norms) -> Iterator[alt.UnitSpec]:
+    many, scale = len(norms.labels) > TOGETHER, panel.scale
+    if panel.only is None:
+        across, axis = alt.Scale(nice=False, zero=False), alt.Axis(tickMinStep=1, grid=False)
+    else:
+        across = alt.Scale(domain=[panel.only - 0.5, panel.only + 0.5])
+        axis = alt.Axis(values=[panel.only], grid=False)
+    at = alt.X("x:Q", title=panel.x_label, scale=across, axis=axis)
     height = alt.Y(
         "drawn:Q",
         title=panel.y_label,
         scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False, zero=False),
-        axis=alt.Axis(format="~g", labelOverlap="greedy", tickCount=6),
+        axis=alt.Axis(format="~g", labelOverlap="greedy", tickCount=6, grid=True),
     )
-    means = only(alt.Chart(), "mean").transform_calculate(
-        drawn=_within("y", scale), floor=_within("low", scale), ceiling=_within("high", scale)
-    )
-    # Of a line that has left the axis no band is left to see.
-    banded = means.transform_filter(f"datum.y <= {scale.high!r}")
-    area = banded.mark_area(clip=True, aria=False).encode(at, alt.Y("floor:Q"), alt.Y2("ceiling:Q"), norms.fill())
-    yield area.encode(alt.Detail("line:N"), opacity=opacity(0.03 if many else 0.15, 0.25, 0.02))
-    line = means.mark_line(clip=True, aria=False, strokeWidth=1.2 if many else 1.6).encode(at, height, norms.colour())
-    yield line.encode(norms.dash(), alt.Detail("line:N"), opacity=opacity(0.7 if many else 1))
-    seen = alt.Chart().transform_calculate(drawn=_within("y", scale, beyond=0))
-    yield (
-        only(seen, "end")
-        .mark_text(text="×", fontSize=16, aria=False)
-        .encode(at, height, norms.colour(), opacity=opacity(1))
-    )
-    yield (
-        targets(
-            at,
-            height,
-            tooltip=[
-                alt.Tooltip("norm:N", title="norm"),
-                alt.Tooltip("at:N", title="rate"),
-                alt.Tooltip("x:Q", title=panel.x_label),
-                alt.Tooltip("y:Q", title=panel.y_label, format=".4~g"),
-                alt.Tooltip("band:N", title="band"),
-            ],
-        )
-        .transform_filter("isValid(datum.y)")
-        .transform_calculate(
-            drawn=_within("y", scale, beyond=0),
-            at="isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
-            band="datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
-            "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
-        )
+    colour = norms.colour()
+    yield layer(
+        "area",
+        {"clip": True},
+        kind="mean",
+        # Of a line that has left the axis no band is to be seen.
+        only=f"datum.y <= {scale.high!r}",
+        calculate={"floor": _within("low", scale), "ceiling": _within("high", scale)},
+        opaque=(0.03 if many else 0.15, 0.25, 0.02),
+        x=at, y=alt.Y("floor:Q"), y2=alt.Y2("ceiling:Q"), color=colour, detail=LINE,
+    )  # fmt: skip
+    yield layer(
+        "line",
+        {"clip": True, "strokeWidth": 1.2 if many else 1.6},
+        kind="mean",
+        calculate={"drawn": _within("y", scale)},
+        opaque=(0.7 if many else 1, 1, 0.12),
+        x=at, y=height, color=colour, strokeDash=norms.dash(), detail=LINE,
+    )  # fmt: skip
+    seen = {"drawn": _within("y", scale, beyond=0)}
+    cross = {"text": "×", "fontSize": 16}
+    yield layer("text", cross, kind="end", calculate=seen, x=at, y=height, color=colour)
+    notes = {
+        "at": "isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
+        "band": "datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
+        "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
+    }
+    yield targets(
+        only="isValid(datum.y)",
+        calculate={**seen, **notes},
+        tooltip=[
+            alt.Tooltip("norm:N", title="norm"),
+            alt.Tooltip("at:N", title="rate"),
+            alt.Tooltip("x:Q", title=panel.x_label),
+            alt.Tooltip("y:Q", title=panel.y_label, format=".4~g"),
+            alt.Tooltip("band:N", title="band"),
+        ],
+        x=at,
+        y=height,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -18,8 +18,10 @@ from normbench.texts import visible
 GREY = "#808080"
 #: Parameters of a chart, which the page sets: labels that are not drawn, and the place of the choice.
 HIDDEN, CHOICE = "hidden", "choice"
-#: What the pointer is nearest to; the other norms step back.
+#: The norm that the pointer is nearest to; the others step back.
 POINTED = "pointed"
+#: Keeps the rows apart that a line or an area joins: with the norm's name alone, one called __proto__ would be none.
+LINE = alt.Detail("line:N")
 
 
 class Norms:
@@ -37,10 +39,6 @@ class Norms:
         """Return what markers are filled with."""
         return alt.Fill("norm:N", scale=self._scale([look.face for look in self._looks]), legend=None)
 
-    def fill(self) -> alt.Fill:
-        """Return the colour of areas."""
-        return alt.Fill("norm:N", scale=self._scale([look.colour for look in self._looks]), legend=None)
-
     def dash(self) -> alt.StrokeDash:
         """Return the dashes of lines."""
         return alt.StrokeDash("norm:N", scale=self._scale([DASHES[look.line] for look in self._looks]), legend=None)
@@ -53,11 +51,73 @@ class Norms:
         return alt.Scale(domain=self.labels, range=range_)
 
 
-def opacity(usual: float, pointed: float = 1.0, others: float = 0.12) -> Any:
-    """Return how opaque a mark is: as usual, or more where its norm is pointed at, or less where another is."""
-    at = {"param": POINTED, "empty": False}
-    nothing = {"test": f"!length(data('{POINTED}_store'))"}
-    return {"condition": [{**at, "value": pointed}, {**nothing, "value": usual}], "value": others}
+def layer(
+    mark: Literal["area", "line", "point", "rule", "text"],
+    style: Mapping[str, Any],
+    *,
+    kind: str = "",
+    only: str = "",
+    calculate: Mapping[str, str] | None = None,
+    opaque: tuple[float, float, float] = (1, 1, 0.12),
+    **channels: Any,
+) -> alt.UnitSpec:
+    """Return a layer of the rows of a `kind`, `only` those of which an expression is true, with fields calculated.
+
+    `opaque` says how much so it is as usual, where its norm is pointed at, and where another is.
+    """
+    usual, pointed, others = opaque
+    by_pointer = {
+        "condition": [
+            {"param": POINTED, "empty": False, "value": pointed},
+            {"test": f"!length(data('{POINTED}_store'))", "value": usual},
+        ],
+        "value": others,
+    }
+    filters = ([f"datum.kind === '{kind}'"] if kind else []) + ([only] if only else [])
+    return alt.UnitSpec(
+        # The chart is described as a whole: thousands of marks that speak would be no help.
+        mark=alt.MarkDef(type=mark, aria=False, **style),
+        transform=[
+            *map(alt.FilterTransform, filters),
+            *(alt.CalculateTransform(calculate=value, **{"as": name}) for name, value in (calculate or {}).items()),
+        ],
+        encoding=alt.FacetedEncoding(opacity=by_pointer, **channels),
+    )
+
+
+def rule(**channels: Any) -> alt.UnitSpec:
+    """Return a dotted line across the chart, which belongs to no norm."""
+    return alt.UnitSpec(
+        data=alt.sequence(1),
+        mark=alt.MarkDef(type="rule", aria=False, color=GREY, strokeDash=[1, 3]),
+        encoding=alt.FacetedEncoding(**channels),
+    )
+
+
+def targets(*, only: str = "", calculate: Mapping[str, str], **channels: Any) -> alt.UnitSpec:
+    """Return the layer that the pointer meets: of all rows the nearest, whose norm it points at."""
+    met = layer("point", {"opacity": 0, "size": 100}, only=only, calculate=calculate, **channels)
+    met.encoding.opacity = alt.Undefined
+    select = alt.PointSelectionConfig(type="point", fields=["norm"], on="pointerover", nearest=True, clear="pointerout")
+    met.params = [alt.SelectionParameter(name=POINTED, select=select)]
+    return met
+
+
+def spec(layers: Sequence[alt.UnitSpec], *, height: int, description: str, chosen: int | None = None) -> dict[str, Any]:
+    """Return the specification of layers; where rows have a `choice`, `chosen` is that which is drawn at first."""
+    filters = [f"indexof({HIDDEN}, datum.norm) < 0", *([f"datum.choice === {CHOICE}"] * (chosen is not None))]
+    whole = alt.TopLevelLayerSpec(
+        data=alt.NamedData("rows"),
+        transform=list(map(alt.FilterTransform, filters)),
+        layer=list(layers),
+        params=[alt.VariableParameter(name=HIDDEN, value=[]), alt.VariableParameter(name=CHOICE, value=chosen or 0)],
+        width="container",
+        height=height,
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        description=visible(description),
+    )
+    made: dict[str, Any] = whole.to_dict(validate=False)
+    return made
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
@@ -66,38 +126,6 @@ def rounded(value: float | None, digits: int = 6) -> float | None:
 
 
 def titled(label: str) -> str:
-    """Return the title of a chart from the label of its axis, which may have a unit."""
-    name = label.partition(", ")[0]
+    """Return the title of a chart from the label of its axis, which ends with a unit."""
+    name = label.rpartition(", ")[0] or label
     return name[:1].upper() + name[1:]
-
-
-def only(chart: alt.Chart, kind: str) -> alt.Chart:
-    """Return a layer of the rows of a kind."""
-    layer: alt.Chart = chart.transform_filter(f"datum.kind === '{kind}'")
-    return layer
-
-
-def targets(*channels: Any, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
-    """Return the layer that the pointer meets: of all rows that have a place, the nearest."""
-    pointed = alt.selection_point(name=POINTED, fields=["norm"], on="pointerover", nearest=True, clear="pointerout")
-    mark = alt.Chart().mark_point(opacity=0, size=100, aria=False)
-    layer: alt.Chart = mark.encode(*channels, tooltip=list(tooltip)).add_params(pointed)
-    return layer
-
-
-def spec(layers: Sequence[alt.Chart], *, height: int, description: str, chosen: int | None = None) -> dict[str, Any]:
-    """Return the specification of layers; where rows have a `choice`, `chosen` is that which is drawn at first."""
-    chart = alt.layer(*layers, data=alt.NamedData("rows")).transform_filter(f"indexof({HIDDEN}, datum.norm) < 0")
-    if chosen is not None:
-        chart = chart.transform_filter(f"datum.choice === {CHOICE}")
-    chart = chart.add_params(alt.param(name=HIDDEN, value=[]), alt.param(name=CHOICE, value=chosen or 0))
-    chart = chart.properties(
-        width="container",
-        height=height,
-        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        description=visible(description),
-    )
-    made: dict[str, Any] = chart.to_dict()
-    # That of a theme that a notebook may have chosen; the page has its own.
-    made.pop("config", None)
-    return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import altair as alt
 from normbench.charts.panels import TOGETHER
 from normbench.charts.scores import Dot, ScorePanel, Scores
 from normbench.report.chart import Chart, Grid
-from normbench.report.charts.layers import GREY, Norms, only, opacity, rounded, spec, targets, titled
+from normbench.report.charts.layers import LINE, Norms, layer, rounded, rule, spec, targets, titled
 
 #: Pixels of the scores, and of the line below them in which a norm's failures stand; of many norms it is narrow.
 _HEIGHT, _LINE, _NARROW = 290, 12, 6
@@ -21,8 +20,8 @@ _HEIGHT, _LINE, _NARROW = 290, 12, 6
 _NAMED = 4
 
 
-def chart(panel: ScorePanel, where: str) -> Chart:
-    """Return a panel as a chart; `where` names the task and condition that it is of."""
+def chart(panel: ScorePanel, where: str, at: str = "") -> Chart:
+    """Return a panel as a chart; `where` names what it is of, and `at` which scores they are."""
     lost = [curve for curve in panel.curves if any(map(_lost, curve.dots.values()))]
     unit = (panel.highest - panel.lowest) / _HEIGHT or 1.0
     # A norm's failures have a line of their own below the scores, so that no count covers another.
@@ -32,8 +31,8 @@ def chart(panel: ScorePanel, where: str) -> Chart:
     rows = list(itertools.chain(*(_rows(panel, curve, lines.get(curve.label)) for curve in panel.curves)))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     how = (
-        f"Each line is a norm's mean over seeds, each dot one seed. Below the scores ×n counts the {_FAILED}; "
-        "those that have a score count in the mean. The dotted line is chance."
+        f"Each line is a norm's mean over seeds{' ' * bool(at)}{at}, each dot one seed; dotted: chance. Below "
+        "the scores ×n counts seeds that diverged, did not train or gave no score; the mean has those with a score."
     )
     title = f"{titled(panel.y_label)} against {panel.x_label}"
     description = f"{title}, {where}: a line for each of {len(panel.curves)} norms."
@@ -49,10 +48,6 @@ def chart(panel: ScorePanel, where: str) -> Chart:
         table=_table(panel),
         norms=[curve.label for curve in panel.curves],
     )
-
-
-#: What ×n counts.
-_FAILED = "seeds that diverged, did not train or gave no score"
 
 
 def _lost(dots: Sequence[Dot]) -> list[Dot]:
@@ -108,7 +103,7 @@ def _step(xs: Sequence[float], norms: int) -> float:
     return float(min(1.03, nearest ** (0.4 / norms)))
 
 
-def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.Chart]:
+def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.UnitSpec]:
     norms = Norms({curve.label: curve.look for curve in panel.curves})
     many = len(panel.curves) > TOGETHER
     at = alt.X(
@@ -118,43 +113,39 @@ def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.Chart]
         axis=alt.Axis(values=panel.xs, format="~g", grid=False, labelOverlap="greedy", labelSeparation=6),
     )
     below = f"datum.value < {panel.lowest!r}"
+    not_below: dict[str, Any] = {"condition": {"test": below, "value": 0}, "value": 1}
     height = alt.Y(
         "y:Q",
         title=panel.y_label,
         scale=alt.Scale(domain=[bottom, top], nice=False, zero=False),
-        axis=alt.Axis(
-            labelExpr=f"{below} ? '' : datum.label",
-            gridOpacity={"condition": {"test": below, "value": 0}, "value": 1},
-            tickOpacity={"condition": {"test": below, "value": 0}, "value": 1},
-        ),
+        axis=alt.Axis(grid=True, labelExpr=f"{below} ? '' : datum.label", gridOpacity=not_below, tickOpacity=not_below),
     )
-    colour = norms.colour()
-    chance = alt.Chart(alt.sequence(1)).mark_rule(color=GREY, strokeDash=[1, 3], aria=False)
-    yield chance.encode(y=alt.datum(panel.chance, type="quantitative"))
-    dots = only(alt.Chart(), "seed").mark_point(filled=True, size=16 if many else 28, aria=False)
-    yield dots.encode(at, height, colour, norms.shape(), opacity=opacity(0.15 if many else 0.35, 0.7, 0.05))
-    line = only(alt.Chart(), "mean").mark_line(strokeWidth=1.2 if many else 1.8, aria=False)
-    yield line.encode(at, height, colour, norms.dash(), alt.Detail("line:N"), opacity=opacity(0.6 if many else 1))
-    marker = only(alt.Chart(), "mean").mark_point(size=30 if many else 55, strokeWidth=1.2, aria=False)
-    yield marker.encode(at, height, colour, norms.face(), norms.shape(), opacity=opacity(0.6 if many else 1))
-    failed = only(alt.Chart(), "failed").transform_calculate(text="'×' + split(datum.seeds, ' ')[0]")
-    yield failed.mark_text(fontSize=7 if many else 10, aria=False).encode(
-        at, height, colour, text="text:N", opacity=opacity(1)
+    place: dict[str, Any] = {"x": at, "y": height}
+    drawn: dict[str, Any] = {**place, "color": norms.colour()}
+    markers: dict[str, Any] = {**drawn, "shape": norms.shape()}
+    line: dict[str, Any] = {"strokeWidth": 1.2 if many else 1.8}
+    opaque = (0.6 if many else 1, 1, 0.12)
+    yield rule(y=alt.YDatum(panel.chance, type="quantitative"))
+    dots = {"filled": True, "size": 16 if many else 28}
+    yield layer("point", dots, kind="seed", opaque=(0.15 if many else 0.35, 0.7, 0.05), **markers)
+    yield layer("line", line, kind="mean", opaque=opaque, strokeDash=norms.dash(), detail=LINE, **drawn)
+    marker = {"size": 30 if many else 55, "strokeWidth": 1.2}
+    yield layer("point", marker, kind="mean", opaque=opaque, fill=norms.face(), **markers)
+    counts = {"text": "'×' + split(datum.seeds, ' ')[0]"}
+    yield layer(
+        "text", {"fontSize": 7 if many else 10}, kind="failed", calculate=counts, text=alt.Text("text:N"), **drawn
     )
-    yield (
-        targets(
-            at,
-            height,
-            tooltip=[
-                alt.Tooltip("norm:N", title="norm"),
-                alt.Tooltip("x:Q", title=panel.x_label, format="~g"),
-                alt.Tooltip("seeds:N", title="seed"),
-                alt.Tooltip("shown:N", title=panel.y_label),
-                alt.Tooltip("outcome:N", title="outcome"),
-            ],
-        )
-        .transform_filter("isValid(datum.y)")
-        .transform_calculate(shown=f"isValid(datum.score) ? format(datum.score, '.{panel.digits + 1}f') : 'no score'")
+    yield targets(
+        only="isValid(datum.y)",
+        calculate={"shown": f"isValid(datum.score) ? format(datum.score, '.{panel.digits + 1}f') : 'no score'"},
+        tooltip=[
+            alt.Tooltip("norm:N", title="norm"),
+            alt.Tooltip("x:Q", title=panel.x_label, format="~g"),
+            alt.Tooltip("seeds:N", title="seed"),
+            alt.Tooltip("shown:N", title=panel.y_label),
+            alt.Tooltip("outcome:N", title="outcome"),
+        ],
+        **place,
     )
 
 
@@ -167,13 +158,11 @@ def _table(panel: ScorePanel) -> Grid:
 
 
 def _cell(panel: ScorePanel, curve: Scores, x: float) -> str:
-    scores, dots = curve.scores.get(x, []), curve.dots.get(x, [])
-    mean = "no score"
-    if scores:
-        mean = f"{statistics.fmean(scores):.{panel.digits}f}"
-        if len(scores) > 1:
-            mean += f" ({min(scores):.{panel.digits}f}…{max(scores):.{panel.digits}f})"
-    elif not dots:
-        return "not trained at it" if math.isfinite(x) else ""
+    dots, scores = curve.dots.get(x, []), curve.scores.get(x, [])
+    if not dots:
+        return "-"
+    numbers = [statistics.fmean(scores), min(scores), max(scores)] if scores else []
+    mean, *ends = (f"{number:.{panel.digits}f}" for number in numbers) if numbers else ("no score",)
+    spread = f" ({'…'.join(ends)})" * (len(scores) > 1)
     lost = len(_lost(dots))
-    return mean + f", {lost} of {len(dots)} failed" * bool(lost)
+    return f"{mean}{spread}" + f", {lost} of {len(dots)} failed" * bool(lost)

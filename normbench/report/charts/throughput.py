@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 
 from normbench.boards.sessions import Sessions
 from normbench.charts.looks import Look
 from normbench.report.chart import Chart, Grid
-from normbench.report.charts.layers import GREY, Norms, opacity, rounded, spec, targets
+from normbench.report.charts.layers import Norms, layer, rounded, rule, spec, targets
 from normbench.tables.table import Subject
 from normbench.texts import visible
 
@@ -59,26 +60,25 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
     )
 
 
-def _layers(norms: Norms, ratio: str) -> list[alt.Chart]:
-    one = alt.Chart(alt.sequence(1)).mark_rule(color=GREY, strokeDash=[1, 3], aria=False)
+def _layers(norms: Norms, ratio: str) -> list[alt.UnitSpec]:
     at = alt.X("ratio:Q", title=ratio, scale=alt.Scale(zero=False, nice=False, padding=12), axis=alt.Axis(tickCount=8))
-    # In the order of the rows: sorted by name otherwise.
+    # In the order of the rows: they would be sorted by name.
     norm = alt.Y("norm:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
-    interval = alt.Chart().mark_rule(strokeWidth=2, aria=False)
-    dots = alt.Chart().mark_point(size=70, strokeWidth=1.5, aria=False)
-    shown = targets(
-        at,
-        norm,
-        tooltip=[
-            alt.Tooltip("norm:N", title="norm"),
-            alt.Tooltip("ratio:Q", title="ratio", format=".3f"),
-            alt.Tooltip("interval:N", title="95% interval"),
-            alt.Tooltip("speed:Q", title="training samples/s", format=",.0f"),
-        ],
-    )
+    colour = norms.colour()
+    dots: dict[str, Any] = {"x": at, "y": norm, "color": colour, "fill": norms.face(), "shape": norms.shape()}
     return [
-        one.encode(x=alt.datum(1, type="quantitative")),
-        interval.encode(alt.X("low:Q"), alt.X2("high:Q"), norm, norms.colour(), opacity=opacity(1)),
-        dots.encode(at, norm, norms.colour(), norms.face(), norms.shape(), opacity=opacity(1)),
-        shown.transform_calculate(interval="format(datum.low, '.3f') + ' … ' + format(datum.high, '.3f')"),
+        rule(x=alt.XDatum(1, type="quantitative")),
+        layer("rule", {"strokeWidth": 2}, x=alt.X("low:Q"), x2=alt.X2("high:Q"), y=norm, color=colour),
+        layer("point", {"size": 70, "strokeWidth": 1.5}, **dots),
+        targets(
+            calculate={"interval": "format(datum.low, '.3f') + ' … ' + format(datum.high, '.3f')"},
+            tooltip=[
+                alt.Tooltip("norm:N", title="norm"),
+                alt.Tooltip("ratio:Q", title="ratio", format=".3f"),
+                alt.Tooltip("interval:N", title="95% interval"),
+                alt.Tooltip("speed:Q", title="training samples/s", format=",.0f"),
+            ],
+            x=at,
+            y=norm,
+        ),
     ]
