@@ -39,7 +39,7 @@ def chart(
         title=title,
         how=how,
         spec=spec(
-            list(_layers(first, Norms(looks))),
+            list(_layers(first, Norms(looks), [row["x"] for row in rows])),
             height=_HEIGHT,
             description=f"{title}, {where}: a line for each of {len(looks)} norms.",
             chosen=0,
@@ -65,19 +65,19 @@ def _rows(band: Band, choice: int, line: int) -> Iterator[dict[str, Any]]:
             yield {**common, "kind": "end", "x": band.xs[at], "y": y, "low": None, "high": None, "lost": lost}
 
 
-def _layers(panel: BandPanel, norms: Norms) -> Iterator[alt.UnitSpec]:
+def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.UnitSpec]:
     many, scale = len(norms.labels) > TOGETHER, panel.scale
-    if panel.only is None:
-        across, axis = alt.Scale(nice=False, zero=False), alt.Axis(tickMinStep=1, grid=False)
+    first, last = min(xs), max(xs)
+    if first == last:
+        across, axis = [first - 0.5, last + 0.5], alt.Axis(values=[first], grid=False)
     else:
-        across = alt.Scale(domain=[panel.only - 0.5, panel.only + 0.5])
-        axis = alt.Axis(values=[panel.only], grid=False)
-    at = alt.X("x:Q", title=panel.x_label, scale=across, axis=axis)
+        across, axis = [first, last], alt.Axis(tickMinStep=1, grid=False)
+    at = alt.X("x:Q", title=panel.x_label, scale=alt.Scale(domain=across, nice=False), axis=axis)
     height = alt.Y(
         "drawn:Q",
         title=panel.y_label,
-        scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False, zero=False),
-        axis=alt.Axis(format="~g", labelOverlap="greedy", tickCount=6, grid=True),
+        scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False),
+        axis=alt.Axis(format="~g" if scale.log else "", labelOverlap="greedy", tickCount=6, grid=True),
     )
     colour = norms.colour()
     yield layer(
@@ -101,21 +101,16 @@ def _layers(panel: BandPanel, norms: Norms) -> Iterator[alt.UnitSpec]:
     seen = {"drawn": _within("y", scale, beyond=0)}
     cross = {"text": "×", "fontSize": 16}
     yield layer("text", cross, kind="end", calculate=seen, x=at, y=height, color=colour)
-    notes = {
-        "at": "isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
-        "band": "datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
-        "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
-    }
     yield targets(
+        {"norm": "norm", "rate": "trained", panel.x_label: "x", panel.y_label: "shown", "band": "band"},
         only="isValid(datum.y)",
-        calculate={**seen, **notes},
-        tooltip=[
-            alt.Tooltip("norm:N", title="norm"),
-            alt.Tooltip("at:N", title="rate"),
-            alt.Tooltip("x:Q", title=panel.x_label),
-            alt.Tooltip("y:Q", title=panel.y_label, format=".4~g"),
-            alt.Tooltip("band:N", title="band"),
-        ],
+        calculate={
+            **seen,
+            "trained": "isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
+            "shown": "format(datum.y, '.4~g')",
+            "band": "datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
+            "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
+        },
         x=at,
         y=height,
     )

@@ -5,6 +5,7 @@ A norm's name is data. It stands in rows and in the domains of scales, in no exp
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -73,16 +74,20 @@ def layer(
         ],
         "value": others,
     }
-    filters = ([f"datum.kind === '{kind}'"] if kind else []) + ([only] if only else [])
     return alt.UnitSpec(
         # The chart is described as a whole: thousands of marks that speak would be no help.
         mark=alt.MarkDef(type=mark, aria=False, **style),
-        transform=[
-            *map(alt.FilterTransform, filters),
-            *(alt.CalculateTransform(calculate=value, **{"as": name}) for name, value in (calculate or {}).items()),
-        ],
+        transform=_transforms(kind, only, calculate or {}),
         encoding=alt.FacetedEncoding(opacity=by_pointer, **channels),
     )
+
+
+def _transforms(kind: str, only: str, calculate: Mapping[str, str]) -> list[alt.Transform]:
+    filters = [f"datum.kind === '{kind}'"] * bool(kind) + [only] * bool(only)
+    return [
+        *map(alt.FilterTransform, filters),
+        *(alt.CalculateTransform(calculate=value, **{"as": name}) for name, value in calculate.items()),
+    ]
 
 
 def rule(**channels: Any) -> alt.UnitSpec:
@@ -94,23 +99,41 @@ def rule(**channels: Any) -> alt.UnitSpec:
     )
 
 
-def targets(*, only: str = "", calculate: Mapping[str, str], **channels: Any) -> alt.UnitSpec:
-    """Return the layer that the pointer meets: of all rows the nearest, whose norm it points at."""
-    met = layer("point", {"opacity": 0, "size": 100}, only=only, calculate=calculate, **channels)
-    met.encoding.opacity = alt.Undefined
-    select = alt.PointSelectionConfig(type="point", fields=["norm"], on="pointerover", nearest=True, clear="pointerout")
-    met.params = [alt.SelectionParameter(name=POINTED, select=select)]
-    return met
+def targets(says: Mapping[str, str], *, only: str = "", calculate: Mapping[str, str], **place: Any) -> alt.UnitSpec:
+    """Return the layer that the pointer meets: of all rows the nearest, whose norm it points at.
+
+    `says` are the fields that are told of it, by what they are called.
+    """
+    # What is met is the cell around a point, whose datum is the point, whose datum is the row. Vega-Lite's own tooltip
+    # knows that for numbers alone.
+    fields = (f"{json.dumps(visible(name))}: (datum.datum || datum).{field}" for name, field in says.items())
+    pointed = alt.PointSelectionConfig(
+        type="point", fields=["norm"], on="pointerover", nearest=True, clear="pointerout"
+    )
+    return alt.UnitSpec(
+        mark=alt.MarkDef(
+            type="point", aria=False, opacity=0, size=100, tooltip=alt.ExprRef(f"{{{', '.join(fields)}}}")
+        ),
+        transform=_transforms("", only, calculate),
+        encoding=alt.FacetedEncoding(**place),
+        params=[alt.SelectionParameter(name=POINTED, select=pointed)],
+    )
 
 
-def spec(layers: Sequence[alt.UnitSpec], *, height: int, description: str, chosen: int | None = None) -> dict[str, Any]:
-    """Return the specification of layers; where rows have a `choice`, `chosen` is that which is drawn at first."""
-    filters = [f"indexof({HIDDEN}, datum.norm) < 0", *([f"datum.choice === {CHOICE}"] * (chosen is not None))]
+def spec(
+    layers: Sequence[alt.UnitSpec], *, height: int, description: str, chosen: int | None = None, **params: Any
+) -> dict[str, Any]:
+    """Return the specification of layers; where rows have a `choice`, `chosen` is that which is drawn at first.
+
+    `params` are what its expressions know besides.
+    """
+    filters = [f"indexof({HIDDEN}, datum.norm) < 0"] + [f"datum.choice === {CHOICE}"] * (chosen is not None)
+    known = {HIDDEN: [], CHOICE: chosen or 0, **params}
     whole = alt.TopLevelLayerSpec(
         data=alt.NamedData("rows"),
         transform=list(map(alt.FilterTransform, filters)),
         layer=list(layers),
-        params=[alt.VariableParameter(name=HIDDEN, value=[]), alt.VariableParameter(name=CHOICE, value=chosen or 0)],
+        params=[alt.VariableParameter(name=name, value=value) for name, value in known.items()],
         width="container",
         height=height,
         autosize=alt.AutoSizeParams(type="fit", contains="padding"),

@@ -136,15 +136,12 @@ def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.UnitSp
         "text", {"fontSize": 7 if many else 10}, kind="failed", calculate=counts, text=alt.Text("text:N"), **drawn
     )
     yield targets(
+        {"norm": "norm", panel.x_label: "where", "seed": "seeds", panel.y_label: "shown", "outcome": "outcome"},
         only="isValid(datum.y)",
-        calculate={"shown": f"isValid(datum.score) ? format(datum.score, '.{panel.digits + 1}f') : 'no score'"},
-        tooltip=[
-            alt.Tooltip("norm:N", title="norm"),
-            alt.Tooltip("x:Q", title=panel.x_label, format="~g"),
-            alt.Tooltip("seeds:N", title="seed"),
-            alt.Tooltip("shown:N", title=panel.y_label),
-            alt.Tooltip("outcome:N", title="outcome"),
-        ],
+        calculate={
+            "where": "format(datum.x, '~g')",
+            "shown": f"isValid(datum.score) ? format(datum.score, '.{panel.digits + 1}f') : 'no score'",
+        },
         **place,
     )
 

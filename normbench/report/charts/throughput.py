@@ -40,10 +40,12 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
         spec=spec(
             _layers(Norms(norms), ratio),
             height=_LINE * len(norms) + 60,
+            labels=list(map(visible, norms)),
             description=f"Throughput, {where}: {ratio}, a dot for each of {len(norms)} norms.",
         ),
         columns={
             "norm": list(norms),
+            "line": list(range(len(norms))),
             "ratio": [rounded(one.centre) for one in ratios],
             "low": [rounded(one.low) for one in ratios],
             "high": [rounded(one.high) for one in ratios],
@@ -62,8 +64,9 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
 
 def _layers(norms: Norms, ratio: str) -> list[alt.UnitSpec]:
     at = alt.X("ratio:Q", title=ratio, scale=alt.Scale(zero=False, nice=False, padding=12), axis=alt.Axis(tickCount=8))
-    # In the order of the rows: they would be sorted by name.
-    norm = alt.Y("norm:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
+    # By its place and not by its name: a tick called __proto__ would be none.
+    axis = alt.Axis(labelExpr="labels[datum.value]", labelLimit=150, ticks=False, domain=False)
+    norm = alt.Y("line:O", title=None, axis=axis)
     colour = norms.colour()
     dots: dict[str, Any] = {"x": at, "y": norm, "color": colour, "fill": norms.face(), "shape": norms.shape()}
     return [
@@ -71,13 +74,12 @@ def _layers(norms: Norms, ratio: str) -> list[alt.UnitSpec]:
         layer("rule", {"strokeWidth": 2}, x=alt.X("low:Q"), x2=alt.X2("high:Q"), y=norm, color=colour),
         layer("point", {"size": 70, "strokeWidth": 1.5}, **dots),
         targets(
-            calculate={"interval": "format(datum.low, '.3f') + ' … ' + format(datum.high, '.3f')"},
-            tooltip=[
-                alt.Tooltip("norm:N", title="norm"),
-                alt.Tooltip("ratio:Q", title="ratio", format=".3f"),
-                alt.Tooltip("interval:N", title="95% interval"),
-                alt.Tooltip("speed:Q", title="training samples/s", format=",.0f"),
-            ],
+            {"norm": "norm", "ratio": "times", "95% interval": "interval", "training samples/s": "samples"},
+            calculate={
+                "times": "format(datum.ratio, '.3f')",
+                "interval": "format(datum.low, '.3f') + ' … ' + format(datum.high, '.3f')",
+                "samples": "format(datum.speed, ',.0f')",
+            },
             x=at,
             y=norm,
         ),
