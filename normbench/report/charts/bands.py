@@ -45,7 +45,7 @@ def chart(
             chosen=0,
         ),
         columns={name: [row[name] for row in rows] for name in rows[0]},
-        table=_table(panels, chooses if several else ""),
+        table=_table(panels, list(looks)),
         chooses=chooses if several else "",
         choices=[name for name, _ in panels] if several else (),
         left_out=left_out,
@@ -58,11 +58,11 @@ def _rows(band: Band, choice: int, line: int) -> Iterator[dict[str, Any]]:
     common = {"choice": choice, "norm": band.norm, "line": line, "rate": band.rate}
     for x, mean, low, high in zip(band.xs, band.means, band.low, band.high, strict=True):
         ends = {"low": rounded(low, 4), "high": rounded(high, 4)}
-        yield {**common, "kind": "mean", "x": x, "y": rounded(mean, 5), **ends, "lost": 0}
+        yield {**common, "x": x, "y": rounded(mean, 5), **ends, "lost": 0}
     for end, lost in Counter(band.ends).items():
         if (at := bisect_right(band.xs, end) - 1) >= 0:
             y = rounded(band.means[at], 5)
-            yield {**common, "kind": "end", "x": band.xs[at], "y": y, "low": None, "high": None, "lost": lost}
+            yield {**common, "x": band.xs[at], "y": y, "low": None, "high": None, "lost": lost}
 
 
 def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.UnitSpec]:
@@ -83,24 +83,23 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
     yield layer(
         "area",
         {"clip": True},
-        kind="mean",
         # Of a line that has left the axis no band is to be seen.
-        only=f"datum.y <= {scale.high!r}",
+        only=f"!datum.lost && datum.y <= {scale.high!r}",
         calculate={"floor": _within("low", scale), "ceiling": _within("high", scale)},
-        opaque=(0.03 if many else 0.15, 0.25, 0.02),
+        opaque=(max(0.03, min(0.15, 0.6 / len(norms.labels))), 0.25, 0.02),
         x=at, y=alt.Y("floor:Q"), y2=alt.Y2("ceiling:Q"), color=colour, detail=LINE,
     )  # fmt: skip
     yield layer(
         "line",
         {"clip": True, "strokeWidth": 1.2 if many else 1.6},
-        kind="mean",
+        only="!datum.lost",
         calculate={"drawn": _within("y", scale)},
         opaque=(0.7 if many else 1, 1, 0.12),
         x=at, y=height, color=colour, strokeDash=norms.dash(), detail=LINE,
     )  # fmt: skip
     seen = {"drawn": _within("y", scale, beyond=0)}
     cross = {"text": "×", "fontSize": 16}
-    yield layer("text", cross, kind="end", calculate=seen, x=at, y=height, color=colour)
+    yield layer("text", cross, only="datum.lost", calculate=seen, x=at, y=height, color=colour)
     yield targets(
         {"norm": "norm", "rate": "trained", panel.x_label: "x", panel.y_label: "shown", "band": "band"},
         only="isValid(datum.y)",
@@ -108,7 +107,7 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
             **seen,
             "trained": "isValid(datum.rate) ? format(datum.rate, '~g') : 'as chosen'",
             "shown": "format(datum.y, '.4~g')",
-            "band": "datum.kind === 'end' ? 'ends here: ' + datum.lost + ' diverged' : "
+            "band": "datum.lost ? 'ends here: ' + datum.lost + ' diverged' : "
             "format(datum.low, '.4~g') + ' … ' + format(datum.high, '.4~g')",
         },
         x=at,
@@ -127,20 +126,22 @@ def _within(field: str, scale: Scale, *, beyond: float = 0.5) -> str:
     return f"isValid(datum.{field}) ? clamp(datum.{field}, {least!r}, {most!r}) : null"
 
 
-def _table(panels: Sequence[tuple[str, BandPanel]], chooses: str) -> Grid:
-    """Return where each line begins, is in the middle, and ends, and how many seeds diverged."""
+def _table(panels: Sequence[tuple[str, BandPanel]], norms: Sequence[str]) -> Grid:
+    """Return where each norm's line begins, is in the middle and ends; of several panels where it ends in each."""
+    bands = [{band.norm: band for band in panel.curves} for _, panel in panels]
     x = panels[0][1].x_label
-    headers = ["norm", f"first {x}", "in the middle", f"last {x}", "seeds diverged"]
-    rows = [
-        [*([name] * bool(chooses)), band.label, *_points(band), f"{len(band.ends)}"]
-        for name, panel in panels
-        for band in panel.curves
-        if band.xs
-    ]
-    return Grid([*([chooses] * bool(chooses)), *headers], rows)
+    if len(panels) > 1:
+        headers = ["norm", *(f"last, {name}" for name, _ in panels)]
+        return Grid(headers, [[norm, *(_points(of.get(norm), x)[-1] for of in bands)] for norm in norms])
+    headers = ["norm", "first", "in the middle", "last"]
+    return Grid(headers, [[norm, *_points(bands[0].get(norm), x)] for norm in norms])
 
 
-def _points(band: Band) -> list[str]:
-    finite = [at for at, mean in enumerate(band.means) if math.isfinite(mean)]
-    places = [finite[0], finite[len(finite) // 2], finite[-1]] if finite else []
-    return [f"{band.means[at]:.4g} at {band.xs[at]}" for at in places] or ["no value"] * 3
+def _points(band: Band | None, x: str) -> list[str]:
+    """Return three means of a line, the last with how many seeds diverged."""
+    finite = [at for at, mean in enumerate(band.means) if math.isfinite(mean)] if band else []
+    if band is None or not finite:
+        return ["-"] * 3
+    places = finite[0], finite[len(finite) // 2], finite[-1]
+    first, middle, last = (f"{band.means[at]:.4g} at {x} {band.xs[at]}" for at in places)
+    return [first, middle, last + f", {len(band.ends)} diverged" * bool(band.ends)]

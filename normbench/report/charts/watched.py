@@ -23,9 +23,9 @@ from normbench.texts import visible
 CHOSEN = "each norm's chosen rate"
 #: The series that learning curves show.
 LEARNING = ((CURVE, "loss"), (CURVE, "validation"))
-#: Rows of data, of 70 bytes or so, that a page has for learning curves, and for what probes saw.
-ROWS = 15_000
-#: Points of a line: of so many a line has its shape, and more than these are not seen.
+#: Rows of data, of 60 bytes or so, that a page has: for losses, for scores at most as many, and for what probes saw.
+ROWS, ROWS_SEEN = 22_500, 10_000
+#: Points of a line: fewer have not its shape, and more are not seen.
 LEAST, MOST = 20, 120
 #: From so many places on a vector is drawn by place as well, and of more than these places some.
 FEW, PLACES = 5, 16
@@ -47,27 +47,23 @@ class Room:
     @classmethod
     def of(cls, grids: Sequence[Grid], watched: Watched) -> Room:
         """Return the room of a page that shows these grids."""
-        norms = sum(len(grid.rows) for grid in grids) or 1
-        of_rates = 2 * sum(len(grid.rows) * (1 + len(grid.rates)) for grid in grids)
-        at_rates = of_rates * LEAST <= ROWS
-        places = {name: min(places, PLACES) or 1 for name, places in watched.places.items() if name not in LEARNING}
+        norms = sum(len(grid.rows) for grid in grids)
+        lines = sum(len(grid.rows) * (1 + len(grid.rates)) for grid in grids)
+        at_rates = lines * LEAST <= ROWS
         series: list[tuple[str, str]] = []
-        lines = 0
-        for name, count in places.items():
-            if (lines + norms * count) * LEAST <= ROWS:
-                series.append(name)
-                lines += norms * count
-        return cls(
-            points=_points(of_rates if at_rates else 2 * norms),
-            at_rates=at_rates,
-            seen=_points(lines),
-            series=series,
-            left_out=[name for name in places if name not in series],
-        )
+        left_out: list[tuple[str, str]] = []
+        seen = 0
+        for name, places in watched.places.items():
+            if name not in LEARNING:
+                more = norms * (min(places, PLACES) or 1)
+                fits = (seen + more) * LEAST <= ROWS_SEEN
+                (series if fits else left_out).append(name)
+                seen += more * fits
+        return cls(_points(ROWS, lines if at_rates else norms), at_rates, _points(ROWS_SEEN, seen), series, left_out)
 
 
-def _points(lines: int) -> int:
-    return max(LEAST, min(MOST, ROWS // max(lines, 1)))
+def _points(rows: int, lines: int) -> int:
+    return max(LEAST, min(MOST, rows // max(lines, 1)))
 
 
 def learning(losses: Traces | None, grid: Grid, styles: Mapping[str, Look], room: Room) -> Iterator[Chart]:
