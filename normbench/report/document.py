@@ -297,7 +297,7 @@ def _unreadable(store: Store) -> Iterator[Alert]:
     if store.unreadable:
         items = [(visible(f"{bad.file} line {bad.line}: {bad.reason}"), "") for bad in store.unreadable[:MOST_REASONS]]
         count = counted(len(store.unreadable), "line")
-        yield Alert(kind="failed", text=f"{count} could not be read, and are left out.", items=items)
+        yield Alert(kind="failed", text=f"{count} left out that can't be read.", items=items)
 
 
 def _environments(

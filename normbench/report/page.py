@@ -21,7 +21,7 @@ from normbench.errors import UsageError
 from normbench.report.chart import Chart
 from normbench.report.document import Source, source
 from normbench.report.swatch import swatch
-from normbench.store import Store
+from normbench.store import Store, beside
 from normbench.tables import Table
 from normbench.tables.html import as_html
 from normbench.tables.table import TableRow
@@ -46,9 +46,7 @@ def page(folders: Sequence[Path], only: frozenset[str] | None = None) -> bytes:
 
 def default_file(folder: Path) -> Path:
     """Return where a report goes, beside the results: results/quick-report.html for results/quick, or its export."""
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    return folder.with_name(f"{folder.stem if folder.is_file() else folder.name}-report.html")
+    return beside(folder, "-report.html")
 
 
 def _check(folders: Sequence[Path]) -> None:

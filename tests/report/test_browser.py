@@ -87,7 +87,7 @@ def drawn(page):
 def test_all_charts_are_drawn(page):
     """Scores, curves, throughput: each as it comes into view; what a norm is called is only text."""
     assert 3 <= drawn(page)
-    assert HOSTILE in page.locator(".legend").inner_text()
+    assert HOSTILE in page.locator(".norms").inner_text()
     assert 0 == page.locator("img").count()
 
 

@@ -30,12 +30,12 @@ prefersDark.addEventListener("change", () => { showTheme(); redraw(); });
 
 // Norms: hidden by what a button of a legend says, in every chart and table of the page.
 const hidden = new Set();
-const buttons = every(".legend .norm");
+const buttons = every(".norms .norm");
 const labels = () => [...new Set(buttons.filter(b => hidden.has(b.dataset.norm)).map(b => b.dataset.label))];
 function showNorms() {
   for (const button of buttons) button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.norm)));
   for (const row of every("[data-norm]:not(button)")) row.hidden = hidden.has(row.dataset.norm);
-  for (const button of every(".legend .all")) button.disabled = hidden.size === 0;
+  for (const button of every(".norms .all")) button.disabled = hidden.size === 0;
   for (const view of views.values()) view.signal("hidden", labels()).runAsync();
 }
 for (const button of buttons) {
@@ -45,7 +45,7 @@ for (const button of buttons) {
     showNorms();
   });
 }
-for (const button of every(".legend .all")) {
+for (const button of every(".norms .all")) {
   button.addEventListener("click", () => { hidden.clear(); showNorms(); });
 }
 
@@ -73,15 +73,6 @@ function config(onDark) {
     text: { color: ink },
   };
 }
-// Vega-Lite 6 mends only some fields of a tooltip of what is nearest, whose row lies one level deeper.
-function mended(vega) {
-  for (const mark of vega.marks ?? []) {
-    mended(mark);
-    const tooltip = mark.transform?.some(step => step.type === "voronoi") && mark.encode?.update?.tooltip;
-    if (tooltip) tooltip.signal = tooltip.signal.replace(/(?<!datum\.)\bdatum\[/g, "datum.datum[");
-  }
-  return vega;
-}
 async function draw(plot, onDark = isDark()) {
   const place = Number(plot.dataset.chart);
   rows[place] ??= rowsOf(charts[place].columns);
@@ -90,7 +81,7 @@ async function draw(plot, onDark = isDark()) {
   views.get(plot)?.finalize();
   const { view } = await window.vegaEmbed(plot, { ...spec, datasets: { rows: rows[place] } }, {
     actions: false, ast: true, renderer: "svg", config: config(onDark), defaultStyle: false,
-    patch: mended, tooltip: { disableDefaultStyle: true },
+    tooltip: { disableDefaultStyle: true },
   });
   views.set(plot, view);
   if (hidden.size) view.signal("hidden", labels());
