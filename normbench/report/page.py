@@ -44,13 +44,6 @@ def page(folders: Sequence[Path], only: frozenset[str] | None = None) -> bytes:
     return _written([source(folder, only) for folder in folders]).encode()
 
 
-def default_file(folder: Path) -> Path:
-    """Return where a report goes, beside the results: results/quick-report.html for results/quick, or its export."""
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    return folder.with_name(f"{folder.stem if folder.is_file() else folder.name}-report.html")
-
-
 def _check(folders: Sequence[Path]) -> None:
     given: set[str] = set()
     for folder in folders:

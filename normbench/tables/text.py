@@ -215,8 +215,11 @@ def _subject(table: Table) -> str:
 
 
 def not_ranked(table: Table) -> list[str]:
-    """Return a line for each norm that is not ranked, which says why."""
-    return [f"not ranked: {norm!r}: {why}" for norm, why in table.apart]
+    """Return a line for each reason why norms are not ranked, which names them."""
+    norms: dict[str, list[str]] = {}
+    for norm, why in table.apart:
+        norms.setdefault(why, []).append(repr(norm))
+    return [f"not ranked: {', '.join(of)}: {why}" for why, of in norms.items()]
 
 
 def readable(table: Table) -> Table:
