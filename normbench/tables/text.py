@@ -85,8 +85,9 @@ def terminal(
         for remark in [] if brief else shown:
             lines += wrap(remark)
         lines += [""] * bool(shown and not brief)
-    for heading, of_table in further_notes(tables).items() if notes and not brief else ():
-        lines += wrap(f"notes on {heading}") * (len(tables) > 1)
+    further = further_notes(tables) if notes and not brief else {}
+    for heading, of_table in further.items():
+        lines += wrap(f"notes on {heading}") * (len(further) > 1)
         lines += [line for note in of_table for line in wrap(f"- {note}")] + [""]
     return "\n".join(lines).rstrip()
 
