@@ -154,7 +154,8 @@ class Results:
         Left out, `file` is a page beside the folder, as `normbench report` names it. Raises UsageError where it can't
         be written.
         """
-        from normbench.report.page import default_file, page
+        from normbench.report import default_file
+        from normbench.report.page import page
 
         _check_types(Results.report, {"file": file})
         path = default_file(self.folder) if file is None else Path(file)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from normbench.boards.answer import answers, in_two_lines
-from normbench.charts.pictures import default_file, of_suite
+from normbench.charts import pictures
 from normbench.cli import output
+from normbench.report import default_file
 from normbench.store import Store, beside
 from normbench.tables import Table
 
@@ -29,11 +30,11 @@ def _places(store: Store, tables: Sequence[Table]) -> Iterator[str]:
     folder, export = store.folder, beside(store.folder, ".json")
     runs = store.runs()
     words = runs[-1].suite.get("pictures", []) if runs else []
-    pictures = [of_suite(word, folder)[0] for word in words] or [default_file(folder, "rates")]
+    drawn = [pictures.of_suite(word, folder)[0] for word in words] or [pictures.default_file(folder, "rates")]
     curves = ["--curves"] * all(len(table.rates) < 2 for table in tables)
     made = {
-        "report": ([beside(folder, "-report.html")], ["report", folder]),
-        "picture": (pictures, ["plot", folder, *curves]),
+        "report": ([default_file(folder)], ["report", folder]),
+        "picture": (drawn, ["plot", folder, *curves]),
         "JSON": ([export], ["export", folder, "-o", export]),
     }
     since = store.changed()

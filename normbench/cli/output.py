@@ -39,7 +39,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 
 _STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 
-
+#: The line above a table.
+_TITLE = re.compile(r"(?m)^\w.* · .*$")
 #: What GitHub takes for a command in a log, wherever it comes from.
 _COMMAND = re.compile(r"(?m)^([ \t]*):(?=:)|(#)#(?=\[)")
 
@@ -165,10 +166,11 @@ def speaks_unicode(stream: TextIO | None = None) -> bool:
 
 
 def coloured(text: str) -> Text:
-    """Return a table's text with its marks coloured; each mark says the same without."""
+    """Return tables' text with titles bold and marks coloured; each mark says the same without."""
     from rich.text import Text
 
     styled = Text(text)
+    styled.highlight_regex(_TITLE, "bold")
     for mark, style in _STYLES.items():
         styled.highlight_words([mark], style)
     return styled

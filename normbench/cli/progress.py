@@ -146,7 +146,7 @@ class _View:
 
     def _so_far(self) -> str:
         """Return as many of the boards as the terminal has room for."""
-        room = self._console.height - LAST - 3
+        room = self._console.height - LAST - 4
         boards = [board for board in tables(self._store, only=self._tables) if board.rows]
         while boards:
             text = terminal(boards, self._console.width, brief=True)
@@ -156,4 +156,5 @@ class _View:
         return ""
 
     def __rich__(self) -> Group:
-        return Group(coloured(self._board), Text(), *self._last, self._bar)
+        # Below the bar, which is as wide as the terminal, a Ctrl-C is echoed on a line that is cleared as well.
+        return Group(coloured(self._board), Text(), *self._last, self._bar, Text())

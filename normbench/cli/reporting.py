@@ -12,7 +12,7 @@ from pathlib import Path
 
 from normbench.cli.output import say
 from normbench.execute import Progress
-from normbench.store import beside
+from normbench.report import default_file
 from normbench.texts import in_a_line
 from normbench.throughput.wanted import OnSession, Session
 
@@ -24,7 +24,7 @@ class Reporting:
     """Keeps the report of a results folder up to date while trials run, at the lowest priority."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = beside(folder, "-report.html")
+        self.file = default_file(folder)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._next = time.monotonic() + EVERY

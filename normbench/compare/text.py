@@ -141,13 +141,13 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         Column("verdict", "verdict", kind="text"),
         Column("seeds", f"{unit.over}s", kind="text"),
     ]
-    notes = [_TIMED if first.unit == "seconds" else _NOTE]
+    warnings, notes = [], [_TIMED if first.unit == "seconds" else _NOTE]
     failed = [repr(row.norm) for row in rows if "failed-seeds" in row.flags]
     if failed:
-        notes.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
+        warnings.append(f"some seeds did not train, in BASE or HEAD: {', '.join(failed)}")
     chose = [repr(row.norm) for row in rows if "same-seeds" in row.flags]
     if chose:
-        notes.append(f"same-seeds: these seeds also chose the rate: {', '.join(chose)}")
+        warnings.append(f"same-seeds: these seeds also chose the rate: {', '.join(chose)}")
     if any("within-session" in row.flags for row in rows):
         notes.append(
             "within session: one session per side; […] is widened by 2% at each end, which is what changes between "
@@ -160,7 +160,8 @@ def _table(rows: Sequence[ComparedRow]) -> Table:
         **head,
         columns=defined(columns, MEANINGS),
         rows=lines,
-        notes=notes,
+        notes=[*warnings, *notes],
+        warnings=warnings,
     )
 
 

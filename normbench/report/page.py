@@ -21,7 +21,7 @@ from normbench.errors import UsageError
 from normbench.report.chart import Chart
 from normbench.report.document import Source, source
 from normbench.report.swatch import swatch
-from normbench.store import Store, beside
+from normbench.store import Store
 from normbench.tables import Table
 from normbench.tables.html import as_html
 from normbench.tables.table import TableRow
@@ -42,11 +42,6 @@ def page(folders: Sequence[Path], only: frozenset[str] | None = None) -> bytes:
     """
     _check(folders)
     return _written([source(folder, only) for folder in folders]).encode()
-
-
-def default_file(folder: Path) -> Path:
-    """Return where a report goes, beside the results: results/quick-report.html for results/quick, or its export."""
-    return beside(folder, "-report.html")
 
 
 def _check(folders: Sequence[Path]) -> None:

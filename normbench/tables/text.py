@@ -85,8 +85,9 @@ def terminal(
         for remark in [] if brief else shown:
             lines += wrap(remark)
         lines += [""] * bool(shown and not brief)
-    for heading, of_table in further_notes(tables).items() if notes and not brief else ():
-        lines += wrap(f"notes on {heading}") * (len(tables) > 1)
+    further = further_notes(tables) if notes and not brief else {}
+    for heading, of_table in further.items():
+        lines += wrap(f"notes on {heading}") * (len(further) > 1)
         lines += [line for note in of_table for line in wrap(f"- {note}")] + [""]
     return "\n".join(lines).rstrip()
 
@@ -215,8 +216,11 @@ def _subject(table: Table) -> str:
 
 
 def not_ranked(table: Table) -> list[str]:
-    """Return a line for each norm that is not ranked, which says why."""
-    return [f"not ranked: {norm!r}: {why}" for norm, why in table.apart]
+    """Return a line for each reason why norms are not ranked, which names them."""
+    norms: dict[str, list[str]] = {}
+    for norm, why in table.apart:
+        norms.setdefault(why, []).append(repr(norm))
+    return [f"not ranked: {', '.join(of)}: {why}" for why, of in norms.items()]
 
 
 def readable(table: Table) -> Table:

@@ -111,14 +111,15 @@ def test_colour_where_it_is_wanted(normbench, results, monkeypatch, terminal, en
 
 
 def test_colour_changes_no_letter(normbench, results, monkeypatch):
-    """Without its colours a coloured table is the plain one, mark by mark."""
+    """Without its colours a coloured table is the plain one, mark by mark; its title is bold."""
     plain = normbench("leaderboard", results).out
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
 
     coloured = normbench("leaderboard", results).out
 
-    for code in ("32", "33", "31", "1;31", "0"):
+    assert coloured.startswith("\x1b[1mstability · digits-cnn v1 · epochs=1\x1b[0m\n")
+    for code in ("1", "32", "33", "31", "1;31", "0"):
         coloured = coloured.replace(f"\x1b[{code}m", "")
     assert plain == coloured
 

@@ -51,6 +51,17 @@ def test_running_again_runs_nothing(small, lines):
     assert 2 == len(lines("results/quick"))
 
 
+@pytest.mark.slow
+def test_a_run_writes_its_report(small):
+    """--report writes a page beside the results, which the last lines then name."""
+    ran = small("--norm", "none", "--report")
+
+    assert 0 == ran.status
+    assert "results/quick-report.html written" == ran.err.splitlines()[-1]
+    assert "report   results/quick-report.html\n" in ran.out
+    assert "digits-cnn" in Path("results/quick-report.html").read_text(encoding="utf-8")
+
+
 def test_more_seeds_run_only_the_new_ones(small, lines):
     """--seeds 2 after --seeds 1 trains the second seed."""
     small("--norm", "none")

@@ -230,6 +230,15 @@ def test_what_no_reader_must_miss_stands_below_the_first_table(every_entry) -> N
         assert (1, 0) == (first.count(said), second.count(said))
 
 
+def test_norms_that_are_not_ranked_for_one_reason_share_a_line(every_entry) -> None:
+    """A run that was stopped early names the norms that it did not reach in one line."""
+    table = replace(every_entry[0], apart=[("a", "lacks all"), ("b", "no luck"), ("c", "lacks all")])
+
+    for form in (terminal, github):
+        lines = [line for line in form([table]).splitlines() if "not ranked" in line]
+        assert ["- not ranked: 'a', 'c': lacks all", "- not ranked: 'b': no luck"] == lines
+
+
 def test_each_subject_has_what_no_reader_must_miss(folder) -> None:
     """What is said of one condition's trials is said of another's as well, be it in the same words."""
     for momentum in (0.5, 0.9):

@@ -40,7 +40,8 @@ def command(
     """
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {file}: a report ends in {' or '.join(SUFFIXES)}")
-    from normbench.report.page import default_file, page
+    from normbench.report import default_file
+    from normbench.report.page import page
     from normbench.store import Store
 
     sources = sources or [folders.chosen(None)]
