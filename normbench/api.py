@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from normbench import bar, boards, execute, plugins
 from normbench.boards import frames
-from normbench.boards.answer import answers, in_two_lines
+from normbench.boards.answer import answers, caution, in_two_lines
 from normbench.boards.grid import shown_trials
 from normbench.boards.watched import shown_traces
 from normbench.charts import pictures
@@ -176,7 +176,8 @@ class Results:
 
     def _repr_html_(self) -> str:
         shown = self.boards()
-        return notebook(paragraphs(in_two_lines(answers(shown))), *map(as_html, shown))
+        given = answers(shown)
+        return notebook(paragraphs([*in_two_lines(given), *caution(given)]), *map(as_html, shown))
 
 
 def run(

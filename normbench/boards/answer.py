@@ -51,7 +51,7 @@ def answers(tables: Iterable[Table]) -> list[Answer]:
 
 
 def in_two_lines(given: Sequence[Answer]) -> list[str]:
-    """Return what answers come to: two lines at most, and one more where something is in doubt.
+    """Return what answers come to, in two lines at most.
 
     Of one task and condition these are its sentences. Of several, the first says in how many of them a norm trains up
     to as high a rate as any, the second in how many one is surely the best.
@@ -61,10 +61,14 @@ def in_two_lines(given: Sequence[Answer]) -> list[str]:
         lines = [first, " ".join(others)]
     else:
         lines = [_reach_in_all(given), _best_in_all(given)]
-    warnings = list(dict.fromkeys(warning for answer in given for warning in answer.warnings))
-    if warnings:
-        lines.append(f"Caution: {warnings[0]}{f' (and {len(warnings) - 1} more)' * (len(warnings) > 1)}.")
     return [line for line in lines if line]
+
+
+def caution(given: Sequence[Answer]) -> list[str]:
+    """Return a line of what is missing, mixed or flattering: the first such warning, and how many more there are."""
+    warnings = list(dict.fromkeys(warning for answer in given for warning in answer.warnings))
+    more = f" (and {len(warnings) - 1} more)" * (len(warnings) > 1)
+    return [f"Caution: {warning}{more}." for warning in warnings[:1]]
 
 
 def _reach(table: Table) -> str:
@@ -169,7 +173,7 @@ def _speed(table: Table) -> str:
 
 def _reach_in_all(given: Sequence[Answer]) -> str:
     """Say in how many tables norms train up to as high a rate as any, or, where none has a grid, at their own rate."""
-    tables, how = _of(given, "stability"), "up to as high a rate as any"
+    tables, how = _of(given, "stability"), "up to as high a rate as any other,"
     groups = [next(iter(_by_reach(table).items()), (_NOWHERE, [])) for table in tables]
     chosen = [[] if phrase == _NOWHERE else norms for phrase, norms in groups]
     if not tables:
@@ -192,15 +196,17 @@ def _best_in_all(given: Sequence[Answer]) -> str:
 def _surely_best_in_all(tables: Sequence[Table]) -> str:
     may = [_may_be_best(table) for table in tables]
     sure = Counter(norms[0] for norms in may if len(norms) == 1)
-    best, every = _superlative(tables[0]), f"{len(tables)} {_cases(tables)}"
+    best, count, cases = _superlative(tables[0]), len(tables), _cases(tables)
     if sure:
         named = _and([f"{norm!r} in {count}" for norm, count in sure.most_common()])
         which = named if len(sure) <= NAMED else f"one norm in {sure.total()}"
-        return f"Surely {best}: {which} of {every}{'; in the others no norm is' * (sure.total() < len(tables))}."
+        return f"Surely {best}: {which} of {count} {cases}{'; in the others no norm is' * (sure.total() < count)}."
+    rows = [row for table in tables for row in table.rows]
     everywhere = [norm for norm in may[0] if all(norm in norms for norms in may)]
-    seeds = min(row.seeds for table in tables for row in table.rows)
-    also = f"; in all of them {_named(everywhere, tables[0].baseline)} may be" if everywhere else ""
-    return f"{_few(seeds)} norm is surely {best} in any of {every}{also}."
+    which = "any norm" if len(everywhere) == len({row.norm for row in rows}) else _named(everywhere, tables[0].baseline)
+    one, each = ("either", "both") if count == 2 else ("any", "all of them")
+    also = f"; in {each} {which} may be" if everywhere else ""
+    return f"{_few(min(row.seeds for row in rows))} norm is surely {best} in {one} of {count} {cases}{also}."
 
 
 def _of(given: Iterable[Answer], board: str) -> list[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -176,8 +176,8 @@ def _norms(store: Store, only: frozenset[str] | None) -> list[Norm]:
 
 def _answer(boards: Sequence[Table]) -> list[str]:
     """Return what the boards come to; what they warn of stands below it."""
-    given = answers([replace(table, warnings=[]) for table in boards])
-    return given[0].sentences if len(given) == 1 else in_two_lines(given) if given else []
+    given = answers(boards)
+    return given[0].sentences if len(given) == 1 else in_two_lines(given)
 
 
 def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid], boards: Sequence[Table]) -> list[Part]:

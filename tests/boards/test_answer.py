@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from normbench.boards import tables
-from normbench.boards.answer import Answer, answers, in_two_lines
+from normbench.boards.answer import Answer, answers, caution, in_two_lines
 
 GOOD, CLOSE, FAIR, POOR = [0.91, 0.90, 0.92], [0.90, 0.91, 0.91], [0.70, 0.72, 0.71], [0.2, 0.3, 0.25]
 RATES = (0.01, 0.1, 1.0)
@@ -140,21 +140,22 @@ def test_what_failed_is_said(folder) -> None:
 
 
 def test_what_flatters_and_what_is_mixed_is_in_doubt(folder) -> None:
-    """Seeds that chose the rates are no fresh ones, and trials of other environments are others: the third line."""
+    """Seeds that chose the rates are no fresh ones, and trials of other environments are others: a line of its own."""
     norms = {"batchnorm": at_rates(GOOD, GOOD, [{"score": 0.9, "environment": "another"}] * 3)}
     folder.add(norms)
 
     found = answer(folder)
 
     assert ["mixed", "same-seeds"] == [warning.partition(":")[0] for warning in found.warnings]
-    assert re.fullmatch(r"Caution: mixed: .* \(and 1 more\)\.", in_two_lines([found])[-1])
+    assert [True] == [bool(re.fullmatch(r"Caution: mixed: .* \(and 1 more\)\.", line)) for line in caution([found])]
 
 
 def test_fresh_seeds_leave_no_doubt(folder) -> None:
-    """Where all is there, there are two lines."""
+    """Where all is there, nothing is added to two lines."""
     fresh = {"batchnorm": {0.1: GOOD}, "none": {0.1: FAIR}}
     folder.add({"batchnorm": at_rates(POOR, GOOD, POOR), "none": at_rates(POOR, FAIR, POOR)}, fresh=fresh)
 
+    assert [] == caution([answer(folder)])
     assert in_two_lines([answer(folder)]) == [
         "At each of 3 seeds 'batchnorm' and 'none' train at 0.1 alone.",
         "'batchnorm' is surely the most accurate.",
@@ -202,9 +203,10 @@ def test_several_conditions_in_two_lines(folder) -> None:
     given = answers(tables(folder.store))
 
     assert ["spirals (momentum=0.5)", "spirals (momentum=0.9)"] == [each.where for each in given]
-    assert in_two_lines(given)[:2] == [
-        "At every seed 'batchnorm' trains up to as high a rate as any in 2 of 2 conditions; 'same' in 1; 'none' in 0.",
-        "No norm is surely the most accurate in any of 2 conditions; in all of them 'batchnorm' and 'same' may be. "
+    assert in_two_lines(given) == [
+        "At every seed 'batchnorm' trains up to as high a rate as any other, in 2 of 2 conditions; 'same' in 1; 'none' "
+        "in 0.",
+        "No norm is surely the most accurate in either of 2 conditions; in both 'batchnorm' and 'same' may be. "
         "Seeds failed even at the norm's own rate: 'none'.",
     ]
 
