@@ -12,7 +12,8 @@ import pytest
 from reported import HOSTILE
 
 from normbench.errors import UsageError
-from normbench.report.page import OPEN, default_file, page
+from normbench.report import default_file
+from normbench.report.page import OPEN, page
 
 #: Elements that end themselves.
 VOID = {"meta", "link", "input", "br", "img", "path"}
