@@ -1,6 +1,8 @@
 """What a machine is found to have."""
 
 import os
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,17 @@ def test_without_control_groups_there_are_as_many_cores_as_may_be_used(monkeypat
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8), raising=False)
 
     assert 8 == environment.cores()
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/normbench", "run", "quick"], ["normbench", "run", "quick"]),
+        (["/lib/ipykernel_launcher.py", "-f", "/tmp/kernel-1.json"], ["ipykernel_launcher.py"]),
+    ],
+)
+def test_a_record_says_which_command_made_it(monkeypatch, argv, command):
+    """A notebook's kernel is no command to repeat: what it was given is of that moment."""
+    monkeypatch.setattr(sys, "argv", argv)
+
+    assert command == environment.origin(datetime.now(UTC))["command"]

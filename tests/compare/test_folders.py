@@ -275,3 +275,20 @@ def test_crashes_are_counted_by_outcomes(folder, head, outcomes, crashed) -> Non
     base, later = folder.add({"batchnorm": whole}), head.add({"batchnorm": whole, "layer": outcomes})
 
     assert crashed == compare(base, later, {}).crashed
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        (["normbench", "run", "quick", "--no-fresh"], "normbench run quick trains them"),
+        (["ipykernel_launcher.py"], "normbench.run with fresh=True trains them"),
+    ],
+)
+def test_what_trains_fresh_seeds_is_said_in_the_words_of_who_ran_it(folder, head, against, command, how):
+    """Scores of the seeds that chose a rate flatter: a command is repeated, a script calls `run` again."""
+    for side in (folder, head):
+        side.add({"layer": {0.1: [0.9, 0.91], 1.0: [0.5, 0.6]}}, command=command)
+
+    [note] = [note for note in against().notes if note.startswith("same-seeds: ")]
+
+    assert note.endswith(how)
