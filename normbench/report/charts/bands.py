@@ -77,7 +77,7 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
         "drawn:Q",
         title=panel.y_label,
         scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False),
-        axis=alt.Axis(format="~g" if scale.log else "", labelOverlap="greedy", tickCount=6, grid=True),
+        axis=alt.Axis(format="~g" if scale.log else alt.Undefined, labelOverlap="greedy", tickCount=6, grid=True),
     )
     colour = norms.colour()
     yield layer(
