@@ -18,6 +18,8 @@ from normbench.store.records import Result
 
 #: From so many seeds on the band is the 95% t interval of the mean; of fewer it is the seeds' min-max.
 FOR_INTERVAL = 5
+#: What the counts in a panel are.
+LOST = "×n: n seeds diverged"
 #: Panels side by side, where there are more.
 ACROSS = 4
 
@@ -104,7 +106,7 @@ class _Chart:
         chosen = ", at each norm's chosen rate" * (first.rate is None and len(self.grid.rates) > 1)
         text = f"{many}{chosen}" if one else f"mean of {many}{chosen}, band: {band}"
         if any(seed.diverged for panel in self.panels for seeds in panel.seeds for seed in seeds):
-            text += "; ×n: n seeds diverged"
+            text += f"; {LOST}"
         lacking = [row.label for place, row in enumerate(self.rows) if not any(one.seeds[place] for one in self.panels)]
         return text + f"; no values of {', '.join(lacking)}" * bool(lacking)
 

@@ -32,6 +32,8 @@ from normbench.trials import FAILED, OUTCOMES, SCORED, Cell, OfTable
 
 #: A kind of failure has its reason, and the trial that shows it; of more kinds than this, the most frequent.
 MOST_REASONS = 8
+#: Pixels of a chart that has room below the strip of rates.
+LOW = 220
 #: What each mark of a strip says, in a word.
 _MARKS = {OUTCOMES["trained"].mark: "all", "◐": "some", OUTCOMES["not-trained"].mark: "none"} | {
     OUTCOMES["diverged"].mark: "diverged"
@@ -101,6 +103,11 @@ class Part:
     strip: list[tuple[str, list[Mark]]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     commands: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether a chart has room below the strip of rates, beside the first chart."""
+        return bool(self.strip) and any(chart.spec["height"] <= LOW for chart in self.charts[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +194,8 @@ def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid], boa
         if table.task_version is not None:
             parts.setdefault(_table_id(table), _part(table)).tables.append(table)
     for table_id, charts in every.charts(store, grids, gather_sessions(store, only)).items():
-        parts[table_id].charts += charts
+        # What is low stands first, beside the strip of rates, which is low too: the scores are tall.
+        parts[table_id].charts += [*charts[:1], *sorted(charts[1:], key=lambda chart: chart.spec["height"] > LOW)]
     for grid in grids:
         part = parts[grid.table_id]
         part.rates = grid.rates

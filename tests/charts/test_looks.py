@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from normbench import plugins
-from normbench.charts.looks import LOOKS, looks
+from normbench.charts.looks import COLOURS, DARK, DASHES, LINES, LOOKS, MARKERS, OTHER_MARKERS, OUTLINES, WHITE, looks
 from normbench.trials import OfNorm
 
 
@@ -61,3 +61,28 @@ def test_many_strange_norms_of_one_picture_differ():
     strange = [*(norm(f"theirs-{i}") for i in range(40)), *(norm("batchnorm", eps=1.0 / i) for i in range(1, 21))]
 
     assert 60 == len(set(looks(strange).values()))
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance that WCAG 2.2 defines."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_line_is_seen_on_its_ground(colour):
+    """Colours on white and their twins on dark ground have the contrast of 3 that WCAG asks of graphics."""
+    for line, ground in ((colour, WHITE), (DARK[colour], DARK[WHITE])):
+        dark, light = sorted(map(luminance, (line, ground)))
+        assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_twins_differ():
+    """No two colours are one on dark ground."""
+    assert len(COLOURS) == len({DARK[colour] for colour in COLOURS})
+
+
+def test_lines_and_markers_are_drawn_without_matplotlib():
+    """Each has its dashes, and its outline."""
+    assert (set(LINES), {*MARKERS, *OTHER_MARKERS}) == (DASHES.keys(), OUTLINES.keys())

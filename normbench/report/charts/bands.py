@@ -73,11 +73,13 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
     else:
         across, axis = [first, last], alt.Axis(tickMinStep=1, grid=False)
     at = alt.X("x:Q", title=panel.x_label, scale=alt.Scale(domain=across, nice=False), axis=axis)
+    # Of a probe's series the name: the title has its parameters.
+    name = panel.y_label.rpartition(": ")[2]
     height = alt.Y(
         "drawn:Q",
-        title=panel.y_label,
+        title=name,
         scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False),
-        axis=alt.Axis(format="~g" if scale.log else "", labelOverlap="greedy", tickCount=6, grid=True),
+        axis=alt.Axis(format="~g" if scale.log else alt.Undefined, labelOverlap="greedy", tickCount=6, grid=True),
     )
     colour = norms.colour()
     yield layer(
@@ -101,7 +103,7 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
     cross = {"text": "×", "fontSize": 16}
     yield layer("text", cross, only="datum.lost", calculate=seen, x=at, y=height, color=colour)
     yield targets(
-        {"norm": "norm", "rate": "trained", panel.x_label: "x", panel.y_label: "shown", "band": "band"},
+        {"norm": "norm", "rate": "trained", panel.x_label: "x", name: "shown", "band": "band"},
         only="isValid(datum.y)",
         calculate={
             **seen,

@@ -30,9 +30,10 @@ def chart(panel: ScorePanel, where: str, at: str = "") -> Chart:
     bottom, top = panel.lowest - 12 * unit - line * len(lost), panel.highest
     rows = list(itertools.chain(*(_rows(panel, curve, lines.get(curve.label)) for curve in panel.curves)))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
+    counts = "× marks that seeds" if len(panel.curves) > TOGETHER else "×n counts seeds that"
     how = (
-        f"Each line is a norm's mean over seeds{' ' * bool(at)}{at}, each dot one seed; dotted: chance. Below "
-        "the scores ×n counts seeds that diverged, did not train or gave no score; the mean has those with a score."
+        f"Each line is a norm's mean over seeds{' ' * bool(at)}{at}, each dot one seed; dotted: chance. Below the "
+        f"scores {counts} diverged, did not train or gave no score; the mean has those with a score."
     )
     title = f"{titled(panel.y_label)} against {panel.x_label}"
     description = f"{title}, {where}: a line for each of {len(panel.curves)} norms."
@@ -131,10 +132,9 @@ def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.UnitSp
     yield layer("line", line, kind="mean", opaque=opaque, strokeDash=norms.dash(), detail=LINE, **drawn)
     marker = {"size": 30 if many else 55, "strokeWidth": 1.2}
     yield layer("point", marker, kind="mean", opaque=opaque, fill=norms.face(), **markers)
-    counts = {"text": "'×' + split(datum.seeds, ' ')[0]"}
-    yield layer(
-        "text", {"fontSize": 7 if many else 10}, kind="failed", calculate=counts, text=alt.Text("text:N"), **drawn
-    )
+    # Of many norms a count would be too small to read: it is told.
+    text = {"text": "'×'" if many else "'×' + split(datum.seeds, ' ')[0]"}
+    yield layer("text", {"fontSize": 10}, kind="failed", calculate=text, text=alt.Text("text:N"), **drawn)
     yield targets(
         {"norm": "norm", panel.x_label: "where", "seed": "seeds", panel.y_label: "shown", "outcome": "outcome"},
         only="isValid(datum.y)",

@@ -11,7 +11,7 @@ from normbench.charts.bands import BandPanel
 from normbench.charts.looks import Look
 from normbench.charts.panels import Chart as Picture
 from normbench.charts.traces import Traces, Watched, shown_in
-from normbench.charts.watched import Quantity, charts_of
+from normbench.charts.watched import LOST, Quantity, charts_of
 from normbench.report.chart import Chart
 from normbench.report.charts import bands
 from normbench.report.charts.layers import titled
@@ -111,8 +111,8 @@ def _panels(pictures: Sequence[Picture]) -> list[BandPanel]:
 
 def _how(pictures: Sequence[Picture]) -> str:
     """Say what a line and its band are, where norms have rates of their own and at one rate."""
-    how = [picture.how for picture in pictures]
-    return f"Each line: {how[0]}." * bool(how) + "".join(f" At one rate: {one}." for one in how[1:] if one != how[0])
+    how = [picture.how.replace(LOST, "× marks where seeds diverged") for picture in pictures]
+    return f"Each line: {how[0]}." + "".join(f" At one rate: {one}." for one in how[1:] if one != how[0])
 
 
 def _thinned(quantities: list[Quantity], grid: Grid, points: int) -> tuple[list[Quantity], str]:
