@@ -1,16 +1,15 @@
-"""Run the suite `quick` anew and write its tables into README.md and its picture to docs/quick.svg."""
+"""Run the suite `quick` anew and write its tables and its answer into README.md."""
 
 from __future__ import annotations
 
 import tempfile
+import textwrap
 import time
-from pathlib import Path
 
 from sections import ROOT, hardware, replace
 
 import normbench
-from normbench.charts.pictures import figure
-from normbench.store import Store
+from normbench.boards.answer import answers, in_two_lines
 from normbench.tables.text import terminal
 
 WIDTH = 120
@@ -22,8 +21,9 @@ def main() -> None:
         began = time.perf_counter()
         results = normbench.run("quick", out=folder, device="cpu")
         took = time.perf_counter() - began
-        tables = terminal(results.boards(), WIDTH, brief=True)
-        (ROOT / "docs" / "quick.svg").write_bytes(figure(Store(Path(folder))).encoded("svg"))
+        boards = results.boards()
+        said = [textwrap.fill(line, WIDTH, break_on_hyphens=False) for line in in_two_lines(answers(boards))]
+        tables = "\n".join([terminal(boards, WIDTH, brief=True), "", *said])
         trials = len(results.trials())
     text = (
         f"```text\n{tables}\n```\n\n{trials} trials (3 seeds at 7 rates, 3 fresh ones), and a throughput session in "
