@@ -49,7 +49,7 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
         ]
     else:
         parts.append(f"<p><strong>{title}</strong></p>")
-    parts.append(f'<p class="legend">{escape(shown.legend)}</p>' if shown.legend and shown.rows else "")
+    parts.append(f'<p class="key">{escape(shown.legend)}</p>' if shown.legend and shown.rows else "")
     in_sight = [*not_ranked(shown), *shown.warnings]
     parts.append(f'<ul class="apart">{_items(in_sight)}</ul>' if in_sight else "")
     parts.append(_folded("meanings", "What the columns mean", f"<dl>{_meanings(shown)}</dl>") if shown.rows else "")
