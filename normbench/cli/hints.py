@@ -33,7 +33,7 @@ def no_command(word: str) -> UsageError:
         kind = next((kind for kind in KINDS if word in getattr(registry, kind)), None)
         if kind is None:
             runs = [f"run {name}" for name in difflib.get_close_matches(word, registry.suites, cutoff=0.75)]
-            return unknown("command", word, [*COMMANDS, *runs])
+            return unknown("command", word, [*COMMANDS, *runs], note="see normbench --help")
         meant = f"one of the {kind}; normbench list {kind} {word} says more"
     return UsageError(f"no command {word!r}: it is {meant}")
 

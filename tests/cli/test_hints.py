@@ -33,7 +33,7 @@ def test_what_stands_for_a_command(normbench, word, meant):
 @pytest.mark.parametrize(("word", "near"), [("lederboard", "'leaderboard'"), ("quik", "'run quick'")])
 def test_what_is_near_a_command_or_a_suite(normbench, word, near):
     """A misspelt command, or suite in place of one, is refused with the nearest."""
-    assert f"normbench: no command {word!r}; did you mean {near}?\n" == normbench(word).err
+    assert f"normbench: no command {word!r}; did you mean {near}? (see normbench --help)\n" == normbench(word).err
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "fingerprint"])

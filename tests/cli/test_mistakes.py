@@ -26,6 +26,7 @@ WHOLE = {
     "compare": ("compare", "stored.json", "stored.json"),
     "calibrate": ("calibrate", "stored.json"),
     "plot": ("plot", "stored.json", "-o", "it.png"),
+    "report": ("report", "stored.json", "-o", "it.html"),
     "export": ("export", "stored.json", "-o", "it.json"),
     "merge": ("merge", "stored.json", "-o", "merged"),
     "show": ("show", "0123"),
