@@ -31,7 +31,8 @@ def quantities(traces: Traces | None, grid: Grid) -> list[Quantity]:
     if traces is None:
         return [_validation(grid)]
     # Beside the losses of a training that is about to diverge, those of all others would lie flat.
-    limit = FAR * max(rows[0][0] for _, rows in traces.found.values() if rows)
+    firsts = [rows[0][0] for _, rows in traces.found.values() if rows]
+    limit = FAR * max(filter(math.isfinite, firsts), default=math.inf)
     return [Quantity("training loss", traces.by_step(), limit=limit), _validation(grid)]
 
 

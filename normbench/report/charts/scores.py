@@ -28,7 +28,11 @@ def chart(panel: ScorePanel, where: str, at: str = "") -> Chart:
     line = unit * (_NARROW if len(panel.curves) > TOGETHER else _LINE)
     lines = {curve.label: panel.lowest - 10 * unit - line * (i + 0.5) for i, curve in enumerate(lost)}
     bottom, top = panel.lowest - 12 * unit - line * len(lost), panel.highest
-    rows = list(itertools.chain(*(_rows(panel, curve, lines.get(curve.label)) for curve in panel.curves)))
+    rows = [
+        row
+        for place, curve in enumerate(panel.curves)
+        for row in _rows(panel, curve, place, lines.get(curve.label, bottom))
+    ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     counts = "× marks that seeds" if len(panel.curves) > TOGETHER else "×n counts seeds that"
     how = (
@@ -56,9 +60,9 @@ def _lost(dots: Sequence[Dot]) -> list[Dot]:
     return [dot for dot in dots if dot.outcome != "trained"]
 
 
-def _rows(panel: ScorePanel, curve: Scores, line: float | None) -> Iterator[dict[str, Any]]:
+def _rows(panel: ScorePanel, curve: Scores, place: int, line: float) -> Iterator[dict[str, Any]]:
     """Yield what is drawn of a norm: each seed, the mean at each x, and how many seeds failed there."""
-    place, of_all = panel.curves.index(curve), len(panel.curves)
+    of_all = len(panel.curves)
     shift = _step(panel.xs, of_all) ** (place - (of_all - 1) / 2)
     for x in panel.xs:
         dots = curve.dots.get(x, [])
@@ -81,7 +85,7 @@ def _rows(panel: ScorePanel, curve: Scores, line: float | None) -> Iterator[dict
             yield {
                 **common,
                 "kind": "failed",
-                "y": line,
+                "y": rounded(line),
                 "score": None,
                 "seeds": f"{len(lost)} of {len(dots)}",
                 "outcome": _counted(lost),
