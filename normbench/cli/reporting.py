@@ -18,6 +18,8 @@ from normbench.throughput.wanted import OnSession, Session
 
 #: Seconds from one report to the next, at least.
 EVERY = 30.0
+#: Seconds that one has to end by itself.
+PATIENCE = 5.0
 
 
 class Reporting:
@@ -71,8 +73,12 @@ class Reporting:
     def stop(self) -> None:
         """End what is being written; the file that is there stays."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.terminate()  # not killed at once: it removes what it has begun to write
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def _writing(self, stderr: int) -> subprocess.Popen[bytes]:

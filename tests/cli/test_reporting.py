@@ -63,10 +63,14 @@ def test_no_report_is_written_before_it_is_due(writing, run, monkeypatch):
     assert [] == begun
 
 
-def test_nothing_is_written_while_throughput_is_measured(writing, run):
+@pytest.mark.parametrize(
+    "command", ["sleep 60", "trap '' TERM; while :; do sleep 0.1; done"], ids=["ends", "is killed"]
+)
+def test_nothing_is_written_while_throughput_is_measured(writing, run, monkeypatch, command):
     """A session has the machine to itself."""
+    monkeypatch.setattr(reporting, "PATIENCE", 0.2)
     _, progressed, measured, calls = run
-    begun = writing("sleep 60")
+    begun = writing(command)
     progressed(None)
 
     measured(None, 0)
