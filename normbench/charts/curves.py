@@ -31,7 +31,8 @@ def quantities(traces: Traces | None, grid: Grid) -> list[Quantity]:
     if traces is None:
         return [_validation(grid)]
     # Beside the losses of a training that is about to diverge, those of all others would lie flat.
-    firsts = [rows[0][0] for _, rows in traces.found.values() if rows]
+    series = traces.found.values()
+    firsts = [float(first) for one in series for first in one.value[:1] if not isinstance(first, list)]
     limit = FAR * max(filter(math.isfinite, firsts), default=math.inf)
     return [Quantity("training loss", traces.by_step(), limit=limit), _validation(grid)]
 

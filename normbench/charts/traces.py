@@ -6,8 +6,9 @@ import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from normbench import plugins
 from normbench.boards.grid import Grid
@@ -15,7 +16,7 @@ from normbench.boards.watched import shown_traces
 from normbench.errors import UsageError, unknown
 from normbench.spelling import choice, spelled
 from normbench.store import Store
-from normbench.store.records import Result, RunRecord, TraceRecord
+from normbench.store.records import Number, Result, RunRecord, Series, TraceRecord
 from normbench.suites import CURVE
 
 
@@ -28,36 +29,43 @@ class Traces:
 
     label: str
     places: int
-    found: Mapping[tuple[str, ...], tuple[list[int], list[list[float]]]]
+    found: Mapping[tuple[str, ...], Series]
 
     @property
     def steps(self) -> list[int]:
         """The steps at which any trial has values, in order."""
-        return sorted({step for steps, _ in self.found.values() for step in steps})
+        return sorted({step for series in self.found.values() for step in series.step})
 
     def among(self, results: Iterable[Result]) -> Traces:
         """Return the traces of these trials; a network of another depth has other places."""
         found = {of: self.found[of] for result in results if (of := _of(result)) in self.found}
-        most = max((len(row) for _, rows in found.values() for row in rows), default=0)
-        return replace(self, found=found, places=min(self.places, most))
+        return Traces(self.label, _places(found.values()), found)
 
     def by_step(self, place: int = 0) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's values by step, at a place of a vector; none where it has no trace."""
 
         def values(result: Result) -> Mapping[int, float]:
-            steps, rows = self.found.get(_of(result), ((), ()))
-            return {step: row[place] for step, row in zip(steps, rows, strict=True) if place < len(row)}
+            series = self.found.get(_of(result))
+            if series is None:
+                return {}
+            if not series.is_vector:
+                numbers = cast("list[Number]", series.value)
+                return {} if place else dict(zip(series.step, map(float, numbers), strict=True))
+            vectors = zip(series.step, cast("list[list[Number]]", series.value), strict=True)
+            return {step: float(vector[place]) for step, vector in vectors if place < len(vector)}
 
         return values
 
     def by_place(self, step: int) -> Callable[[Result], Mapping[int, float]]:
         """Return what gives a trial's finite values at a step, by place; none where it has none."""
-        values = {
-            of: {place: value for place, value in enumerate(rows[steps.index(step)]) if math.isfinite(value)}
-            for of, (steps, rows) in self.found.items()
-            if step in steps
-        }
-        return lambda result: values.get(_of(result), {})
+
+        def values(result: Result) -> Mapping[int, float]:
+            series = self.found.get(_of(result))
+            vector = series.value[series.step.index(step)] if series and step in series.step else []
+            numbers = map(float, vector) if isinstance(vector, list) else [float(vector)]
+            return {place: number for place, number in enumerate(numbers) if math.isfinite(number)}
+
+        return values
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ class Watched:
         found: dict[tuple[str, str], int] = {}
         for trace in self.latest.values():
             for name, series in trace.series.items():
-                count = len(row) if series.value and isinstance(row := series.value[0], list) else 0
-                found[trace.probe, name] = max(count, found.get((trace.probe, name), 0))
+                found[trace.probe, name] = max(_places([series]), found.get((trace.probe, name), 0))
         return dict(sorted(found.items()))
 
     def traces(self, probe: str, name: str, *, any_params: bool = False) -> Traces | None:
@@ -96,9 +103,12 @@ class Watched:
             return None
         params = having[-1].probe_params
         series = {trace.of[:4]: trace.series[name] for trace in having if any_params or trace.probe_params == params}
-        found = {of: (one.step, one.rows()) for of, one in series.items()}
-        places = max((len(row) for of, (_, rows) in found.items() if series[of].is_vector for row in rows), default=0)
-        return Traces(f"{spelled(probe, params)}: {name}", places, found)
+        return Traces(f"{spelled(probe, params)}: {name}", _places(series.values()), series)
+
+
+def _places(every: Iterable[Series]) -> int:
+    """Return how many values a step has at most, 0 where each is a number."""
+    return max((len(value) for series in every for value in series.value if isinstance(value, list)), default=0)
 
 
 def shown_in(grids: Iterable[Grid]) -> list[Result]:

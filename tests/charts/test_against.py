@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from normbench.boards.grid import gather
-from normbench.charts.against import charts
+from normbench.charts.against import charts, groups
 from normbench.charts.looks import looks
 from normbench.errors import UsageError
 
@@ -37,6 +39,14 @@ def test_scores_at_the_chosen_rate_against_the_value(grids):
     best, worst = panel.curves
     assert ("batchnorm", {0.001: [80, 90], 0.01: [80, 90]}) == (best.label, best.scores)
     assert ("none", {0.001: 1, 0.01: 1}) == (worst.label, worst.failed)
+
+
+def test_tasks_of_other_parameters_are_not_alike(grids):
+    """Though their conditions differ in the value alone."""
+    few, many = grids({"weight_decay": 0.01}, {"weight_decay": 0.1})
+
+    assert [[few, many]] == groups([many, few], "weight_decay")
+    assert [] == groups([few, replace(many, task_params={"depth": 8})], "weight_decay")
 
 
 @pytest.mark.parametrize(

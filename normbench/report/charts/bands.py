@@ -67,12 +67,7 @@ def _rows(band: Band, choice: int, line: int) -> Iterator[dict[str, Any]]:
 
 def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.UnitSpec]:
     many, scale = len(norms.labels) > TOGETHER, panel.scale
-    first, last = min(xs), max(xs)
-    if first == last:
-        across, axis = [first - 0.5, last + 0.5], alt.Axis(values=[first], grid=False)
-    else:
-        across, axis = [first, last], alt.Axis(tickMinStep=1, grid=False)
-    at = alt.X("x:Q", title=panel.x_label, scale=alt.Scale(domain=across, nice=False), axis=axis)
+    at = _across(panel.x_label, min(xs), max(xs))
     # Of a probe's series the name: the title has its parameters.
     name = panel.y_label.rpartition(": ")[2]
     height = alt.Y(
@@ -115,6 +110,15 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
         x=at,
         y=height,
     )
+
+
+def _across(label: str, first: int, last: int) -> alt.X:
+    """Return the horizontal axis, with room either side of one step alone."""
+    if first == last:
+        ends, axis = [first - 0.5, last + 0.5], alt.Axis(values=[first], grid=False)
+    else:
+        ends, axis = [first, last], alt.Axis(tickMinStep=1, grid=False)
+    return alt.X("x:Q", title=label, scale=alt.Scale(domain=ends, nice=False), axis=axis)
 
 
 def _within(field: str, scale: Scale, *, beyond: float = 0.5) -> str:

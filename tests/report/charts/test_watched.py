@@ -70,6 +70,17 @@ def test_thinning_keeps_both_ends_and_where_seeds_diverged(folder):
     assert "120 of 1000 steps are drawn" == chart.left_out
 
 
+def test_a_first_loss_that_is_not_finite(folder):
+    """It says nothing of where the others' are cut off."""
+    folder.add(NORMS)
+    never = {"loss": Series([0, 1], ["nan", "nan"])}
+
+    chart = drawn(folder.watch("curve", lambda trial: never if trial.norm == "none" else losses(100)(trial)))[LOSS]
+
+    assert ["batchnorm"] == chart.norms
+    assert "no values of none" in chart.how
+
+
 def test_validation_by_step(folder):
     """It needs no trace, and more than one point."""
     scored = {"score": 0.8, "steps": 50, "epoch_steps": 20, "series": {"validation": [0.2, 0.4, 0.5]}}
