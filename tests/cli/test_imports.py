@@ -10,7 +10,8 @@ import pytest
 from normbench.cli.commands import COMMANDS
 from normbench.hookspecs import KINDS
 
-HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "matplotlib"]
+DRAWING = ["matplotlib", "altair", "jinja2", "vl_convert"]
+HEAVY = ["torch", "pytorch_lightning", "torchvision", "sklearn", "scipy", "numpy", "pandas", "pyarrow", *DRAWING]
 TRAINING = ["torch", "pytorch_lightning", "torchvision", "sklearn", "pyarrow"]
 
 LISTINGS = [
@@ -30,6 +31,7 @@ READERS = [
     ["leaderboard", "results/quick"],
     ["compare", "results/quick", "results/quick", "--fail", "accuracy:-0.5pt"],
     ["plot", "results/quick", "-o", "plot.png"],
+    ["report", "results/quick", "-o", "report.html"],
     ["export", "results/quick", "-o", "quick.json"],
     ["merge", "results/quick", "quick.json", "-o", "merged"],
 ]

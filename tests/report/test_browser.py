@@ -210,6 +210,10 @@ def test_paper_has_all_of_it(page):
     page.locator(".plot >> svg.marks").last.wait_for()
     assert page.locator(".plot").count() == page.locator(".plot svg.marks").count()
     assert 0 == page.locator("details:not([open])").count()
+    cells = page.locator(".strip td:visible").count()
+    page.emulate_media(media="print")
+    assert cells == page.locator(".strip td:visible").count()
+    assert 0 == page.get_by_role("button", name="Copy").count()
 
 
 def test_without_scripts_there_are_the_tables(opened):

@@ -202,6 +202,10 @@ function openLinked() {
   const part = location.hash.startsWith("#s") && document.getElementById(location.hash.slice(1));
   if (part) part.open = true;
 }
+// What is linked, or focused, is not to lie below the norms, which stay in sight.
+const uncover = () => { root.style.scrollPaddingTop = `${Math.max(...every(".norms").map(list => list.offsetHeight)) + 12}px`; };
+addEventListener("resize", uncover);
+uncover();
 addEventListener("hashchange", openLinked);
 openLinked();
 let folded = [];
