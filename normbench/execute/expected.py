@@ -21,8 +21,8 @@ from normbench.trials import Cell
 
 #: The seconds after the first cell was timed when no further one is; and those that a worker may take for one.
 LIMIT, PATIENCE = 10.0, 60.0
-#: What first steps tell of a run, as factors: others use the machine, trials that diverge end early, caches fill.
-BETWEEN = (0.7, 1.4)
+#: What a run takes of what its first steps tell: machines are shared, caches fill, trials that diverge end early.
+BETWEEN = (0.7, 1.5)
 
 
 @dataclass(frozen=True)
