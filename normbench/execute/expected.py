@@ -137,10 +137,12 @@ def seconds_left(prepared: Prepared, paces: Paces) -> float | None:
     took = {group: statistics.median(seconds) for group, seconds in {**paced, **stored}.items()}
     total = 0.0
     for cell, recipe in _left(prepared):
+        if cell.row_id in unsupported:
+            continue
         similar = [took[group] for group in _groups(cell, recipe) if group in took]
         if not similar:
             return None
-        total += 0.0 if cell.row_id in unsupported else similar[0] * _length(recipe)
+        total += similar[0] * _length(recipe)
     return total
 
 
