@@ -21,8 +21,8 @@ from normbench.trials import Cell
 
 #: The seconds after the first cell was timed when no further one is; and those that a worker may take for one.
 LIMIT, PATIENCE = 10.0, 60.0
-#: What first steps tell of a run, as factors: others use the machine, trials that diverge end early, caches fill.
-BETWEEN = (0.7, 1.4)
+#: What a run takes of what its first steps tell: machines are shared, caches fill, trials that diverge end early.
+BETWEEN = (0.7, 1.5)
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,12 @@ def seconds_left(prepared: Prepared, paces: Paces) -> float | None:
     took = {group: statistics.median(seconds) for group, seconds in {**paced, **stored}.items()}
     total = 0.0
     for cell, recipe in _left(prepared):
+        if cell.row_id in unsupported:
+            continue
         similar = [took[group] for group in _groups(cell, recipe) if group in took]
         if not similar:
             return None
-        total += 0.0 if cell.row_id in unsupported else similar[0] * _length(recipe)
+        total += similar[0] * _length(recipe)
     return total
 
 

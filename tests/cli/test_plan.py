@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from normbench.cli.commands import plan
+
 TWO = """
 name = "two"
 summary = "A suite of the tests"
@@ -96,6 +98,15 @@ def test_the_time_before_the_first_trial_is_that_of_first_steps(normbench, plugi
     low, high = json.json["between"]
     assert 0 < low < json.json["seconds"] < high
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(7, 15.2, "7 to 15 seconds"), (125, 251, "2.1 to 4.2 minutes"), (7000, 14900, "120 to 250 minutes")],
+)
+def test_a_range_has_one_unit_and_two_digits(low, high, expected):
+    """The unit is the largest of which there are two or more at the lower end."""
+    assert expected == plan._range(low, high)
 
 
 def test_stored_trials_count_before_first_steps(normbench, results):
