@@ -21,7 +21,7 @@ from normbench.report import again
 from normbench.report.chart import Chart
 from normbench.report.charts import every
 from normbench.report.charts.every import styles_of
-from normbench.report.methods import Made, counted, made, paragraphs
+from normbench.report.methods import Made, counted, made, paragraphs, summary_of
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing, TrialRecord
@@ -207,12 +207,11 @@ def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid], boa
 
 
 def _part(subject: Subject) -> Part:
-    task = plugins.current().tasks.get(subject.task)
     return Part(
         task=spelled(subject.task, subject.task_params),
         condition=assignments(subject.condition),
         protocol="" if subject.protocol == "tuned" else subject.protocol,
-        summary=task.thing.summary if task else "",
+        summary=summary_of(subject.task),
     )
 
 

@@ -37,6 +37,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def summary_of(task: str) -> str:
+    """Return what the registry says of a task in a sentence, without what follows on its parameters; "" for nothing."""
+    offered = plugins.current().tasks.get(task)
+    return offered.thing.summary.partition(". ")[0].rstrip(".") if offered else ""
+
+
 def made(runs: Sequence[RunRecord], sessions: Sequence[SessionRecord], trials: Sequence[TrialRecord]) -> list[Made]:
     """Return the commands behind what is shown, oldest first, each with what it gave.
 
@@ -88,9 +94,8 @@ def _of_task(grids: Sequence[Grid]) -> Iterator[str]:
     labels = dict.fromkeys(row.label for grid in grids for row in grid.rows)
     task = f"{spelled(first.task, first.task_params)} (version {first.task_version})"
     yield f"We compared {counted(len(labels), 'normalization layer')} ({', '.join(labels)}) on {task}."
-    offered = plugins.current().tasks.get(first.task)
-    if offered:
-        yield f"The task: {offered.thing.summary.rstrip('.')}."
+    if summary := summary_of(first.task):
+        yield f"The task: {summary}."
 
 
 def _of_recipe(grids: Sequence[Grid]) -> Iterator[str]:

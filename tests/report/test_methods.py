@@ -44,6 +44,17 @@ def test_a_published_recipe_has_no_grid(folder, said):
     assert "Each layer was trained" not in paragraph
 
 
+@pytest.mark.parametrize(("task", "words"), [("mnist-cnn", "The task: MNIST, three convolutions"), ("mine", "")])
+def test_a_task_is_described(folder, said, task, words):
+    """By the first sentence of what the registry says: what follows is on parameters."""
+    folder.add({"none": {0.1: [0.9]}}, task=task)
+
+    [paragraph] = said()
+
+    assert words in paragraph
+    assert ("The task:" in paragraph, "samples" in paragraph) == (bool(words), False)
+
+
 def test_conditions_share_a_paragraph(folder, said):
     """It names each; what they differ in is not said of all."""
     for size in (2, 32):
