@@ -78,7 +78,7 @@ def _reach(table: Table) -> str:
     counts = {row.seeds for row in table.rows}
     count = counts.pop() if len(counts) == 1 else 0
     seeds = {0: "every seed", 1: "the one seed", 2: "both seeds"}.get(count, f"each of {count} seeds")
-    return f"At {seeds} {_told(_by_reach(table), table.baseline)}."
+    return f"At {seeds} {_told(_by_reach(table), table.baseline, ('trains ', 'train '))}."
 
 
 def _by_reach(table: Table) -> dict[str, list[str]]:
@@ -161,25 +161,29 @@ def _speed(table: Table) -> str:
     steady = {row.norm: row.values["ratio"] for row in others if "a-a" not in row.flags}
     faster = {norm: one for norm, one in steady.items() if one.low is not None and one.low > BETWEEN_SESSIONS}
     slower = {norm: one for norm, one in steady.items() if one.high is not None and one.high < 1 / BETWEEN_SESSIONS}
-    parts = []
+    parts, than = [], f"than with {table.baseline!r}"
     for word, norms in (("faster", faster), ("slower", slower)):
         ratios = [ratio.number for ratio in norms.values() if ratio.number is not None]
         if ratios:
-            ends = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(ratios), max(ratios))))
-            parts.append(f"surely {word} with {_named(norms)} ({ends} times as fast)")
-    known = ", ".join(parts) or ("surely faster or slower with no norm" if steady else "")
-    return f"Beside {table.baseline!r}, training steps are {known}." if known else ""
+            times = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(ratios), max(ratios)))) + " times"
+            known = f"surely {word} ({times})" if parts else f"are surely {word} {than} ({times} as fast)"
+            parts.append(f"with {_named(norms)} {known}")
+    if parts:
+        return f"Training steps {', '.join(parts)}."
+    return f"No norm's training step is surely faster or slower {than}." if steady else ""
 
 
 def _reach_in_all(given: Sequence[Answer]) -> str:
     """Say in how many tables norms train up to as high a rate as any, or, where none has a grid, at their own rate."""
-    tables, how = _of(given, "stability"), "up to as high a rate as any other,"
+    tables, how = _of(given, "stability"), "up to as high a rate as any norm"
     groups = [next(iter(_by_reach(table).items()), (_NOWHERE, [])) for table in tables]
     chosen = [[] if phrase == _NOWHERE else norms for phrase, norms in groups]
     if not tables:
-        tables, how = _of(given, "accuracy"), "at the norm's own rate"
+        tables, how = _of(given, "accuracy"), "at its own rate"
         chosen = [[row.norm for row in table.rows if not row.values["failed"].number] for table in tables]
-    return f"At every seed {_told(_by_count(tables, chosen), tables[0].baseline, how)}." if any(chosen) else ""
+    if not any(chosen):
+        return ""
+    return f"Trains at every seed {how}: {_told(_by_count(tables, chosen), tables[0].baseline)}."
 
 
 def _best_in_all(given: Sequence[Answer]) -> str:
@@ -200,7 +204,9 @@ def _surely_best_in_all(tables: Sequence[Table]) -> str:
     if sure:
         named = _and([f"{norm!r} in {count}" for norm, count in sure.most_common()])
         which = named if len(sure) <= NAMED else f"one norm in {sure.total()}"
-        return f"Surely {best}: {which} of {count} {cases}{'; in the others no norm is' * (sure.total() < count)}."
+        left = count - sure.total()
+        rest = f"; in the other{'s' * (left > 1)} no norm is" * bool(left)
+        return f"Surely {best}: {which} of {count} {cases}{rest}."
     rows = [row for table in tables for row in table.rows]
     everywhere = [norm for norm in may[0] if all(norm in norms for norms in may)]
     which = "any norm" if len(everywhere) == len({row.norm for row in rows}) else _named(everywhere, tables[0].baseline)
@@ -233,18 +239,20 @@ def _cases(tables: Sequence[Table]) -> str:
     return "conditions" if len(tasks) == 1 else "tasks" if len(conditions) == 1 else "tables"
 
 
-def _told(groups: Mapping[str, Sequence[str]], baseline: str, how: str = "") -> str:
-    """Return groups of norms that train so far, in words: of many the first, the baseline's and the last."""
-    phrases, total = list(groups), sum(map(len, groups.values()))
-    if total > NAMED + 1:
-        own = [phrase for phrase in phrases if baseline in groups[phrase]]
-        phrases = list(dict.fromkeys([phrases[0], *own, phrases[-1]]))
-    first, *others = phrases
-    verb = "trains" if len(groups[first]) == 1 else "train"
-    parts = [" ".join(filter(None, (_named(groups[first], baseline), verb, how, first)))]
+def _told(groups: Mapping[str, Sequence[str]], baseline: str, verbs: tuple[str, str] = ("", "")) -> str:
+    """Return groups of norms that train so far, in words; where more norms lie between, only the ends and the baseline.
+
+    `verbs` are those that follow the first group, of one norm and of several.
+    """
+    ends = {
+        phrase for place, phrase in enumerate(groups) if place in (0, len(groups) - 1) or baseline in groups[phrase]
+    }
+    between = sum(len(norms) for phrase, norms in groups.items() if phrase not in ends)
+    first, *others = [phrase for phrase in groups if phrase in ends or between < NAMED]
+    verb = verbs[len(groups[first]) > 1]
+    parts = [f"{_named(groups[first], baseline)} {verb}{first}"]
     parts += [f"{_named(groups[phrase], baseline)} {phrase}" for phrase in others]
-    between = total - sum(len(groups[phrase]) for phrase in phrases)
-    return "; ".join([*parts, *[f"the other{'s lie' if between > 1 else ' lies'} between"] * (between > 0)])
+    return "; ".join([*parts, *["the others lie between"] * (between >= NAMED)])
 
 
 def _named(norms: Collection[str], baseline: str = "") -> str:
