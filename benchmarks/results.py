@@ -19,7 +19,7 @@ from normbench.plan import choose
 from normbench.spelling import assignments
 from normbench.stats.verdicts import holm
 from normbench.store import Store
-from normbench.suites import read
+from normbench.suites import Suite, read
 from normbench.tables.text import terminal
 
 WIDTH = 132
@@ -124,7 +124,7 @@ def _finer(grid: Grid) -> Iterator[str]:
 def _fashion(store: Store) -> Iterator[str]:
     yield from _head("fashion-mlp: a published table, run again", store)
     # The records are older than the number of runs behind the published figures, which the suite has now.
-    suite = read(ROOT / "suites" / "normbench_suites" / "fashion-mlp.toml")
+    suite = _suite("fashion-mlp")
     [grid] = gather(store)
     boards = [accuracy(replace(grid, published=suite.published[grid.task])), *tables(store, ["throughput"])]
     yield from ["```text", terminal(boards, WIDTH), "```", ""]
@@ -271,7 +271,13 @@ def _row(grid: Grid, norm: str) -> Row:
 
 def _head(title: str, store: Store) -> Iterator[str]:
     """Yield a heading, and what the records were made with."""
-    yield from [f"## {title}", "", f"{store.runs()[-1].suite['summary']}.", "", made_with(store), ""]
+    # As it is now: how long a suite takes is known once it ran.
+    summary = _suite(store.runs()[-1].suite["name"]).summary
+    yield from [f"## {title}", "", f"{summary}.", "", made_with(store), ""]
+
+
+def _suite(name: str) -> Suite:
+    return read(ROOT / "suites" / "normbench_suites" / f"{name}.toml")
 
 
 def made_with(store: Store) -> str:

@@ -23,6 +23,11 @@ ONLY, STRICT = "NORMBENCH_PLUGINS", "NORMBENCH_STRICT_PLUGINS"
 Thing = TypeVar("Thing")
 
 
+def package_folder(norm: str) -> str:
+    """Return the name of the folder in which `normbench new-plugin` writes the package of a norm."""
+    return f"{GROUP}-{norm}"
+
+
 @dataclass(frozen=True)
 class Plugin:
     """A plugin that was found: its name, where it comes from, and what it offers, by kind."""
@@ -164,13 +169,20 @@ class Registry:
     def _find(self, kind: str, table: dict[str, Offered[Thing]], name: str, where: str) -> Thing:
         if name in table:
             return table[name].thing
-        prefix = f"{where}: " if where else ""
-        for plugin in self.quarantined:
-            if name in plugin.names:
-                raise UsageError(f"{prefix}{kind} {name!r}: {plugin}")
+        self.refuse_out_of_reach(kind, name, where)
         notes = [str(plugin) for plugin in self.quarantined]
         if ONLY in os.environ:
             notes.append(f"{ONLY}={os.environ[ONLY]} leaves out other plugins")
         if table is self.suites:
             notes.append(f"it is a norm: --norm {name}" if name in self.norms else "normbench list suites lists all")
         raise unknown(kind, name, table, where, "; ".join(notes))
+
+    def refuse_out_of_reach(self, kind: str, name: str, where: str) -> None:
+        """Raise UsageError for what is not here, but near: its plugin failed, or its package was not installed."""
+        prefix = f"{where}: " if where else ""
+        for plugin in self.quarantined:
+            if name in plugin.names:
+                raise UsageError(f"{prefix}{kind} {name!r}: {plugin}")
+        package = package_folder(name)
+        if "norm" in kind and ONLY not in os.environ and os.path.isfile(f"{package}/pyproject.toml"):
+            raise UsageError(f"{prefix}no {kind} {name!r}; {package} is not installed yet: pip install -e {package}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,13 @@ def default_file(
     words += [f"{word}-{place}" for word, place in (("site", site), ("step", step)) if place is not None]
     named = re.sub(r"[^\w.-]", "-", "-".join(words))
     return beside(folder, f"-{named}.png")
+
+
+def there(folder: Path, probes: Iterable[str]) -> list[Path]:
+    """Return the pictures of results, of series of these probes too, that lie where `default_file` puts them."""
+    kinds = "|".join(["rates", "curves(-rate-.*)?", "against-.*", *(rf"{re.escape(probe)}\..*" for probe in probes)])
+    name = re.compile(rf"{re.escape(beside(folder, '').name)}-({kinds})\.png")
+    return sorted(file for file in beside(folder, "").parent.glob("*.png") if name.fullmatch(file.name))
 
 
 def of_suite(word: str, folder: Path) -> tuple[Path, dict[str, Any]]:

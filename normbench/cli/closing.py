@@ -13,6 +13,7 @@ from normbench.charts import pictures
 from normbench.cli import output
 from normbench.report import default_file
 from normbench.store import Store, beside
+from normbench.suites import CURVE
 from normbench.tables import Table
 
 
@@ -29,13 +30,11 @@ def put(store: Store, tables: Sequence[Table]) -> None:
 def _places(store: Store, tables: Sequence[Table]) -> Iterator[str]:
     """Yield a line for each file that is as new as the results, or for the command that makes it."""
     folder, export = store.folder, beside(store.folder, ".json")
-    runs = store.runs()
-    words = runs[-1].suite.get("pictures", []) if runs else []
-    drawn = [pictures.of_suite(word, folder)[0] for word in words] or [pictures.default_file(folder, "rates")]
+    probes = {CURVE, *(probe for run in store.runs() for probe in run.suite.get("probes", ()))}
     curves = ["--curves"] * all(len(table.rates) < 2 for table in tables)
     made = {
         "report": ([default_file(folder)], ["report", folder]),
-        "picture": (drawn, ["plot", folder, *curves]),
+        "picture": (pictures.there(folder, probes), ["plot", folder, *curves]),
         "JSON": ([export], ["export", folder, "-o", export]),
     }
     since = store.changed()

@@ -33,7 +33,7 @@ def lines(results: Sequence[Result], width: int) -> Iterator[str]:
 
 
 def described(result: Result) -> list[str]:
-    """Return a failure in lines: the property, what was seen, the smallest input, how far off, what to declare."""
+    """Return a failure in lines: the property, what was seen, the input, how far off, what to declare, and why."""
     said = [f"FAILED {_called(result)}: {result.property}", f"  seen: {result.said}"]
     if result.input:
         said.append(f"  smallest input: {result.input}")
@@ -42,7 +42,7 @@ def described(result: Result) -> list[str]:
         said.append(f"  off by {result.off:.3g}{allowed}")
     if result.declare:
         said.append(f"  if it is meant: {result.declare}")
-    return [*said, f"  more: docs/check.md#{result.check.replace(' ', '-')}"]
+    return [*said, f"  why: {result.why}"]
 
 
 def counts(results: Sequence[Result]) -> str:

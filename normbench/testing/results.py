@@ -18,7 +18,7 @@ SHOWN: Final[dict[Status, str]] = {
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of one check of one thing.
+    """What came of one check of one thing: `property` is what must hold, `why` the reason for it.
 
     `said` is what was seen, `input` the smallest input that shows it, `off` how far a number was off where `allowed`
     is how far it may be, and `declare` what the plugin says where this is meant. `reason` is why a check is expected to
@@ -29,6 +29,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     check: str
     property: str
+    why: str
     status: Status
     said: str = ""
     input: str = ""

@@ -112,11 +112,10 @@ def _not_there(one: Choice, registry: Registry, where: str) -> UsageError:
         return UsageError(
             f"{where}: {one.name} is an executor; its rules are tests: subclass normbench.testing.ExecutorChecks"
         )
-    for plugin in registry.quarantined:
-        if one.name in plugin.names:
-            return UsageError(f"{where}: {one.name!r}: {plugin}")
+    kind = "norm, task or probe"
+    registry.refuse_out_of_reach(kind, one.name, where)
     known = {name for kind in KINDS for name in getattr(registry, f"{kind}s")}
-    return unknown("norm, task or probe", one.name, known, where, "; ".join(map(str, registry.quarantined)))
+    return unknown(kind, one.name, known, where, "; ".join(map(str, registry.quarantined)))
 
 
 def results(every: Iterable[Asked], at: Workplace) -> Iterator[Result]:
@@ -271,6 +270,7 @@ def _result(one: Asked, check: Check, status: Status, seconds: float, **fields: 
         name=one.shown,
         check=check.id,
         property=check.property,
+        why=check.reason,
         status=status,
         seconds=round(seconds, 3),
         **fields,

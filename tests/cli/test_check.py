@@ -55,7 +55,7 @@ def test_a_sound_norm_passes(normbench):
 
 
 def test_a_failure_says_what_where_and_how_far(normbench):
-    """Exit status 1; the report has the property, what was seen, and the smallest input."""
+    """Exit status 1; the report has the property and its reason, what was seen, and the smallest input."""
     ran = normbench("check", "half", "--plugin", "mine.py", "-k", "builds")
 
     assert 1 == ran.status
@@ -63,7 +63,7 @@ def test_a_failure_says_what_where_and_how_far(normbench):
     assert "seen: in training its output is " in ran.out
     assert "torch.float16" in ran.out
     assert "smallest input: " in ran.out
-    assert "more: docs/check.md#builds" in ran.out
+    assert "why: Networks are built around that: " in ran.out
     assert "0 passed, 0 expected to fail, 0 advice, 0 not applicable, 1 failed; " in ran.out
 
 

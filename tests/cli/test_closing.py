@@ -52,6 +52,18 @@ def test_what_is_there_is_a_path(folder, said):
     assert all(command.startswith("normbench ") for command in old.values())
 
 
+def test_a_picture_of_any_kind_is_there(folder, said):
+    """Whatever `plot` drew beside the results is named; a picture of results with a longer name is another's."""
+    place = folder.add(RATES).folder
+    for name in ("results-curves-rate-0.1.png", "results-against-momentum.png", "results-2-rates.png"):
+        place.with_name(name).write_text("")
+
+    found = said()
+
+    assert str(place.with_name("results-against-momentum.png")) == found["picture"]
+    assert str(place.with_name("results-curves-rate-0.1.png")) == found[""]
+
+
 def test_pictures_are_those_of_the_suite(folder, said):
     """Each that is there has a line; where a suite has one rate, the command draws curves."""
     place = folder.add(
@@ -64,8 +76,8 @@ def test_pictures_are_those_of_the_suite(folder, said):
     after = said()
 
     assert f"normbench plot {place} --curves" == before
-    assert [str(place.with_name("results-curves.png"))] == [after["picture"]]
-    assert str(place.with_name("results-curve.loss-rate-0.1.png")) == after[""]
+    assert str(place.with_name("results-curve.loss-rate-0.1.png")) == after["picture"]
+    assert str(place.with_name("results-curves.png")) == after[""]
 
 
 def test_an_export_is_its_own_json(folder, normbench, said, tmp_path):

@@ -56,6 +56,15 @@ def test_the_entry_point_names_the_package(package):
     assert {"normbench", "torch"} == set(project["dependencies"])
 
 
+def test_a_package_that_was_not_installed_is_named(normbench, package):
+    """Whoever forgets pip is told so, instead of the names of other norms."""
+    for words in (("check", "my-norm"), ("plan", "quick", "--norm", "+my-norm")):
+        ran = normbench(*words)
+
+        assert (2, "") == (ran.status, ran.out)
+        assert f"{package} is not installed yet: pip install -e {package}\n" in ran.err
+
+
 def test_its_norm_is_found_and_computes(normbench, package, monkeypatch):
     """The norm that is written works as it stands: its module registers it, and its layer trains."""
     monkeypatch.syspath_prepend(package.resolve())

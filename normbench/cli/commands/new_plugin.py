@@ -15,6 +15,7 @@ from normbench import plugins
 from normbench.cli import output
 from normbench.contract import CONTRACT
 from normbench.errors import UsageError
+from normbench.registry import package_folder
 
 #: Where each template goes; `package` stands for the package's name.
 FILES = {
@@ -42,7 +43,7 @@ def command(
     package = f"normbench_{name.replace('-', '_')}"
     if importlib.util.find_spec(package) is not None:
         raise UsageError(f"new-plugin {name!r}: a package {package} is installed already; choose another name")
-    target = folder / f"normbench-{name}"
+    target = folder / package_folder(name)
     if target.exists():
         raise UsageError(f"{target} exists already; remove it, or choose another name")
     try:
