@@ -154,13 +154,12 @@ class Results:
         Left out, `file` is a page beside the folder, as `normbench report` names it. Raises UsageError where it can't
         be written.
         """
-        from normbench.report import default_file
+        from normbench.report import check_suffix, default_file
         from normbench.report.page import page
 
         _check_types(Results.report, {"file": file})
         path = default_file(self.folder) if file is None else Path(file)
-        if path.resolve() == self.folder.resolve():
-            raise UsageError(f"report: {path} holds the results; name another file")
+        check_suffix(path, "report:")
         written = page([self.folder], self._only)
         try:
             path.write_bytes(written)

@@ -248,11 +248,11 @@ def test_a_report_is_written_where_it_says(results, tmp_path, monkeypatch):
 
 
 def test_a_report_that_cannot_be_written_is_a_mistake(results, monkeypatch):
-    """It never replaces the results, and a folder that is not there is named."""
+    """It never replaces results or another file that is no page, and a folder that is not there is named."""
     monkeypatch.setattr(page, "page", lambda folders, only: b"")
 
-    for file, words in ((results.folder, "holds the results; name another file"), ("a/b.html", "can't be written")):
-        with pytest.raises(normbench.UsageError, match=f"report: {file} {words}"):
+    for file, words in ((results.folder, "a report ends in"), ("a.json", "a report"), ("a/b.html", "can't be written")):
+        with pytest.raises(normbench.UsageError, match=f"report: {file}:? {words}"):
             results.report(file)
 
 

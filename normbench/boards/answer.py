@@ -161,7 +161,8 @@ def _speed(table: Table) -> str:
     steady = {row.norm: row.values["ratio"] for row in others if "a-a" not in row.flags}
     faster = {norm: one for norm, one in steady.items() if one.low is not None and one.low > BETWEEN_SESSIONS}
     slower = {norm: one for norm, one in steady.items() if one.high is not None and one.high < 1 / BETWEEN_SESSIONS}
-    parts, than = [], f"than with {table.baseline!r}"
+    parts: list[str] = []
+    than = f"than with {table.baseline!r}"
     for word, norms in (("faster", faster), ("slower", slower)):
         ratios = [ratio.number for ratio in norms.values() if ratio.number is not None]
         if ratios:

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from normbench.cli import completion, hints
+from normbench.cli.commands import COMMANDS
 from normbench.cli.output import Streams, say
 from normbench.cli.parser import parser
 from normbench.cli.status import Status, Stopped
@@ -24,6 +25,9 @@ from normbench.texts import in_a_line
 
 #: Seconds in which a command that was stopped ends: another Ctrl-C changes nothing before.
 PATIENCE = 15.0
+
+#: The commands that store what they finish, and go on from there.
+STORING = (["run"], ["throughput"], ["fingerprint"])
 
 #: Errors on a file that has a name: the user's to mend, and no bug, wherever they are raised.
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
@@ -59,7 +63,7 @@ def status(args: list[str]) -> Status:
     except UsageError as error:
         return _refuse(str(error))
     except _ClickException as error:
-        return _misused(error)
+        return _misused(error, args)
     except DiskFullError as error:
         say(f"normbench: {error.filename}: the disk is full; what was stored before is kept")
         return Status.FAILED
@@ -70,7 +74,8 @@ def status(args: list[str]) -> Status:
             return Status.INTERRUPTED
         return stopped.status if isinstance(stopped, Stopped) else Status.FAILED
     except Stopped as stop:
-        say(f"normbench: {stop}; what was finished is stored, and the same command goes on")
+        goes_on = "; what was finished is stored, and the same command goes on" * (args[:1] in STORING)
+        say(f"normbench: {stop}{goes_on}")
         return stop.status
     except (Exception, SystemExit) as error:
         # click makes `sys.exit(1)` of a pipe that broke, to a worker say: status 1 would be a regression.
@@ -82,17 +87,17 @@ def status(args: list[str]) -> Status:
         return Status.BUG
 
 
-def _misused(error: Any) -> Status:
+def _misused(error: Any, args: Sequence[str]) -> Status:
     """Say what click found wrong with the arguments; without any, that is the help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         for line in error.format_message().splitlines():
             say(line)
         return Status.MISTAKE
-    context = getattr(error, "ctx", None)
-    name = context.command_path if context else "normbench"
     if type(error).__name__ == "MissingParameter" and error.param.name == "suite":
         return _refuse("which suite? name one of these, or a file (FILE.toml)", hints.suites())
-    return _refuse(f"{in_a_line(error.format_message())} (see {name} --help)")
+    # Not from the error's context, which one on an option without its value lacks.
+    command = [arg for arg in args[:1] if arg in COMMANDS]
+    return _refuse(f"{in_a_line(error.format_message())} (see {' '.join(['normbench', *command])} --help)")
 
 
 def _refuse(message: str, choices: Iterable[str] = ()) -> Status:

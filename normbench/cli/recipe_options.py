@@ -63,5 +63,6 @@ def _value(name: str, text: str) -> Any:
     try:
         msgspec.convert(value, KINDS[name])
     except msgspec.ValidationError:
-        raise UsageError(f"{option(name)} {text}: it takes {allowed(KINDS[name])}") from None
+        takes = "numbers, with commas between" if name in _LISTS else allowed(KINDS[name])
+        raise UsageError(f"{option(name)} {text}: it takes {takes}") from None
     return value

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,25 @@ def test_a_mistake_is_one_line_and_exit_status_2(normbench, args, words):
     assert ran.err.startswith("normbench: ")
     assert words in ran.err
     assert 1 == ran.err.count("\n")
+
+
+def test_a_misused_option_names_the_help_of_its_command(normbench):
+    """Whether the option is unknown, or lacks its value."""
+    for option in ("--no-such", "--norm"):
+        assert normbench("run", "quick", option).err.endswith("(see normbench run --help)\n")
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("run", True), ("plan", False)])
+def test_only_a_command_that_stores_says_that_it_goes_on(monkeypatch, capsys, command, goes_on):
+    """What a plan or a report was at when Ctrl-C came is lost, and the message does not say otherwise."""
+
+    def stopped(**_):
+        raise main.Stopped(main.Status.INTERRUPTED)
+
+    monkeypatch.setattr(main, "parser", lambda: SimpleNamespace(main=stopped))
+
+    assert main.Status.INTERRUPTED == main.status([command, "quick"])
+    assert goes_on == ("the same command goes on" in capsys.readouterr().err)
 
 
 def test_what_is_no_mistake_shows_its_trace(normbench, monkeypatch):

@@ -52,7 +52,7 @@ def test_text_becomes_a_value(name, text, expected):
         (None, {"epochs": "two"}, "--epochs two: it takes a whole number"),
         (None, {"batch_size": "6.5"}, "--batch-size 6.5: it takes a whole number"),
         (None, {"optimizer": "lion"}, '--optimizer lion: it takes one of "adam", "adamw", "sgd"'),
-        (None, {"rates": "low"}, "--rates low: it takes "),
+        (None, {"rates": "low"}, "--rates low: it takes numbers, with commas between"),
         (["epochs=3"], {"epochs": "5"}, "--epochs: --set epochs=3 says it as well; give one of the two"),
     ],
 )

@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from normbench.cli import completion, folders, output, saving
-from normbench.errors import UsageError
-
-SUFFIXES = (".html", ".htm")
 
 
 def command(
@@ -38,9 +35,10 @@ def command(
     It has an answer in sentences, pictures that say more where the pointer is, tables that sort, the command that
     repeats each row, and a methods paragraph to paste.
     """
-    if file is not None and file.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {file}: a report ends in {' or '.join(SUFFIXES)}")
-    from normbench.report import default_file
+    from normbench.report import check_suffix, default_file
+
+    if file is not None:
+        check_suffix(file, "-o")
     from normbench.report.page import page
     from normbench.store import Store
 
