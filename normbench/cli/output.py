@@ -20,6 +20,8 @@ from normbench.texts import visible
 from normbench.trials import OUTCOMES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _typeshed import ReadableBuffer
     from rich.text import Text
 
@@ -218,6 +220,11 @@ def require_runs(store: Store) -> None:
         inside = Path("results") / store.folder
         hint = f"did you mean {inside}?" if (inside / "runs.jsonl").exists() else "normbench run SUITE makes some"
         raise UsageError(f"{store.folder}: no results there; {hint}")
+
+
+def nothing_stored(folder: Path) -> UsageError:
+    """Refuse a folder whose run ended before it stored anything."""
+    return UsageError(f"{folder}: no trial is stored there yet; run the suite again to finish it")
 
 
 def _coloured() -> bool:

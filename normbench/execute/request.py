@@ -127,7 +127,7 @@ def seconds(time: float | str, where: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *([smh]?)", str(time).strip())
     total = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if total <= 0:
-        raise UsageError(f"{where} {time}: a time is a number of seconds, or like 90s, 10m, 2h")
+        raise UsageError(f"{where} {time}: a time is a number of seconds, or like 90s, 10m, 2h, and above 0")
     return total
 
 

@@ -1,5 +1,6 @@
 """`normbench report`: where the page goes, and mistakes in one line."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def test_it_goes_beside_the_results(normbench, results):
     ("args", "words"),
     [
         (["nowhere"], "nowhere: no results there"),
+        (["begun"], "begun: no trial is stored there yet"),
         (["results/quick", "-o", "it.pdf"], "-o it.pdf: a report ends in .html or .htm"),
         (["results/quick", "-o", "no/it.html"], "-o no/it.html: there is no folder no"),
         (["results/quick", "./results/quick/"], "results/quick: given twice"),
@@ -29,6 +31,8 @@ def test_it_goes_beside_the_results(normbench, results):
 )
 def test_a_mistake_is_one_line(normbench, results, args, words):
     """And nothing is written."""
+    Path("begun").mkdir()
+    shutil.copy(results / "runs.jsonl", "begun")
     before = sorted(Path().rglob("*"))
 
     ran = normbench("report", *args)

@@ -66,7 +66,7 @@ def command(
         if tables(store, NAMES, only):
             asked_for = f"the board {' or '.join(board)}" if board else "the boards of its suite"
             raise UsageError(f"{folder}: nothing is stored there for {asked_for}")
-        raise UsageError(f"{folder}: no trial is stored there yet; run the suite again to finish it")
+        raise output.nothing_stored(folder)
     if sort is not None:
         columns = {"norm"} | {column.name for table in shown for column in table.columns}
         if shown and sort not in columns:

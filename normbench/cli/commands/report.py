@@ -44,7 +44,10 @@ def command(
 
     sources = sources or [folders.chosen(None)]
     for source in sources:
-        output.require_runs(Store(source))
+        store = Store(source)
+        output.require_runs(store)
+        if not any(True for _ in store.results()) and not store.sessions():
+            raise output.nothing_stored(source)
     file = default_file(sources[0]) if file is None else file
     saving.check([file], sources)
     saving.save(file, page(sources))
