@@ -46,7 +46,7 @@ def command(
 
     sources = sources or [folders.chosen(None)]
     for source in sources:
-        output.require_runs(Store(source))
+        folders.require_runs(Store(source))
     file = default_file(sources[0]) if file is None else file
     saving.check([file], sources)
     saving.save(file, page(sources))
