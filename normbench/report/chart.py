@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Grid:
+class Numbers:
     """A plain table beside a chart: what it shows, for readers who do not see it. Each entry is text."""
 
     headers: Sequence[str]
@@ -29,7 +29,7 @@ class Chart:
     how: str
     spec: dict[str, Any]
     columns: dict[str, list[Any]]
-    table: Grid
+    table: Numbers
     chooses: str = ""
     choices: Sequence[str] = ()
     chosen: int = 0
