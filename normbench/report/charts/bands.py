@@ -42,14 +42,13 @@ def chart(
             list(_layers(first, Norms(looks), [row["x"] for row in rows])),
             height=_HEIGHT,
             description=f"{title}, {where}: a line for each of {len(looks)} norms.",
-            chosen=0,
+            choices=True,
         ),
         columns={name: [row[name] for row in rows] for name in rows[0]},
         table=_table(panels, list(looks)),
         chooses=chooses if several else "",
         choices=[name for name, _ in panels] if several else (),
         left_out=left_out,
-        norms=list(looks),
     )
 
 

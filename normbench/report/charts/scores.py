@@ -51,7 +51,6 @@ def chart(panel: ScorePanel, where: str, at: str = "") -> Chart:
         ),
         columns=columns,
         table=_table(panel),
-        norms=[curve.label for curve in panel.curves],
     )
 
 

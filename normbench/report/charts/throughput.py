@@ -53,7 +53,6 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
                 for label, one, speed in zip(norms, ratios, speeds, strict=True)
             ],
         ),
-        norms=list(norms),
     )
 
 
