@@ -49,6 +49,8 @@ OUTCOMES: Final[dict[Kind, Meaning]] = {
 FINAL: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.final)
 SCORED: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.scored)
 FAILED: Final = frozenset(OUTCOMES) - FINAL
+#: The mark of a rate at which some seeds trained, and others did not.
+SOME_TRAINED: Final = "◐"
 
 
 #: What identifies a row of some table: `Cell.table_id` and `Cell.norm_id`.

@@ -17,7 +17,7 @@ from normbench.spelling import choice
 from normbench.tables.text import ASCII, further_notes, github, terminal
 from normbench.tables.text import FORMATS as WRITERS
 from normbench.texts import counted, visible
-from normbench.trials import OUTCOMES
+from normbench.trials import OUTCOMES, SOME_TRAINED
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -37,7 +37,7 @@ FormatOption = Annotated[
 NotesOption = Annotated[bool, typer.Option("--notes", help="Print the notes on the tables, too.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
-_STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
+_STYLES = {SOME_TRAINED: "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 
 #: The line above a table.
 _TITLE = re.compile(r"(?m)^\w.* · .*$")

@@ -26,15 +26,18 @@ from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord,
 from normbench.tables import Table
 from normbench.tables.table import Subject
 from normbench.texts import counted, in_a_line, visible
-from normbench.trials import FAILED, OUTCOMES, SCORED, Cell, OfTable
+from normbench.trials import FAILED, OUTCOMES, SCORED, SOME_TRAINED, Cell, OfTable
 
 #: A kind of failure has its reason, and the trial that shows it; of more kinds than this, the most frequent.
 MOST_REASONS = 8
 #: Pixels of a chart that has room below the strip of rates.
 LOW = 220
 #: What each mark of a strip says, in a word.
-_MARKS = {OUTCOMES["trained"].mark: "all", "◐": "some", OUTCOMES["not-trained"].mark: "none"} | {
-    OUTCOMES["diverged"].mark: "diverged"
+_MARKS = {
+    OUTCOMES["trained"].mark: "all",
+    SOME_TRAINED: "some",
+    OUTCOMES["not-trained"].mark: "none",
+    OUTCOMES["diverged"].mark: "diverged",
 }
 
 
