@@ -11,11 +11,10 @@ import typer
 from normbench.cli import completion
 from normbench.cli.output import say
 from normbench.errors import UsageError
-from normbench.store import Store
+from normbench.store import RESULTS, Store
 from normbench.store.export import FORMS
 from normbench.store.kinds import RUNS, SESSIONS
 
-RESULTS = Path("results")
 #: How help calls it.
 THE_ONE = f"the one below {RESULTS}"
 
