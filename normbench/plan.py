@@ -223,16 +223,18 @@ def _task(asked: Choice, registry: Registry) -> tuple[Task, dict[str, Any]]:
 
 
 def _check_rows(norms: list[tuple[Norm, Choice]], where: str) -> None:
+    of_suite = f"{where}: norms"
     for (_, first), (_, second) in itertools.combinations(norms, 2):
         label, same = second.shown, (first.name, first.params) == (second.name, second.params)
-        if (same or first.shown == label) and first.where == f"{where}: norms" != second.where:
+        is_added = first.where == of_suite and second.where != of_suite
+        if is_added and (same or first.shown == label):
             called = f", as {first.shown!r}" if first.shown != label else ""
             raise UsageError(f"{second.where}: the suite has {label!r} already{called}")
         if first.shown == label:
-            raise UsageError(f"{where}: norms names {label!r} twice; leave one out, or label one in the suite's file")
+            raise UsageError(f"{of_suite} names {label!r} twice; leave one out, or label one in the suite's file")
         if same:
             both = f"{first.shown!r} and {second.shown!r}"
-            raise UsageError(f"{where}: norms has {both}, which are the same norm; leave one out")
+            raise UsageError(f"{of_suite} has {both}, which are the same norm; leave one out")
 
 
 def _condition(recipe: Recipe, own: Recipe) -> dict[str, Any]:

@@ -46,6 +46,11 @@ def _escaped(character: str) -> str:
     return _SHORT.get(character) or rf"\u{ord(character):04x}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: "1 seed", "2,000 seeds"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def storable(text: str) -> str:
     """Return text as JSON can hold it: a lone surrogate, half of a character, is spelled out."""
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")

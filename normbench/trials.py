@@ -49,6 +49,8 @@ OUTCOMES: Final[dict[Kind, Meaning]] = {
 FINAL: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.final)
 SCORED: Final = frozenset(outcome for outcome, meaning in OUTCOMES.items() if meaning.scored)
 FAILED: Final = frozenset(OUTCOMES) - FINAL
+#: The mark of a rate at which some seeds trained, and others did not.
+SOME_TRAINED: Final = "◐"
 
 
 #: What identifies a row of some table: `Cell.table_id` and `Cell.norm_id`.
@@ -237,6 +239,11 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         return self.progress(score) >= 0.5
 
 
+def id_of_table(of: Any, *, tuned: bool) -> str:
+    """Return what identifies the tables of what has a task and a condition, and whether rates are chosen in them."""
+    return msgspec.json.encode((of.task, of.task_version, of.task_params, of.condition, tuned), order="sorted").decode()
+
+
 class OfTable:
     """What stands in the tables of a task, its version and parameters, a condition, and the protocol."""
 
@@ -250,8 +257,7 @@ class OfTable:
     @property
     def table_id(self) -> str:
         """What identifies these tables."""
-        of = (self.task, self.task_version, self.task_params, self.condition, self.recipe.hold_out)
-        return msgspec.json.encode(of, order="sorted").decode()
+        return id_of_table(self, tuned=self.recipe.hold_out)
 
 
 class OfNorm:

@@ -13,6 +13,7 @@ from normbench.boards.sessions import gather_sessions
 from normbench.boards.stability import stability
 from normbench.boards.throughput import throughput
 from normbench.store import Store
+from normbench.suites import BOARDS as NAMES
 from normbench.tables import Table
 
 __all__ = ["BOARDS", "NAMES", "Board", "tables"]
@@ -27,14 +28,13 @@ class Board:
     make: Callable[[Any], Table | None]
 
 
-#: In the order in which they are shown where a suite says no other. Options, help texts and docs name these.
+#: In the order of their `NAMES`, which options, help texts and docs have.
 BOARDS = (
     Board("accuracy", "grids", accuracy),
     Board("stability", "grids", stability),
     Board("throughput", "sessions", throughput),
     Board("aggregate", "tasks", aggregate),
 )
-NAMES = tuple(board.name for board in BOARDS)
 
 
 def tables(

@@ -23,9 +23,8 @@ _NOWHERE = "at no rate"
 
 @dataclass(frozen=True)
 class Answer:
-    """What the tables of one task and condition come to; `where` names these, `tables` are by their board."""
+    """What the tables of one task and condition come to; they are by their board."""
 
-    where: str
     tables: Mapping[str, Table]
 
     @property
@@ -43,11 +42,11 @@ class Answer:
 
 def answers(tables: Iterable[Table]) -> list[Answer]:
     """Return an answer for each task and condition of some boards; those over several tasks have none."""
-    together: dict[tuple[str, int | None, str], dict[str, Table]] = {}
+    together: dict[str, dict[str, Table]] = {}
     for table in tables:
         if table.board != "aggregate":
-            together.setdefault((table.where, table.task_version, table.protocol), {})[table.board] = table
-    return [Answer(where, of_boards) for (where, *_), of_boards in together.items()]
+            together.setdefault(table.table_id, {})[table.board] = table
+    return [Answer(of_boards) for of_boards in together.values()]
 
 
 def in_two_lines(given: Sequence[Answer]) -> list[str]:

@@ -131,14 +131,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Subject):
-    """What the boards of one task and condition are made from; `table_id` is `Cell.table_id`.
+    """What the boards of one task and condition are made from.
 
     `warnings` are those of the notes that no reader must miss: of what is missing, failed or mixed. `crashed` counts
     the trials that ended in error, oom or timeout, those of norms that stand apart as well.
     `same_seeds`: scores are of the seeds that the rates were chosen on, since fresh ones are missing.
     """
 
-    table_id: str
     measure: Measure
     rows: list[Row]
     apart: list[tuple[str, str]]
@@ -275,7 +274,6 @@ def _grid(rows: list[Row], baseline: str | None) -> Grid | None:
         row.reads_fresh = fresh
     return Grid(
         **Subject.of(latest.cell, latest.run.baseline if baseline is None else baseline, latest.rates).head,
-        table_id=latest.cell.table_id,
         measure=measures[-1],
         rows=ranked,
         apart=[(row.label, _lacks(row)) for row in rows if row.rate is None],

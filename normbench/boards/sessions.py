@@ -34,6 +34,12 @@ class Figures:
         return ratio_over_rounds(self.base.train, self.timing.train)
 
     @property
+    def train_samples_per_s(self) -> float:
+        """Samples trained per second, over the rounds."""
+        trained = self.session.steps * self.session.recipe.batch_size
+        return statistics.median(trained / seconds for seconds in self.timing.train)
+
+    @property
     def share(self) -> float | None:
         """The share of a training step that the norm takes, compared with no norm in the same round."""
         without = self.session.without

@@ -12,10 +12,10 @@ from normbench.boards.grid import Grid, Row, failure_flags, seed_note
 from normbench.boards.standing import rank_notes, ranked
 from normbench.stats.intervals import mean_over_seeds, median_of
 from normbench.tables.table import Column, Table, TableRow, Value, defined, flags_of
-from normbench.trials import OUTCOMES, Measure
+from normbench.trials import OUTCOMES, SOME_TRAINED, Measure
 
 LEGEND = (
-    f"{OUTCOMES['trained'].mark} all seeds trained, ◐ some, {OUTCOMES['not-trained'].mark} none, "
+    f"{OUTCOMES['trained'].mark} all seeds trained, {SOME_TRAINED} some, {OUTCOMES['not-trained'].mark} none, "
     f"{OUTCOMES['diverged'].mark} none and one or more diverged"
 )
 
@@ -182,7 +182,7 @@ def strip(grid: Grid, row: Row) -> Iterator[str]:
         if not results:
             yield "?"
         elif trained:
-            yield OUTCOMES["trained"].mark if trained == len(results) else "◐"
+            yield OUTCOMES["trained"].mark if trained == len(results) else SOME_TRAINED
         else:
             diverged = any(result.outcome == "diverged" for result in results)
             yield OUTCOMES["diverged" if diverged else "not-trained"].mark

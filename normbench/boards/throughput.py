@@ -56,9 +56,9 @@ def _columns(latest: SessionRecord, baseline: str) -> list[Column]:
 
 def _row(one: Figures) -> TableRow:
     session, timing = one.session, one.timing
-    trained, evaluated = session.steps * session.recipe.batch_size, session.batches * session.batch
+    evaluated = session.batches * session.batch
     values = {
-        "train_samples_per_s": Value(statistics.median(trained / seconds for seconds in timing.train)),
+        "train_samples_per_s": Value(one.train_samples_per_s),
         "eval_samples_per_s": Value(statistics.median(evaluated / seconds for seconds in timing.evaluation)),
         "ratio": Value(1.0) if timing is one.base else Value.of(one.ratio),
         "share": Value(one.share),

@@ -168,7 +168,8 @@ def suites_and_results(incomplete: str) -> list[Candidate]:
 
 def results() -> list[Candidate]:
     """Complete results folders and exports below `results`."""
-    from normbench.cli.folders import RESULTS, at_hand
+    from normbench.cli.folders import at_hand
+    from normbench.store import RESULTS
     from normbench.store.export import FORMS
 
     exports = [path for path in sorted(RESULTS.glob("*")) if path.suffix in FORMS]

@@ -11,10 +11,10 @@ import typer
 from normbench.cli import completion
 from normbench.cli.output import say
 from normbench.errors import UsageError
+from normbench.store import RESULTS, Store
 from normbench.store.export import FORMS
 from normbench.store.kinds import RUNS, SESSIONS
 
-RESULTS = Path("results")
 #: How help calls it.
 THE_ONE = f"the one below {RESULTS}"
 
@@ -33,6 +33,14 @@ def is_folder(path: Path) -> bool:
 def is_results(path: Path) -> bool:
     """Whether a path is that of a results folder, or has the name of an export."""
     return is_folder(path) or (os.path.isfile(path) and path.suffix in FORMS)
+
+
+def require_runs(store: Store) -> None:
+    """Raise UsageError where a folder holds no results."""
+    if not store.exists():
+        inside = RESULTS / store.folder
+        hint = f"did you mean {inside}?" if is_folder(inside) else "normbench run SUITE makes some"
+        raise UsageError(f"{store.folder}: no results there; {hint}")
 
 
 def chosen(given: Path | None) -> Path:

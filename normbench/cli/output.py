@@ -16,8 +16,8 @@ from normbench.errors import UsageError, unknown
 from normbench.spelling import choice
 from normbench.tables.text import ASCII, further_notes, github, terminal
 from normbench.tables.text import FORMATS as WRITERS
-from normbench.texts import visible
-from normbench.trials import OUTCOMES
+from normbench.texts import counted, visible
+from normbench.trials import OUTCOMES, SOME_TRAINED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ FormatOption = Annotated[
 NotesOption = Annotated[bool, typer.Option("--notes", help="Print the notes on the tables, too.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
-_STYLES = {"◐": "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
+_STYLES = {SOME_TRAINED: "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 
 #: The line above a table.
 _TITLE = re.compile(r"(?m)^\w.* · .*$")
@@ -110,11 +110,6 @@ def annotate(level: str, title: str, message: str) -> None:
     """Write an annotation, where GitHub reads them."""
     if os.environ.get("GITHUB_ACTIONS"):
         _print(f"::{level} title=normbench {title}::{visible(message).replace('%', '%25')}", sys.stderr)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things in words: "1 session", "2 sessions"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def chosen_format(name: str, json: bool) -> str:
@@ -210,16 +205,6 @@ def warn_of_unused(prepared: Prepared) -> None:
         if asked and norms and not request.norms and not offered & used:
             how = " ".join(f"--norm +{name}" for name in norms)
             say(f"normbench: plugin {plugin.origin}: no norm of it is in the suite's list; {how} adds it")
-
-
-def require_runs(store: Store) -> None:
-    """Raise UsageError where a folder holds no results."""
-    if not store.exists():
-        from pathlib import Path
-
-        inside = Path("results") / store.folder
-        hint = f"did you mean {inside}?" if (inside / "runs.jsonl").exists() else "normbench run SUITE makes some"
-        raise UsageError(f"{store.folder}: no results there; {hint}")
 
 
 def nothing_stored(folder: Path) -> UsageError:

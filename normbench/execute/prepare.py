@@ -24,7 +24,7 @@ from normbench.prints import with_prints
 from normbench.registry import Registry
 from normbench.sources import AtHand, require_unedited
 from normbench.spelling import Choice
-from normbench.store import Store
+from normbench.store import RESULTS, Store
 from normbench.store.records import Result
 from normbench.suites import Suite
 from normbench.throughput.entry import Effort
@@ -204,7 +204,7 @@ def prepare(
         require_unedited(one for cell in cells for one in registry.behind(cell))
     if narrowed is not None:
         cells = [cell for cell in map(narrowed, cells) if cell is not None]
-    store = Store(request.out or Path("results") / suite.name)
+    store = Store(request.out or RESULTS / suite.name)
     if store.is_file():
         raise UsageError(f"{request.words('out')} {store.folder}: a file, which is not written to; name a folder")
     device = environment.likely(request.device)

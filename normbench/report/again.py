@@ -6,13 +6,12 @@ import itertools
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from normbench.spelling import assignments, choice, spelled
-from normbench.store import Store
+from normbench.store import RESULTS, Store
 from normbench.store.records import RunRecord, TrialRecord
 from normbench.suites import Suite
 from normbench.trials import Cell
@@ -88,7 +87,7 @@ def _given(given: Mapping[str, list[str]], options: Iterable[str]) -> list[str]:
 
 def _out(store: Store, suite: Suite) -> list[str]:
     """Return where results go, for a folder that is not where the suite's go by default."""
-    if store.is_file() or store.folder.resolve() == (Path("results") / suite.name).resolve():
+    if store.is_file() or store.folder.resolve() == (RESULTS / suite.name).resolve():
         return []
     return ["--out", str(store.folder)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Grid:
+class Numbers:
     """A plain table beside a chart: what it shows, for readers who do not see it. Each entry is text."""
 
     headers: Sequence[str]
@@ -21,17 +21,15 @@ class Chart:
 
     The specification reads its data from the data set "rows", and has a parameter `hidden`, a list of the labels of
     norms that are not drawn. Of several `choices` (rates, sites) it draws that whose place is its parameter `choice`,
-    which begins at `chosen`; `chooses` says what they are. `how` says in a sentence how it is read, `left_out` what it
-    does not draw, "" for nothing. `norms` are the labels that it draws.
+    which begins at 0; `chooses` says what they are. `how` says in a sentence how it is read, `left_out` what it does
+    not draw, "" for nothing.
     """
 
     title: str
     how: str
     spec: dict[str, Any]
     columns: dict[str, list[Any]]
-    table: Grid
+    table: Numbers
     chooses: str = ""
     choices: Sequence[str] = ()
-    chosen: int = 0
     left_out: str = ""
-    norms: Sequence[str] = ()

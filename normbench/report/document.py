@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from normbench import plugins
 from normbench.boards import tables
 from normbench.boards.answer import answers, in_two_lines
@@ -21,22 +19,25 @@ from normbench.report import again
 from normbench.report.chart import Chart
 from normbench.report.charts import every
 from normbench.report.charts.every import styles_of
-from normbench.report.methods import Made, counted, made, paragraphs, summary_of
+from normbench.report.methods import Made, made, paragraphs, summary_of
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, Timing, TrialRecord
 from normbench.tables import Table
 from normbench.tables.table import Subject
-from normbench.texts import in_a_line, visible
-from normbench.trials import FAILED, OUTCOMES, SCORED, Cell, OfTable
+from normbench.texts import counted, in_a_line, visible
+from normbench.trials import FAILED, OUTCOMES, SCORED, SOME_TRAINED, Cell, OfTable
 
 #: A kind of failure has its reason, and the trial that shows it; of more kinds than this, the most frequent.
 MOST_REASONS = 8
 #: Pixels of a chart that has room below the strip of rates.
 LOW = 220
 #: What each mark of a strip says, in a word.
-_MARKS = {OUTCOMES["trained"].mark: "all", "◐": "some", OUTCOMES["not-trained"].mark: "none"} | {
-    OUTCOMES["diverged"].mark: "diverged"
+_MARKS = {
+    OUTCOMES["trained"].mark: "all",
+    SOME_TRAINED: "some",
+    OUTCOMES["not-trained"].mark: "none",
+    OUTCOMES["diverged"].mark: "diverged",
 }
 
 
@@ -192,7 +193,7 @@ def _parts(store: Store, only: frozenset[str] | None, grids: Sequence[Grid], boa
     parts = {grid.table_id: _part(grid) for grid in grids}
     for table in boards:
         if table.task_version is not None:
-            parts.setdefault(_table_id(table), _part(table)).tables.append(table)
+            parts.setdefault(table.table_id, _part(table)).tables.append(table)
     for table_id, charts in every.charts(store, grids, gather_sessions(store, only)).items():
         # What is low stands first, beside the strip of rates, which is low too: the scores are tall.
         parts[table_id].charts += [*charts[:1], *sorted(charts[1:], key=lambda chart: chart.spec["height"] > LOW)]
@@ -213,12 +214,6 @@ def _part(subject: Subject) -> Part:
         protocol="" if subject.protocol == "tuned" else subject.protocol,
         summary=summary_of(subject.task),
     )
-
-
-def _table_id(table: Table) -> str:
-    """Return what identifies the task and condition of a table, as `Cell.table_id` does."""
-    of = (table.task, table.task_version, table.task_params, table.condition, table.protocol == "tuned")
-    return msgspec.json.encode(of, order="sorted").decode()
 
 
 def _best_first(grid: Grid) -> list[Row]:

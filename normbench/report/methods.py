@@ -12,6 +12,7 @@ from normbench.boards.grid import Grid
 from normbench.recipe import Recipe
 from normbench.spelling import assignments, spelled
 from normbench.store.records import EnvironmentRecord, RunRecord, SessionRecord, TrialRecord
+from normbench.texts import counted
 
 _OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 _SCHEDULES = {
@@ -30,11 +31,6 @@ class Made:
     command: str
     version: str
     gave: str
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things in words: "1 seed", "2,000 seeds"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def summary_of(task: str) -> str:

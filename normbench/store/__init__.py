@@ -1,5 +1,5 @@
 """What was measured, stored: its records, a folder of files, an export of one, and folders merged."""
 
-from normbench.store.folder import DiskFullError, Store, StoreLostError, Writer, beside
+from normbench.store.folder import RESULTS, DiskFullError, Store, StoreLostError, Writer, beside
 
-__all__ = ["DiskFullError", "Store", "StoreLostError", "Writer", "beside"]
+__all__ = ["RESULTS", "DiskFullError", "Store", "StoreLostError", "Writer", "beside"]

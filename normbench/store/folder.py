@@ -39,6 +39,8 @@ from normbench.store.records import (
 )
 from normbench.trials import Source
 
+#: Where results go where nobody says: a folder for each suite, by its name.
+RESULTS = Path("results")
 OWNER = ".lock-owner"
 
 

@@ -8,7 +8,7 @@ from html import escape
 from normbench.tables.table import Column, Table, TableRow
 from normbench.tables.text import entry_text, has_ranks, header_text, not_ranked, rank_text, readable, reads_from_left
 from normbench.tables.text import title as title_of
-from normbench.texts import visible
+from normbench.texts import counted, visible
 
 #: What the column of ranks is, and what stands behind a rank that has an interval.
 RANK = "The rank, 1 for the best. Equal values share a rank."
@@ -54,8 +54,7 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
     parts.append(f'<ul class="apart">{_items(in_sight)}</ul>' if in_sight else "")
     parts.append(_folded("meanings", "What the columns mean", f"<dl>{_meanings(shown)}</dl>") if shown.rows else "")
     notes = shown.further_notes
-    count = f"{len(notes)} note{'s' * (len(notes) != 1)}"
-    parts.append(_folded("notes", count, f"<ul>{_items(notes)}</ul>") if notes else "")
+    parts.append(_folded("notes", counted(len(notes), "note"), f"<ul>{_items(notes)}</ul>") if notes else "")
     return "\n".join(part for part in [*parts, "</div>"] if part)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from normbench.spelling import assignments, spelled
 from normbench.stats.intervals import Interval
-from normbench.trials import OfTable
+from normbench.trials import OfTable, id_of_table
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ class Subject:
             baseline=baseline,
             rates=list(rates),
         )
+
+    @property
+    def table_id(self) -> str:
+        """What identifies the task, condition and protocol: `Cell.table_id`."""
+        return id_of_table(self, tuned=self.protocol == "tuned")
 
     @property
     def where(self) -> str:

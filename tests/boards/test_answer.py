@@ -191,7 +191,7 @@ def test_a_machine_that_was_not_steady_says_nothing_of_speed(folder) -> None:
     [table] = tables(folder.store)
     rows = [replace(row, flags=[*row.flags, "a-a"]) for row in table.rows]
 
-    assert [] == Answer(table.where, {"throughput": replace(table, rows=rows)}).sentences
+    assert [] == Answer({"throughput": replace(table, rows=rows)}).sentences
 
 
 def test_several_conditions_in_two_lines(folder) -> None:
@@ -207,7 +207,7 @@ def test_several_conditions_in_two_lines(folder) -> None:
         )
     given = answers(tables(folder.store))
 
-    assert ["spirals (momentum=0.5)", "spirals (momentum=0.9)"] == [each.where for each in given]
+    assert 2 == len(given)
     assert in_two_lines(given) == [
         "Trains at every seed up to as high a rate as any norm: 'batchnorm' in 2 of 2 conditions; 'same' in 1; 'none' "
         "in 0.",

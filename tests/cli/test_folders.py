@@ -7,12 +7,13 @@ import pytest
 
 from normbench.cli import folders
 from normbench.errors import UsageError
+from normbench.store import RESULTS
 
 
 def lay(*names):
     """Lay out results folders, each written to later than those before."""
     for seconds, name in enumerate(names):
-        file = folders.RESULTS / name / "runs.jsonl"
+        file = RESULTS / name / "runs.jsonl"
         file.parent.mkdir(parents=True)
         file.touch()
         os.utime(file, (seconds, seconds))

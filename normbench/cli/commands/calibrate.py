@@ -29,7 +29,7 @@ def command(
 
     form = output.chosen_format(form, json)
     store = Store(folders.chosen(folder))
-    output.require_runs(store)
+    folders.require_runs(store)
     runs = store.runs()
     declared = runs[-1].suite.get("gate", {}) if runs else {}
     gates = gating.gates(gating.replaced(declared, gating.given(fail or ())), "gate")

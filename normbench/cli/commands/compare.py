@@ -10,7 +10,7 @@ import typer
 
 from normbench import gates as gating
 from normbench import plugins
-from normbench.cli import completion, options, output, saving
+from normbench.cli import completion, folders, options, output, saving
 from normbench.cli.commands.run import runs
 from normbench.cli.output import annotate, say
 from normbench.cli.status import Status
@@ -129,14 +129,14 @@ def _compared(
     """Compare, training first in HEAD what is asked to be."""
     from normbench.compare.folders import compare, gates_of
 
-    output.require_runs(ours)
+    folders.require_runs(ours)
     unchanged: frozenset[tuple[str, str]] = frozenset()
     run = partial(runs, quiet=quiet)
     if fingerprint:
         with on_stderr():
             unchanged = until.fingerprinted(ours, theirs, request, run, looks)
     else:
-        output.require_runs(theirs)
+        folders.require_runs(theirs)
     if not quiet:
         _say_other_gates(ours, theirs)
     gates = gates_of(ours, theirs, given)

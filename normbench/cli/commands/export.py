@@ -11,6 +11,7 @@ from normbench.cli import folders, output, saving
 from normbench.errors import UsageError
 from normbench.store import Store
 from normbench.store.export import FORMS
+from normbench.texts import counted
 
 
 def command(
@@ -29,10 +30,10 @@ def command(
     from normbench.boards.grid import shown_trials
 
     store = Store(folder)
-    output.require_runs(store)
+    folders.require_runs(store)
     trials = shown_trials(store)
     document = store.export(trials, file.suffix)
     output.warn_of_unreadable(store)
     saving.save(file, document)
-    sessions = output.counted(len(store.sessions()), "throughput session")
+    sessions = counted(len(store.sessions()), "throughput session")
     output.say(f"{file} written: {len(trials)} trials, {sessions}")

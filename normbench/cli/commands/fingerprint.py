@@ -14,6 +14,7 @@ from normbench.fingerprint.take import Beside, compared, storing, take
 from normbench.store.records import FingerprintRecord
 from normbench.surroundings import on_stderr
 from normbench.tables.table import Column, Subject, Table, TableRow, Value
+from normbench.texts import counted
 
 if TYPE_CHECKING:
     from normbench.execute.prepare import Prepared
@@ -54,7 +55,7 @@ def command(
     if not quiet:
         words = Counter(_word(record, beside) for record, beside in pairs)
         counts = ", ".join(f"{count} {word}" for word, count in words.items())
-        output.say(f"{output.counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
+        output.say(f"{counted(len(taken), 'fingerprint')}: {counts}; all in {store.folder}")
     failed = [record for record in taken if record.outcome == "error"]
     for record in failed:
         output.say(f"normbench: fingerprint of {record.label!r} on {record.task}: {record.reason}")

@@ -57,7 +57,7 @@ def command(
     asked = [_asked(text) for text in where or ()]
     folder = folders.chosen(folder)
     store = Store(folder)
-    output.require_runs(store)
+    folders.require_runs(store)
     only = _only(store, asked) if asked else None
     baseline = _label(store, only, baseline) if baseline is not None else None
     shown = tables(store, board, only, baseline)

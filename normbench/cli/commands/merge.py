@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import completion, output
+from normbench.cli import completion, folders, output
 from normbench.store import Store
 from normbench.store.kinds import KINDS
+from normbench.texts import counted
 
 
 def command(
@@ -29,7 +30,7 @@ def command(
 
     stores = [Store(source) for source in sources]
     for store in stores:
-        output.require_runs(store)
+        folders.require_runs(store)
     held = merge(stores, out)
-    counts = [output.counted(held[kind.file], kind.noun) for kind in KINDS.values() if kind.noun]
-    output.say(f"{out} written: {', '.join(counts)}, of {output.counted(len(stores), 'source')}")
+    counts = [counted(held[kind.file], kind.noun) for kind in KINDS.values() if kind.noun]
+    output.say(f"{out} written: {', '.join(counts)}, of {counted(len(stores), 'source')}")

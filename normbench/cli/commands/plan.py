@@ -15,7 +15,7 @@ from normbench.execute.prepare import Prepared, Work
 from normbench.plan import Stage
 from normbench.spelling import assignments, spelled
 from normbench.surroundings import on_stderr
-from normbench.texts import as_json, visible
+from normbench.texts import as_json, counted, visible
 from normbench.trials import Cell
 
 
@@ -51,7 +51,7 @@ def command(
         output.put_lines(["", *(_line(names, item) for item in prepared.work), *coming])
     output.put(f"\n{_total(prepared, _paces(prepared) if time else Paces())}")
     if prepared.on_prints_alone:
-        stored = output.counted(prepared.on_prints_alone, "stored trial")
+        stored = counted(prepared.on_prints_alone, "stored trial")
         output.put(f"{stored} rest on code prints alone: no list of the files that were read is stored")
 
 
@@ -115,7 +115,7 @@ def _row(cell: Cell) -> str:
 def _total(prepared: Prepared, found: Paces) -> str:
     todo, sessions, folder = prepared.left, len(prepared.sessions), prepared.store.folder
     seconds = sum(session.expected(prepared.effort.seconds) for session in prepared.sessions)
-    timed = f"{output.counted(sessions, 'throughput session')}, about {_duration(seconds)}"
+    timed = f"{counted(sessions, 'throughput session')}, about {_duration(seconds)}"
     if not todo:
         rest = f"; to run: {timed}" if sessions else ": nothing to run"
         return f"all {prepared.planned} trials are stored in {folder}{rest}"

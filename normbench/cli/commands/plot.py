@@ -71,7 +71,7 @@ def command(
     file = pictures.default_file(folder, what, **place) if file is None else file
     saving.check([file], [folder])
     store = Store(folder)
-    output.require_runs(store)
+    folders.require_runs(store)
     figure = pictures.figure(store, kinds[0], series=series, against=against, **place)
     output.warn_of_unreadable(store)
     saving.save(file, figure.encoded(file.suffix.lower().removeprefix(".")))

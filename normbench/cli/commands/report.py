@@ -45,7 +45,7 @@ def command(
     sources = sources or [folders.chosen(None)]
     for source in sources:
         store = Store(source)
-        output.require_runs(store)
+        folders.require_runs(store)
         if not any(True for _ in store.results()) and not store.sessions():
             raise output.nothing_stored(source)
     file = default_file(sources[0]) if file is None else file

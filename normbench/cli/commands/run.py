@@ -21,6 +21,7 @@ from normbench.execute.prepare import Prepared
 from normbench.store import Store
 from normbench.store.records import SessionRecord
 from normbench.surroundings import on_stderr
+from normbench.texts import counted
 from normbench.trials import FAILED
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ def _end(summary: Summary, names: Names, quiet: bool) -> Status:
     untimed = say_untimed(summary.sessions)
     if not summary.failed:
         return Status.FAILED if untimed else Status.DONE
-    counted = Counter(outcome.outcome for outcome in summary.failed)
-    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+    kinds = Counter(outcome.outcome for outcome in summary.failed)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     first = summary.failed[0]
     say(
         f"normbench: {len(summary.failed)} of {summary.ran} trials have no result ({counts}); the first, "
@@ -169,7 +170,7 @@ def _end(summary: Summary, names: Names, quiet: bool) -> Status:
 def sessions_measured(sessions: Sequence[SessionRecord]) -> str:
     """Return how many sessions were measured, in words."""
     measured = sum(session.stopped != "failed" for session in sessions)
-    return f"{output.counted(measured, 'throughput session')} measured"
+    return f"{counted(measured, 'throughput session')} measured"
 
 
 def say_untimed(sessions: Sequence[SessionRecord]) -> bool:

@@ -18,7 +18,7 @@ from normbench.report.again import of_trial
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
 from normbench.store.records import UNKNOWN, EnvironmentRecord, Series, TraceRecord, TrialRecord
-from normbench.texts import as_json
+from normbench.texts import as_json, counted
 
 #: From the lowest to the highest, and how many of them stand in a line, at most.
 _BLOCKS, _COLUMNS = "▁▂▃▄▅▆▇█", 60
@@ -54,7 +54,7 @@ def _find(key: str, folder: Path | None) -> tuple[Store, TrialRecord]:
     places = [folder] if folder else [Path(), *sorted(folders.at_hand())]
     stores = [Store(path) for path in places]
     if folder:
-        output.require_runs(stores[0])
+        folders.require_runs(stores[0])
     begun = [(store, record) for store in stores for record in store.trials() if record.key.startswith(key)]
     for store in stores:
         output.warn_of_unreadable(store)
@@ -150,7 +150,7 @@ def _curve(loss: Series | None) -> list[tuple[str, str]]:
     drawn = [_BLOCKS[round(height * (len(_BLOCKS) - 1))] if math.isfinite(height) else "×" for height in heights]
     scale = [f"{_BLOCKS[0]} is {low:.3g}, {_BLOCKS[-1]} is {high:.3g}"] * bool(finite)
     lost = ["× is not finite"] * ("×" in drawn)
-    where = f"in {output.counted(steps, 'step')}" if math.isfinite(values[-1]) else f"at step {steps}"
+    where = f"in {counted(steps, 'step')}" if math.isfinite(values[-1]) else f"at step {steps}"
     ends = f"from {values[0]:.3g} to {values[-1]:.3g} {where}"
     return [("loss by step", "".join(drawn)), ("", "; ".join([ends, ", ".join(scale + lost)]))]
 
@@ -161,7 +161,7 @@ def _watched(trace: TraceRecord) -> str:
         return f"{trace.asked}: does not apply: {trace.reason}"
     given = {name: series.step for name, series in trace.series.items() if (trace.probe, name) != ("curve", "loss")}
     looks = len(set().union(*given.values()))
-    return f"{trace.asked}: {', '.join(given) or 'nothing'}; {output.counted(looks, 'look')}"
+    return f"{trace.asked}: {', '.join(given) or 'nothing'}; {counted(looks, 'look')}"
 
 
 def _means(steps: list[int], values: list[float], columns: int) -> list[float]:

@@ -12,7 +12,7 @@ import altair as alt
 
 from normbench.charts.bands import Band, BandPanel, Scale
 from normbench.charts.panels import TOGETHER
-from normbench.report.chart import Chart, Grid
+from normbench.report.chart import Chart, Numbers
 from normbench.report.charts.layers import LINE, Norms, layer, rounded, spec, targets
 
 _HEIGHT = 300
@@ -42,14 +42,13 @@ def chart(
             list(_layers(first, Norms(looks), [row["x"] for row in rows])),
             height=_HEIGHT,
             description=f"{title}, {where}: a line for each of {len(looks)} norms.",
-            chosen=0,
+            choices=True,
         ),
         columns={name: [row[name] for row in rows] for name in rows[0]},
         table=_table(panels, list(looks)),
         chooses=chooses if several else "",
         choices=[name for name, _ in panels] if several else (),
         left_out=left_out,
-        norms=list(looks),
     )
 
 
@@ -132,15 +131,15 @@ def _within(field: str, scale: Scale, *, beyond: float = 0.5) -> str:
     return f"isValid(datum.{field}) ? clamp(datum.{field}, {least!r}, {most!r}) : null"
 
 
-def _table(panels: Sequence[tuple[str, BandPanel]], norms: Sequence[str]) -> Grid:
+def _table(panels: Sequence[tuple[str, BandPanel]], norms: Sequence[str]) -> Numbers:
     """Return where each norm's line begins, is in the middle and ends; of several panels where it ends in each."""
     bands = [{band.norm: band for band in panel.curves} for _, panel in panels]
     x = panels[0][1].x_label
     if len(panels) > 1:
         headers = ["norm", *(f"last, {name}" for name, _ in panels)]
-        return Grid(headers, [[norm, *(_points(of.get(norm), x)[-1] for of in bands)] for norm in norms])
+        return Numbers(headers, [[norm, *(_points(of.get(norm), x)[-1] for of in bands)] for norm in norms])
     headers = ["norm", "first", "in the middle", "last"]
-    return Grid(headers, [[norm, *_points(bands[0].get(norm), x)] for norm in norms])
+    return Numbers(headers, [[norm, *_points(bands[0].get(norm), x)] for norm in norms])
 
 
 def _points(band: Band | None, x: str) -> list[str]:

@@ -121,14 +121,14 @@ def targets(says: Mapping[str, str], *, only: str = "", calculate: Mapping[str, 
 
 
 def spec(
-    layers: Sequence[alt.UnitSpec], *, height: int, description: str, chosen: int | None = None, **params: Any
+    layers: Sequence[alt.UnitSpec], *, height: int, description: str, choices: bool = False, **params: Any
 ) -> dict[str, Any]:
-    """Return the specification of layers; where rows have a `choice`, `chosen` is that which is drawn at first.
+    """Return the specification of layers; with `choices` rows have a `choice`, and those of the first are drawn.
 
     `params` are what its expressions know besides.
     """
-    filters = [f"indexof({HIDDEN}, datum.norm) < 0"] + [f"datum.choice === {CHOICE}"] * (chosen is not None)
-    known = {HIDDEN: [], CHOICE: chosen or 0, **params}
+    filters = [f"indexof({HIDDEN}, datum.norm) < 0"] + [f"datum.choice === {CHOICE}"] * choices
+    known = {HIDDEN: [], CHOICE: 0, **params}
     whole = alt.TopLevelLayerSpec(
         data=alt.NamedData("rows"),
         transform=list(map(alt.FilterTransform, filters)),

@@ -11,7 +11,7 @@ import altair as alt
 
 from normbench.charts.panels import TOGETHER
 from normbench.charts.scores import Dot, ScorePanel, Scores
-from normbench.report.chart import Chart, Grid
+from normbench.report.chart import Chart, Numbers
 from normbench.report.charts.layers import LINE, Norms, layer, rounded, rule, spec, targets, titled
 
 #: Pixels of the scores, and of the line below them in which a norm's failures stand; of many norms it is narrow.
@@ -51,7 +51,6 @@ def chart(panel: ScorePanel, where: str, at: str = "") -> Chart:
         ),
         columns=columns,
         table=_table(panel),
-        norms=[curve.label for curve in panel.curves],
     )
 
 
@@ -150,9 +149,9 @@ def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.UnitSp
     )
 
 
-def _table(panel: ScorePanel) -> Grid:
+def _table(panel: ScorePanel) -> Numbers:
     """Return each norm's mean at each x, the lowest and the highest seed, and how many seeds failed."""
-    return Grid(
+    return Numbers(
         headers=["norm", *(f"{panel.x_label} {x:g}" for x in panel.xs)],
         rows=[[curve.label, *(_cell(panel, curve, x) for x in panel.xs)] for curve in panel.curves],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import altair as alt
 
 from normbench.boards.sessions import Sessions
 from normbench.charts.looks import Look
-from normbench.report.chart import Chart, Grid
+from normbench.report.chart import Chart, Numbers
 from normbench.report.charts.layers import Norms, layer, rounded, rule, spec, targets
 from normbench.tables.table import Subject
 from normbench.texts import visible
@@ -26,11 +25,7 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
         return None
     norms = {one.timing.label: styles[norm] for norm, one in figures}
     ratios = [one.ratio for _, one in figures]
-    samples = [one.session.steps * one.session.recipe.batch_size for _, one in figures]
-    speeds = [
-        statistics.median(trained / seconds for seconds in one.timing.train)
-        for trained, (_, one) in zip(samples, figures, strict=True)
-    ]
+    speeds = [one.train_samples_per_s for _, one in figures]
     baseline = visible(sessions.baseline)
     where = Subject.of(sessions.latest, sessions.baseline).where
     ratio = f"training speed, as a ratio to {baseline}"
@@ -51,14 +46,13 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
             "high": [rounded(one.high) for one in ratios],
             "speed": [rounded(speed) for speed in speeds],
         },
-        table=Grid(
+        table=Numbers(
             ["norm", f"ratio to {baseline}", "95% interval", "training samples/s"],
             [
                 [label, f"{one.centre:.3f}", f"{one.low:.3f}…{one.high:.3f}", f"{speed:,.0f}"]
                 for label, one, speed in zip(norms, ratios, speeds, strict=True)
             ],
         ),
-        norms=list(norms),
     )
 
 

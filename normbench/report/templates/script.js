@@ -67,10 +67,6 @@ function config(onDark) {
       labelColor: quiet, titleColor: ink, titleFontWeight: 500, titleFontSize: 12, labelFontSize: 11, titlePadding: 8,
       gridColor: line, domainColor: quiet, tickColor: quiet, tickSize: 4,
     },
-    header: { labelColor: quiet, titleColor: ink },
-    legend: { labelColor: ink, titleColor: ink },
-    title: { color: ink, fontWeight: 600, fontSize: 12, anchor: "start" },
-    text: { color: ink },
   };
 }
 async function draw(plot, onDark = isDark()) {

@@ -21,7 +21,7 @@ def test_ratios_with_their_intervals(measured):
         {"norm": "batchnorm", "line": 2, "ratio": 1.0, "low": 1.0, "high": 1.0, "speed": 160.0},
     ] == [pytest.approx(row) for row in rows(chart)]
     assert ["dyt", "1.100", "0.800…2.000", "176"] == chart.table.rows[1]
-    assert ["none", "dyt", "batchnorm"] == chart.norms
+    assert ["none", "dyt", "batchnorm"] == chart.columns["norm"]
 
 
 def test_nothing_measured_is_no_chart(measured):
