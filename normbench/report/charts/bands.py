@@ -18,6 +18,8 @@ from normbench.report.charts.layers import LINE, Norms, layer, rounded, spec, ta
 _HEIGHT = 300
 #: Up to so many decades have ticks within.
 _FINE = 4
+#: So few steps have a tick each: Vega would have some between them.
+_FEW = 10
 
 
 def chart(
@@ -133,8 +135,10 @@ def _across(label: str, first: int, last: int) -> alt.X:
     """Return the horizontal axis, with room either side of one step alone."""
     if first == last:
         ends, axis = [first - 0.5, last + 0.5], alt.Axis(values=[first], grid=False)
+    elif last - first <= _FEW:
+        ends, axis = [first, last], alt.Axis(values=list(range(first, last + 1)), format="d", grid=False)
     else:
-        ends, axis = [first, last], alt.Axis(tickMinStep=1, grid=False, labelOverlap="parity", labelSeparation=8)
+        ends, axis = [first, last], alt.Axis(grid=False, labelOverlap="parity", labelSeparation=8)
     return alt.X("x:Q", title=label, scale=alt.Scale(domain=ends, nice=False), axis=axis)
 
 
