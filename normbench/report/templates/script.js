@@ -174,7 +174,7 @@ function sortBy(table, heading, place) {
 for (const board of every(".board")) {
   const table = board.querySelector("table");
   every("thead th", table ?? made("div")).forEach((heading, place) => {
-    const name = heading.textContent;
+    const name = [...heading.childNodes].map(node => node.textContent).join(" ").replace(/\s+/g, " ").trim();
     const sort = made("button", { type: "button", className: "sort" }, ...heading.childNodes);
     sort.addEventListener("click", () => sortBy(table, heading, place));
     heading.replaceChildren(sort);
