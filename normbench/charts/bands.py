@@ -110,14 +110,16 @@ class Scale:
     log: bool
 
     @classmethod
-    def of(cls, seeds: Iterable[Seed], bands: Iterable[Band], limit: float = math.inf) -> Scale:
+    def of(
+        cls, seeds: Iterable[Seed], bands: Iterable[Band], limit: float = math.inf, *, linear: bool = False
+    ) -> Scale:
         """Return the scale of all panels with these: logarithmic where every value is above 0, over two decades.
 
         Values that are not below `limit` are cut off, and so is what a few points reach far beyond all others.
         """
         values = [value for seed in seeds for value in seed.values.values() if abs(value) < limit]
         drawn = [value for band in bands for value in (*band.means, *band.low, *band.high) if abs(value) < limit]
-        log = min(values) > 0 and max(values) > 100 * min(values)
+        log = not linear and min(values) > 0 and max(values) > 100 * min(values)
         points = sorted(math.log10(value) if log else value for value in drawn if value > 0 or not log)
         lowest, *_, highest = statistics.quantiles(points, n=20)
         reach = highest - lowest

@@ -45,4 +45,6 @@ def _validation(grid: Grid) -> Quantity:
         scores = [math.nan if score is None else scale * score for score in before_diverging(result)]
         return dict(zip(steps, scores, strict=False))
 
-    return Quantity(visible(f"validation {grid.measure.name}, {grid.measure.unit}"), values, marks_ends=False)
+    # Percent are read as such also where some are near 0.
+    label, linear = visible(f"validation {grid.measure.name}, {grid.measure.unit}"), grid.measure.unit == "%"
+    return Quantity(label, values, marks_ends=False, linear=linear)

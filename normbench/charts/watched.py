@@ -29,7 +29,7 @@ class Quantity:
     """What is drawn of trials: the values of each by step, none where there are none. One label is one scale.
 
     `marks_ends`: it is marked where trainings end that diverge. Values that are not below `limit` are cut off.
-    `x_label`: what values are by, where not by step.
+    `x_label`: what values are by, where not by step. `linear`: its axis never is logarithmic.
     """
 
     label: str
@@ -38,6 +38,7 @@ class Quantity:
     marks_ends: bool = True
     limit: float = math.inf
     x_label: str = "step"
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def _drawn(seen: Sequence[_Chart], styles: Mapping[str, Look]) -> Iterator[Chart
             (seed for panel, _ in panels for seeds in panel.seeds for seed in seeds),
             (band for _, bands in panels for band in bands),
             max(panel.quantity.limit for panel, _ in panels),
+            linear=any(panel.quantity.linear for panel, _ in panels),
         )
         for key, panels in alike.items()
     }

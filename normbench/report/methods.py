@@ -87,9 +87,12 @@ def paragraphs(
 def _of_task(grids: Sequence[Grid]) -> Iterator[str]:
     """Say what was compared, and on what."""
     first = grids[0]
-    labels = dict.fromkeys(row.label for grid in grids for row in grid.rows)
+    labels = list(dict.fromkeys(row.label for grid in grids for row in grid.rows))
     task = f"{spelled(first.task, first.task_params)} (version {first.task_version})"
-    yield f"We compared {counted(len(labels), 'normalization layer')} ({', '.join(labels)}) on {task}."
+    if len(labels) == 1:
+        yield f"We trained networks with the normalization layer {labels[0]} on {task}."
+    else:
+        yield f"We compared {len(labels)} normalization layers ({', '.join(labels)}) on {task}."
     if summary := summary_of(first.task):
         yield f"The task: {summary}."
 
@@ -123,17 +126,18 @@ def _of_choice(grids: Sequence[Grid]) -> Iterator[str]:
         yield f"The learning rate is the recipe's own, and no data were held out; {name} is on test, of {seeds}."
         return
     rates = ", ".join(f"{rate:g}" for rate in first.rates)
-    yield f"Each layer was trained at learning rates {rates}, with {seeds} each."
     fresh = max(len(row.wants_fresh) for grid in grids for row in grid.rows)
     reported = f"of {counted(fresh, 'fresh seed')} that took no part in this choice"
     if any(grid.same_seeds for grid in grids):
         reported = "of the same seeds, which flatters it"
     elif not fresh:
         reported = "of these seeds"
-    yield (
-        f"Its rate is the one with the best mean {name} on validation; the {name} that is reported is on test, after "
-        f"the last step, {reported}."
-    )
+    on_test = f"the {name} that is reported is on test, after the last step, {reported}."
+    if len(first.rates) == 1:
+        yield f"Each layer was trained at learning rate {rates}, with {seeds}; {on_test}"
+    else:
+        yield f"Each layer was trained at learning rates {rates}, with {seeds} each."
+        yield f"Its rate is the one with the best mean {name} on validation; {on_test}"
 
 
 def _of_scores(grid: Grid) -> Iterator[str]:

@@ -40,7 +40,7 @@ def as_html(table: Table, beside: Callable[[TableRow], str] | None = None) -> st
     parts = [f'<div class="board" data-board="{escape(table.board)}">']
     if shown.rows:
         parts += [
-            f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">',
+            f'<div class="scroll" role="group" aria-label="{title}" tabindex="0">',
             f"<table><caption>{title}</caption>",
             _head(shown),
             "<tbody>",

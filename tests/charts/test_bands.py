@@ -74,6 +74,7 @@ def test_an_axis_is_logarithmic_over_two_decades(values, log):
 
     assert log == scale.log
     assert scale.low < min(values) <= max(values) < scale.high
+    assert not Scale.of(seeds, [band(*seeds)], linear=True).log
 
 
 def test_what_is_not_below_a_limit_is_cut_off():

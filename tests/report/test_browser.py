@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: As root it starts without a sandbox only; it reads nothing here but our own file.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+WINDOW = {"width": 1200, "height": 900}
 #: The marks of batchnorm in a chart.
 BATCHNORM = f'svg.marks path[stroke="{BLUE}"], svg.marks path[fill="{BLUE}"]'
 
@@ -43,13 +44,13 @@ def file(mine, tmp_path_factory):
     return written
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def opened(browser, file):
     """Return a function that opens the report; nothing may go wrong in it, and nothing may be asked of a network."""
     contexts, wrong = [], []
 
     def open_page(of: Path = file, **options):
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        context = browser.new_context(**{"viewport": WINDOW, "reduced_motion": "reduce", **options})
         context.set_offline(True)
         context.set_default_timeout(20_000)
         contexts.append(context)
@@ -67,12 +68,20 @@ def opened(browser, file):
     assert [] == wrong
 
 
-@pytest.fixture
-def page(opened):
-    """Return the report, opened, with its first chart drawn."""
+@pytest.fixture(scope="module")
+def loaded(opened):
+    """Return the report, opened once: to load it takes longer than what a test does with it."""
     page = opened()
     page.locator("#c0 svg.marks").wait_for()
     return page
+
+
+@pytest.fixture
+def page(loaded):
+    """Return the report, which each test leaves as it was but for the order of rows and for what was pointed at."""
+    yield loaded
+    loaded.keyboard.press("Escape")
+    loaded.mouse.move(0, 0)
 
 
 def drawn(page):
@@ -93,7 +102,9 @@ def test_all_charts_are_drawn(page):
 
 def test_the_pointer_is_told_what_it_is_at(page):
     """Norm, rate and seed."""
-    box = page.locator("#c0").locator(BATCHNORM).last.bounding_box()
+    marker = page.locator("#c0").locator(BATCHNORM).last
+    marker.scroll_into_view_if_needed()
+    box = marker.bounding_box()
     page.mouse.move(box["x"], box["y"])
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
@@ -145,12 +156,11 @@ def test_a_slider_chooses_the_rate(page):
     slider, line = figure.get_by_role("slider"), figure.locator(BATCHNORM).first
     before, said = line.get_attribute("d"), figure.locator("output").inner_text()
 
-    slider.focus()
     slider.press("End")
 
     assert said != figure.locator("output").inner_text() == slider.get_attribute("aria-valuetext")
-    page.wait_for_timeout(100)
-    assert before != figure.locator(BATCHNORM).first.get_attribute("d")
+    moved = "([path, before]) => path.getAttribute('d') !== before"
+    page.wait_for_function(moved, arg=[line.element_handle(), before])
 
 
 def test_a_column_and_a_row_say_what_they_are(page):
@@ -161,10 +171,12 @@ def test_a_column_and_a_row_say_what_they_are(page):
     definition = said.inner_text()
     page.keyboard.press("Escape")
     said.wait_for(state="hidden")
+    back = page.evaluate("document.activeElement.className")
     board.get_by_role("button", name="repeats batchnorm", exact=False).click()
 
     assert "grid" in definition
     assert "normbench run mine --norm batchnorm --seeds 3" in said.inner_text()
+    assert ("what", "said") == (back, page.evaluate("document.activeElement.id"))
 
 
 def test_it_is_dark_for_who_wants_it(opened):
@@ -181,16 +193,18 @@ def test_it_is_dark_for_who_wants_it(opened):
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-def test_no_screen_is_too_narrow(opened, width):
+def test_no_screen_is_too_narrow(page, width):
     """What is wider scrolls in a box of its own."""
-    page = opened(viewport={"width": width, "height": 800})
+    page.set_viewport_size({"width": width, "height": 800})
     drawn(page)
 
     assert 0 == page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    page.set_viewport_size(WINDOW)
 
 
-def test_the_keyboard_reaches_all(page):
+def test_the_keyboard_reaches_all(opened):
     """The first key skips to the results, the next ones press norms; what is focused is seen."""
+    page = opened()
     focused = "document.activeElement.textContent.trim()"
     page.keyboard.press("Tab")
     assert "Skip to the results" == page.evaluate(focused)
@@ -214,6 +228,9 @@ def test_paper_has_all_of_it(page):
     page.emulate_media(media="print")
     assert cells == page.locator(".strip td:visible").count()
     assert 0 == page.get_by_role("button", name="Copy").count()
+    page.emulate_media(media="screen")
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert 0 < page.locator("details:not([open])").count()
 
 
 def test_without_scripts_there_are_the_tables(opened):

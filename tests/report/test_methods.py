@@ -44,6 +44,16 @@ def test_a_published_recipe_has_no_grid(folder, said):
     assert "Each layer was trained" not in paragraph
 
 
+def test_of_one_there_is_no_choice(folder, said):
+    """One norm is compared with nothing, and one rate was not chosen."""
+    folder.add({"none": {0.1: [0.9, 0.9]}})
+
+    [paragraph] = said()
+
+    assert "We trained networks with the normalization layer none on spirals" in paragraph
+    assert "at learning rate 0.1, with 2 seeds; the accuracy that is reported is on test" in paragraph
+
+
 @pytest.mark.parametrize(("task", "words"), [("mnist-cnn", "The task: MNIST, three convolutions"), ("mine", "")])
 def test_a_task_is_described(folder, said, task, words):
     """By the first sentence of what the registry says: what follows is on parameters."""

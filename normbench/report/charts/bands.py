@@ -16,6 +16,10 @@ from normbench.report.chart import Chart, Numbers
 from normbench.report.charts.layers import LINE, Norms, layer, rounded, spec, targets
 
 _HEIGHT = 300
+#: Up to so many decades have ticks within.
+_FINE = 4
+#: So few steps have a tick each: Vega would have some between them.
+_FEW = 10
 
 
 def chart(
@@ -73,7 +77,7 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
         "drawn:Q",
         title=name,
         scale=alt.Scale(type="log" if scale.log else "linear", domain=[scale.low, scale.high], nice=False),
-        axis=alt.Axis(format="~g" if scale.log else alt.Undefined, labelOverlap="greedy", tickCount=6, grid=True),
+        axis=alt.Axis(**_ticks(scale), labelOverlap="greedy", grid=True),
     )
     colour = norms.colour()
     yield layer(
@@ -111,12 +115,29 @@ def _layers(panel: BandPanel, norms: Norms, xs: Sequence[int]) -> Iterator[alt.U
     )
 
 
+def _ticks(scale: Scale) -> dict[str, Any]:
+    """Return where an axis has ticks: a logarithmic one at 1, 2 and 5 of each decade, or of many decades at 1 alone.
+
+    Vega's own would have a line for each digit, and numbers such as 8e+1.
+    """
+    if not scale.log:
+        return {"tickCount": 6}
+    decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)))
+    digits = (1, 2, 5) if len(decades) <= _FINE else (1,)
+    ticks = [float(f"{digit}e{decade}") for decade in (*decades, decades.stop) for digit in digits]
+    inside = [tick for tick in ticks if scale.low <= tick <= scale.high]
+    # Vega thins values that are more than its count.
+    return {"values": inside, "tickCount": len(inside), "format": ".6~g"} if len(inside) > 1 else {"format": ".6~g"}
+
+
 def _across(label: str, first: int, last: int) -> alt.X:
     """Return the horizontal axis, with room either side of one step alone."""
     if first == last:
         ends, axis = [first - 0.5, last + 0.5], alt.Axis(values=[first], grid=False)
+    elif last - first <= _FEW:
+        ends, axis = [first, last], alt.Axis(values=list(range(first, last + 1)), format="d", grid=False)
     else:
-        ends, axis = [first, last], alt.Axis(tickMinStep=1, grid=False)
+        ends, axis = [first, last], alt.Axis(grid=False, labelOverlap="parity", labelSeparation=8)
     return alt.X("x:Q", title=label, scale=alt.Scale(domain=ends, nice=False), axis=axis)
 
 

@@ -110,10 +110,11 @@ def _step(xs: Sequence[float], norms: int) -> float:
 def _layers(panel: ScorePanel, bottom: float, top: float) -> Iterator[alt.UnitSpec]:
     norms = Norms({curve.label: curve.look for curve in panel.curves})
     many = len(panel.curves) > TOGETHER
+    beside = max(1.3, (max(panel.xs) / min(panel.xs)) ** 0.05)
     at = alt.X(
         "at:Q",
         title=panel.x_label,
-        scale=alt.Scale(type="log", domain=[min(panel.xs) / 1.3, max(panel.xs) * 1.3], nice=False),
+        scale=alt.Scale(type="log", domain=[min(panel.xs) / beside, max(panel.xs) * beside], nice=False),
         axis=alt.Axis(values=panel.xs, format="~g", grid=False, labelOverlap="greedy", labelSeparation=6),
     )
     below = f"datum.value < {panel.lowest!r}"

@@ -16,6 +16,8 @@ from normbench.texts import visible
 
 #: Pixels of a norm.
 _LINE = 22
+#: Pixels that a name may take: a good part of a wide chart.
+_NAME = "max(150, 0.4 * containerSize()[0])"
 
 
 def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
@@ -57,9 +59,14 @@ def chart(sessions: Sessions, styles: Mapping[str, Look]) -> Chart | None:
 
 
 def _layers(norms: Norms, ratio: str) -> list[alt.UnitSpec]:
-    at = alt.X("ratio:Q", title=ratio, scale=alt.Scale(zero=False, nice=False, padding=12), axis=alt.Axis(tickCount=8))
+    at = alt.X(
+        "ratio:Q",
+        title=ratio,
+        scale=alt.Scale(zero=False, nice=False, padding=12),
+        axis=alt.Axis(tickCount=8, labelOverlap="parity", labelSeparation=8),
+    )
     # By its place and not by its name: a tick called __proto__ would be none.
-    axis = alt.Axis(labelExpr="labels[datum.value]", labelLimit=150, ticks=False, domain=False)
+    axis = alt.Axis(labelExpr="labels[datum.value]", labelLimit=alt.ExprRef(_NAME), ticks=False, domain=False)
     norm = alt.Y("line:O", title=None, axis=axis)
     colour = norms.colour()
     dots: dict[str, Any] = {"x": at, "y": norm, "color": colour, "fill": norms.face(), "shape": norms.shape()}

@@ -107,7 +107,7 @@ for (const input of every(".choice input")) {
 }
 
 // What is said of a column, or repeats a row: beside the button that asks for it.
-const popover = made("div", { popover: "auto", id: "said" });
+const popover = made("div", { popover: "auto", id: "said", tabIndex: -1, role: "dialog" });
 document.body.append(popover);
 function say(button, ...content) {
   const open = popover.matches(":popover-open") && popover.about === button;
@@ -115,11 +115,13 @@ function say(button, ...content) {
   if (open) return;
   popover.replaceChildren(...content);
   popover.about = button;
-  popover.showPopover();
+  popover.ariaLabel = button.ariaLabel;
+  popover.showPopover({ source: button });
   const at = button.getBoundingClientRect(), size = popover.getBoundingClientRect();
   const top = at.bottom + 6 + size.height > innerHeight ? Math.max(6, at.top - size.height - 6) : at.bottom + 6;
   popover.style.top = `${top}px`;
   popover.style.left = `${Math.max(6, Math.min(at.left, root.clientWidth - size.width - 8))}px`;
+  popover.focus({ preventScroll: true });
 }
 function copies(text) {
   const button = made("button", { type: "button", className: "copy", textContent: "Copy" });
@@ -168,7 +170,7 @@ function sortBy(table, heading, place) {
 for (const board of every(".board")) {
   const table = board.querySelector("table");
   every("thead th", table ?? made("div")).forEach((heading, place) => {
-    const name = heading.textContent;
+    const name = [...heading.childNodes].map(node => node.textContent).join(" ").replace(/\s+/g, " ").trim();
     const sort = made("button", { type: "button", className: "sort" }, ...heading.childNodes);
     sort.addEventListener("click", () => sortBy(table, heading, place));
     heading.replaceChildren(sort);

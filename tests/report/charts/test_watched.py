@@ -81,6 +81,26 @@ def test_a_first_loss_that_is_not_finite(folder):
     assert "no values of none" in chart.how
 
 
+@pytest.mark.parametrize(("last", "ticks"), [(7, [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]), (11, [0.001, 0.01, 0.1, 1, 10])])
+def test_a_logarithmic_axis_has_plain_numbers(folder, last, ticks):
+    """1, 2 and 5 of each decade, or 1 alone of many; few steps have a tick each, and none is halved."""
+    folder.add({"batchnorm": {0.1: [0.8]}})
+    falls = {"loss": Series(list(range(last)), [10 / 2.5**step for step in range(last)])}
+
+    axes = drawn(folder.watch("curve", lambda _: falls))[LOSS].spec["layer"][1]["encoding"]
+
+    assert (ticks, ".6~g") == (axes["y"]["axis"]["values"], axes["y"]["axis"]["format"])
+    assert list(range(last)) == axes["x"]["axis"]["values"]
+
+
+def test_percent_are_never_logarithmic(folder):
+    """Also where a training begins near 0."""
+    scored = {"score": 0.8, "steps": 40, "epoch_steps": 20, "series": {"validation": [0.001, 0.9]}}
+    folder.add({"none": {0.1: [scored]}})
+
+    assert "linear" == drawn(folder.store)[VALIDATION].spec["layer"][1]["encoding"]["y"]["scale"]["type"]
+
+
 def test_validation_by_step(folder):
     """It needs no trace, and more than one point."""
     scored = {"score": 0.8, "steps": 50, "epoch_steps": 20, "series": {"validation": [0.2, 0.4, 0.5]}}
