@@ -14,6 +14,7 @@ from normbench.boards import tables
 from normbench.boards.accuracy import accuracy
 from normbench.boards.grid import Grid, Row, gather
 from normbench.boards.stability import curves, trains_up_to
+from normbench.charts.against import value_of
 from normbench.charts.pictures import figure
 from normbench.plan import choose
 from normbench.spelling import assignments
@@ -131,24 +132,25 @@ def _fashion(store: Store) -> Iterator[str]:
 
 
 def _many(name: str, store: Store) -> Iterator[str]:
-    """Yield the section of a suite of many norms: its boards, or with several conditions a table across them."""
+    """Yield the section of a suite of many norms: its boards, or a table across its conditions."""
     yield from _head(ZOO[name], store)
     yield from [f"![Score against {AGAINST.get(name, 'learning rate')}, each norm of the suite {name}]({name}.svg)", ""]
     grids = gather(store)
-    if len(grids) > 2:
-        yield from _across(grids)
+    if name in AGAINST:
+        yield from _across(grids, AGAINST[name])
         return
     yield from ["```text", terminal(tables(store), WIDTH), "```", ""]
 
 
-def _across(grids: list[Grid]) -> Iterator[str]:
-    """Yield a table of the norms' scores at their chosen rates, one column per condition."""
+def _across(grids: list[Grid], name: str) -> Iterator[str]:
+    """Yield a table of the norms' scores at their chosen rates, one column per value of `name`, their condition."""
+    conditions = [{name: value_of(grid, name), **grid.condition} for grid in grids]
     yield from [
         f"Each cell has the mean {grids[0].measure.name} in % over fresh seeds, with the standard deviation over them. "
         "The rate is in brackets; it was chosen for that condition on the seeds of the grid. The highest mean of a "
         "column is bold. *n failed* counts seeds that did not train.",
         "",
-        f"| norm | {' | '.join(assignments(grid.condition) for grid in grids)} |",
+        f"| norm | {' | '.join(map(assignments, conditions))} |",
         f"| --- |{' --- |' * len(grids)}",
     ]
     best = [max(statistics.fmean(row.scores().values()) for row in grid.rows) for grid in grids]

@@ -33,9 +33,15 @@ def charts(grids: list[Grid], styles: Mapping[str, Look], name: str) -> list[Cha
 
 def groups(grids: Sequence[Grid], name: str) -> list[list[Grid]]:
     """Return the grids that differ in the recipe value `name` alone, in the order of its values, which are numbers."""
-    having = [grid for grid in grids if grid.rows and _has_place(grid.condition.get(name))]
+    having = [grid for grid in grids if grid.rows and _has_place(value_of(grid, name))]
     alike = [list(group) for _, group in itertools.groupby(sorted(having, key=_rest(name)), _rest(name))]
-    return [sorted(group, key=lambda grid: float(grid.condition[name])) for group in alike if len(group) > 1]
+    several = [group for group in alike if len({value_of(grid, name) for grid in group}) > 1]
+    return [sorted(group, key=lambda grid: float(value_of(grid, name))) for group in several]
+
+
+def value_of(grid: Grid, name: str) -> Any:
+    """Return a recipe value of a grid: that of its condition, else the task's own, which no condition has."""
+    return grid.condition.get(name, getattr(grid.rows[0].cell.recipe, name, None))
 
 
 def _has_place(value: object) -> bool:
@@ -57,7 +63,7 @@ def panel_of(grids: Sequence[Grid], name: str, styles: Mapping[str, Look]) -> Sc
     rows: dict[str, dict[float, Row]] = {}
     for grid in grids:
         for row in grid.rows:
-            rows.setdefault(row.cell.norm_id, {})[float(grid.condition[name])] = row
+            rows.setdefault(row.cell.norm_id, {})[float(value_of(grid, name))] = row
     curves = [
         Scores([*at.values()][-1].label, styles[norm], {value: _dots(row, scale) for value, row in at.items()})
         for norm, at in rows.items()
@@ -67,7 +73,7 @@ def panel_of(grids: Sequence[Grid], name: str, styles: Mapping[str, Look]) -> Sc
     return ScorePanel(
         x_label=name,
         y_label=visible(f"{first.measure.name}, {first.measure.unit}"),
-        xs=[float(grid.condition[name]) for grid in grids],
+        xs=[float(value_of(grid, name)) for grid in grids],
         curves=curves,
         chance=scale * first.measure.chance,
         reference=scale * first.measure.reference,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from normbench.boards.grid import gather
-from normbench.charts.against import charts, groups
+from normbench.charts.against import charts, groups, value_of
 from normbench.charts.looks import looks
 from normbench.errors import UsageError
 
@@ -47,6 +47,16 @@ def test_tasks_of_other_parameters_are_not_alike(grids):
 
     assert [[few, many]] == groups([many, few], "weight_decay")
     assert [] == groups([few, replace(many, task_params={"depth": 8})], "weight_decay")
+
+
+def test_the_tasks_own_value_has_its_place(grids):
+    """No condition names it, and yet it is one of the values."""
+    own, other = grids({}, {"momentum": 0.5})
+
+    [group] = groups([own, other], "momentum")
+
+    assert [other, own] == group
+    assert [0.5, own.rows[0].cell.recipe.momentum] == [value_of(grid, "momentum") for grid in group]
 
 
 @pytest.mark.parametrize(
