@@ -51,12 +51,12 @@ def test_tasks_of_other_parameters_are_not_alike(grids):
 
 def test_the_tasks_own_value_has_its_place(grids):
     """No condition names it, and yet it is one of the values."""
-    own, other = grids({}, {"momentum": 0.5})
+    own, other = grids({}, {"threads": 2})
 
-    [group] = groups([own, other], "momentum")
+    [group] = groups([other, own], "threads")
 
-    assert [other, own] == group
-    assert [0.5, own.rows[0].cell.recipe.momentum] == [value_of(grid, "momentum") for grid in group]
+    assert [own, other] == group
+    assert [1, 2] == [value_of(grid, "threads") for grid in group]
 
 
 @pytest.mark.parametrize(
