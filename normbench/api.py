@@ -15,7 +15,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
-from normbench import bar, boards, execute, plugins
+from normbench import bar, boards, execute, plugins, saving
 from normbench.boards import frames
 from normbench.boards.answer import answers, caution, in_two_lines
 from normbench.boards.grid import shown_trials
@@ -161,10 +161,7 @@ class Results:
         path = default_file(self.folder) if file is None else Path(file)
         check_suffix(path, "report:")
         written = page([self.folder], self._only)
-        try:
-            path.write_bytes(written)
-        except OSError as error:
-            raise UsageError(f"report: {path} can't be written ({error.strerror})") from None
+        saving.save(path, written, "report:")
         return Page(path)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench.cli import saving
+from normbench import saving
 from normbench.errors import UsageError
 
 

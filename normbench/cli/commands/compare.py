@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from normbench import gates as gating
-from normbench import plugins
-from normbench.cli import completion, folders, options, output, saving
+from normbench import plugins, saving
+from normbench.cli import completion, folders, options, output
 from normbench.cli.commands.run import runs
 from normbench.cli.output import annotate, say
 from normbench.cli.status import Status

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import folders, output, saving
+from normbench import saving
+from normbench.cli import folders, output
 from normbench.errors import UsageError
 from normbench.store import Store
 from normbench.store.export import FORMS

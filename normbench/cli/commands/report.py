@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from normbench.cli import completion, folders, output, saving
+from normbench import saving
+from normbench.cli import completion, folders, output
 
 
 def command(

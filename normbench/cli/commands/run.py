@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from normbench.cli import closing, options, output, saving
+from normbench import saving
+from normbench.cli import closing, options, output
 from normbench.cli.output import say
 from normbench.cli.reporting import Reporting
 from normbench.cli.status import Status

@@ -1,4 +1,4 @@
-"""Files that -o names: written beside their place and renamed, so that one is there whole or as it was."""
+"""Files that a user names: written beside their place and renamed, so that one is there whole or as it was."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def check(files: Iterable[Path], inputs: Sequence[Path] = ()) -> None:
                 raise UsageError(f"-o {file}: it is read by this command; name another file")
 
 
-def save(file: Path, content: bytes) -> None:
-    """Write a file. Raises UsageError where it can't be; what was there before stays then."""
+def save(file: Path, content: bytes, where: str = "-o") -> None:
+    """Write a file. Raises UsageError, which begins with `where`, if it can't be; what was there before stays then."""
     place = _place(file)
     # A name that nobody can have put a link at, and that is as long as any disk allows.
     part = place.with_name(f".{secrets.token_hex(8)}.part")
@@ -37,7 +37,7 @@ def save(file: Path, content: bytes) -> None:
                 part.unlink()
                 raise
     except OSError as error:
-        raise UsageError(f"-o {file}: can't be written ({error.strerror})") from None
+        raise UsageError(f"{where} {file}: can't be written ({error.strerror})") from None
 
 
 def _place(file: Path) -> Path:
