@@ -9,9 +9,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
+from normbench.store import Store
 from normbench.trials import OfNorm
 
 # Those of Okabe & Ito (2008), which colour-blind readers tell apart. Orange and sky are darker than theirs, so that a
@@ -112,8 +113,14 @@ LOOKS = {
 }
 
 
+def looks_in(store: Store) -> dict[str, Look]:
+    """Return how each norm of a folder looks, by `norm_id`: the same in all its pictures, and in its report."""
+    ran = (cell for run in store.runs() for cell in run.cells)
+    return looks(chain(ran, (timing for session in store.sessions() for timing in session.timings)))
+
+
 def looks(norms: Iterable[OfNorm]) -> dict[str, Look]:
-    """Return the looks of the norms of a folder's runs, by `norm_id`: the same in each of its pictures.
+    """Return the looks of norms, by `norm_id`.
 
     Only where two that are not in LOOKS would look the same, the second takes the next look that is free.
     """

@@ -11,7 +11,7 @@ from normbench.boards.grid import gather
 from normbench.charts import against as conditions
 from normbench.charts import curves, panels, rates
 from normbench.charts import series as of_series
-from normbench.charts.looks import looks
+from normbench.charts.looks import looks_in
 from normbench.charts.watched import exact
 from normbench.errors import UsageError
 from normbench.spelling import choice
@@ -41,8 +41,7 @@ def figure(
     """
     _check(kind, series, against, at, site, step)
     grids = gather(store, only)
-    # Of all that the folder has, so that a norm looks the same in each of its pictures.
-    styles = looks(cell for run in store.runs() for cell in run.cells)
+    styles = looks_in(store)
     charts: list[Chart]
     if kind == "curves":
         charts = curves.charts(store, grids, styles, at)

@@ -14,11 +14,10 @@ from normbench.boards.answer import answers, in_two_lines
 from normbench.boards.grid import Grid, Row, gather, shown_trials
 from normbench.boards.sessions import gather_sessions
 from normbench.boards.stability import strip
-from normbench.charts.looks import Look
+from normbench.charts.looks import Look, looks_in
 from normbench.report import again
 from normbench.report.chart import Chart
 from normbench.report.charts import every
-from normbench.report.charts.every import styles_of
 from normbench.report.methods import Made, made, paragraphs, summary_of
 from normbench.spelling import assignments, spelled
 from normbench.store import Store
@@ -170,7 +169,7 @@ def _counts(of: OfTable, only: frozenset[str] | None) -> bool:
 
 def _norms(store: Store, only: frozenset[str] | None) -> list[Norm]:
     """Return the norms of a folder's tables, in the order in which they were first asked for."""
-    styles = styles_of(store)
+    styles = looks_in(store)
     registry = plugins.current()
     asked: list[Cell | Timing] = [cell for run in store.runs() for cell in run.cells if _counts(cell, only)]
     asked += [timing for session in store.sessions() if _counts(session, only) for timing in session.timings]

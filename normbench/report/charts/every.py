@@ -12,7 +12,7 @@ from normbench import plugins
 from normbench.boards.grid import Grid
 from normbench.boards.sessions import Sessions
 from normbench.charts import against, rates
-from normbench.charts.looks import Look, looks
+from normbench.charts.looks import Look, looks_in
 from normbench.charts.scores import heading
 from normbench.charts.traces import Watched, shown_in
 from normbench.report.chart import Chart
@@ -23,18 +23,12 @@ from normbench.suites import CURVE
 from normbench.texts import visible
 
 
-def styles_of(store: Store) -> dict[str, Look]:
-    """Return how each norm of a folder looks, by `norm_id`: the same in all its charts and pictures."""
-    runs = (cell for run in store.runs() for cell in run.cells)
-    return looks(chain(runs, (timing for session in store.sessions() for timing in session.timings)))
-
-
 def charts(store: Store, grids: Sequence[Grid], sessions: Mapping[str, Sessions]) -> dict[str, list[Chart]]:
     """Return the charts of grids and sessions by `Cell.table_id`, in the order in which they are read.
 
     One of several conditions stands with the first of them.
     """
-    styles = styles_of(store)
+    styles = looks_in(store)
     watched = Watched.of(store, shown_in(grids))
     room = Room.of(grids, watched)
     losses = watched.traces(CURVE, "loss", any_params=True)
