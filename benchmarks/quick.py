@@ -9,7 +9,7 @@ import time
 from sections import ROOT, hardware, replace
 
 import normbench
-from normbench.boards.answer import answers, caution, in_two_lines
+from normbench.boards.answer import answers, with_caution
 from normbench.tables.text import terminal
 
 WIDTH = 120
@@ -22,9 +22,7 @@ def main() -> None:
         results = normbench.run("quick", out=folder, device="cpu")
         took = time.perf_counter() - began
         boards = results.boards()
-        given = answers(boards)
-        lines = [*in_two_lines(given), *caution(given)]
-        said = [textwrap.fill(line, WIDTH, break_on_hyphens=False) for line in lines]
+        said = [textwrap.fill(line, WIDTH, break_on_hyphens=False) for line in with_caution(answers(boards))]
         tables = "\n".join([terminal(boards, WIDTH, brief=True), "", *said])
         trials = len(results.trials())
     text = (

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from normbench import bar, boards, execute, plugins, saving
 from normbench.boards import frames
-from normbench.boards.answer import answers, caution, in_two_lines
+from normbench.boards.answer import answers, with_caution
 from normbench.boards.grid import shown_trials
 from normbench.boards.watched import shown_traces
 from normbench.charts import pictures
@@ -172,8 +172,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         shown = self.boards()
-        given = answers(shown)
-        return notebook(paragraphs([*in_two_lines(given), *caution(given)]), *map(as_html, shown))
+        return notebook(paragraphs(with_caution(answers(shown))), *map(as_html, shown))
 
 
 def run(

@@ -63,6 +63,11 @@ def in_two_lines(given: Sequence[Answer]) -> list[str]:
     return [line for line in lines if line]
 
 
+def with_caution(given: Sequence[Answer]) -> list[str]:
+    """Return what answers come to where nothing else says what to be careful of: two lines, and one of caution."""
+    return [*in_two_lines(given), *caution(given)]
+
+
 def caution(given: Sequence[Answer]) -> list[str]:
     """Return a line of what is missing, mixed or flattering: the first such warning, and how many more there are."""
     warnings = list(dict.fromkeys(warning for answer in given for warning in answer.warnings))

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from normbench.boards.answer import answers, caution, in_two_lines
+from normbench.boards.answer import answers, with_caution
 from normbench.charts import pictures
 from normbench.cli import output
 from normbench.report import default_file
@@ -21,9 +21,8 @@ def put(store: Store, tables: Sequence[Table]) -> None:
     """Print what some tables of a store come to, and where the rest of it is; nothing where there are none."""
     if tables:
         width = shutil.get_terminal_size((100, 24)).columns
-        given = answers(tables)
         # Whole at hyphens, which a norm's name may have.
-        said = [textwrap.wrap(line, width, break_on_hyphens=False) for line in [*in_two_lines(given), *caution(given)]]
+        said = [textwrap.wrap(line, width, break_on_hyphens=False) for line in with_caution(answers(tables))]
         output.put_lines(["", *(line for lines in said for line in lines), "", *_places(store, tables)])
 
 

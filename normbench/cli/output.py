@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -38,6 +38,12 @@ FormatOption = Annotated[
 ]
 NotesOption = Annotated[bool, typer.Option("--notes", help="Print the notes on the tables, too.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+
+def file_option(metavar: str, text: str) -> Any:
+    """Return the option of a file, or a folder, that a command writes; a text says where it is if none is given."""
+    return typer.Option("-o", "--output", metavar=metavar, help=text, show_default=False)
+
 
 _STYLES = {SOME_TRAINED: "yellow", **{meaning.mark: meaning.style for meaning in OUTCOMES.values() if meaning.mark}}
 

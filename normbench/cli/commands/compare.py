@@ -71,7 +71,7 @@ def command(
     ] = False,
     save: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Also write .md, .xml (JUnit), .json, .csv or .tex."),
+        output.file_option("FILE", "Also write .md, .xml (JUnit), .json, .csv or .tex."),
     ] = None,
     form: Annotated[
         str,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from normbench import saving
 from normbench.cli import folders, output
 from normbench.errors import UsageError
@@ -16,7 +14,7 @@ from normbench.texts import counted
 
 
 def command(
-    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json|parquet", help="The file to write.")],
+    file: Annotated[Path, output.file_option("FILE.json|parquet", "The file to write.")],
     folder: folders.Folder = None,
 ) -> None:
     """Write what the boards of a results folder show into one file, which every reporting command reads.

@@ -20,7 +20,7 @@ def command(
             metavar="DIR|FILE", help="Results folders, or exports of some.", autocompletion=completion.results
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make: new, or empty.")],
+    out: Annotated[Path, output.file_option("DIR", "The folder to make: new, or empty.")],
 ) -> None:
     """Make one results folder of several, with all that they hold, each record once.
 

@@ -42,14 +42,7 @@ def command(
         int | None, typer.Option(metavar="N", help="A series of vectors at this step, against the place.")
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE.png|svg|pdf",
-            help="The picture to write.  [default: beside the results]",
-            show_default=False,
-        ),
+        Path | None, output.file_option("FILE.png|svg|pdf", "The picture to write.  [default: beside the results]")
     ] = None,
 ) -> None:
     """Draw scores or curves, one line per norm: --rates, --curves, --series or --against.

@@ -21,14 +21,7 @@ def command(
         ),
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE.html",
-            help="The page to write.  [default: beside the first results]",
-            show_default=False,
-        ),
+        Path | None, output.file_option("FILE.html", "The page to write.  [default: beside the first results]")
     ] = None,
 ) -> None:
     """Write a report: one HTML file that opens without a network.
